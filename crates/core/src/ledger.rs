@@ -1,0 +1,449 @@
+//! The live table of slots, per series and second, and the sums over it.
+//!
+//! Four bit planes hold 64 seconds of a series in one half of a cache line; the planes of all series for the same 64
+//! seconds lie side by side, so that summing a group reads memory in one direction and a window is a popcount.
+
+use crate::{
+    mark::Mark,
+    time::{Second, Span},
+    window::{Proof, Window},
+};
+
+/// A series' place in the ledger and the catalog, given out in order of registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeriesId(pub u32);
+
+impl SeriesId {
+    const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+const BLOCK_SECONDS: u64 = 64;
+const BLOCKS: u64 = 16;
+
+/// How many seconds before the newest are always held. Sixteen blocks are 124 seconds more: the block that is being
+/// filled, and what agents with a clock a little ahead may report.
+pub const LIVE_SECONDS: u64 = 900;
+
+/// The four bits of 64 slots of one series, as planes.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[repr(align(32))]
+struct Planes([u64; 4]);
+
+impl Planes {
+    fn mark(&self, bit: u32) -> Mark {
+        let bits = self.0.iter().rev().fold(0, |bits, plane| bits << 1 | (plane >> bit & 1) as u8);
+        Mark::from_bits(bits)
+    }
+
+    fn set(&mut self, bit: u32, mark: Mark) {
+        for (index, plane) in self.0.iter_mut().enumerate() {
+            *plane = *plane & !(1 << bit) | u64::from(mark.bits() >> index & 1) << bit;
+        }
+    }
+
+    fn is_unknown(&self, mask: u64) -> bool {
+        self.0.iter().all(|plane| plane & mask == 0)
+    }
+
+    /// Sets every slot of `mask`, all of which are unknown.
+    fn fill(&mut self, mask: u64, mark: Mark) {
+        for (index, plane) in self.0.iter_mut().enumerate() {
+            *plane |= if mark.bits() >> index & 1 == 1 { mask } else { 0 };
+        }
+    }
+}
+
+/// The planes of all series for the same 64 seconds.
+struct Block {
+    /// The block's place in time: its first second divided by 64.
+    number: u64,
+    planes: Vec<Planes>,
+}
+
+#[derive(Clone, Copy)]
+struct Life {
+    span: Span,
+    proof: Proof,
+}
+
+/// A slot that the ledger does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutOfReach {
+    /// Older than the live seconds.
+    #[error("second {second} is before {oldest}, the oldest that is held")]
+    TooOld {
+        /// The second asked for.
+        second: Second,
+        /// The oldest second that is held.
+        oldest: Second,
+    },
+    /// Later than the newest second that time has reached.
+    #[error("second {second} is not before {until}, which time has not reached")]
+    TooNew {
+        /// The second asked for.
+        second: Second,
+        /// The first second that is not yet held.
+        until: Second,
+    },
+}
+
+/// The live table of slots: the last [`LIVE_SECONDS`] seconds of every series, four bits a slot.
+///
+/// Every change is a [`Mark::join`], so the same reports in any order, any number of times, leave the same ledger.
+pub struct Ledger {
+    blocks: Vec<Block>,
+    lives: Vec<Life>,
+    until: Second,
+}
+
+impl Ledger {
+    /// An empty ledger that holds the seconds before `until`.
+    pub fn new(until: Second) -> Self {
+        let newest = until.minus(1).0 / BLOCK_SECONDS;
+        let oldest = newest.saturating_sub(BLOCKS - 1);
+        let mut blocks: Vec<_> =
+            (oldest..oldest + BLOCKS).map(|number| Block { number, planes: Vec::new() }).collect();
+        blocks.sort_by_key(|block| block.number % BLOCKS);
+        Self { blocks, lives: Vec::new(), until }
+    }
+
+    /// Adds a series that is scheduled from `from` on.
+    pub fn register(&mut self, from: Second, proof: Proof) -> SeriesId {
+        // Growing by an eighth: doubling would make the bytes of a series a matter of luck.
+        if self.lives.len() == self.lives.capacity() {
+            let more = self.lives.len() / 8 + 64;
+            self.lives.reserve_exact(more);
+            self.blocks.iter_mut().for_each(|block| block.planes.reserve_exact(more));
+        }
+        let id = SeriesId(
+            u32::try_from(self.lives.len()).expect("fewer series than a u32 counts: memory ends first"),
+        );
+        self.lives.push(Life { span: Span::new(from, Second(u64::MAX)), proof });
+        self.blocks.iter_mut().for_each(|block| block.planes.push(Planes::default()));
+        id
+    }
+
+    /// How many series are registered.
+    pub fn len(&self) -> usize {
+        self.lives.len()
+    }
+
+    /// Whether no series is registered.
+    pub fn is_empty(&self) -> bool {
+        self.lives.is_empty()
+    }
+
+    /// The span in which `series` is scheduled.
+    pub fn life(&self, series: SeriesId) -> Span {
+        self.lives[series.index()].span
+    }
+
+    /// What shows delivery for `series`.
+    pub fn proof(&self, series: SeriesId) -> Proof {
+        self.lives[series.index()].proof
+    }
+
+    /// Lets `series` be scheduled from `from` on if that is earlier than what was known.
+    pub fn extend_back(&mut self, series: SeriesId, from: Second) {
+        let span = &mut self.lives[series.index()].span;
+        span.from = span.from.min(from);
+    }
+
+    /// The seconds that are held.
+    pub fn held(&self) -> Span {
+        let newest = self.until.minus(1).0 / BLOCK_SECONDS;
+        Span::new(Second(newest.saturating_sub(BLOCKS - 1) * BLOCK_SECONDS), self.until)
+    }
+
+    /// Lets time go on: the seconds before `until` can be marked, the oldest are forgotten. Never goes back.
+    pub fn advance(&mut self, until: Second) {
+        if until <= self.until {
+            return;
+        }
+        let newest = self.until.minus(1).0 / BLOCK_SECONDS;
+        self.until = until;
+        let wanted = until.minus(1).0 / BLOCK_SECONDS;
+        for number in (newest + 1).max(wanted.saturating_sub(BLOCKS - 1))..=wanted {
+            let block = &mut self.blocks[(number % BLOCKS) as usize];
+            block.number = number;
+            block.planes.fill(Planes::default());
+        }
+    }
+
+    /// Merges what `mark` says into one slot, and returns whether anything changed.
+    pub fn merge(&mut self, series: SeriesId, second: Second, mark: Mark) -> Result<bool, OutOfReach> {
+        self.reach(second)?;
+        let planes = self.planes_mut(series, second.0 / BLOCK_SECONDS);
+        let bit = (second.0 % BLOCK_SECONDS) as u32;
+        let before = planes.mark(bit);
+        let after = before.join(mark);
+        if before != after {
+            planes.set(bit, after);
+        }
+        Ok(before != after)
+    }
+
+    /// Merges what `mark` says into each slot of `span` that is held, and returns how many seconds were not.
+    pub fn merge_span(&mut self, series: SeriesId, span: Span, mark: Mark) -> u64 {
+        let inside = span.intersection(self.held());
+        if inside.is_empty() {
+            return span.seconds();
+        }
+        for number in inside.from.0 / BLOCK_SECONDS..=inside.until.minus(1).0 / BLOCK_SECONDS {
+            let mask = block_mask(number, inside);
+            let planes = self.planes_mut(series, number);
+            if planes.is_unknown(mask) {
+                planes.fill(mask, mark);
+            } else {
+                bits_of(mask).for_each(|bit| planes.set(bit, planes.mark(bit).join(mark)));
+            }
+        }
+        span.seconds() - inside.seconds()
+    }
+
+    /// What is known of one slot.
+    pub fn mark(&self, series: SeriesId, second: Second) -> Result<Mark, OutOfReach> {
+        self.reach(second)?;
+        let block = &self.blocks[(second.0 / BLOCK_SECONDS % BLOCKS) as usize];
+        Ok(block.planes[series.index()].mark((second.0 % BLOCK_SECONDS) as u32))
+    }
+
+    /// Sums each group over the held seconds of `span`: `group_of` gives each series' group, [`NO_GROUP`] for none.
+    ///
+    /// # Panics
+    /// If `group_of` is shorter than the ledger or names a group that is not below `groups`.
+    pub fn sums(&self, span: Span, group_of: &[u32], groups: usize) -> Vec<Window> {
+        let mut windows = vec![Window::default(); groups];
+        let span = span.intersection(self.held());
+        let mut from = span.from;
+        // At most 64 seconds at a time lie in two neighbouring blocks, and their bits do not overlap: the two are
+        // laid over each other and counted once.
+        while from < span.until {
+            let until = from.plus(BLOCK_SECONDS).min(span.until);
+            self.sum_chunk(Span::new(from, until), group_of, &mut windows);
+            from = until;
+        }
+        windows
+    }
+
+    fn sum_chunk(&self, chunk: Span, group_of: &[u32], windows: &mut [Window]) {
+        let first = chunk.from.0 / BLOCK_SECONDS;
+        let last = chunk.until.minus(1).0 / BLOCK_SECONDS;
+        let (early, late) = (&self.blocks[(first % BLOCKS) as usize], &self.blocks[(last % BLOCKS) as usize]);
+        let early_mask = block_mask(first, chunk);
+        let late_mask = if first == last { 0 } else { block_mask(last, chunk) };
+        let rows =
+            self.lives.iter().zip(&group_of[..self.lives.len()]).zip(early.planes.iter().zip(&late.planes));
+        for ((life, &group), (early, late)) in rows {
+            if group == NO_GROUP {
+                continue;
+            }
+            let alive = if life.span.from <= chunk.from && chunk.until <= life.span.until {
+                early_mask | late_mask
+            } else {
+                let alive = chunk.intersection(life.span);
+                early_mask & block_mask(first, alive) | late_mask & block_mask(last, alive)
+            };
+            let overlaid = |plane: usize| early.0[plane] & early_mask | late.0[plane] & late_mask;
+            tally(&mut windows[group as usize], alive, [0, 1, 2, 3].map(overlaid), life.proof);
+        }
+    }
+
+    fn planes_mut(&mut self, series: SeriesId, number: u64) -> &mut Planes {
+        let block = &mut self.blocks[(number % BLOCKS) as usize];
+        debug_assert_eq!(block.number, number, "only held seconds are looked up");
+        &mut block.planes[series.index()]
+    }
+
+    fn reach(&self, second: Second) -> Result<(), OutOfReach> {
+        let held = self.held();
+        if second >= held.until {
+            Err(OutOfReach::TooNew { second, until: held.until })
+        } else if second < held.from {
+            Err(OutOfReach::TooOld { second, oldest: held.from })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The group of a series that is in none.
+pub const NO_GROUP: u32 = u32::MAX;
+
+/// [`Window::add`] for the 64 slots of `alive` at once; the planes are those of [`Mark::bits`], lowest first.
+fn tally(window: &mut Window, alive: u64, [s0, s1, t0, t1]: [u64; 4], proof: Proof) {
+    let count = |bits: u64| u64::from((bits & alive).count_ones());
+    let (sender_both, storage_both) = (s0 & s1, t0 & t1);
+    let counted = !sender_both & !storage_both;
+    let delivered = counted & s0;
+    let lost_by_sender = counted & s1;
+    let silent = delivered & !t0 & !t1;
+    let lost = count(lost_by_sender | delivered & t1);
+    let told = count(delivered & t0);
+    let sent = count(silent);
+    let local = count(storage_both & !sender_both);
+    let missed = count(sender_both & !storage_both);
+    let muted = count(sender_both & storage_both);
+    let scheduled = count(u64::MAX);
+    window.scheduled += scheduled;
+    window.delivered += told;
+    window.lost += lost;
+    window.late += count(lost_by_sender & t0);
+    window.local += local;
+    window.missed += missed;
+    window.muted += muted;
+    window.unknown += scheduled - told - lost - sent - local - missed - muted;
+    match proof {
+        Proof::Sender => window.delivered += sent,
+        Proof::Storage => window.unknown += sent,
+        Proof::Nothing => window.unproven += sent,
+    }
+}
+
+/// The bits of block `number` whose seconds are in `span`.
+fn block_mask(number: u64, span: Span) -> u64 {
+    let block = Span::new(Second(number * BLOCK_SECONDS), Second((number + 1) * BLOCK_SECONDS));
+    let inside = block.intersection(span);
+    match inside.seconds() {
+        0 => 0,
+        BLOCK_SECONDS => u64::MAX,
+        seconds => ((1 << seconds) - 1) << (inside.from.0 - block.from.0),
+    }
+}
+
+fn bits_of(mask: u64) -> impl Iterator<Item = u32> {
+    (0..64).filter(move |bit| mask >> bit & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mark::{Sender, Storage};
+
+    fn any_mark() -> impl Strategy<Value = Mark> {
+        (0u8..16).prop_map(Mark::from_bits)
+    }
+
+    fn any_proof() -> impl Strategy<Value = Proof> {
+        prop_oneof![Just(Proof::Sender), Just(Proof::Storage), Just(Proof::Nothing)]
+    }
+
+    /// `(series, second, mark)` among four series, in any order and with repeats.
+    fn any_marks() -> impl Strategy<Value = Vec<(u32, u64, Mark)>> {
+        prop::collection::vec((0u32..4, 0u64..1000, any_mark()), 0..400)
+    }
+
+    fn ledger_of(marks: &[(u32, u64, Mark)], lives: &[(u64, Proof)]) -> Ledger {
+        let mut ledger = Ledger::new(Second(1000));
+        for (from, proof) in lives {
+            ledger.register(Second(*from), *proof);
+        }
+        for (series, second, mark) in marks {
+            ledger.merge(SeriesId(*series), Second(*second), *mark).unwrap();
+        }
+        ledger
+    }
+
+    const FOUR: [(u64, Proof); 4] = [(0, Proof::Sender); 4];
+
+    proptest! {
+        #[test]
+        fn sums_are_what_counting_slot_by_slot_gives(
+            marks in any_marks(),
+            lives in prop::collection::vec((0u64..1000, any_proof()), 4),
+            from in 0u64..1000, seconds in 0u64..700,
+        ) {
+            let ledger = ledger_of(&marks, &lives);
+            let span = Span::new(Second(from), Second((from + seconds).min(1000)));
+            let groups = [0, 1, NO_GROUP, 0];
+            let mut expected = vec![Window::default(); 2];
+            for (series, group) in groups.iter().enumerate() {
+                let id = SeriesId(series as u32);
+                if *group != NO_GROUP {
+                    for second in span.intersection(ledger.life(id)).iter() {
+                        expected[*group as usize].add(ledger.mark(id, second).unwrap(), ledger.proof(id));
+                    }
+                }
+            }
+            let sums = ledger.sums(span, &groups, 2);
+            prop_assert_eq!(&sums, &expected);
+            for window in sums {
+                let classes = window.delivered + window.lost + window.local + window.missed + window.muted
+                    + window.unproven + window.unknown;
+                prop_assert_eq!(window.scheduled, classes);
+                prop_assert!(window.late <= window.lost);
+            }
+        }
+
+        #[test]
+        fn order_and_repeats_of_reports_do_not_matter(
+            (marks, shuffled) in any_marks().prop_flat_map(|marks| (Just(marks.clone()), Just(marks).prop_shuffle())),
+            repeats in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            let mut again = shuffled.clone();
+            if !marks.is_empty() {
+                again.extend(repeats.iter().map(|index| *index.get(&marks)));
+            }
+            let (left, right) = (ledger_of(&marks, &FOUR), ledger_of(&again, &FOUR));
+            for series in 0..4 {
+                for second in 0..1000 {
+                    let slot = (SeriesId(series), Second(second));
+                    prop_assert_eq!(left.mark(slot.0, slot.1), right.mark(slot.0, slot.1));
+                }
+            }
+        }
+
+        #[test]
+        fn a_span_is_its_seconds(marks in any_marks(), from in 0u64..1100, seconds in 0u64..300, mark in any_mark()) {
+            let mut whole = ledger_of(&marks, &FOUR);
+            let mut each = ledger_of(&marks, &FOUR);
+            let span = Span::new(Second(from), Second(from + seconds));
+            let outside = whole.merge_span(SeriesId(1), span, mark);
+            let refused = span.iter().filter(|second| each.merge(SeriesId(1), *second, mark).is_err()).count();
+            prop_assert_eq!(outside, refused as u64);
+            for second in 0..1000 {
+                let slot = Second(second);
+                prop_assert_eq!(whole.mark(SeriesId(1), slot), each.mark(SeriesId(1), slot));
+            }
+        }
+    }
+
+    #[test]
+    fn time_goes_on_and_the_oldest_is_forgotten() {
+        let mut ledger = Ledger::new(Second(1_000_000));
+        let series = ledger.register(Second(999_000), Proof::Sender);
+        let delivered = Mark::sent(Sender::Delivered);
+        assert!(ledger.merge(series, Second(999_999), delivered).unwrap());
+        assert!(!ledger.merge(series, Second(999_999), delivered).unwrap(), "a repeat changes nothing");
+        assert!(matches!(ledger.merge(series, Second(1_000_000), delivered), Err(OutOfReach::TooNew { .. })));
+        for step in 0..3_000 {
+            let now = Second(1_000_000 + step);
+            ledger.advance(now);
+            assert!(ledger.held().from <= now.minus(LIVE_SECONDS), "the live seconds are always held");
+            let still = ledger.mark(series, Second(999_999));
+            if step < LIVE_SECONDS {
+                assert_eq!(still, Ok(delivered), "at {now}");
+            }
+        }
+        assert!(matches!(ledger.mark(series, Second(999_999)), Err(OutOfReach::TooOld { .. })));
+        let clean = ledger.sums(ledger.held(), &[0], 1)[0];
+        assert_eq!(clean.unknown, clean.scheduled, "recycled blocks hold nothing of what they held before");
+        ledger.advance(Second(5_000_000));
+        assert_eq!(ledger.sums(ledger.held(), &[0], 1)[0].unknown, ledger.held().seconds());
+    }
+
+    #[test]
+    fn a_series_is_scheduled_from_its_first_full_slot() {
+        let mut ledger = Ledger::new(Second(1_000));
+        let series = ledger.register(Second(990), Proof::Storage);
+        let sum = |ledger: &Ledger| ledger.sums(Span::new(Second(900), Second(1_000)), &[0], 1)[0];
+        assert_eq!(sum(&ledger), Window { scheduled: 10, unknown: 10, ..Window::default() });
+        ledger.merge(series, Second(995), Mark::new(Sender::Lost, Storage::NotStored)).unwrap();
+        ledger.extend_back(series, Second(980));
+        assert_eq!(sum(&ledger), Window { scheduled: 20, unknown: 19, lost: 1, ..Window::default() });
+    }
+}

@@ -1,0 +1,33 @@
+//! Where probes run from.
+
+use crate::named::named;
+
+named! {
+    /// Which question a vantage answers.
+    pub enum VantageKind {
+        /// Inside the data centre: is it the service, or the network before it?
+        Datacentre = "datacentre",
+        /// Outside: can customers reach the service?
+        External = "external",
+        /// On the node itself: is this node well?
+        Loopback = "loopback",
+    }
+}
+
+/// Where probes run from: the tags that every series of one agent shares.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Vantage {
+    /// Which question it answers.
+    pub kind: VantageKind,
+    /// The cloud's or data centre's region, such as `eu-west-1`.
+    pub region: String,
+    /// The availability zone, where there are such.
+    pub zone: Option<String>,
+    /// The network or provider, where it matters.
+    pub network: Option<String>,
+    /// The host, by a name that survives its restarts.
+    pub node: String,
+}
+
+/// What stands for a tag that a vantage does not have, in names and in sums.
+pub const ABSENT: &str = "none";
