@@ -1,0 +1,301 @@
+//! The protobuf messages, and what of theirs is no column.
+
+use aviary_core::{Micros, Phase, Protocol, Second, Timestamp, Vantage, VantageKind, histogram};
+
+use super::{
+    PhaseTimings, Report as Told, ReportError, Roster as ToldRoster, RosterSeries, SERIES_MAX, at_most,
+    columns, field, text,
+};
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Report {
+    #[prost(fixed64, tag = "1")]
+    pub(super) boot: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) sequence: u64,
+    #[prost(uint32, tag = "3")]
+    pub(super) epoch: u32,
+    #[prost(uint64, tag = "4")]
+    pub(super) wall_us: u64,
+    #[prost(uint64, tag = "5")]
+    pub(super) monotonic_us: u64,
+    #[prost(string, tag = "6")]
+    pub(super) configuration: String,
+    #[prost(uint64, tag = "7")]
+    pub(super) dropped: u64,
+    #[prost(fixed64, tag = "8")]
+    pub(super) roster_id: u64,
+    #[prost(message, optional, tag = "9")]
+    pub(super) roster: Option<Roster>,
+    /// The first second that `seconds` speaks of.
+    #[prost(uint64, tag = "10")]
+    pub(super) first_second: u64,
+    #[prost(message, repeated, tag = "11")]
+    pub(super) seconds: Vec<SecondRuns>,
+    #[prost(message, optional, tag = "12")]
+    pub(super) failures: Option<Failures>,
+    #[prost(message, repeated, tag = "13")]
+    pub(super) gaps: Vec<Gap>,
+    #[prost(message, repeated, tag = "14")]
+    pub(super) timings: Vec<Timings>,
+    /// True, and encoded last: protobuf cut between two fields is protobuf, so without this half a report would pass.
+    #[prost(bool, tag = "15")]
+    pub(super) complete: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Roster {
+    #[prost(string, tag = "1")]
+    kind: String,
+    #[prost(string, tag = "2")]
+    region: String,
+    #[prost(string, optional, tag = "3")]
+    zone: Option<String>,
+    #[prost(string, optional, tag = "4")]
+    network: Option<String>,
+    #[prost(string, tag = "5")]
+    node: String,
+    #[prost(message, repeated, tag = "6")]
+    series: Vec<Series>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Series {
+    #[prost(string, tag = "1")]
+    service: String,
+    #[prost(string, tag = "2")]
+    endpoint: String,
+    #[prost(string, tag = "3")]
+    name: String,
+    #[prost(uint64, tag = "4")]
+    from: u64,
+}
+
+/// One second: runs over the roster, `length << 4 | code`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct SecondRuns {
+    /// Seconds after `first_second`.
+    #[prost(uint64, tag = "1")]
+    pub(super) after: u64,
+    #[prost(uint32, repeated, tag = "2")]
+    pub(super) runs: Vec<u32>,
+}
+
+/// What lost and local slots need beside, one entry a slot in the order of the slots.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Failures {
+    /// [`Phase`] by its place in the ladder.
+    #[prost(uint32, repeated, tag = "1")]
+    pub(super) phases: Vec<u32>,
+    #[prost(uint32, repeated, tag = "2")]
+    pub(super) faults: Vec<u32>,
+    /// 0 for none, or one more than the rung's place.
+    #[prost(uint32, repeated, tag = "3")]
+    pub(super) reached: Vec<u32>,
+    /// 0 for none, or one more than the place in `addresses`.
+    #[prost(uint32, repeated, tag = "4")]
+    pub(super) address: Vec<u32>,
+    /// The addresses that occur, each once.
+    #[prost(string, repeated, tag = "5")]
+    pub(super) addresses: Vec<String>,
+    /// The HTTP statuses, one for each fault that is one.
+    #[prost(uint32, repeated, tag = "6")]
+    pub(super) statuses: Vec<u32>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Gap {
+    #[prost(uint32, tag = "1")]
+    pub(super) first: u32,
+    #[prost(uint32, tag = "2")]
+    pub(super) count: u32,
+    #[prost(uint64, tag = "3")]
+    pub(super) from: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) seconds: u64,
+    #[prost(uint32, tag = "5")]
+    pub(super) code: u32,
+    #[prost(uint32, tag = "6")]
+    pub(super) phase: u32,
+    #[prost(uint32, tag = "7")]
+    pub(super) fault: u32,
+}
+
+/// A histogram's buckets that are not empty.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Timings {
+    #[prost(string, tag = "1")]
+    service: String,
+    #[prost(string, tag = "2")]
+    protocol: String,
+    #[prost(uint32, tag = "3")]
+    phase: u32,
+    #[prost(uint64, tag = "4")]
+    minute: u64,
+    /// How far each bucket is from the one before.
+    #[prost(uint32, repeated, tag = "5")]
+    steps: Vec<u32>,
+    #[prost(uint32, repeated, tag = "6")]
+    counts: Vec<u32>,
+}
+
+impl From<&Told> for Report {
+    fn from(told: &Told) -> Self {
+        let (first_second, seconds, failures) = columns::write(&told.slots);
+        Self {
+            boot: told.boot,
+            sequence: told.sequence,
+            epoch: told.epoch,
+            wall_us: told.wall.0,
+            monotonic_us: told.monotonic.0,
+            configuration: told.configuration.clone(),
+            dropped: told.dropped,
+            roster_id: told.roster_id,
+            roster: told.roster.as_ref().map(Roster::from),
+            first_second,
+            seconds,
+            failures,
+            gaps: told.gaps.iter().map(columns::write_gap).collect(),
+            timings: told.timings.iter().map(Timings::from).collect(),
+            complete: true,
+        }
+    }
+}
+
+impl TryFrom<Report> for Told {
+    type Error = ReportError;
+
+    fn try_from(message: Report) -> Result<Self, ReportError> {
+        if !message.complete {
+            return Err(ReportError::Malformed("its last field is missing".to_owned()));
+        }
+        let slots =
+            columns::read(message.first_second, &message.seconds, message.failures.unwrap_or_default())?;
+        let roster = message.roster.map(ToldRoster::try_from).transpose()?;
+        if let Some(roster) = &roster
+            && roster.id() != message.roster_id
+        {
+            return Err(field("roster_id", "is not the hash of the roster beside it"));
+        }
+        at_most("gaps", message.gaps.len() as u64, SERIES_MAX as u64)?;
+        at_most("timings", message.timings.len() as u64, SERIES_MAX as u64)?;
+        Ok(Self {
+            boot: message.boot,
+            sequence: message.sequence,
+            epoch: message.epoch,
+            wall: Timestamp(message.wall_us),
+            monotonic: Micros(message.monotonic_us),
+            configuration: text("configuration", message.configuration)?,
+            dropped: message.dropped,
+            roster_id: message.roster_id,
+            roster,
+            slots,
+            gaps: message.gaps.iter().map(columns::read_gap).collect::<Result<_, _>>()?,
+            timings: message.timings.into_iter().map(PhaseTimings::try_from).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<&ToldRoster> for Roster {
+    fn from(roster: &ToldRoster) -> Self {
+        let series = roster.series.iter().map(|series| Series {
+            service: series.service.clone(),
+            endpoint: series.endpoint.to_string(),
+            name: series.name.clone(),
+            from: series.from.0,
+        });
+        Self {
+            kind: roster.vantage.kind.name().to_owned(),
+            region: roster.vantage.region.clone(),
+            zone: roster.vantage.zone.clone(),
+            network: roster.vantage.network.clone(),
+            node: roster.vantage.node.clone(),
+            series: series.collect(),
+        }
+    }
+}
+
+impl TryFrom<Roster> for ToldRoster {
+    type Error = ReportError;
+
+    fn try_from(message: Roster) -> Result<Self, ReportError> {
+        at_most("series", message.series.len() as u64, SERIES_MAX as u64)?;
+        let vantage = Vantage {
+            kind: message.kind.parse::<VantageKind>().map_err(|error| field("roster.kind", error))?,
+            region: text("roster.region", message.region)?,
+            zone: message.zone.map(|zone| text("roster.zone", zone)).transpose()?,
+            network: message.network.map(|network| text("roster.network", network)).transpose()?,
+            node: text("roster.node", message.node)?,
+        };
+        let series = message.series.into_iter().map(|series| {
+            Ok(RosterSeries {
+                service: text("series.service", series.service)?,
+                endpoint: text("series.endpoint", series.endpoint)?
+                    .parse()
+                    .map_err(|error| field("series.endpoint", error))?,
+                name: text("series.name", series.name)?,
+                from: Second(series.from),
+            })
+        });
+        Ok(Self { vantage, series: series.collect::<Result<_, ReportError>>()? })
+    }
+}
+
+impl From<&PhaseTimings> for Timings {
+    fn from(timings: &PhaseTimings) -> Self {
+        let mut last = 0;
+        let (mut steps, mut counts) = (Vec::new(), Vec::new());
+        for (bucket, count) in timings.histogram.buckets() {
+            steps.push((bucket - last) as u32);
+            counts.push(count);
+            last = bucket;
+        }
+        Self {
+            service: timings.service.clone(),
+            protocol: timings.protocol.name().to_owned(),
+            phase: timings.phase as u32,
+            minute: timings.minute.0,
+            steps,
+            counts,
+        }
+    }
+}
+
+impl TryFrom<Timings> for PhaseTimings {
+    type Error = ReportError;
+
+    fn try_from(message: Timings) -> Result<Self, ReportError> {
+        if message.steps.len() != message.counts.len() {
+            return Err(field("timings.counts", "has another length than `steps`"));
+        }
+        let mut histogram = histogram::Histogram::default();
+        let mut bucket = 0usize;
+        for (step, count) in message.steps.iter().zip(&message.counts) {
+            bucket = bucket.saturating_add(*step as usize);
+            if bucket >= histogram::BUCKETS {
+                return Err(field(
+                    "timings.steps",
+                    format!("leads to bucket {bucket} of {}", histogram::BUCKETS),
+                ));
+            }
+            histogram.add(bucket, *count);
+        }
+        Ok(Self {
+            service: text("timings.service", message.service)?,
+            protocol: message
+                .protocol
+                .parse::<Protocol>()
+                .map_err(|error| field("timings.protocol", error))?,
+            phase: phase(message.phase)?,
+            minute: Second(message.minute),
+            histogram,
+        })
+    }
+}
+
+pub(super) fn phase(place: u32) -> Result<Phase, ReportError> {
+    Phase::ALL
+        .get(place as usize)
+        .copied()
+        .ok_or_else(|| field("phases", format!("no phase has number {place}")))
+}
