@@ -119,7 +119,7 @@ impl Micros {
 /// The seam through which time comes in: the real clocks, or the paused ones of a test.
 ///
 /// The two clocks are separate on purpose: a test steps one and lets the other run.
-pub trait Clock: Clone + Send + Sync + 'static {
+pub trait Clock: Clone + Send + Sync + Unpin + 'static {
     /// The wall clock: which second is it?
     fn wall(&self) -> Timestamp;
 

@@ -92,7 +92,10 @@ impl FromStr for AcceptableLoss {
         let number =
             text.trim().strip_suffix('%').ok_or_else(|| AcceptableLossError::NoUnit(text.to_owned()))?;
         let not_a_number = || AcceptableLossError::NotANumber(text.to_owned());
-        let (whole, fraction) = number.trim().split_once('.').unwrap_or((number.trim(), "0"));
+        let (whole, fraction) = match number.trim().split_once('.') {
+            Some(parts) => parts,
+            None => (number.trim(), "0"),
+        };
         let is_digits = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         if !is_digits(whole) || !is_digits(fraction) || fraction.len() > 4 {
             return Err(not_a_number());

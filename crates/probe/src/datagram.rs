@@ -1,0 +1,41 @@
+//! A datapoint in a UDP datagram.
+
+use std::{net::SocketAddr, time::Duration};
+
+use aviary_core::{Clock, Evidence, Phase, Second};
+use aviary_wire::line;
+
+use crate::{
+    attempt::Steps,
+    fault::{Failure, Origin, io_failure},
+    network::{Datagram as _, Network},
+    target::Target,
+};
+
+/// How long a router or host has to say that it cannot deliver.
+const ICMP_WAIT: Duration = Duration::from_millis(50);
+
+/// Sends, then waits for an ICMP error. That none came proves nothing but that the datagram was sent.
+pub(crate) async fn deliver<N: Network, C: Clock>(
+    network: &N,
+    target: &Target,
+    address: SocketAddr,
+    second: Second,
+    steps: &mut Steps<'_, C>,
+) -> Result<Evidence, Failure> {
+    let socket = steps.run(Phase::Connect, async { network.datagram(address) }).await?;
+    let mut payload = Vec::new();
+    line::encode_into(&mut payload, &target.name.0, 1.0, second);
+    let sent = async { socket.send(&payload).map_err(|error| io_failure(Phase::Send, Origin::Call, &error)) };
+    steps.run(Phase::Send, sent).await?;
+    steps.reached = Some(Evidence::Sent);
+    let wait = ICMP_WAIT.min(steps.left());
+    let told = async {
+        tokio::time::sleep(wait).await;
+        match socket.error() {
+            Ok(None) => Ok(Evidence::Sent),
+            Ok(Some(error)) | Err(error) => Err(io_failure(Phase::Confirm, Origin::Network, &error)),
+        }
+    };
+    steps.run(Phase::Confirm, told).await
+}

@@ -1,0 +1,170 @@
+//! The host's own network and clocks.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::AsFd,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use aviary_core::{Clock, Micros, Phase, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
+use socket2::{Domain, Socket, Type};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::{
+    dns::Dns,
+    fault::{Failure, Origin, io_failure},
+    network::{Connection, Datagram, Family, Fuse, Network},
+    unacknowledged::unacknowledged,
+};
+
+/// The host's own network.
+#[derive(Clone)]
+pub struct Host {
+    dns: Arc<Dns>,
+}
+
+impl Host {
+    /// The host's network, with names looked up by `dns`.
+    pub fn new(dns: Dns) -> Self {
+        Self { dns: Arc::new(dns) }
+    }
+}
+
+impl Network for Host {
+    type Connection = HostConnection;
+    type Datagram = HostDatagram;
+
+    async fn resolve(&self, name: &str, family: Family) -> Result<Vec<IpAddr>, Failure> {
+        self.dns.resolve(name, family).await
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Result<HostConnection, Failure> {
+        let failed = |origin| move |error: io::Error| io_failure(Phase::Connect, origin, &error);
+        let socket = open(address, Type::STREAM).map_err(failed(Origin::Call))?;
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
+                return Err(failed(origin_of_immediate(&error))(error));
+            }
+            _ => {}
+        }
+        let stream = TcpStream::from_std(socket.into()).map_err(failed(Origin::Call))?;
+        let connection = HostConnection { stream, fuse: Fuse::new() };
+        connection.stream.writable().await.map_err(failed(Origin::Network))?;
+        match connection.stream.take_error() {
+            Ok(None) => Ok(connection),
+            Ok(Some(error)) | Err(error) => Err(failed(Origin::Network)(error)),
+        }
+    }
+
+    fn datagram(&self, address: SocketAddr) -> Result<HostDatagram, Failure> {
+        let failed = |error: io::Error| io_failure(Phase::Connect, Origin::Call, &error);
+        let socket = open(address, Type::DGRAM).map_err(failed)?;
+        socket.connect(&address.into()).map_err(failed)?;
+        Ok(HostDatagram(socket.into()))
+    }
+}
+
+/// A refusal on loopback can come back before the call returns; anything else that fails at once never left the host.
+fn origin_of_immediate(error: &io::Error) -> Origin {
+    if error.kind() == io::ErrorKind::ConnectionRefused { Origin::Network } else { Origin::Call }
+}
+
+fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    Socket::new(Domain::for_address(address), kind.nonblocking().cloexec(), None)
+}
+
+/// A TCP connection of the host.
+#[derive(Debug)]
+pub struct HostConnection {
+    stream: TcpStream,
+    fuse: Fuse,
+}
+
+impl Drop for HostConnection {
+    fn drop(&mut self) {
+        if self.fuse.is_in() {
+            // The socket is being given up: there is nobody left to tell that it could not be reset.
+            _ = self.stream.set_zero_linger();
+        }
+    }
+}
+
+impl Connection for HostConnection {
+    fn fuse(&self) -> &Fuse {
+        &self.fuse
+    }
+
+    fn set_nodelay(&self) -> io::Result<()> {
+        self.stream.set_nodelay(true)
+    }
+
+    fn unacknowledged(&self) -> io::Result<u32> {
+        unacknowledged(self.stream.as_fd())
+    }
+}
+
+impl AsyncRead for HostConnection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for HostConnection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A connected UDP socket of the host. It is not registered with the reactor: sending never waits, and what ICMP told
+/// is asked for once.
+#[derive(Debug)]
+pub struct HostDatagram(UdpSocket);
+
+impl Datagram for HostDatagram {
+    fn send(&self, payload: &[u8]) -> io::Result<()> {
+        self.0.send(payload).map(drop)
+    }
+
+    fn error(&self) -> io::Result<Option<io::Error>> {
+        self.0.take_error()
+    }
+}
+
+/// The host's clocks: `CLOCK_REALTIME` and `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn wall(&self) -> Timestamp {
+        Timestamp(micros_of(ClockId::Realtime))
+    }
+
+    fn monotonic(&self) -> Micros {
+        Micros(micros_of(ClockId::Monotonic))
+    }
+}
+
+fn micros_of(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    // Neither clock shows a time before its start.
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000
+}

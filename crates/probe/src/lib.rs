@@ -1,0 +1,31 @@
+//! One attempt over one of six protocols: a target and a second in, an outcome with its timings out.
+//!
+//! **Architecture invariants:** each attempt makes a fresh connection, resumes nothing, and is over at its deadline:
+//! nothing is spawned that outlives it, and what was abandoned is reset, so that the kernel does not go on delivering
+//! it. This is the only room that names rustls, hyper and hickory for probing. Time comes from a
+//! [`Clock`](aviary_core::Clock), the network through [`Network`].
+//!
+//! [`Prober::run`] is the entry. [`Target`] is what stays the same from attempt to attempt; [`Host`] is the real
+//! network, `scripted` (with the feature of that name) the one of tests.
+
+mod attempt;
+mod datagram;
+mod dns;
+mod fault;
+mod host;
+mod https;
+mod network;
+#[cfg(feature = "scripted")]
+pub mod scripted;
+mod stream;
+mod target;
+mod tls;
+mod unacknowledged;
+
+pub use attempt::{DEADLINE_US, Observation, Prober, STARVED_US};
+pub use dns::{Dns, DnsError};
+pub use fault::{Blame, Failure};
+pub use host::{Host, SystemClock};
+pub use network::{Connection, Datagram, Family, Fuse, Network};
+pub use target::{AddressChoice, ApiKey, Target, TargetError};
+pub use tls::{Handshake, KeyExchange, TlsClient, TlsError, TlsFacts, install_crypto_provider, warm_up};

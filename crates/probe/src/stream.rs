@@ -1,0 +1,149 @@
+//! A datapoint over TCP or TLS: write, half-close, read to the end.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use aviary_core::{Clock, Evidence, Fault, LocalFault, Phase, Second};
+use aviary_wire::{line, pickle};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::{
+    attempt::Steps,
+    fault::{Failure, Origin, io_failure},
+    network::{Connection, Fuse},
+    target::Target,
+    tls::{self, Handshake, TlsFacts},
+};
+
+/// What a peer says after our half-close is thrown away; one that says more than this is not confirming anything.
+const DISCARDED_BYTES_MAX: usize = 1 << 20;
+
+/// A connection with TLS on it.
+pub(crate) struct Secure<S>(TlsStream<S>);
+
+/// Shakes hands, in full.
+pub(crate) async fn secure<S: Connection, C: Clock>(
+    connection: S,
+    target: &Target,
+    steps: &mut Steps<'_, C>,
+) -> Result<Secure<S>, Failure> {
+    let Some((client, server)) = &target.tls else { return Err(Failure::local(Phase::Tls, LocalFault::Bug)) };
+    let shaken = async {
+        connection.set_nodelay()?;
+        TlsConnector::from(client.config()).connect(server.clone(), connection).await
+    };
+    let shaken = async { shaken.await.map_err(|error| io_failure(Phase::Tls, Origin::Network, &error)) };
+    let stream = steps.run(Phase::Tls, shaken).await?;
+    let session = stream.get_ref().1;
+    if steps.inspects_tls {
+        steps.tls = Some(TlsFacts::of(session));
+    }
+    match tls::handshake(session) {
+        Handshake::Full => Ok(Secure(stream)),
+        Handshake::Resumed => Err(Failure::local(Phase::Tls, LocalFault::Bug)),
+    }
+}
+
+/// Writes the datapoint, half-closes, and reads until the peer has closed too: it has then read everything.
+///
+/// Reading to the end is also what gets the datapoint through: with TLS 1.3, tickets that were left unread turn our
+/// close into a reset, and proxies throw away what they had not forwarded.
+pub(crate) async fn deliver<S: Connection, C: Clock>(
+    mut connection: S,
+    target: &Target,
+    second: Second,
+    steps: &mut Steps<'_, C>,
+) -> Result<Evidence, Failure> {
+    let mut payload = Vec::new();
+    if target.endpoint.protocol().is_pickle() {
+        pickle::encode_frame_into(&mut payload, &target.name.0, 1.0, second);
+    } else {
+        line::encode_into(&mut payload, &target.name.0, 1.0, second);
+    }
+    let sent = async {
+        connection.write_all(&payload).await?;
+        connection.shutdown().await
+    };
+    let sent = async { sent.await.map_err(|error| io_failure(Phase::Send, Origin::Network, &error)) };
+    steps.run(Phase::Send, sent).await?;
+    steps.reached = Some(Evidence::Sent);
+
+    let started = steps.now();
+    let closed = steps.until_deadline(read_to_end(&mut connection)).await;
+    steps.timings.set(Phase::Confirm, crate::attempt::micros(steps.now().since(started)));
+    let in_time = steps.in_time(Phase::Confirm);
+    if let (Some(Ok(())), Ok(())) = (&closed, in_time) {
+        connection.fuse().take_out();
+        return Ok(Evidence::PeerClosed);
+    }
+    // The peer did not close. Its kernel may have taken everything, which for some services is all that can be had.
+    if connection.unacknowledged().is_ok_and(|bytes| bytes == 0) {
+        steps.reached = Some(Evidence::KernelAcked);
+        if closed.is_none() && target.counts <= Evidence::KernelAcked {
+            connection.fuse().take_out();
+            return Ok(Evidence::KernelAcked);
+        }
+    }
+    in_time?;
+    match closed {
+        Some(Err(error)) => Err(io_failure(Phase::Confirm, Origin::Network, &error)),
+        _ => Err(Failure::service(Phase::Confirm, Fault::Timeout)),
+    }
+}
+
+async fn read_to_end(connection: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    let mut discarded = 0;
+    let mut buffer = [0; 512];
+    while discarded < DISCARDED_BYTES_MAX {
+        match connection.read(&mut buffer).await {
+            Ok(0) => return Ok(()),
+            Ok(bytes) => discarded += bytes,
+            // Many peers close without a close_notify. Ours was flushed before, so nothing of ours was cut off.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    std::future::pending().await
+}
+
+impl<S: Connection> Connection for Secure<S> {
+    fn fuse(&self) -> &Fuse {
+        self.0.get_ref().0.fuse()
+    }
+
+    fn set_nodelay(&self) -> io::Result<()> {
+        self.0.get_ref().0.set_nodelay()
+    }
+
+    fn unacknowledged(&self) -> io::Result<u32> {
+        self.0.get_ref().0.unacknowledged()
+    }
+}
+
+impl<S: Connection> AsyncRead for Secure<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl<S: Connection> AsyncWrite for Secure<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
