@@ -15,7 +15,7 @@ use aviary_core::{Clock, Evidence, Fault, Micros, Phase, Second};
 use aviary_wire::line;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, StatusCode, client::conn::http1, header};
+use hyper::{Request, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -74,11 +74,11 @@ pub(crate) async fn deliver<S: Connection, C: Clock>(
         Phase::Send
     };
     steps.in_time(phase)?;
-    let status: StatusCode = ended.unwrap_or(Err(Failure::service(phase, Fault::Timeout)))?;
-    if status.is_success() {
-        Ok(Evidence::AppAcked)
-    } else {
-        Err(Failure::service(Phase::Confirm, Fault::Status(status.as_u16())))
+    match ended {
+        None => Err(Failure::service(phase, Fault::Timeout)),
+        Some(Err(failure)) => Err(failure),
+        Some(Ok(status)) if status.is_success() => Ok(Evidence::AppAcked),
+        Some(Ok(status)) => Err(Failure::service(Phase::Confirm, Fault::Status(status.as_u16()))),
     }
 }
 

@@ -49,7 +49,7 @@ pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {
 }
 
 /// A socket for datagrams to one peer.
-pub trait Datagram: Send + 'static {
+pub trait Datagram: Send + Sync + 'static {
     /// Hands the datagram to the operating system.
     fn send(&self, payload: &[u8]) -> io::Result<()>;
 

@@ -97,6 +97,13 @@ impl Roster {
         })
     }
 
+    /// The roster as bytes to be put before those of a report without one: protobuf merges what is concatenated, so
+    /// an encoded report can wait without its roster and still travel with it.
+    pub fn encode_part(&self) -> Vec<u8> {
+        message::Report { roster: Some(message::Roster::from(self)), ..message::Report::default() }
+            .encode_to_vec()
+    }
+
     /// A hash of everything in it.
     pub fn id(&self) -> u64 {
         let bytes = message::Roster::from(self).encode_to_vec();

@@ -170,6 +170,14 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
+fn a_roster_can_be_put_before_a_report() {
+    let roster = roster(3);
+    let bare = Report { roster_id: roster.id(), ..report(Vec::new()) };
+    let bytes = [roster.encode_part(), bare.encode()].concat();
+    assert_eq!(Report::decode(&bytes), Ok(Report { roster: Some(roster), ..bare }));
+}
+
+#[test]
 fn a_rosters_hash_covers_all_of_it() {
     let first = roster(3);
     let mut second = first.clone();

@@ -1,0 +1,128 @@
+//! A lane: one thread that makes the attempts of its series.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use aviary_core::{
+    Clock, LocalFault, Outcome, Phase, Second, Timings,
+    plan::{Due, Plan},
+};
+use aviary_probe::{DEADLINE_US, Network, Observation, Prober, STARVED_US};
+use futures_util::FutureExt as _;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::{AgentSeries, batch::Batch, slots::Slots, ticker::Beat};
+
+/// Makes the attempts of every `count`th series.
+pub struct Lane<N, C> {
+    number: usize,
+    count: usize,
+    series: Arc<[AgentSeries]>,
+    prober: Prober<N, C>,
+    clock: C,
+    batch: Arc<Batch>,
+}
+
+impl<N: Network, C: Clock> Lane<N, C> {
+    /// The lane `number` of `count`.
+    pub const fn new(
+        number: usize,
+        count: usize,
+        series: Arc<[AgentSeries]>,
+        prober: Prober<N, C>,
+        clock: C,
+        batch: Arc<Batch>,
+    ) -> Self {
+        Self { number, count, series, prober, clock, batch }
+    }
+
+    /// Makes attempts as `beats` come, from the second `first` on, until the end is told; then waits for what is in
+    /// flight, which is at most until its deadline.
+    pub async fn run(self, plan: Arc<Plan>, first: Second, mut beats: mpsc::Receiver<Beat>) {
+        let mut slots = Slots::new(self.series.len(), first);
+        let mut attempts = JoinSet::new();
+        while let Some(beat) = beats.recv().await {
+            match beat {
+                Beat::Due(due) => {
+                    for series in
+                        plan.series_at(due.phase).iter().copied().filter(|series| self.is_mine(*series))
+                    {
+                        self.open(&mut slots, &mut attempts, series, due);
+                    }
+                }
+                Beat::Step(step) => {
+                    self.batch.stepped(step.epoch);
+                    for series in self.mine() {
+                        slots
+                            .step(series as usize, step)
+                            .for_each(|skipped| self.batch.skip(series, skipped));
+                    }
+                }
+                Beat::End(end) => {
+                    for series in self.mine() {
+                        if let Some(skipped) = slots.end(series as usize, end) {
+                            self.batch.skip(series, skipped);
+                        }
+                    }
+                    break;
+                }
+            }
+            while attempts.try_join_next().is_some() {}
+        }
+        while attempts.join_next().await.is_some() {}
+    }
+
+    fn open(&self, slots: &mut Slots, attempts: &mut JoinSet<()>, series: u32, due: Due) {
+        let Some(skipped) = slots.open(series as usize, due.second) else { return };
+        if let Some(skipped) = skipped {
+            self.batch.skip(series, skipped);
+        }
+        let late = self.clock.monotonic().since(due.at);
+        self.batch.started(late.try_into().unwrap_or(u32::MAX));
+        if late > STARVED_US {
+            // Too late to mean anything, and after a stall all series are: starting them now would be a burst.
+            let starved = Outcome::Local { phase: Phase::Dns, fault: LocalFault::Starved };
+            return self.batch.close(series, due.second, &not_run(starved));
+        }
+        let attempt = Attempt {
+            series,
+            due,
+            all: Arc::clone(&self.series),
+            prober: self.prober.clone(),
+            batch: Arc::clone(&self.batch),
+        };
+        attempts.spawn(attempt.run());
+    }
+
+    fn mine(&self) -> impl Iterator<Item = u32> {
+        (self.number..self.series.len()).step_by(self.count).map(|series| series as u32)
+    }
+
+    fn is_mine(&self, series: u32) -> bool {
+        series as usize % self.count == self.number
+    }
+}
+
+struct Attempt<N, C> {
+    series: u32,
+    due: Due,
+    all: Arc<[AgentSeries]>,
+    prober: Prober<N, C>,
+    batch: Arc<Batch>,
+}
+
+impl<N: Network, C: Clock> Attempt<N, C> {
+    /// Runs the attempt and closes its slot, whatever happens in between.
+    async fn run(self) {
+        let series = &self.all[self.series as usize];
+        let attempt = self.prober.run(&series.target, self.due.second, self.due.at.plus(DEADLINE_US));
+        let observed = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(series = series.name, second = %self.due.second, "An attempt panicked.");
+            not_run(Outcome::Local { phase: Phase::Dns, fault: LocalFault::Bug })
+        });
+        self.batch.close(self.series, self.due.second, &observed);
+    }
+}
+
+fn not_run(outcome: Outcome) -> Observation {
+    Observation { outcome, timings: Timings::default(), address: None, reached: None, tls: None }
+}

@@ -1,0 +1,380 @@
+//! Pushing reports to a collector, again and again until it has taken them.
+
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+
+use aviary_core::Clock;
+use aviary_wire::report::{Report, Roster};
+use bytes::Bytes;
+use reqwest::{StatusCode, Url, header};
+use serde::Deserialize;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use crate::batch::{Batch, Taken};
+
+/// Reports leave so often when nothing is urgent.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Two reports are at least so far apart, so that a thousand series lost at once are a few reports and not a thousand.
+const REPORT_GAP: Duration = Duration::from_millis(20);
+
+/// A push that takes longer is tried again: the same report twice says the same.
+const PUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+const RETRY_MIN: Duration = Duration::from_millis(250);
+/// While a collector is merely gone, it is tried at least this often.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// A collector that says when to come back is believed up to this.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// How many bytes of reports wait for a collector at most; the oldest are dropped beyond, and counted.
+const WAITING_BYTES_MAX: usize = 32 << 20;
+
+/// One report carries at most so many slots; more are split.
+const SLOTS_PER_REPORT: usize = 65_536;
+
+/// How long the last report is tried for before the agent ends without having delivered it.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// A bearer token. Shown to nobody.
+#[derive(Clone)]
+pub struct Token(Arc<str>);
+
+impl Token {
+    /// Wraps a token.
+    pub fn new(token: &str) -> Self {
+        Self(token.into())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// Where reports go.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// The base URLs of collectors, tried in turn.
+    pub collectors: Vec<String>,
+    /// The bearer token.
+    pub token: Option<Token>,
+    /// PEM certificates to trust beside the system's.
+    pub ca: Option<Vec<u8>>,
+}
+
+/// Why reports cannot be pushed as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// No collector.
+    #[error("no collector is named: add `collector` to [agent], or a [collector] section to the same file")]
+    NoCollector,
+    /// Not a URL.
+    #[error("collector `{0}` is no URL; write such as https://collector.example.net:8610")]
+    Url(String),
+    /// A token that no header can carry.
+    #[error("the token has characters that an HTTP header cannot carry")]
+    Token,
+    /// The client could not be made.
+    #[error("the HTTP client cannot be set up: {0}; is `ca` a PEM file of certificates?")]
+    Client(#[from] reqwest::Error),
+}
+
+/// Pushes reports, one at a time and in order, to the first collector that takes them.
+pub struct Shipper {
+    client: reqwest::Client,
+    urls: Vec<Url>,
+    current: usize,
+    /// The collector is not known to have the roster.
+    owes_roster: bool,
+    roster_id: u64,
+    roster: Bytes,
+    configuration: String,
+    boot: u64,
+    sequence: u64,
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    dropped: u64,
+    failures: u32,
+}
+
+struct Waiting {
+    body: Bytes,
+    slots: u64,
+}
+
+/// What a collector answered.
+enum Answer {
+    Taken,
+    /// It lacks the roster.
+    Stranger,
+    /// It will never take this report.
+    Refused {
+        status: StatusCode,
+        reason: String,
+    },
+    /// It could not take it now.
+    Later {
+        reason: String,
+        after: Option<Duration>,
+    },
+}
+
+impl Shipper {
+    /// A shipper of reports on the series of `roster`.
+    pub fn new(push: Push, roster: Roster, configuration: String, boot: u64) -> Result<Self, PushError> {
+        let url = |base: &String| {
+            let base = if base.ends_with('/') { base.clone() } else { format!("{base}/") };
+            Url::parse(&base).and_then(|url| url.join("api/v1/reports")).map_err(|_| PushError::Url(base))
+        };
+        let urls = push.collectors.iter().map(url).collect::<Result<Vec<_>, _>>()?;
+        if urls.is_empty() {
+            return Err(PushError::NoCollector);
+        }
+        let mut headers = header::HeaderMap::new();
+        if let Some(Token(token)) = &push.token {
+            let mut bearer =
+                header::HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| PushError::Token)?;
+            bearer.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, bearer);
+        }
+        let mut client = reqwest::Client::builder()
+            .default_headers(headers)
+            .timeout(PUSH_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy();
+        if let Some(pem) = &push.ca {
+            client = client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem)?);
+        }
+        Ok(Self {
+            client: client.build()?,
+            urls,
+            current: 0,
+            owes_roster: true,
+            roster_id: roster.id(),
+            roster: roster.encode_part().into(),
+            configuration,
+            boot,
+            sequence: 0,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            dropped: 0,
+            failures: 0,
+        })
+    }
+
+    /// Ships what `batch` gathers until it is finished and everything was taken, or nobody takes it any more.
+    pub async fn run<C: Clock>(mut self, batch: Arc<Batch>, clock: C) {
+        let mut second = interval(REPORT_INTERVAL);
+        second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                biased;
+                () = batch.urgent() => sleep(REPORT_GAP).await,
+                _ = second.tick() => {}
+            }
+            let finished = self.gather(&batch, &clock);
+            if finished {
+                return self.farewell().await;
+            }
+            while !self.waiting.is_empty() {
+                if let Some(pause) = self.push_oldest().await {
+                    // Slots go on closing meanwhile; what is gathered here stays bounded, what waits in the batch too.
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        () = until_finished(&batch, &mut self, &clock) => return self.farewell().await,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tries once more to get everything across, and gives up after a while.
+    async fn farewell(&mut self) {
+        let all = async {
+            while !self.waiting.is_empty() {
+                if let Some(pause) = self.push_oldest().await {
+                    sleep(pause.min(RETRY_MIN)).await;
+                }
+            }
+        };
+        if timeout(FAREWELL, all).await.is_err() {
+            let slots: u64 = self.waiting.iter().map(|waiting| waiting.slots).sum();
+            tracing::error!(
+                slots,
+                "The collector did not take the last reports; these slots stay unknown to it."
+            );
+        }
+    }
+
+    /// Makes reports of what waits in the batch, and returns whether that was the last.
+    fn gather<C: Clock>(&mut self, batch: &Batch, clock: &C) -> bool {
+        let Taken { mut slots, gaps, timings, epoch, dropped, finished } = batch.take();
+        let mut rest = (gaps, timings);
+        loop {
+            let more = slots.split_off(slots.len().min(SLOTS_PER_REPORT));
+            let (gaps, timings) = std::mem::take(&mut rest);
+            let told = slots.len() as u64
+                + gaps.iter().map(|gap| u64::from(gap.count) * gap.span.seconds()).sum::<u64>();
+            let report = Report {
+                boot: self.boot,
+                sequence: self.sequence,
+                epoch,
+                wall: clock.wall(),
+                monotonic: clock.monotonic(),
+                configuration: self.configuration.clone(),
+                dropped: self.dropped + dropped,
+                roster_id: self.roster_id,
+                roster: None,
+                slots,
+                gaps,
+                timings,
+            };
+            self.sequence += 1;
+            self.enqueue(Waiting { body: report.encode().into(), slots: told });
+            if more.is_empty() {
+                return finished;
+            }
+            slots = more;
+        }
+    }
+
+    fn enqueue(&mut self, report: Waiting) {
+        self.waiting_bytes += report.body.len();
+        self.waiting.push_back(report);
+        while self.waiting_bytes > WAITING_BYTES_MAX {
+            let Some(oldest) = self.waiting.pop_front() else { break };
+            self.waiting_bytes -= oldest.body.len();
+            self.dropped += oldest.slots;
+            tracing::error!(
+                slots = oldest.slots,
+                "No collector took reports for so long that the oldest was dropped."
+            );
+        }
+    }
+
+    /// Pushes the oldest report, and returns how long to wait if it was not taken.
+    async fn push_oldest(&mut self) -> Option<Duration> {
+        let report = self.waiting.front()?;
+        let body = if self.owes_roster {
+            Bytes::from([&self.roster[..], &report.body[..]].concat())
+        } else {
+            report.body.clone()
+        };
+        match self.push(body).await {
+            Answer::Taken => {
+                if self.failures > 0 {
+                    tracing::info!(collector = %self.urls[self.current], "The collector takes reports again.");
+                }
+                self.failures = 0;
+                self.owes_roster = false;
+                self.pop();
+                None
+            }
+            Answer::Stranger if !self.owes_roster => {
+                self.owes_roster = true;
+                Some(Duration::ZERO)
+            }
+            Answer::Stranger => Some(self.back_off("it does not accept our roster", None)),
+            Answer::Refused { status, reason } => {
+                let slots = self.pop();
+                self.dropped += slots;
+                tracing::error!(%status, reason, slots, "The collector refused a report for good; its slots stay unknown.");
+                None
+            }
+            Answer::Later { reason, after } => Some(self.back_off(&reason, after)),
+        }
+    }
+
+    fn pop(&mut self) -> u64 {
+        let Some(report) = self.waiting.pop_front() else { return 0 };
+        self.waiting_bytes -= report.body.len();
+        report.slots
+    }
+
+    fn back_off(&mut self, reason: &str, after: Option<Duration>) -> Duration {
+        let collector = &self.urls[self.current];
+        if self.failures == 0 {
+            tracing::warn!(%collector, reason, "The collector does not take reports; they wait.");
+        } else {
+            tracing::debug!(%collector, reason, failures = self.failures, "The collector still does not take reports.");
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.current = (self.current + 1) % self.urls.len();
+        self.owes_roster = true;
+        if let Some(after) = after {
+            return after.min(RETRY_AFTER_MAX);
+        }
+        let ceiling = RETRY_MIN.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX);
+        ceiling.mul_f64(0.5 + self.jitter() / 2.0)
+    }
+
+    /// From 0 to 1, other for each agent and attempt: a fleet that lost its collector at once comes back spread out.
+    fn jitter(&self) -> f64 {
+        let mixed = (self.boot ^ u64::from(self.failures)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    async fn push(&self, body: Bytes) -> Answer {
+        let request = self.client.post(self.urls[self.current].clone());
+        let sent = request.header(header::CONTENT_TYPE, "application/x-protobuf").body(body).send().await;
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => return Answer::Later { reason: innermost(&error), after: None },
+        };
+        let status = response.status();
+        if status.is_success() {
+            return Answer::Taken;
+        }
+        let after =
+            response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let refusal = response.json::<Refusal>().await.map(|refusal| refusal.error).unwrap_or_default();
+        match status {
+            StatusCode::BAD_REQUEST if refusal.code == "unknown_roster" => Answer::Stranger,
+            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::NOT_FOUND => {
+                Answer::Refused { status, reason: refusal.message }
+            }
+            // A token can be put right without a restart of this agent, so 401 and 403 wait like everything else.
+            _ => Answer::Later {
+                reason: format!("{status} {}", refusal.message),
+                after: after.map(Duration::from_secs),
+            },
+        }
+    }
+}
+
+/// Gathers what closes while the collector is away; ends when the agent does.
+async fn until_finished<C: Clock>(batch: &Batch, shipper: &mut Shipper, clock: &C) {
+    loop {
+        tokio::select! {
+            () = batch.urgent() => sleep(REPORT_GAP).await,
+            () = sleep(REPORT_INTERVAL) => {}
+        }
+        if shipper.gather(batch, clock) {
+            return;
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    error: RefusalError,
+}
+
+#[derive(Default, Deserialize)]
+struct RefusalError {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// What went wrong at the bottom: reqwest's own words only say that it did.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
