@@ -1,6 +1,9 @@
 //! The sum of a group of series over a span of seconds.
 
-use crate::mark::{Mark, Sender, Storage};
+use crate::{
+    Evidence, Protocol,
+    mark::{Mark, Sender, Storage},
+};
 
 /// What can show that a series' datapoints were delivered: decides what a slot is that the sender calls delivered and
 /// of which storage has not spoken.
@@ -13,6 +16,26 @@ pub enum Proof {
     Storage,
     /// Nothing can show it, as for UDP that is not read back: unproven, neither lost nor green.
     Nothing,
+}
+
+impl Proof {
+    /// What can show delivery over `protocol`, if `counts` is the lowest rung that counts and `storage` tells whether
+    /// somebody reads back what was stored. Without `counts`, storage decides where it is read, and otherwise the best
+    /// that a protocol with an answer can show.
+    pub fn of(protocol: Protocol, counts: Option<Evidence>, storage: bool) -> Self {
+        let rung = match counts {
+            Some(rung) => rung,
+            None if storage => Evidence::Stored,
+            // A datagram has no answer, so nothing it shows counts.
+            None => protocol.strongest_evidence().max(Evidence::PeerClosed),
+        };
+        match rung {
+            Evidence::Stored if storage => Self::Storage,
+            // That a datagram was sent is no evidence that it arrived, even where somebody is content with it.
+            rung if rung <= protocol.strongest_evidence() && protocol != Protocol::Udp => Self::Sender,
+            _ => Self::Nothing,
+        }
+    }
 }
 
 /// The sum of a group of series over a span of seconds, as integers.
@@ -117,6 +140,29 @@ mod tests {
         // A silent agent's slots stay unknown: that storage lacks them says nothing of the service.
         assert_eq!(class(Unknown, Storage::NotStored, Proof::Storage), Window { unknown: 1, ..one });
         assert_eq!(class(Missed, Storage::NotStored, Proof::Storage), Window { missed: 1, ..one });
+    }
+
+    #[test]
+    fn what_shows_delivery_depends_on_protocol_rung_and_storage() {
+        use Evidence::*;
+        let table = [
+            (Protocol::Tcp, None, false, Proof::Sender),
+            (Protocol::Https, None, false, Proof::Sender),
+            (Protocol::Udp, None, false, Proof::Nothing),
+            (Protocol::Udp, None, true, Proof::Storage),
+            (Protocol::Tcp, None, true, Proof::Storage),
+            (Protocol::Tcp, Some(Stored), true, Proof::Storage),
+            (Protocol::Tcp, Some(Stored), false, Proof::Nothing),
+            (Protocol::Tcp, Some(PeerClosed), true, Proof::Sender),
+            (Protocol::Tls, Some(KernelAcked), false, Proof::Sender),
+            (Protocol::Tcp, Some(AppAcked), false, Proof::Nothing),
+            (Protocol::Https, Some(AppAcked), false, Proof::Sender),
+            (Protocol::Udp, Some(Sent), false, Proof::Nothing),
+            (Protocol::Udp, Some(PeerClosed), true, Proof::Nothing),
+        ];
+        for (protocol, counts, storage, proof) in table {
+            assert_eq!(Proof::of(protocol, counts, storage), proof, "{protocol} {counts:?} {storage}");
+        }
     }
 
     #[test]

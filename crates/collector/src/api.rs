@@ -1,0 +1,121 @@
+//! The addresses of the API.
+
+use std::net::SocketAddr;
+
+use axum::{
+    Json, Router,
+    extract::{ConnectInfo, Path, Query, State},
+    http::{HeaderMap, StatusCode, Uri},
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+
+use crate::{Collector, access::Scope, agents, error::ApiError, intake, services, slots, sums};
+
+pub(crate) fn router(collector: Collector) -> Router {
+    Router::new()
+        .route("/api/v1/reports", post(intake::post))
+        .route("/api/v1/services", get(services_all))
+        .route("/api/v1/services/{name}", get(service))
+        .route("/api/v1/sums", get(sums_of))
+        .route("/api/v1/slots", get(slots_of))
+        .route("/api/v1/agents", get(agents_all))
+        .route("/healthz", get(healthz))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(collector)
+}
+
+type Parameters = Query<Vec<(String, String)>>;
+
+async fn services_all(
+    State(collector): State<Collector>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Result<Json<services::Answer>, ApiError> {
+    collector.access().allow(Scope::Read, &headers, peer.ip())?;
+    let now = collector.now();
+    let mut state = collector.state();
+    state.judge(now);
+    Ok(Json(services::all(&state)))
+}
+
+async fn service(
+    State(collector): State<Collector>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+) -> Result<Json<services::ServiceBody>, ApiError> {
+    collector.access().allow(Scope::Read, &headers, peer.ip())?;
+    let now = collector.now();
+    let mut state = collector.state();
+    state.judge(now);
+    services::one(&state, &name).map(Json).ok_or_else(|| {
+        let known: Vec<_> = state.standing().map(|(name, _)| name).collect();
+        let message = format!(
+            "service `{name}` is neither configured here nor reported; there are: {}",
+            known.join(", ")
+        );
+        ApiError::new(StatusCode::NOT_FOUND, "unknown_service", message)
+    })
+}
+
+async fn sums_of(
+    State(collector): State<Collector>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    Query(parameters): Parameters,
+) -> Result<Json<sums::Answer>, ApiError> {
+    collector.access().allow(Scope::Read, &headers, peer.ip())?;
+    let now = collector.now();
+    let query = sums::Query::parse(&parameters, now)?;
+    let mut state = collector.state();
+    state.advance(now);
+    sums::answer(&state, &query).map(Json)
+}
+
+async fn slots_of(
+    State(collector): State<Collector>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    Query(parameters): Parameters,
+) -> Result<Json<slots::Answer>, ApiError> {
+    collector.access().allow(Scope::Read, &headers, peer.ip())?;
+    let now = collector.now();
+    let query = slots::Query::parse(&parameters, now)?;
+    let mut state = collector.state();
+    state.advance(now);
+    slots::answer(&state, &query).map(Json)
+}
+
+async fn agents_all(
+    State(collector): State<Collector>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Result<Json<agents::Answer>, ApiError> {
+    collector.access().allow(Scope::Read, &headers, peer.ip())?;
+    let now = collector.now();
+    Ok(Json(agents::all(&collector.state(), now)))
+}
+
+async fn healthz(State(collector): State<Collector>) -> Json<Value> {
+    let name = collector.state().name().to_owned();
+    Json(json!({"status": "ok", "name": name, "version": env!("CARGO_PKG_VERSION")}))
+}
+
+async fn not_found(uri: Uri) -> ApiError {
+    let path = uri.path();
+    let message = if path.starts_with("/api/") && !path.starts_with("/api/v1/") {
+        format!(
+            "{path}: this collector speaks version 1 of the API, below /api/v1/; upgrade it, or use an older agent"
+        )
+    } else {
+        format!("{path}: nothing is here; see /api/v1/services, /api/v1/sums, /api/v1/slots, /api/v1/agents")
+    };
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+async fn method_not_allowed(method: axum::http::Method, uri: Uri) -> ApiError {
+    let message = format!("{method} is not understood at {}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}

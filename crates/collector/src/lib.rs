@@ -1,0 +1,213 @@
+//! The collector: takes reports, keeps the ledger, says what it says of each service, and answers questions about it.
+//!
+//! ```text
+//! intake -> state (catalog, ledger, losses) -> windows -> verdicts -> API
+//!               ^ what storage shows
+//! ```
+//!
+//! **Architecture invariants:** nothing here assumes that it is the only collector or that reports arrive in order:
+//! every change of the ledger is a join. The collector knows nothing of the agent but its reports.
+
+mod access;
+mod agents;
+mod api;
+mod error;
+mod intake;
+mod services;
+mod slots;
+mod state;
+mod sums;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use aviary_core::{Clock, Evidence, Second, Timestamp, verdict::Policy};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::sleep};
+
+pub use access::{Scope, TokenRule};
+pub use state::Counts;
+
+use crate::{access::Access, state::State};
+
+/// A second is closed so many seconds after it began: its last slot is due almost a second in, has a second to its
+/// deadline, and its report leaves within another.
+pub const CLOSED_AFTER_SECONDS: u64 = 3;
+
+/// What a collector is to do.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Its name, for whoever asks.
+    pub name: String,
+    /// The services it judges. Others that agents report are kept and summed, and judged by the defaults.
+    pub services: Vec<ServiceOptions>,
+    /// Who may do what. Without any, loopback may do everything.
+    pub tokens: Vec<TokenRule>,
+    /// Anybody may do everything, also from beyond loopback.
+    pub open: bool,
+}
+
+/// A service that is judged.
+#[derive(Clone, Debug)]
+pub struct ServiceOptions {
+    /// Its name.
+    pub name: String,
+    /// What it may lose, and how many must look.
+    pub policy: Policy,
+    /// The lowest rung that counts; the default depends on protocol and storage.
+    pub counts_as_delivered: Option<Evidence>,
+    /// Whether what it stores reaches [`Collector::stored`].
+    pub storage: bool,
+    /// The URLs of endpoints that change no verdict.
+    pub optional: Vec<String>,
+}
+
+impl ServiceOptions {
+    /// A service of which nothing is configured.
+    pub fn unconfigured(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            policy: Policy::default(),
+            counts_as_delivered: None,
+            storage: false,
+            optional: Vec::new(),
+        }
+    }
+}
+
+/// A collector: cheap to clone, all clones are the same one.
+#[derive(Clone)]
+pub struct Collector {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    access: Access,
+    now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl Collector {
+    /// A collector without any history, by `clock`.
+    pub fn new(options: Options, clock: impl Clock) -> Self {
+        let access = Access::new(options.tokens, options.open);
+        let state = State::new(options.name, options.services, clock.wall());
+        let now = Box::new(move || clock.wall());
+        Self { inner: Arc::new(Inner { state: Mutex::new(state), access, now }) }
+    }
+
+    /// Serves the API on `listener` until the server is stopped.
+    pub fn serve(&self, listener: TcpListener) -> Server {
+        let (stop, stopped) = watch::channel(false);
+        let router = api::router(self.clone());
+        let mut until = stopped.clone();
+        let shutdown = async move {
+            // The other end gone means stop as well.
+            _ = until.wait_for(|stop| *stop).await;
+        };
+        let http = tokio::spawn(async move {
+            let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
+            if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(shutdown).await {
+                tracing::error!(%error, "The collector's listener failed; no more reports are taken.");
+            }
+        });
+        let judged = tokio::spawn(self.clone().judge_each_second(stopped));
+        Server { stop, http, judged }
+    }
+
+    /// Notes that storage has a datapoint called `name` (without an API key) for `second`.
+    pub fn stored<'a>(&self, points: impl IntoIterator<Item = (&'a str, Second)>) {
+        let now = self.now();
+        let mut state = self.state();
+        state.advance(now);
+        for (name, second) in points {
+            state.stored(name, second);
+        }
+    }
+
+    /// Storage may have datapoints that were not told: slots up to now are not settled as lost for want of them.
+    pub fn storage_untold(&self) {
+        let now = self.now();
+        self.state().storage_untold(now.second());
+    }
+
+    /// The newest seconds that are closed, `count` of them.
+    pub fn newest_closed(&self, count: u64) -> aviary_core::Span {
+        aviary_core::Span::before(closed_until(self.now()), count)
+    }
+
+    /// Delivered and scheduled slots of `span` by protocol.
+    pub fn by_protocol(&self, span: aviary_core::Span) -> Vec<(String, aviary_core::Window)> {
+        let now = self.now();
+        let mut state = self.state();
+        state.advance(now);
+        let grouping = state.catalog().group(&[aviary_core::Tag::Protocol], |_| true);
+        let windows = state.ledger().sums(span, &grouping.group_of, grouping.values.len());
+        grouping.values.into_iter().flatten().zip(windows).collect()
+    }
+
+    /// The state of each service, with what was counted of the collector's own work.
+    pub fn standing(&self) -> (Vec<(String, aviary_core::State)>, Counts) {
+        let now = self.now();
+        let mut state = self.state();
+        state.judge(now);
+        (
+            state.standing().map(|(name, standing)| (name.to_owned(), standing.verdict.state)).collect(),
+            state.counts(),
+        )
+    }
+
+    async fn judge_each_second(self, mut stopped: watch::Receiver<bool>) {
+        loop {
+            let now = self.now();
+            self.state().judge(now);
+            let rest = 1_000_000 - now.0 % 1_000_000;
+            tokio::select! {
+                () = sleep(Duration::from_micros(rest)) => {}
+                _ = stopped.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.inner.now)()
+    }
+
+    fn access(&self) -> &Access {
+        &self.inner.access
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is a join of whole facts: what a panicking thread left behind is a ledger that lacks some.
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The first second that is not closed at `now`.
+pub(crate) const fn closed_until(now: Timestamp) -> Second {
+    now.second().minus(CLOSED_AFTER_SECONDS)
+}
+
+/// A collector that is being served.
+pub struct Server {
+    stop: watch::Sender<bool>,
+    http: JoinHandle<()>,
+    judged: JoinHandle<()>,
+}
+
+impl Server {
+    /// How long requests that are under way may take to end.
+    const FAREWELL: Duration = Duration::from_secs(2);
+
+    /// Takes no more requests, and ends when those under way are answered.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        let abort = self.http.abort_handle();
+        if tokio::time::timeout(Self::FAREWELL, self.http).await.is_err() {
+            abort.abort();
+        }
+        // It ends at once and returns nothing.
+        _ = self.judged.await;
+    }
+}
