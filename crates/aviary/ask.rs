@@ -1,0 +1,83 @@
+//! Asking a collector's API.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use reqwest::Url;
+use serde::de::DeserializeOwned;
+
+/// Where to ask, and as whom.
+#[derive(Args, Debug)]
+pub(crate) struct Whom {
+    /// The collector
+    #[arg(value_name = "URL", default_value = "http://127.0.0.1:8610", env = "AVIARY_URL")]
+    url: Url,
+
+    /// A token with the scope `read`, where the collector asks for one; better given in the environment
+    #[arg(long, env = "AVIARY_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+
+    /// PEM certificates to trust beside the system's
+    #[arg(long, value_name = "FILE")]
+    ca: Option<std::path::PathBuf>,
+}
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a collector answers to one question.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    client: reqwest::Client,
+    url: Url,
+    token: Option<String>,
+}
+
+impl Whom {
+    pub(crate) fn asker(&self) -> anyhow::Result<Asker> {
+        let mut client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy();
+        if let Some(path) = &self.ca {
+            let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+                .with_context(|| format!("{} is no PEM file of certificates", path.display()))?;
+            client = client.tls_certs_merge(certificates);
+        }
+        Ok(Asker { client: client.build()?, url: self.url.clone(), token: self.token.clone() })
+    }
+}
+
+impl Asker {
+    /// The answer to `GET path` with `parameters`.
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        parameters: &[(&str, String)],
+    ) -> anyhow::Result<T> {
+        let mut url =
+            self.url.join(path).with_context(|| format!("{} is no collector's address", self.url))?;
+        if !parameters.is_empty() {
+            url.query_pairs_mut().extend_pairs(parameters);
+        }
+        let mut request = self.client.get(url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let unreachable = || format!("cannot reach a collector at {}; is one running there?", self.url);
+        let response = request.send().await.with_context(unreachable)?;
+        let status = response.status();
+        let body = response.bytes().await.with_context(unreachable)?;
+        if status.is_success() {
+            return serde_json::from_slice(&body)
+                .with_context(|| format!("{} does not answer as a collector of this version", self.url));
+        }
+        let said = serde_json::from_slice::<serde_json::Value>(&body).ok();
+        let message = said.as_ref().and_then(|said| said["error"]["message"].as_str());
+        let hint = if status == reqwest::StatusCode::UNAUTHORIZED { " (set AVIARY_TOKEN)" } else { "" };
+        Err(anyhow!("{}: {status}: {}{hint}", self.url, message.unwrap_or("no reason given")))
+    }
+}
+
+/// A runtime for commands that ask and end.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}

@@ -1,0 +1,102 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{check::CheckArguments, probe::ProbeArguments, status::StatusArguments, sums::SumsArguments};
+
+const EXIT_STATUS: &str = "\
+Exit status: 0 all well; 1 what was asked about is not well (a lost probe, a problem found by check, a service \
+that is degraded, down or blind); 2 usage, or something that cannot be started or reached.";
+
+/// External canary probers that count every second, and say where loss is.
+///
+/// Agents send one datapoint of value 1 a second and protocol to the Graphite endpoints of a service, each over a fresh
+/// connection that is given up after one second. A collector sums what was delivered.
+#[derive(Debug, Parser)]
+#[command(name = "aviary", version, after_help = EXIT_STATUS, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// How the log on standard error is written; AVIARY_LOG sets its level, such as `debug`
+    #[arg(long, global = true, value_enum, default_value_t, env = "AVIARY_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the roles that the file has sections for: [agent], [collector], [sink], in one process
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArguments),
+    /// Make one attempt per URL and show its phases; writes a datapoint called aviary.probe.PROTOCOL
+    #[command(after_help = PROBE_EXAMPLES)]
+    Probe(ProbeArguments),
+    /// Say every problem in configuration files, each with its line and what would be right
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArguments),
+    /// Show a collector's verdict on each service
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArguments),
+    /// Show a collector's sums of delivered and lost slots, by any tags
+    #[command(after_help = SUMS_EXAMPLES)]
+    Sums(SumsArguments),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  aviary run config/local.toml                      sink, agent and collector on this machine
+  AVIARY_VANTAGE_REGION=eu-west-1 aviary run agent.toml
+SIGTERM and Ctrl-C end it: what is in flight is finished or given up, and the last report is sent.";
+
+const PROBE_EXAMPLES: &str = "\
+Examples:
+  aviary probe tcp://graphite.example.com:2003
+  aviary probe --count 10 tls://127.0.0.1:2030 --ca ca.pem
+  aviary probe --format json https://graphite.example.com/api/v1/sink udp://graphite.example.com:2003";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  aviary check agent.toml collector.toml
+  aviary check --schema > aviary.schema.json        for editors";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  aviary status
+  aviary status --watch https://collector.example.net:8610
+  AVIARY_TOKEN=... aviary status --format json https://collector.example.net:8610";
+
+const SUMS_EXAMPLES: &str = "\
+Examples:
+  aviary sums --by protocol
+  aviary sums --by protocol,region --window 5m --step 60s
+  aviary sums --service ingest --by endpoint --format json http://127.0.0.1:8610
+Tags: endpoint, kind, network, node, protocol, region, service, zone.";
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArguments {
+    /// The configuration file
+    #[arg(value_name = "CONFIG")]
+    pub(crate) config: PathBuf,
+}

@@ -1,0 +1,121 @@
+//! `[collector]`: who may report, and where the sums can be asked for.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use reqwest::Url;
+
+use super::{
+    context::Refusal,
+    kind::{At, Boolean, choice, list, section, some},
+    reader::Reader,
+    scalar,
+    secret::{self, Secret},
+};
+
+/// Where a collector listens unless told otherwise.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8610);
+
+/// The collector's part of the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Collector {
+    /// Its name, which is part of every page's key.
+    pub(crate) name: String,
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// Under which URL people reach it, where that is another.
+    pub(crate) url: Option<Url>,
+    /// Who may ask it; nobody named: whoever is on loopback.
+    pub(crate) tokens: Vec<Token>,
+    /// Whether it is meant to take reports from beyond loopback without a token.
+    pub(crate) open: bool,
+}
+
+/// One `[[collector.token]]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Token {
+    /// Whose it is.
+    pub(crate) name: String,
+    /// The token.
+    pub(crate) secret: Secret,
+    /// What it allows; to report, where nothing is said.
+    pub(crate) scope: Vec<Scope>,
+    /// Reports under it may claim no other region.
+    pub(crate) region: Option<String>,
+}
+
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// To push reports.
+    Report,
+    /// To ask for sums, verdicts and incidents.
+    Read,
+    /// To acknowledge, silence and note.
+    Admin,
+}
+
+/// Reads `[collector]`.
+pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
+    let name = reader.optional("name", "part of every page's key; main by default", scalar::name("main"));
+    let listen =
+        reader.optional("listen", "the API; 127.0.0.1:8610 by default", scalar::listener("127.0.0.1:8610"));
+    let url = scalar::http_url("https://collector.example.net");
+    let url = reader.optional("url", "under which people reach the API, for links", url);
+    let tokens = reader.optional("token", "who may report from beyond loopback", list(section(token)));
+    let open =
+        reader.optional("open", "whether anybody may report without a token", Boolean).unwrap_or(false);
+
+    reader.optional("data", "where the slots are kept", scalar::directory("/var/lib/aviary/collector"));
+    reader.not_yet("data", "keeps the slots in memory only");
+    reader.optional("retain", "how long the slots are kept", scalar::duration("400d"));
+    reader.not_yet("retain", "keeps the newest minutes only");
+    const PLAIN: &str = "answers in plain HTTP all the same: put a TLS proxy before it";
+    reader.optional("certificate", "the certificate of the API", secret::file_reference());
+    reader.not_yet("certificate", PLAIN);
+    reader.optional("key", "the key of that certificate", secret::reference());
+    reader.not_yet("key", PLAIN);
+    reader.optional("client_ca", "the authority whose certificates agents show", secret::file_reference());
+    reader.not_yet("client_ca", PLAIN);
+
+    let listen = listen.unwrap_or(LISTEN);
+    if !listen.ip().to_canonical().is_loopback() && !reader.has("token") && !open {
+        let message = format!("a collector on {listen} would take reports from anybody who reaches it");
+        let help = "add a [[collector.token]] for the agents, listen on 127.0.0.1, or say that it is meant with open = true";
+        reader.refuse("listen", Refusal::new(message).help(help));
+    }
+    let tokens = tokens.unwrap_or_default();
+    refuse_equal_tokens(reader, &tokens);
+    Some(Collector {
+        name: name.unwrap_or_else(|| "main".to_owned()),
+        listen,
+        url,
+        tokens: tokens.into_iter().map(|token| token.value).collect(),
+        open,
+    })
+}
+
+fn token(reader: &mut Reader<'_>) -> Option<Token> {
+    let scopes = choice([("report", Scope::Report), ("read", Scope::Read), ("admin", Scope::Admin)]);
+    let name = reader.required("name", "whose token it is", scalar::name("eu-agents"));
+    let secret = reader.required("secret", "the token", secret::token());
+    let scope = reader.optional("scope", "what the token allows; report by default", some(scopes));
+    let region = reader.optional("region", "reports under it may claim no other", scalar::line("eu-west-1"));
+    let scope = scope.map(|scope| scope.into_iter().map(|scope| scope.value).collect());
+    Some(Token { name: name?, secret: secret?, scope: scope.unwrap_or_else(|| vec![Scope::Report]), region })
+}
+
+fn refuse_equal_tokens(reader: &Reader<'_>, tokens: &[At<Token>]) {
+    for (index, later) in tokens.iter().enumerate() {
+        for earlier in tokens.iter().take(index) {
+            let name = &earlier.value.name;
+            if later.value.name == *name {
+                let refusal = Refusal::new(format!("two tokens are called `{name}`")).help("rename one");
+                reader.context().refuse(&format!("{}.name", later.path), refusal);
+            } else if later.value.secret == earlier.value.secret {
+                let message = format!("this is the token of `{name}` again: nobody could tell the two apart");
+                let refusal = Refusal::new(message).help("give each its own");
+                reader.context().refuse(&format!("{}.secret", later.path), refusal);
+            }
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! Reads a table of the configuration key by key, and collects what is wrong with it instead of stopping at the first.
+//!
+//! What a section asks its [`Reader`] for is the whole description of the language: the keys that exist (all others are
+//! problems), what each must be, and what it is for. Read without a document, the same calls give the JSON schema.
+
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    Environment,
+    context::{Context, Given, Refusal, Value},
+    kind::Kind,
+    source::{self, Source},
+};
+
+/// The sections whose scalars a variable `AVIARY_SECTION_KEY` overrides.
+pub(crate) const OVERRIDABLE: [&str; 4] = ["agent", "collector", "sink", "vantage"];
+
+/// A key that a reader was asked for.
+struct Asked {
+    key: &'static str,
+    about: &'static str,
+    required: bool,
+    schema: Json,
+}
+
+/// Reads one table.
+pub(crate) struct Reader<'r> {
+    context: &'r Context<'r>,
+    table: &'r DeTable<'r>,
+    path: &'r str,
+    asked: Vec<Asked>,
+}
+
+impl<'r> Reader<'r> {
+    /// Reads `table`, which stands at `path` (empty for the document itself), with `read`. Whatever `read` does not
+    /// ask for is an unknown key.
+    pub(crate) fn read<T>(
+        context: &'r Context<'r>,
+        table: &'r DeTable<'r>,
+        path: &'r str,
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let mut reader = Self { context, table, path, asked: Vec::new() };
+        let value = read(&mut reader);
+        reader.refuse_unknown_keys();
+        match path {
+            "" => reader.note_useless_variables(),
+            path if OVERRIDABLE.contains(&path) => reader.refuse_unknown_variables(),
+            _ => {}
+        }
+        value
+    }
+
+    /// The JSON schema of the table that `read` reads.
+    pub(crate) fn describe<T>(read: impl FnOnce(&mut Reader<'_>) -> T) -> Json {
+        let (source, environment) = (Source::new(Path::new(""), String::new()), Environment::default());
+        let nothing = DeTable::new();
+        let context = Context::describing(&source, &nothing, &environment);
+        let mut reader = Reader { context: &context, table: &nothing, path: "", asked: Vec::new() };
+        read(&mut reader);
+
+        let mut properties = serde_json::Map::new();
+        let mut required = Vec::new();
+        for Asked { key, about, required: is_required, mut schema } in reader.asked {
+            if let Json::Object(schema) = &mut schema {
+                schema.insert("description".to_owned(), about.into());
+            }
+            properties.insert(key.to_owned(), schema);
+            if is_required {
+                required.push(key);
+            }
+        }
+        let mut schema = json!({ "type": "object", "additionalProperties": false, "properties": properties });
+        if !required.is_empty() {
+            schema["required"] = json!(required);
+        }
+        schema
+    }
+
+    /// What every reader of this file shares.
+    pub(crate) fn context(&self) -> &'r Context<'r> {
+        self.context
+    }
+
+    /// The path of `key` in this table.
+    pub(crate) fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// Whether `key` is given, rightly or wrongly.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key) || self.override_of(key).is_some()
+    }
+
+    /// The value of a key that may be absent; `about` says what it is for.
+    pub(crate) fn optional<K: Kind>(
+        &mut self,
+        key: &'static str,
+        about: &'static str,
+        kind: K,
+    ) -> Option<K::Output> {
+        self.ask(key, about, false, kind)
+    }
+
+    /// The value of a key that must be there. `None` is accounted for by a problem.
+    pub(crate) fn required<K: Kind>(
+        &mut self,
+        key: &'static str,
+        about: &'static str,
+        kind: K,
+    ) -> Option<K::Output> {
+        if !self.has(key) {
+            let message = format!("`{key}` is missing{}", self.named_place(" in"));
+            let example = kind.example(&without_indexes(&self.path_of(key)));
+            self.refuse(key, Refusal::new(message).help(format!("{about}: add {example}")));
+        }
+        self.ask(key, about, true, kind)
+    }
+
+    /// Notes that `key`, if given, was understood, but that this version does something else than it says.
+    pub(crate) fn not_yet(&self, key: &str, instead: &str) {
+        if !self.has(key) {
+            return;
+        }
+        let path = self.path_of(key);
+        if self.context.is_last_refused(&path) {
+            return;
+        }
+        let name = without_indexes(&path);
+        let shown = match self.table.get(key) {
+            Some(_) if self.context.begins(&path, "[[") => format!("[[{name}]]"),
+            Some(value) if value.get_ref().is_table() && self.context.begins(&path, "[") => {
+                format!("[{name}]")
+            }
+            _ => name,
+        };
+        let message = format!("`{shown}` is understood, but this version {instead}");
+        self.context.note(&path, Refusal::new(message));
+    }
+
+    /// The text under `key` in the file, if it is text.
+    pub(crate) fn text(&self, key: &str) -> Option<&'r str> {
+        self.table.get(key)?.get_ref().as_str()
+    }
+
+    /// Refuses what stands under `key`, or misses there.
+    pub(crate) fn refuse(&self, key: &str, refusal: Refusal) {
+        self.context.refuse(&self.path_of(key), refusal);
+    }
+
+    /// Refuses the table as a whole.
+    pub(crate) fn refuse_whole(&self, refusal: Refusal) {
+        self.context.refuse(self.path, refusal);
+    }
+
+    fn ask<K: Kind>(
+        &mut self,
+        key: &'static str,
+        about: &'static str,
+        required: bool,
+        kind: K,
+    ) -> Option<K::Output> {
+        // Only when described: a schema for each of ten thousand endpoints is a waste.
+        let schema = if self.context.is_describing() { kind.schema() } else { Json::Null };
+        self.asked.push(Asked { key, about, required, schema });
+
+        let path = self.path_of(key);
+        if let Some((name, text)) = self.override_of(key) {
+            let is_secret = source::is_secret_key(key);
+            self.context.remember_override(&path, &name, if is_secret { "" } else { text });
+            return kind.read(Value { given: Given::Variable(text), path: &path }, self.context);
+        }
+        let value = match self.table.get(key) {
+            Some(value) => {
+                self.context.remember(&path, value.span());
+                value.get_ref()
+            }
+            // A vantage may come from the environment alone, so that one file serves a fleet.
+            None if path == "vantage" && self.context.overrides_of(key).next().is_some() => {
+                self.context.absent()
+            }
+            None => return None,
+        };
+        kind.read(Value { given: Given::Toml(value), path: &path }, self.context)
+    }
+
+    /// The variable that overrides `key`, with its text.
+    fn override_of(&self, key: &str) -> Option<(String, &'r str)> {
+        if !OVERRIDABLE.contains(&self.path) {
+            return None;
+        }
+        let name = Environment::name_of(self.path, key);
+        let text = self.context.overriding(&name)?;
+        Some((name, text))
+    }
+
+    fn refuse_unknown_keys(&self) {
+        for (key, value) in self.table {
+            let key_text: &str = key.get_ref();
+            if self.asked.iter().any(|asked| asked.key == key_text) {
+                continue;
+            }
+            let what = if self.path.is_empty() && !is_scalar(value.get_ref()) { "section" } else { "key" };
+            self.context.remember(&self.path_of(key_text), key.span());
+            let message = format!("unknown {what} `{}`", source::quotable(key_text));
+            let keys: Vec<&str> = self.asked.iter().map(|asked| asked.key).collect();
+            let help = match closest(key_text, keys.iter().copied()) {
+                Some(key) => format!("did you mean `{key}`?"),
+                None if what == "section" => format!("the sections are {}", keys.join(", ")),
+                None if self.path.is_empty() => {
+                    format!("keys stand in sections, which are {}", keys.join(", "))
+                }
+                None => format!("the keys{} are {}", self.named_place(" of"), keys.join(", ")),
+            };
+            self.refuse(key_text, Refusal::new(message).help(help));
+        }
+    }
+
+    fn refuse_unknown_variables(&self) {
+        for (name, key) in self.context.overrides_of(self.path) {
+            if self.asked.iter().all(|asked| asked.key != key) {
+                let message = format!("the variable {name} overrides no key of [{}]", self.path);
+                let keys: Vec<&str> = self.asked.iter().map(|asked| asked.key).collect();
+                let help = match closest(&key, keys.iter().copied()) {
+                    Some(key) => format!("did you mean {}?", Environment::name_of(self.path, key)),
+                    None => format!("unset it; the keys{} are {}", self.named_place(" of"), keys.join(", ")),
+                };
+                let refusal = Refusal::new(message).help(help);
+                self.context.remember_variable(&self.path_of(&key), name);
+                self.refuse(&key, refusal);
+            }
+        }
+    }
+
+    /// A role that the file has no section for does not start because of a variable.
+    fn note_useless_variables(&self) {
+        for section in OVERRIDABLE.into_iter().filter(|section| *section != "vantage" && !self.has(section)) {
+            for (name, key) in self.context.overrides_of(section) {
+                let message = format!("the variable {name} changes nothing: the file has no [{section}]");
+                let path = format!("{section}.{key}");
+                self.context.remember_variable(&path, name);
+                self.context.note(&path, Refusal::new(message));
+            }
+        }
+    }
+
+    fn named_place(&self, preposition: &str) -> String {
+        match self.path {
+            "" => String::new(),
+            path => format!("{preposition} [{}]", without_indexes(path)),
+        }
+    }
+}
+
+/// The known name that `given` most probably stands for.
+pub(crate) fn closest<'k>(given: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let given = given.to_ascii_lowercase();
+    let tolerated = |name: &str| given.chars().count().max(name.chars().count()).div_ceil(4);
+    known
+        .into_iter()
+        .map(|name| (strsim::osa_distance(&given, name), name))
+        .filter(|(distance, name)| *distance <= tolerated(name))
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// `service[0].readback` as the header has it: `service.readback`.
+pub(super) fn without_indexes(path: &str) -> String {
+    path.split(['[', ']']).step_by(2).collect()
+}
+
+fn is_scalar(value: &DeValue<'_>) -> bool {
+    !value.is_table() && !value.is_array()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{
+        kind::{Boolean, Decimal, Either, Or, Whole, choice, list, section, some},
+        problem::Problem,
+        scalar,
+    };
+
+    /// What `read` makes of `text`, and the problems as `LINE:COLUMN MESSAGE`.
+    fn read<T>(text: &str, read: impl FnOnce(&mut Reader<'_>) -> T) -> (T, Vec<String>) {
+        let (source, environment) =
+            (Source::new(Path::new("a.toml"), text.to_owned()), Environment::default());
+        let document = DeTable::parse(text).unwrap();
+        let context = Context::new(&source, document.get_ref(), &environment, "host");
+        let value = Reader::read(&context, document.get_ref(), "", read);
+        let shown = |problem: Problem| {
+            let at = match problem.location {
+                crate::config::problem::Location::Line(excerpt) => {
+                    format!("{}:{}", excerpt.line, excerpt.column)
+                }
+                other => format!("{other:?}"),
+            };
+            format!("{at} {}", problem.message)
+        };
+        (value, context.into_problems().into_iter().map(shown).collect())
+    }
+
+    #[test]
+    fn values_of_every_kind_are_read() {
+        let text =
+            "a = true\nb = 0x10\nc = 1.5\nd = \"two\"\ne = [\"x\", \"y\"]\nf = 3\n[g]\nh = 1\n[[i]]\n[[i]]\n";
+        let (_, problems) = read(text, |reader| {
+            assert_eq!(reader.optional("a", "", Boolean), Some(true));
+            assert_eq!(reader.optional("b", "", Whole(16)), Some(16));
+            assert_eq!(reader.optional("c", "", Decimal(1.5)), Some(1.5));
+            assert_eq!(reader.required("d", "", choice([("one", 1), ("two", 2)])), Some(2));
+            let items = reader.optional("e", "", some(scalar::line("x"))).unwrap();
+            assert_eq!(items.iter().map(|item| item.path.as_str()).collect::<Vec<_>>(), ["e[0]", "e[1]"]);
+            assert_eq!(reader.optional("f", "", Either(Boolean, Whole(0))), Some(Or::Second(3)));
+            assert_eq!(
+                reader.optional("g", "", section(|reader| reader.required("h", "", Whole(0)))),
+                Some(1)
+            );
+            assert_eq!(reader.optional("i", "", list(section(|_| Some(())))).unwrap().len(), 2);
+            assert_eq!(reader.optional("absent", "", Boolean), None);
+        });
+        assert_eq!(problems, [""; 0]);
+    }
+
+    #[test]
+    fn every_problem_is_said_in_the_order_of_the_file() {
+        let text = "z = 1\na = 2\n[g]\nx = 3\nb = -1\n[[i]]\n[[i]]\nc = [1, \"x\", 2]\n";
+        let (_, problems) = read(text, |reader| {
+            reader.optional("i", "", list(section(|reader| reader.optional("c", "", list(Boolean)))));
+            reader.optional("g", "", section(|reader| reader.required("b", "", Whole(0))));
+            reader.optional("a", "", Boolean);
+            reader.required("missing", "", Boolean);
+        });
+        assert_eq!(
+            problems,
+            [
+                "1:1 unknown key `z`",
+                "2:5 expected true or false, found an integer",
+                "4:1 unknown key `x`",
+                "5:5 expected a whole number of at least 0, found -1",
+                "8:6 expected true or false, found an integer",
+                "8:9 expected true or false, found text",
+                "8:14 expected true or false, found an integer",
+                "File `missing` is missing",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_note_is_made_of_what_is_given_and_right() {
+        let reading = |reader: &mut Reader<'_>| {
+            reader.optional("a", "", Boolean);
+            reader.not_yet("a", "does not");
+            reader.optional("s", "", section(|_| Some(())));
+            reader.not_yet("s", "does not");
+        };
+        let note = |shown| format!("{shown} is understood, but this version does not");
+        assert_eq!(read("a = true\n[s]", reading).1, [note("1:5 `a`"), note("2:1 `[s]`")]);
+        assert_eq!(read("a = 1", reading).1, ["1:5 expected true or false, found an integer"]);
+        assert_eq!(read("", reading).1, [""; 0]);
+    }
+
+    #[test]
+    fn a_misspelt_name_is_close_to_the_right_one() {
+        let known = ["region", "zone", "network", "kind", "node"];
+        let table = [
+            ("regoin", Some("region")),
+            ("Region", Some("region")),
+            ("regions", Some("region")),
+            ("nod", Some("node")),
+            ("mode", Some("node")),
+            ("colour", None),
+            ("", None),
+        ];
+        for (given, expected) in table {
+            assert_eq!(closest(given, known), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn the_same_calls_describe_the_language() {
+        let schema = Reader::describe(|reader| {
+            reader.required("a", "whether", Boolean);
+            reader.optional("b", "which", list(section(|reader| reader.optional("c", "how many", Whole(1)))));
+        });
+        let expected = json!({
+            "type": "object", "additionalProperties": false, "required": ["a"],
+            "properties": {
+                "a": { "type": "boolean", "description": "whether" },
+                "b": { "type": "array", "description": "which", "items": {
+                    "type": "object", "additionalProperties": false,
+                    "properties": { "c": { "type": "integer", "minimum": 1, "description": "how many" } },
+                } },
+            },
+        });
+        assert_eq!(schema, expected);
+    }
+}

@@ -1,0 +1,322 @@
+//! `[[service]]`: what is probed, what it may lose, and what counts as delivered.
+
+use std::collections::BTreeMap;
+
+use aviary_core::{
+    AcceptableLoss, Endpoint, Evidence, Protocol, Series, Vantage, VantageKind, vantage::ABSENT,
+    verdict::Policy,
+};
+use aviary_probe::{AddressChoice, Family};
+
+use super::{
+    context::{Context, Refusal},
+    kind::{At, Boolean, Decimal, Either, Kind, Or, Whole, choice, member, section, some, table},
+    reader::Reader,
+    scalar,
+    secret::{self, Secret},
+};
+
+/// A service under test.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    /// Its name.
+    pub(crate) name: String,
+    /// What the Graphite names of its series begin with.
+    pub(crate) prefix: String,
+    /// What it may lose, and how many vantages must look.
+    pub(crate) policy: Policy,
+    /// What is probed.
+    pub(crate) endpoints: Vec<ServiceEndpoint>,
+    /// The lowest rung that counts, where the default of each protocol is not meant.
+    pub(crate) counts_as_delivered: Option<Evidence>,
+    /// PEM certificates to trust, beside the system's.
+    pub(crate) ca: Option<String>,
+    /// What the service knows its customer by.
+    pub(crate) api_key: Option<Secret>,
+    /// Which addresses of a name are wanted.
+    pub(crate) family: Family,
+    /// Who looks after it.
+    pub(crate) owner: Option<String>,
+    /// What to do when it is down.
+    pub(crate) runbook: Option<String>,
+}
+
+/// One endpoint of a service.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceEndpoint {
+    /// What is probed.
+    pub(crate) endpoint: Endpoint,
+    /// Whether its loss is the service's.
+    pub(crate) required: bool,
+    /// Which of a name's addresses is probed.
+    pub(crate) addresses: AddressChoice,
+}
+
+/// A service as it stands in the file, with the places of its endpoints and whether it can be read back.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    pub(super) service: Service,
+    pub(super) endpoint_paths: Vec<String>,
+    pub(super) has_readback: bool,
+}
+
+/// What a service may lose: as a whole, and by protocol.
+struct Losses {
+    default: AcceptableLoss,
+    by_protocol: BTreeMap<Protocol, AcceptableLoss>,
+}
+
+/// An endpoint as it stands in the file.
+struct EndpointDraft {
+    endpoint: Endpoint,
+    required: bool,
+    acceptable_loss: Option<AcceptableLoss>,
+    addresses: Option<AddressChoice>,
+}
+
+/// Reads one `[[service]]`.
+pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
+    let name = reader.required("name", "what people call it", scalar::service_name());
+    let prefix =
+        reader.optional("prefix", "what its Graphite names begin with; canary by default", scalar::prefix());
+    let losses = reader.optional(
+        "acceptable_loss",
+        "the share of seconds that may be lost, as a whole or by protocol; 0.5% by default",
+        Either(scalar::share(), table("{ default = \"0.5%\", udp = \"2%\" }", losses)),
+    );
+    let endpoints = reader.required(
+        "endpoints",
+        "what is probed",
+        some(Either(scalar::endpoint(), table("{ url = \"tcp://graphite.example.com:2003\" }", endpoint))),
+    );
+    let counts_as_delivered = reader.optional(
+        "counts_as_delivered",
+        "the lowest rung of evidence that counts",
+        member(Evidence::ALL),
+    );
+    let ca = reader.optional("ca", "an authority to trust beside the system's", secret::authorities());
+    let api_key = reader.optional("api_key", "what the service knows its customer by", secret::api_key());
+    let choice_of_addresses =
+        reader.optional("addresses", "which of a name's addresses is probed", addresses());
+    note_all_addresses(reader);
+    let families = [("any", Family::Any), ("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
+    let family = reader.optional(
+        "family",
+        "which addresses are wanted; any, IPv4 first, by default",
+        choice(families),
+    );
+    let min_vantages =
+        reader.optional("min_vantages", "with fewer reporting, we cannot tell; 1 by default", Whole(1));
+    let owner = reader.optional("owner", "who looks after it", scalar::line("ingest team"));
+    let runbook = "https://runbooks.example.com/ingest";
+    let runbook = reader.optional("runbook", "what to do when it is down", scalar::line(runbook));
+
+    reader.optional("severity", "how bad each verdict is", table("{ down = \"critical\" }", severity));
+    reader.not_yet("severity", "does not page yet");
+    reader.optional("page_after", "how long a verdict must hold", scalar::duration("10s"));
+    reader.not_yet("page_after", "does not page yet");
+    reader.optional("burst", "how far losses cluster", Either(choice([("learnt", ())]), Decimal(1.0)));
+    reader.not_yet("burst", "judges a plain minute");
+    reader.optional("readback", "where the service tells what it stored", section(readback));
+    reader.not_yet("readback", "does not read back yet: what was stored stays unknown");
+
+    let Losses { default, by_protocol } = match losses {
+        Some(Or::First(default)) => Losses { default, by_protocol: BTreeMap::new() },
+        Some(Or::Second(losses)) => losses,
+        None => Losses { default: AcceptableLoss::default(), by_protocol: BTreeMap::new() },
+    };
+    let mut draft = Draft {
+        service: Service {
+            name: name?,
+            prefix: prefix.unwrap_or_else(|| "canary".to_owned()),
+            policy: Policy {
+                acceptable_loss: default,
+                by_protocol,
+                by_endpoint: BTreeMap::new(),
+                min_vantages: min_vantages.unwrap_or(1) as usize,
+            },
+            endpoints: Vec::new(),
+            counts_as_delivered,
+            ca,
+            api_key,
+            family: family.unwrap_or_default(),
+            owner,
+            runbook,
+        },
+        endpoint_paths: Vec::new(),
+        has_readback: reader.has("readback"),
+    };
+    for At { path, value } in endpoints? {
+        let EndpointDraft { endpoint, required, acceptable_loss, addresses } = match value {
+            Or::First(endpoint) => {
+                EndpointDraft { endpoint, required: true, acceptable_loss: None, addresses: None }
+            }
+            Or::Second(draft) => draft,
+        };
+        if let Some(loss) = acceptable_loss {
+            draft.service.policy.by_endpoint.insert(endpoint.to_string(), loss);
+        }
+        let addresses = addresses.or(choice_of_addresses).unwrap_or_default();
+        draft.service.endpoints.push(ServiceEndpoint { endpoint, required, addresses });
+        draft.endpoint_paths.push(path);
+    }
+    Some(draft)
+}
+
+fn losses(reader: &mut Reader<'_>) -> Option<Losses> {
+    let default = reader.optional("default", "what may be lost where nothing else is said", scalar::share());
+    let mut by_protocol = BTreeMap::new();
+    for protocol in Protocol::ALL {
+        let loss = reader.optional(protocol.name(), "what may be lost of this protocol", scalar::share());
+        by_protocol.extend(loss.map(|loss| (*protocol, loss)));
+    }
+    Some(Losses { default: default.unwrap_or_default(), by_protocol })
+}
+
+fn endpoint(reader: &mut Reader<'_>) -> Option<EndpointDraft> {
+    let endpoint = reader.required("url", "where it is", scalar::endpoint());
+    let required = reader.optional("required", "whether its loss is the service's; true by default", Boolean);
+    let acceptable_loss = reader.optional("acceptable_loss", "what may be lost of it", scalar::share());
+    let addresses = reader.optional("addresses", "which of the name's addresses is probed", addresses());
+    note_all_addresses(reader);
+    Some(EndpointDraft {
+        endpoint: endpoint?,
+        required: required.unwrap_or(true),
+        acceptable_loss,
+        addresses,
+    })
+}
+
+/// `all` is understood, and answered with the next best.
+fn addresses() -> impl Kind<Output = AddressChoice> {
+    choice([
+        ("rotate", AddressChoice::Rotate),
+        ("all", AddressChoice::Rotate),
+        ("first", AddressChoice::First),
+    ])
+}
+
+fn note_all_addresses(reader: &Reader<'_>) {
+    if reader.text("addresses") == Some("all") {
+        reader.not_yet(
+            "addresses",
+            "probes the addresses of a name in turn, one a second, and not all at once",
+        );
+    }
+}
+
+fn severity(reader: &mut Reader<'_>) -> Option<()> {
+    for state in ["down", "degraded", "blind"] {
+        let severities = ["critical", "error", "warning", "info"].map(|severity| (severity, ()));
+        reader.optional(state, "how bad this verdict is", choice(severities));
+    }
+    Some(())
+}
+
+fn readback(reader: &mut Reader<'_>) -> Option<()> {
+    let url = scalar::http_url("https://graphite.example.com");
+    reader.required("graphite", "the root of graphite-web's or a compatible API", url);
+    reader.optional("settle", "how long storage may take", scalar::duration("5s"));
+    Some(())
+}
+
+/// What is wrong with the services beside their single keys, and with each other.
+pub(super) fn refuse_contradictions(
+    drafts: &[At<Draft>],
+    context: &Context<'_>,
+    vantage: Option<&Vantage>,
+    has_collector: bool,
+    has_sink: bool,
+) {
+    // All series of a file share one vantage, so that any will do to tell their names apart.
+    let somewhere = Vantage {
+        kind: VantageKind::External,
+        region: ABSENT.to_owned(),
+        zone: None,
+        network: None,
+        node: context.host.to_owned(),
+    };
+    let vantage = vantage.unwrap_or(&somewhere);
+    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+    for At { path, value: draft } in drafts {
+        let name = draft.service.name.as_str();
+        match names.get(name) {
+            Some(earlier) => {
+                let message = format!("two services are called `{name}`{}", at_line(context, earlier));
+                context.refuse(&format!("{path}.name"), Refusal::new(message).help("rename one"));
+            }
+            None => drop(names.insert(name, path)),
+        }
+        refuse_equal_endpoints(draft, context, vantage);
+        refuse_unshowable(path, draft, context, has_collector, has_sink);
+    }
+}
+
+fn refuse_equal_endpoints(draft: &Draft, context: &Context<'_>, vantage: &Vantage) {
+    let Service { name, prefix, endpoints, .. } = &draft.service;
+    let mut graphite_names: BTreeMap<String, (&Endpoint, &str)> = BTreeMap::new();
+    for (ServiceEndpoint { endpoint, .. }, path) in endpoints.iter().zip(&draft.endpoint_paths) {
+        let series = Series { service: name.clone(), vantage: vantage.clone(), endpoint: endpoint.clone() };
+        let graphite_name = series.graphite_name(prefix);
+        let Some((earlier, earlier_path)) = graphite_names.get(&graphite_name) else {
+            graphite_names.insert(graphite_name, (endpoint, path));
+            continue;
+        };
+        let place = at_line(context, earlier_path);
+        let refusal = if *earlier == endpoint {
+            Refusal::new(format!("{endpoint} is listed twice{place}")).help("take one out")
+        } else {
+            let message = format!("{endpoint} and {earlier}{place} have one Graphite name, {graphite_name}");
+            Refusal::new(message)
+                .help("two series under one name read back as one: move one to a service of its own")
+        };
+        context.refuse(path, refusal);
+    }
+}
+
+/// Whether what counts as delivered can be shown at all.
+fn refuse_unshowable(path: &str, draft: &Draft, context: &Context<'_>, has_collector: bool, has_sink: bool) {
+    let service = &draft.service;
+    let has_storage = has_sink || draft.has_readback;
+    let counts = service.counts_as_delivered;
+    let counts_path = format!("{path}.counts_as_delivered");
+    match counts {
+        Some(Evidence::Sent) => {
+            let message = "`sent` shows nothing: it is true of every datapoint that left this host";
+            let help =
+                "write \"peer_closed\" or \"stored\", or leave the key out for what each protocol can show";
+            return context.refuse(&counts_path, Refusal::new(message).help(help));
+        }
+        Some(Evidence::Stored) if !has_storage => {
+            let message = "nothing can show that a datapoint of this service was stored";
+            let help = "add a [service.readback], or a [sink] to this file, or leave the key out";
+            return context.refuse(&counts_path, Refusal::new(message).help(help));
+        }
+        _ => {}
+    }
+    // Whose evidence it is, is the collector's to judge; an agent alone has nothing to say of it.
+    if has_storage || (counts.is_none() && !has_collector) {
+        return;
+    }
+    let mut unproven: Vec<Protocol> =
+        service.endpoints.iter().map(|endpoint| endpoint.endpoint.protocol()).collect();
+    unproven.sort();
+    unproven.dedup();
+    unproven.retain(|protocol| {
+        let wanted = counts.unwrap_or(Evidence::KernelAcked);
+        protocol.strongest_evidence() < wanted
+    });
+    for protocol in unproven {
+        let strongest = protocol.strongest_evidence();
+        let message = format!(
+            "{protocol} shows `{strongest}` at most, so its seconds will read as unproven: neither lost nor delivered"
+        );
+        let help = "only storage could show more: a [sink] in this file";
+        let path = if counts.is_some() { counts_path.clone() } else { format!("{path}.endpoints") };
+        context.note(&path, Refusal::new(message).help(help));
+    }
+}
+
+fn at_line(context: &Context<'_>, path: &str) -> String {
+    context.line(path).map_or_else(String::new, |line| format!(" (line {line})"))
+}

@@ -1,0 +1,78 @@
+//! aviary: external canary probers that count every second, and say where loss is.
+
+mod ask;
+mod check;
+mod cli;
+mod config;
+mod probe;
+mod run;
+mod status;
+mod sums;
+mod table;
+mod telemetry;
+
+use std::{io::Write as _, process::ExitCode};
+
+use clap::Parser as _;
+
+use crate::{
+    cli::{Cli, Command},
+    config::Environment,
+};
+
+/// What a command came to, as its exit status says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// All is well: 0.
+    Well,
+    /// What was asked about is not well: 1.
+    Unwell,
+    /// A configuration that cannot be run: 2.
+    Unusable,
+}
+
+impl From<bool> for Ending {
+    fn from(well: bool) -> Self {
+        if well { Self::Well } else { Self::Unwell }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::start(cli.log_format);
+    let environment: Environment = std::env::vars_os().collect();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    // Everything that asks for a default gets aws-lc-rs: control traffic, where probes bring their own.
+    aviary_probe::install_crypto_provider();
+    match perform(cli.command, &environment, &host) {
+        Ok(Ending::Well) => ExitCode::SUCCESS,
+        Ok(Ending::Unwell) => ExitCode::from(1),
+        Ok(Ending::Unusable) => ExitCode::from(2),
+        // Whoever read our output has gone, as `aviary sums | head` does: nothing is wrong.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Standard error may be closed as well, and then there is nobody left to tell.
+            _ = writeln!(std::io::stderr(), "aviary: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn perform(command: Command, environment: &Environment, host: &str) -> anyhow::Result<Ending> {
+    let mut out = std::io::stdout().lock();
+    match command {
+        Command::Check(arguments) => check::check(&arguments, &mut out, environment, host).map(Ending::from),
+        Command::Probe(arguments) => probe::probe(&arguments, &mut out).map(Ending::from),
+        Command::Run(arguments) => {
+            // Its lines come from several threads over days; the lock is for commands that print and end.
+            drop(out);
+            run::run(&arguments.config, environment, host)
+        }
+        Command::Status(arguments) => status::status(&arguments, &mut out).map(Ending::from),
+        Command::Sums(arguments) => sums::sums(&arguments, &mut out).map(Ending::from),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

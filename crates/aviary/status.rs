@@ -1,0 +1,145 @@
+//! `aviary status`: a collector's verdict on each service.
+
+use std::{io::Write, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Deserialize;
+
+use crate::{
+    ask::{self, Asker, Whom},
+    cli::Format,
+    table,
+};
+
+/// Shows a collector's verdict on each service.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArguments {
+    #[command(flatten)]
+    whom: Whom,
+
+    /// Show it again each second, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    services: Vec<serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Service {
+    name: String,
+    state: String,
+    since: i64,
+    acceptable_loss: String,
+    vantages_seen: usize,
+    window: Window,
+    protocols: Vec<Part>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Part {
+    protocol: String,
+    state: String,
+    acceptable_loss: String,
+    window: Window,
+}
+
+#[derive(Debug, Deserialize)]
+struct Window {
+    scheduled: u64,
+    delivered: u64,
+    lost: u64,
+    rate: Option<f64>,
+}
+
+/// Prints the verdicts. Returns whether no service is degraded, down or blind.
+pub(crate) fn status(arguments: &StatusArguments, out: &mut impl Write) -> anyhow::Result<bool> {
+    let asker = arguments.whom.asker()?;
+    let runtime = ask::runtime()?;
+    if !arguments.watch {
+        return runtime.block_on(show(&asker, arguments.format, out));
+    }
+    loop {
+        let mut screen = Vec::new();
+        if let Err(error) = runtime.block_on(show(&asker, arguments.format, &mut screen)) {
+            writeln!(screen, "{error:#}")?;
+        }
+        if arguments.format == Format::Text && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+            write!(out, "\x1b[2J\x1b[H")?;
+        }
+        out.write_all(&screen)?;
+        out.flush()?;
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+async fn show(asker: &Asker, format: Format, out: &mut impl Write) -> anyhow::Result<bool> {
+    let Answer { services: bodies } = asker.get("api/v1/services", &[]).await?;
+    let services =
+        bodies.iter().map(|body| serde_json::from_value(body.clone())).collect::<Result<Vec<Service>, _>>();
+    let services = services.context("the collector answers otherwise than this version understands")?;
+    match format {
+        Format::Json => bodies.iter().try_for_each(|body| writeln!(out, "{body}"))?,
+        Format::Text if services.is_empty() => {
+            writeln!(out, "No service: none is configured here, and no agent has reported one.")?;
+        }
+        Format::Text => {
+            let rows: Vec<_> = services.iter().flat_map(rows).collect();
+            let header = [
+                "service",
+                "protocol",
+                "state",
+                "delivered",
+                "lost",
+                "loss",
+                "accepted",
+                "seen from",
+                "since",
+            ];
+            table::print(out, &header, &rows)?;
+        }
+    }
+    Ok(!services.iter().any(|service| ["degraded", "down", "blind"].contains(&service.state.as_str())))
+}
+
+fn rows(service: &Service) -> Vec<Vec<String>> {
+    let since = jiff::Timestamp::from_second(service.since)
+        .map_or_else(|_| "-".to_owned(), |since| since.to_string());
+    let row = |name: &str, protocol: &str, state: &str, window: &Window, accepted: &str| {
+        vec![
+            name.to_owned(),
+            protocol.to_owned(),
+            in_words(state).to_owned(),
+            format!("{}/{}", window.delivered, window.scheduled),
+            window.lost.to_string(),
+            window.rate.map_or_else(|| "-".to_owned(), |rate| format!("{:.2} %", (1.0 - rate) * 100.0)),
+            accepted.to_owned(),
+        ]
+    };
+    let mut whole = row(&service.name, "all", &service.state, &service.window, &service.acceptable_loss);
+    whole.push(format!(
+        "{} vantage{}",
+        service.vantages_seen,
+        if service.vantages_seen == 1 { "" } else { "s" }
+    ));
+    whole.push(since);
+    let parts = service
+        .protocols
+        .iter()
+        .map(|part| row("", &part.protocol, &part.state, &part.window, &part.acceptable_loss));
+    [whole].into_iter().chain(parts).collect()
+}
+
+fn in_words(state: &str) -> &str {
+    match state {
+        "blind" => "cannot tell",
+        state => state,
+    }
+}
