@@ -92,7 +92,7 @@ fn body(state: &State, name: &str, standing: &Standing) -> ServiceBody {
         window: Spanned {
             from: standing.span.from.0,
             until: standing.span.until.0,
-            window: standing.window.into(),
+            window: standing.verdict.window.into(),
         },
         protocols,
         endpoints,

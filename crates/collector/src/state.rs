@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use aviary_core::{
     Catalog, Endpoint, Fault, Ledger, Outcome, Phase, Second, SeriesId, Span, Tag, Timestamp, Vantage,
-    Window,
     catalog::Full,
     losses::{Cause, Loss, Losses},
     mark::{Mark, Sender, Storage},
-    verdict::{self, JUDGED_SECONDS, Part, SEEN_SECONDS, Sums, Verdict},
+    verdict::{self, JUDGED_SECONDS, SEEN_SECONDS, Sums, Verdict},
     window::Proof,
 };
 use aviary_wire::report::{ClosedSlot, Gap, Report, Roster};
@@ -72,7 +71,6 @@ pub(crate) struct AgentSeen {
 pub(crate) struct Standing {
     pub(crate) verdict: Verdict,
     pub(crate) since: Second,
-    pub(crate) window: Window,
     pub(crate) span: Span,
     pub(crate) vantages_seen: usize,
 }
@@ -360,10 +358,11 @@ impl State {
                 usize::from(window.unknown < window.scheduled);
         }
         for (values, window) in by_endpoint.values.iter().zip(windows) {
-            let sums = sums.entry(&values[0]).or_default();
-            let optional =
-                self.configured.get(&values[0]).is_some_and(|service| service.optional.contains(&values[1]));
-            add_endpoint(sums, &values[1], window, optional);
+            // The catalog's texts of this tag are endpoints.
+            let Ok(endpoint) = values[1].parse::<Endpoint>() else { continue };
+            let configured = self.configured.get(&values[0]);
+            let required = configured.is_none_or(|service| !service.optional.contains(&values[1]));
+            sums.entry(&values[0]).or_default().endpoints.push((endpoint, window, required));
         }
         for name in self.configured.keys() {
             sums.entry(name).or_default();
@@ -372,9 +371,8 @@ impl State {
         let judged: Vec<_> = sums.into_iter().map(|(name, sums)| (name.to_owned(), sums)).collect();
         for (name, mut sums) in judged {
             sums.watched_seconds = watched_seconds;
-            sums.parts.sort_by(|left, right| left.0.cmp(&right.0));
-            let (window, vantages_seen) = (sums.whole, sums.vantages_seen);
-            let verdict = verdict::judge(&self.service(&name).policy, sums);
+            let verdict = verdict::judge(&self.service(&name).policy, &sums);
+            let vantages_seen = sums.vantages_seen;
             let before = self.standing.get(&name).map(|standing| (standing.verdict.state, standing.since));
             let since = match before {
                 Some((state, since)) if state == verdict.state => since,
@@ -383,28 +381,11 @@ impl State {
             if let Some((before, _)) = before
                 && before != verdict.state
             {
-                tracing::info!(service = name, state = %verdict.state, %before, lost = window.lost,
-                    judged = window.judged(), "The service's state changed.");
+                tracing::info!(service = name, state = %verdict.state, %before, lost = verdict.window.lost,
+                    judged = verdict.window.judged(), "The service's state changed.");
             }
-            self.standing.insert(name, Standing { verdict, since, window, span, vantages_seen });
+            self.standing.insert(name, Standing { verdict, since, span, vantages_seen });
         }
-    }
-}
-
-fn add_endpoint(sums: &mut Sums, url: &str, window: Window, optional: bool) {
-    if !optional {
-        sums.whole += window;
-    }
-    sums.parts.push((Part::Endpoint(url.to_owned()), window));
-    // The catalog's texts of this tag are endpoints.
-    let Ok(endpoint) = url.parse::<Endpoint>() else { return };
-    let protocol = Part::Protocol(endpoint.protocol());
-    if optional {
-        return;
-    }
-    match sums.parts.iter_mut().find(|(part, _)| *part == protocol) {
-        Some((_, sum)) => *sum += window,
-        None => sums.parts.push((protocol, window)),
     }
 }
 

@@ -95,7 +95,7 @@ impl Endpoint {
         self.port
     }
 
-    /// The path with its query, for HTTPS; empty otherwise.
+    /// The path, for HTTPS; empty otherwise.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -113,6 +113,9 @@ pub enum EndpointError {
     /// Not a URL.
     #[error("not a URL ({0}); write PROTOCOL://HOST:PORT, such as tcp://graphite.example.com:2003")]
     NotAUrl(url::ParseError),
+    /// A space or control character anywhere.
+    #[error("there is a space or control character in the URL; take it out")]
+    Blank,
     /// No scheme of ours.
     #[error(
         "protocol `{0}` is not known; it is one of tcp, tls, udp, pickle, pickle+tls, https, as in \
@@ -136,6 +139,11 @@ pub enum EndpointError {
     /// User or password in the URL.
     #[error("a user or password does not belong in the URL, where logs would show it; use api_key")]
     Credentials,
+    /// A query in the URL.
+    #[error(
+        "a query (`?...`) does not belong in the URL, where tags and pages would show it; use api_key for a key"
+    )]
+    Query,
     /// A path where there is none.
     #[error("`{0}` after the port is not understood; only https endpoints have a path")]
     Path(String),
@@ -148,11 +156,18 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // The parser of URLs would silently take these out.
+        if text.contains(|char: char| char.is_whitespace() || char.is_control()) {
+            return Err(EndpointError::Blank);
+        }
         let url = url::Url::parse(text).map_err(EndpointError::NotAUrl)?;
         let protocol =
             url.scheme().parse::<Protocol>().map_err(|_| EndpointError::Protocol(url.scheme().to_owned()))?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(EndpointError::Credentials);
+        }
+        if url.query().is_some() {
+            return Err(EndpointError::Query);
         }
         if let Some(fragment) = url.fragment() {
             return Err(EndpointError::Fragment(fragment.to_owned()));
@@ -164,15 +179,11 @@ impl FromStr for Endpoint {
             (None, Protocol::Https) => 443,
             (None, _) => return Err(EndpointError::NoPort),
         };
-        let path = match url.query() {
-            Some(query) => format!("{}?{query}", url.path()),
-            None => url.path().to_owned(),
-        };
-        let path = match (protocol, path.as_str()) {
+        let path = match (protocol, url.path()) {
             (Protocol::Https, "") => "/".to_owned(),
-            (Protocol::Https, _) => path,
-            (_, "" | "/") => String::new(),
-            (_, _) => return Err(EndpointError::Path(path)),
+            (_, "/" | "") if protocol != Protocol::Https => String::new(),
+            (Protocol::Https, path) => path.to_owned(),
+            (_, path) => return Err(EndpointError::Path(path.to_owned())),
         };
         Ok(Self { protocol, host, port, path })
     }
@@ -183,20 +194,20 @@ fn parse_host(host: url::Host<&str>) -> Result<Host, EndpointError> {
     let name = match host {
         url::Host::Ipv4(address) => return Ok(Host::Address(address.into())),
         url::Host::Ipv6(address) => return Ok(Host::Address(address.into())),
-        url::Host::Domain(name) => name.to_ascii_lowercase(),
+        // With or without the dot of the root it is the same host, and must be the same series.
+        url::Host::Domain(name) => name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase(),
     };
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(Host::Address(address));
     }
-    let labels = name.strip_suffix('.').unwrap_or(&name);
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     // A name whose last label is a number is an address with a typing error, such as 10.0.0.256.
     let ends_in_number =
-        labels.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
-    if labels.len() > 253 || ends_in_number || !labels.split('.').all(is_label) {
+        name.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
+    if name.len() > 253 || ends_in_number || !name.split('.').all(is_label) {
         return Err(EndpointError::HostName(name));
     }
     Ok(Host::Name(name))
@@ -216,7 +227,7 @@ mod tests {
             ("pickle+tls://host:2040/", "pickle+tls://host:2040"),
             ("https://graphite.example.com/api/v1/sink", "https://graphite.example.com:443/api/v1/sink"),
             ("https://h:8443", "https://h:8443/"),
-            ("https://h/sink?tenant=a", "https://h:443/sink?tenant=a"),
+            ("tcp://h.example.:2003", "tcp://h.example:2003"),
         ];
         for (text, canonical) in table {
             let endpoint: Endpoint = text.parse().unwrap();
@@ -245,7 +256,9 @@ mod tests {
             ("https://h/#x", "`#x` is never sent"),
             ("tcp://10.0.0.256:1", "is no host name"),
             ("tcp://a..b:1", "is no host name"),
-            ("tcp://exa mple:1", "not a URL"),
+            ("tcp://exa mple:1", "a space or control character"),
+            ("tcp://h:20\n03", "a space or control character"),
+            ("https://h/sink?token=secret", "a query"),
         ];
         for (text, expected) in table {
             let error = text.parse::<Endpoint>().unwrap_err().to_string();

@@ -45,7 +45,13 @@ impl Losses {
     }
 
     /// Notes a loss. Of two accounts of one slot the greater stays, whichever came first.
+    ///
+    /// A full table has no place for what is older than all it holds: so a repeat of what was dropped changes nothing.
     pub fn note(&mut self, series: SeriesId, second: Second, loss: Loss) {
+        let oldest = self.table.keys().next();
+        if self.table.len() >= self.capacity && oldest.is_some_and(|oldest| (second, series) < *oldest) {
+            return;
+        }
         self.table.entry((second, series)).and_modify(|known| *known = loss.max(*known)).or_insert(loss);
         while self.table.len() > self.capacity {
             self.table.pop_first();
@@ -89,6 +95,7 @@ mod tests {
         for second in 0..5 {
             losses.note(SeriesId(0), Second(second), REFUSED);
         }
+        losses.note(SeriesId(0), Second(0), REFUSED);
         assert_eq!(losses.dropped(), 2);
         assert_eq!(losses.get(SeriesId(0), Second(1)), None);
         assert_eq!(losses.within(Span::new(Second(3), Second(9))).count(), 2);

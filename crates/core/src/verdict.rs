@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use crate::{Protocol, named::named, window::Window};
+use crate::{Endpoint, Protocol, named::named, window::Window};
 
 /// How many of the newest closed seconds are judged.
 pub const JUDGED_SECONDS: u64 = 60;
@@ -45,11 +45,6 @@ impl AcceptableLoss {
     /// So many lost slots of a million.
     pub const fn parts_per_million(self) -> u32 {
         self.0
-    }
-
-    /// Whether `lost` of `judged` slots is more. Compares integers, so that exactly acceptable is acceptable.
-    pub fn is_exceeded(self, lost: u64, judged: u64) -> bool {
-        u128::from(lost) * u128::from(Self::MILLION) > u128::from(judged) * u128::from(self.0)
     }
 }
 
@@ -133,22 +128,35 @@ impl Default for Policy {
     }
 }
 
+impl Policy {
+    /// What the series of one endpoint may lose: its own figure, else its protocol's, else the service's.
+    pub fn of(&self, endpoint: &Endpoint) -> AcceptableLoss {
+        let own = self.by_endpoint.get(&endpoint.to_string());
+        own.or_else(|| self.by_protocol.get(&endpoint.protocol())).copied().unwrap_or(self.acceptable_loss)
+    }
+
+    fn has_own(&self, part: &Part) -> bool {
+        match part {
+            Part::Endpoint(url) => self.by_endpoint.contains_key(url),
+            Part::Protocol(protocol) => self.by_protocol.contains_key(protocol),
+        }
+    }
+}
+
 /// A part of a service that is looked at by itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// All series of one endpoint, by its URL.
     Endpoint(String),
-    /// All series of one protocol.
+    /// All series of one protocol that are required.
     Protocol(Protocol),
 }
 
 /// What is judged: the sums of the newest closed [`JUDGED_SECONDS`], and who was seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
-    /// The required series together.
-    pub whole: Window,
-    /// The required series by protocol and by endpoint.
-    pub parts: Vec<(Part, Window)>,
+    /// Each endpoint's series together, and whether the service requires them.
+    pub endpoints: Vec<(Endpoint, Window, bool)>,
     /// How many vantages had a known slot within the newest [`SEEN_SECONDS`].
     pub vantages_seen: usize,
     /// For how many seconds the collector has watched.
@@ -160,7 +168,9 @@ pub struct Sums {
 pub struct Verdict {
     /// Of the service.
     pub state: State,
-    /// Of each part, in the order given.
+    /// The sum of what the service requires.
+    pub window: Window,
+    /// Of each part: the endpoints, then the protocols.
     pub parts: Vec<PartVerdict>,
 }
 
@@ -177,62 +187,97 @@ pub struct PartVerdict {
     pub window: Window,
 }
 
+/// Windows that are judged as one, each with what it may lose: together they may lose what they may lose by themselves.
+#[derive(Clone, Copy, Default)]
+struct Pool {
+    window: Window,
+    /// Judged slots, each times the parts per million that may be lost of its like.
+    acceptable: u128,
+    /// The same for scheduled slots, for the figure to show while nothing is judged.
+    scheduled: u128,
+}
+
+impl Pool {
+    fn add(&mut self, window: Window, acceptable_loss: AcceptableLoss) {
+        self.window += window;
+        self.acceptable += u128::from(window.judged()) * u128::from(acceptable_loss.0);
+        self.scheduled += u128::from(window.scheduled) * u128::from(acceptable_loss.0);
+    }
+
+    fn acceptable_loss(&self, default: AcceptableLoss) -> AcceptableLoss {
+        let mean = self.scheduled.checked_div(u128::from(self.window.scheduled));
+        // A mean of u32 is one.
+        mean.and_then(|mean| u32::try_from(mean).ok()).map_or(default, AcceptableLoss)
+    }
+
+    fn state(&self) -> State {
+        let Window { lost, unproven, scheduled, .. } = self.window;
+        let judged = self.window.judged();
+        if judged >= SAMPLES_MIN {
+            if lost * 2 >= judged {
+                State::Down
+            } else if u128::from(lost) * u128::from(AcceptableLoss::MILLION) > self.acceptable {
+                State::Degraded
+            } else {
+                State::Healthy
+            }
+        } else if scheduled < SAMPLES_MIN {
+            State::Starting
+        } else if unproven >= SAMPLES_MIN {
+            State::Unproven
+        } else {
+            State::Blind
+        }
+    }
+}
+
 /// Judges a service. A part with a figure of its own can worsen the verdict; any other is told, and no more, since the
 /// whole already counts it.
-pub fn judge(policy: &Policy, sums: Sums) -> Verdict {
-    let mut states = vec![judge_window(&sums.whole, policy.acceptable_loss)];
-    let mut parts = Vec::with_capacity(sums.parts.len());
-    for (part, window) in sums.parts {
-        let own = match &part {
-            Part::Endpoint(url) => policy.by_endpoint.get(url),
-            Part::Protocol(protocol) => policy.by_protocol.get(protocol),
-        };
-        let acceptable_loss = own.copied().unwrap_or(policy.acceptable_loss);
-        let state = judge_window(&window, acceptable_loss);
+pub fn judge(policy: &Policy, sums: &Sums) -> Verdict {
+    let mut whole = Pool::default();
+    let mut protocols: BTreeMap<Protocol, Pool> = BTreeMap::new();
+    let mut pools = Vec::with_capacity(sums.endpoints.len() + Protocol::ALL.len());
+    for (endpoint, window, required) in &sums.endpoints {
+        let acceptable_loss = policy.of(endpoint);
+        let mut pool = Pool::default();
+        pool.add(*window, acceptable_loss);
+        pools.push((Part::Endpoint(endpoint.to_string()), pool, *required));
+        if *required {
+            whole.add(*window, acceptable_loss);
+            protocols.entry(endpoint.protocol()).or_default().add(*window, acceptable_loss);
+        }
+    }
+    pools.extend(protocols.into_iter().map(|(protocol, pool)| (Part::Protocol(protocol), pool, true)));
+
+    let mut state = whole.state();
+    let mut parts = Vec::with_capacity(pools.len());
+    for (part, pool, required) in pools {
+        let of_part = pool.state();
         // A dead part of a service is a degraded service: "down" is said of the whole.
+        if required && policy.has_own(&part) && matches!(of_part, State::Down | State::Degraded) {
+            state = worse(state, State::Degraded);
+        }
+        let acceptable_loss = pool.acceptable_loss(policy.acceptable_loss);
+        parts.push(PartVerdict { part, state: of_part, acceptable_loss, window: pool.window });
+    }
+    if sums.vantages_seen < policy.min_vantages {
+        state = if sums.watched_seconds < SAMPLES_MIN { State::Starting } else { State::Blind };
+    }
+    Verdict { state, window: whole.window, parts }
+}
+
+fn worse(left: State, right: State) -> State {
+    const fn badness(state: State) -> u8 {
         match state {
-            State::Down | State::Degraded if own.is_some() => states.push(State::Degraded),
-            _ => {}
+            State::Healthy => 0,
+            State::Starting => 1,
+            State::Unproven => 2,
+            State::Blind => 3,
+            State::Degraded => 4,
+            State::Down => 5,
         }
-        parts.push(PartVerdict { part, state, acceptable_loss, window });
     }
-    let state = if sums.vantages_seen < policy.min_vantages {
-        if sums.watched_seconds < SAMPLES_MIN { State::Starting } else { State::Blind }
-    } else {
-        states.into_iter().max_by_key(|state| badness(*state)).unwrap_or(State::Starting)
-    };
-    Verdict { state, parts }
-}
-
-const fn badness(state: State) -> u8 {
-    match state {
-        State::Healthy => 0,
-        State::Starting => 1,
-        State::Unproven => 2,
-        State::Blind => 3,
-        State::Degraded => 4,
-        State::Down => 5,
-    }
-}
-
-/// What one window says against one acceptable loss.
-pub fn judge_window(window: &Window, acceptable_loss: AcceptableLoss) -> State {
-    let judged = window.judged();
-    if judged >= SAMPLES_MIN {
-        if window.lost * 2 >= judged {
-            State::Down
-        } else if acceptable_loss.is_exceeded(window.lost, judged) {
-            State::Degraded
-        } else {
-            State::Healthy
-        }
-    } else if window.scheduled < SAMPLES_MIN {
-        State::Starting
-    } else if window.unproven >= SAMPLES_MIN {
-        State::Unproven
-    } else {
-        State::Blind
-    }
+    if badness(left) >= badness(right) { left } else { right }
 }
 
 #[cfg(test)]
@@ -244,8 +289,9 @@ mod tests {
         Window { scheduled, delivered, lost, unproven, unknown, ..Window::default() }
     }
 
-    fn seen(whole: Window, parts: Vec<(Part, Window)>) -> Sums {
-        Sums { whole, parts, vantages_seen: 1, watched_seconds: 600 }
+    fn seen(endpoints: &[(&str, Window)]) -> Sums {
+        let endpoints = endpoints.iter().map(|(url, window)| (url.parse().unwrap(), *window, true)).collect();
+        Sums { endpoints, vantages_seen: 1, watched_seconds: 600 }
     }
 
     #[test]
@@ -271,7 +317,6 @@ mod tests {
 
     #[test]
     fn one_window_against_one_acceptable_loss() {
-        let half_per_cent = AcceptableLoss::default();
         let table = [
             (window(0, 0, 0, 0), State::Starting),
             (window(20, 5, 0, 0), State::Starting),
@@ -284,31 +329,58 @@ mod tests {
             (window(0, 30, 30, 300), State::Down),
         ];
         for (window, state) in table {
-            assert_eq!(judge_window(&window, half_per_cent), state, "{window:?}");
+            assert_eq!(judge(&Policy::default(), &seen(&[("tcp://h:1", window)])).state, state, "{window:?}");
         }
     }
 
     #[test]
     fn a_part_with_a_figure_of_its_own_can_worsen_the_verdict() {
-        let udp = (Part::Protocol(Protocol::Udp), window(58, 2, 0, 0));
-        let whole = window(998, 2, 0, 0);
+        let sums = seen(&[("tcp://h:1", window(10_000, 0, 0, 0)), ("udp://h:1", window(58, 2, 0, 0))]);
         let mut policy = Policy::default();
-        let verdict = judge(&policy, seen(whole, vec![udp.clone()]));
-        assert_eq!((verdict.state, verdict.parts[0].state), (State::Healthy, State::Degraded));
-        policy.by_protocol.insert(Protocol::Udp, "1%".parse().unwrap());
-        assert_eq!(judge(&policy, seen(whole, vec![udp.clone()])).state, State::Degraded);
-        policy.by_protocol.insert(Protocol::Udp, "5%".parse().unwrap());
-        assert_eq!(judge(&policy, seen(whole, vec![udp])).state, State::Healthy);
+        let verdict = judge(&policy, &sums);
+        let udp = verdict.parts.iter().find(|part| part.part == Part::Protocol(Protocol::Udp)).unwrap();
+        assert_eq!((verdict.state, udp.state), (State::Healthy, State::Degraded));
+        for (own, state) in [("1%", State::Degraded), ("5%", State::Healthy)] {
+            policy.by_protocol.insert(Protocol::Udp, own.parse().unwrap());
+            assert_eq!(judge(&policy, &sums).state, state, "udp may lose {own}");
+        }
+    }
+
+    #[test]
+    fn the_whole_may_lose_what_its_parts_may_lose() {
+        let one_per_cent = seen(&[("udp://h:1", window(990, 10, 0, 0))]);
+        let mut policy = Policy::default();
+        assert_eq!(judge(&policy, &one_per_cent).state, State::Degraded);
+        policy.by_protocol.insert(Protocol::Udp, "2%".parse().unwrap());
+        let verdict = judge(&policy, &one_per_cent);
+        assert_eq!(verdict.state, State::Healthy);
+        assert!(verdict.parts.iter().all(|part| part.acceptable_loss.to_string() == "2%"), "{verdict:?}");
+        policy.by_endpoint.insert("udp://h:1".to_owned(), "0.1%".parse().unwrap());
+        assert_eq!(
+            judge(&policy, &one_per_cent).state,
+            State::Degraded,
+            "the endpoint's own figure comes first"
+        );
+    }
+
+    #[test]
+    fn an_endpoint_that_is_not_required_changes_no_verdict() {
+        let mut sums = seen(&[("tcp://h:1", window(60, 0, 0, 0)), ("tcp://h:2", window(0, 60, 0, 0))]);
+        assert_eq!(judge(&Policy::default(), &sums).state, State::Down);
+        sums.endpoints[1].2 = false;
+        let verdict = judge(&Policy::default(), &sums);
+        assert_eq!((verdict.state, verdict.parts[1].state), (State::Healthy, State::Down));
+        assert_eq!(verdict.window, window(60, 0, 0, 0));
     }
 
     #[test]
     fn nobody_reporting_is_blind_and_not_down() {
         let policy = Policy { min_vantages: 2, ..Policy::default() };
-        let lost = window(0, 60, 0, 0);
-        assert_eq!(judge(&policy, seen(lost, Vec::new())).state, State::Blind);
-        let sums = Sums { watched_seconds: 5, ..Sums::default() };
-        assert_eq!(judge(&policy, sums).state, State::Starting);
-        let sums = Sums { whole: lost, vantages_seen: 2, ..Sums::default() };
-        assert_eq!(judge(&policy, sums).state, State::Down);
+        let mut sums = seen(&[("tcp://h:1", window(0, 60, 0, 0))]);
+        assert_eq!(judge(&policy, &sums).state, State::Blind);
+        sums.vantages_seen = 2;
+        assert_eq!(judge(&policy, &sums).state, State::Down);
+        let unseen = Sums { watched_seconds: 5, ..Sums::default() };
+        assert_eq!(judge(&policy, &unseen).state, State::Starting);
     }
 }

@@ -1,0 +1,15 @@
+//! Real servers for the tests: processes on free loopback ports, each gone when its guard is dropped.
+//!
+//! `tests/setup` installs what they are made of. A program that is missing fails the test and says so: nothing is skipped.
+
+#![expect(clippy::disallowed_methods, reason = "real processes are waited for on the real clock")]
+#![expect(clippy::print_stderr, reason = "the log of a server is shown beside the failure of its test")]
+
+pub(crate) mod gateway;
+pub(crate) mod graphite;
+pub(crate) mod haproxy;
+pub(crate) mod openssl;
+pub(crate) mod pki;
+pub(crate) mod ports;
+pub(crate) mod process;
+pub(crate) mod service;

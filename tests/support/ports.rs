@@ -1,0 +1,70 @@
+//! Loopback ports that no other test, and no outgoing connection, takes in the meantime.
+
+use std::{
+    env,
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    ops::Range,
+    process,
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+/// A port of 127.0.0.1, TCP and UDP, held for one server from before it starts until the claim is dropped.
+///
+/// Binding port 0 and handing on what came out does not do: between a server's stop and its restart the kernel may give
+/// that number to an outgoing connection, or connect a prober to itself. So ports come from outside the range that the
+/// kernel gives out, and a locked file keeps other tests away, in this process and in others.
+#[derive(Debug)]
+pub(crate) struct Port {
+    number: u16,
+    /// Unlocked by the kernel when closed, however the process ends.
+    _claim: File,
+}
+
+impl Port {
+    /// Claims a port on which nobody listens.
+    #[track_caller]
+    pub(crate) fn claim() -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+
+        let dir = env::temp_dir().join(format!("aviary-test-ports-{}", rustix::process::getuid().as_raw()));
+        fs::create_dir_all(&dir).expect("the temporary directory can be written");
+        let range = outside_the_ephemeral();
+        let size = range.end - range.start;
+        // Test runs side by side begin at different places, so that they seldom try the same port.
+        let first = u16::try_from(process::id().wrapping_mul(7919) % u32::from(size)).expect("below a u16");
+        (0..size)
+            .find_map(|_| {
+                let step = NEXT.fetch_add(1, Ordering::Relaxed);
+                let offset = (u32::from(first) + u32::from(step)) % u32::from(size);
+                let number = range.start + u16::try_from(offset).expect("below a u16");
+                let claim = File::create(dir.join(number.to_string()))
+                    .expect("the temporary directory can be written");
+                claim.try_lock().ok()?;
+                let address = (Ipv4Addr::LOCALHOST, number);
+                (TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok())
+                    .then_some(Self { number, _claim: claim })
+            })
+            .unwrap_or_else(|| panic!("no port from {range:?} is free on 127.0.0.1"))
+    }
+
+    /// The number.
+    pub(crate) fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// 127.0.0.1 with this port.
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.number).into()
+    }
+}
+
+/// The larger of what lies below and above the ports that the kernel gives to outgoing connections.
+fn outside_the_ephemeral() -> Range<u16> {
+    const LOWEST: u16 = 10_240;
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("Linux");
+    let bounds: Vec<u16> = text.split_whitespace().map(|bound| bound.parse().expect("a port")).collect();
+    let &[low, high] = bounds.as_slice() else { panic!("ip_local_port_range holds {text:?}") };
+    let (below, above) = (LOWEST..low.max(LOWEST), high..u16::MAX);
+    if below.len() >= above.len() { below } else { above.start + 1..above.end }
+}
