@@ -1,4 +1,10 @@
-//! x
-mod cli {
-    mod check;
-}
+//! The integration tests: aviary against what it will meet, all of it real. See README.md beside this file.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod cli;
+mod graphite;
+mod local;
+mod reports;
+mod rig;
+mod secrets;
+mod support;

@@ -2,9 +2,12 @@
 
 use std::{io::Write, path::PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use crate::config::{self, Config, Environment, Level, Problem, Problems};
+use crate::{
+    cli::Format,
+    config::{self, Config, Environment, Level, Problem, Problems},
+};
 
 /// Says every problem in configuration files, each with its line and what would be right.
 #[derive(Args, Debug)]
@@ -20,16 +23,6 @@ pub(crate) struct CheckArguments {
     /// Print the JSON schema of the configuration instead, for editors
     #[arg(long, conflicts_with = "files")]
     schema: bool,
-}
-
-/// How results are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// Prints the problems of the named files to `out`. Returns whether there are none.

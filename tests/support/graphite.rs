@@ -2,9 +2,8 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fs,
-    io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -14,6 +13,7 @@ use aviary_core::{Second, Span};
 use tempfile::TempDir;
 
 use super::{
+    http,
     ports::Port,
     process::{Process, program, test_python},
 };
@@ -138,7 +138,8 @@ impl Graphite {
             form.push_str("&target=");
             form.push_str(name);
         }
-        match post(self.http(), "/render", &form)? {
+        let form_type = [("Content-Type", "application/x-www-form-urlencoded")];
+        match http::request(self.http(), "POST", "/render", &form_type, form.as_bytes(), RENDER)? {
             (200, body) => Ok(Rendered::parse(&body)),
             (status, body) => Err(RenderError::Status(status, body)),
         }
@@ -315,23 +316,4 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = None
 
 fn pidfile(dir: &Path) -> PathBuf {
     dir.join("carbon.pid")
-}
-
-/// One HTTP/1.0 request, whose answer ends with the connection.
-fn post(address: SocketAddr, path: &str, form: &str) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, RENDER)?;
-    stream.set_read_timeout(Some(RENDER))?;
-    stream.set_write_timeout(Some(RENDER))?;
-    write!(
-        stream,
-        "POST {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-         Content-Length: {}\r\n\r\n{form}",
-        form.len()
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    answer
-        .split_once("\r\n\r\n")
-        .and_then(|(head, body)| Some((head.split_whitespace().nth(1)?.parse().ok()?, body.to_owned())))
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("not an HTTP answer: {answer:?}")))
 }

@@ -5,9 +5,11 @@
 #![expect(clippy::disallowed_methods, reason = "real processes are waited for on the real clock")]
 #![expect(clippy::print_stderr, reason = "the log of a server is shown beside the failure of its test")]
 
+pub(crate) mod aviary;
 pub(crate) mod gateway;
 pub(crate) mod graphite;
 pub(crate) mod haproxy;
+pub(crate) mod http;
 pub(crate) mod openssl;
 pub(crate) mod pki;
 pub(crate) mod ports;

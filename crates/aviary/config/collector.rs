@@ -23,6 +23,7 @@ pub(crate) struct Collector {
     /// Where it listens.
     pub(crate) listen: SocketAddr,
     /// Under which URL people reach it, where that is another.
+    #[allow(dead_code, reason = "for the links of pages, which this version does not send")]
     pub(crate) url: Option<Url>,
     /// Who may ask it; nobody named: whoever is on loopback.
     pub(crate) tokens: Vec<Token>,

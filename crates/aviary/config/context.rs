@@ -43,8 +43,8 @@ enum Place {
     Variable(String),
 }
 
-/// A value as it was given.
-#[derive(Clone, Copy, Debug)]
+/// A value as it was given, secret or not: no `Debug`.
+#[derive(Clone, Copy)]
 pub(crate) enum Given<'v> {
     /// In the file.
     Toml(&'v DeValue<'v>),
@@ -53,7 +53,7 @@ pub(crate) enum Given<'v> {
 }
 
 /// A value with the path of its key, such as `service[0].endpoints[2]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Value<'v> {
     /// What was given.
     pub(crate) given: Given<'v>,

@@ -63,8 +63,8 @@ pub(crate) struct Config {
     pub(crate) version: String,
 }
 
-/// The variables of the environment, as they were when the program started.
-#[derive(Clone, Debug, Default)]
+/// The variables of the environment, as they were when the program started. They may hold secrets: no `Debug`.
+#[derive(Clone, Default)]
 pub(crate) struct Environment(BTreeMap<String, String>);
 
 impl Environment {
@@ -104,7 +104,7 @@ impl FromIterator<(OsString, OsString)> for Environment {
 ///
 /// Everything that is wrong with it, the notes included, in the order of the file.
 pub(crate) fn load(path: &Path, environment: &Environment, host: &str) -> Result<Config, Problems> {
-    let text = read(path).map_err(|problem| Problems(vec![problem]))?;
+    let text = read(path).map_err(|problem| Problems(vec![*problem]))?;
     parse(path, text, environment, host)
 }
 
@@ -157,21 +157,25 @@ pub(crate) fn schema() -> serde_json::Value {
 }
 
 /// The text of the file at `path`. A pipe will do, as in `aviary check <(...)`.
-fn read(path: &Path) -> Result<String, Problem> {
+fn read(path: &Path) -> Result<String, Box<Problem>> {
     let unreadable = |error: std::io::Error| {
         let message = format!("cannot read the configuration: {}", secret::io_text(&error));
-        Problem::of_file(path, message, "name an existing file that this user may read")
+        Box::new(Problem::of_file(path, message, "name an existing file that this user may read"))
     };
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(unreadable)?;
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(Problem::of_file(path, "the file is larger than 16 MiB", "name the right file"));
+        return Err(Box::new(Problem::of_file(
+            path,
+            "the file is larger than 16 MiB",
+            "name the right file",
+        )));
     }
     String::from_utf8(bytes).map_err(|error| {
         let message =
             format!("the file is not UTF-8 text: byte {} is none", error.utf8_error().valid_up_to() + 1);
-        Problem::of_file(path, message, "save it as UTF-8, or name the right file")
+        Box::new(Problem::of_file(path, message, "save it as UTF-8, or name the right file"))
     })
 }
 

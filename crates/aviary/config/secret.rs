@@ -8,6 +8,7 @@ use super::{
     context::{Context, Given, Refusal, Value},
     kind::{Kind, Table, table, text},
     reader::Reader,
+    source::is_variable_name,
 };
 
 /// The largest file taken for a secret or a chain of certificates.
@@ -164,6 +165,9 @@ fn load(reference: Reference, context: &Context<'_>) -> Result<Secret, Refusal> 
         }
         Reference::Override(secret) => Ok(secret),
         Reference::Variable(name) => match context.variable(&name) {
+            // A name that does not look like one may be the secret itself, written in the wrong place.
+            None if !is_variable_name(&name) => Err(Refusal::new("the variable that `env` names is not set")
+                .help("the secret itself belongs in the variable, and the variable's name here")),
             None => Err(Refusal::new(format!("the variable {name} is not set"))
                 .help(format!("set {name} in the environment of aviary"))),
             Some("") => Err(Refusal::new(format!("the variable {name} is empty")).help("give it the secret")),
@@ -250,7 +254,7 @@ fn secret_table() -> Table<impl Fn(&mut Reader<'_>) -> Option<Reference>> {
             }
             _ => {}
         }
-        file.map(Reference::File).or(variable.map(Reference::Variable))
+        file.map(Reference::File).or_else(|| variable.map(Reference::Variable))
     })
 }
 

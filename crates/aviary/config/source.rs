@@ -10,6 +10,9 @@ use toml::de::{DeTable, DeValue};
 /// Longer lines are shown around the place in question only.
 const SHOWN_CHARS_MAX: usize = 120;
 
+/// How many bytes of a line are looked at before and after a place: more than are shown, in any script.
+const WINDOW_BYTES: usize = 16 * SHOWN_CHARS_MAX;
+
 /// What stands for a hidden piece of text: as long for a short secret as for a long one.
 const HIDDEN: &str = "***";
 
@@ -55,11 +58,6 @@ impl Source {
         &self.path
     }
 
-    /// The whole text, secrets included: for the parser only.
-    pub(crate) fn text(&self) -> &str {
-        &self.text
-    }
-
     /// Shows what stands in `hidden` no more.
     pub(crate) fn hide(&mut self, hidden: Vec<Range<usize>>) {
         self.hidden.extend(hidden);
@@ -84,21 +82,29 @@ impl Source {
         let start = span.start.min(self.text.trim_end().len());
         let (line, column) = self.position(start);
         let line_start = self.line_starts[line - 1];
-        let line_text = self.text.get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
-        let line_end = line_start + line_text.len();
+        let next_line = self.line_starts.get(line).copied().unwrap_or(self.text.len());
+        let line_end = line_start + self.text.get(line_start..next_line).unwrap_or_default().trim_end().len();
         let start = start.min(line_end);
+        // Of a line as long as a file, what could be on the screen is enough.
+        let from = self.character_start(start.saturating_sub(WINDOW_BYTES).max(line_start));
+        let to = self.character_start(start.saturating_add(WINDOW_BYTES).min(line_end));
 
-        let before = self.show(line_start..start);
-        let marked = self.show(start..span.end.clamp(start, line_end));
+        let before = self.show(from..start);
+        let marked = self.show(start..span.end.clamp(start, to));
         let mut excerpt = Excerpt {
             line,
             column,
-            text: self.show(line_start..line_end),
+            text: self.show(from..to),
             indent: before.chars().count(),
             width: marked.chars().count().max(1),
         };
         excerpt.cut();
         excerpt
+    }
+
+    /// Where the character that the byte at `offset` is a part of begins.
+    fn character_start(&self, offset: usize) -> usize {
+        (0..=offset).rev().find(|offset| self.text.is_char_boundary(*offset)).unwrap_or(0)
     }
 
     /// The text of `range` without its secrets, and without characters that would move a terminal's cursor.
@@ -151,11 +157,20 @@ pub(crate) fn is_secret_key(key: &str) -> bool {
     has_word || super::reader::closest(&key, SECRET_KEYS).is_some()
 }
 
+/// Whether `text` is the name of a variable as all write it. What is not may be the secret itself, in the wrong place.
+pub(crate) fn is_variable_name(text: &str) -> bool {
+    let is_name = text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    is_name && text.starts_with(|char: char| !char.is_ascii_digit())
+}
+
 /// Where in a parsed document a value stands that may be a secret, whether or not it should stand there.
 pub(crate) fn secrets_of(document: &DeTable<'_>) -> Vec<Range<usize>> {
     fn walk(table: &DeTable<'_>, under_secret: bool, found: &mut Vec<Range<usize>>) {
         for (key, value) in table {
-            let public = PUBLIC_KEYS.contains(&&**key.get_ref());
+            let key_text: &str = key.get_ref();
+            let misplaced =
+                key_text == "env" && value.get_ref().as_str().is_some_and(|name| !is_variable_name(name));
+            let public = PUBLIC_KEYS.contains(&key_text) && !misplaced;
             let secret = is_secret_key(key.get_ref()) || (under_secret && !public);
             visit(value, secret, found);
         }
@@ -189,7 +204,8 @@ pub(crate) fn possible_secrets_of(text: &str) -> Vec<Range<usize>> {
             let is_key = !key.is_empty() && !after.is_empty() && !after.starts_with('=');
             if is_key && is_secret_key(key) {
                 in_secret = true;
-                hidden_from = hidden_from.or(Some(line_start + at + 1));
+                let value = line.get(at + 1..).unwrap_or_default();
+                hidden_from = hidden_from.or(Some(line_start + at + 1 + value.len() - after.len()));
             } else if is_key && before.trim_start().trim_matches(['"', '\'']) == key {
                 (in_secret, hidden_from) = (false, None);
             }
@@ -273,6 +289,7 @@ mod tests {
             "secret = \"\"\"\nhunter2=\nhunter2==\n\"\"\"",
             "token = { value = \"hunter2\" }",
             "key = [\"hunter2\"]",
+            "key = { env = \"hunter2\" }",
             "url = \"https://me:hunter2@host/\"",
             "url = https://me:hunter2@host/",
             "token = \"hunter2",
@@ -298,10 +315,10 @@ mod tests {
     fn what_says_where_a_secret_is_stays_visible() {
         for text in ["token = { file = \"/etc/t\" }", "[[collector.token]]\nname = \"eu\"\nscope = [\"x\"]"] {
             let hidden = secrets_of(DeTable::parse(text).unwrap().get_ref());
-            assert_eq!(hidden, []);
+            assert!(hidden.is_empty(), "{text}: {hidden:?}");
         }
         let broken = "token = x\nregion = eu-west-1\n[agent]\nlisten = 8610";
-        assert_eq!(possible_secrets_of(broken), [7..9]);
+        assert_eq!(possible_secrets_of(broken), vec![Range { start: 8, end: 9 }]);
     }
 
     #[test]

@@ -1,0 +1,6 @@
+//! The commands as people and scripts meet them.
+
+mod check;
+mod probe;
+mod run;
+mod status;

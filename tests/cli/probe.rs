@@ -1,0 +1,192 @@
+//! `aviary probe`.
+
+use std::{
+    collections::BTreeSet,
+    io::Read as _,
+    net::{SocketAddr, TcpListener},
+    thread,
+};
+
+use serde_json::Value;
+
+use crate::support::{
+    aviary::aviary,
+    haproxy::{Haproxy, TlsVersions},
+    openssl::{OpensslServer, StalledPeer},
+    pki::Pki,
+    service::Service,
+};
+
+/// A peer that reads what comes, to its end, and closes; returned are its address and, once `count` have come, what came.
+fn reader(count: usize) -> (SocketAddr, thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let read = thread::spawn(move || {
+        (0..count)
+            .map(|_| {
+                let mut text = String::new();
+                listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
+                text
+            })
+            .collect()
+    });
+    (address, read)
+}
+
+/// An address that nothing listens on.
+fn nowhere() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[track_caller]
+fn json(arguments: &[&str]) -> (i32, Vec<Value>) {
+    let ran = aviary(&[&["probe", "--format", "json"], arguments].concat());
+    let lines =
+        ran.out.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect();
+    (ran.status, lines)
+}
+
+fn keys(value: &Value) -> BTreeSet<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn a_delivered_line_is_as_the_contract_has_it() {
+    let (address, read) = reader(1);
+    let url = format!("tcp://{address}");
+    let (status, lines) = json(&[&url]);
+    assert_eq!((status, lines.len()), (0, 1));
+    let line = &lines[0];
+    let expected = ["endpoint", "protocol", "slot", "outcome", "evidence", "address", "timings_us"];
+    assert_eq!(keys(line), expected.into_iter().collect());
+    assert_eq!(
+        keys(&line["timings_us"]),
+        ["dns", "connect", "send", "confirm", "total"].into_iter().collect()
+    );
+    assert_eq!(
+        (line["outcome"].as_str(), line["evidence"].as_str()),
+        (Some("delivered"), Some("peer_closed"))
+    );
+    assert_eq!(line["timings_us"]["dns"], 0, "an address is not looked up");
+    assert_eq!(read.join().unwrap(), [format!("aviary.probe.tcp 1 {}\n", line["slot"])]);
+}
+
+#[test]
+fn a_lost_line_names_phase_and_fault_and_ends_with_1() {
+    let (refused, absent) = (format!("tcp://{}", nowhere()), "tcp://graphite.invalid:2003");
+    let (status, lines) = json(&[&refused, absent, &format!("udp://{}", nowhere())]);
+    assert_eq!(status, 1);
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| (line["outcome"].as_str(), line["phase"].as_str(), line["fault"].as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Some("lost"), Some("connect"), Some("refused")),
+            (Some("lost"), Some("dns"), Some("name_not_found")),
+            (Some("lost"), Some("confirm"), Some("refused")),
+        ]
+    );
+    assert_eq!(lines[1]["address"], Value::Null);
+}
+
+#[test]
+fn count_makes_one_attempt_a_second_under_the_given_name() {
+    let (address, read) = reader(3);
+    let (status, lines) = json(&["--count", "3", "--name", "team.canary", &format!("tcp://{address}")]);
+    let seconds: Vec<_> = lines.iter().map(|line| line["slot"].as_u64().unwrap()).collect();
+    assert_eq!((status, seconds.len()), (0, 3));
+    assert!(seconds.windows(2).all(|pair| (1..=2).contains(&(pair[1] - pair[0]))), "{seconds:?}");
+    assert!(read.join().unwrap().iter().all(|line| line.starts_with("team.canary 1 ")));
+}
+
+#[test]
+fn text_says_what_happened_in_a_sentence() {
+    let (address, _) = reader(1);
+    let ran = aviary(&["probe", &format!("tcp://{address}"), &format!("tcp://{}", nowhere())]);
+    assert!(ran.out.contains("the peer read everything and closed"), "{}", ran.out);
+    assert!(ran.out.contains("the connection was refused: nothing listens on that port"), "{}", ran.out);
+    assert!(ran.out.contains("connect ") && ran.out.contains("confirm "), "{}", ran.out);
+}
+
+#[test]
+fn bad_usage_ends_with_2_and_says_what_would_be_right() {
+    let table: [(&[&str], &str); 6] = [
+        (&["probe"], "<URL>"),
+        (&["probe", "graphite:2003"], "protocol `graphite` is not known"),
+        (&["probe", "tcp://h"], "the port is missing"),
+        (&["probe", "--count", "0", "tcp://h:1"], "0 is not in 1.."),
+        (&["probe", "--name", "a b", "tcp://h:1"], "a Graphite name is parts of"),
+        (&["probe", "--ca", "/nonexistent.pem", "tcp://h:1"], "cannot read /nonexistent.pem"),
+    ];
+    for (arguments, expected) in table {
+        let ran = aviary(arguments);
+        assert_eq!(ran.status, 2, "{arguments:?}: {}", ran.err);
+        assert!(ran.err.contains(expected), "{arguments:?}: {}", ran.err);
+        assert!(ran.out.is_empty(), "{arguments:?}");
+    }
+}
+
+/// Outcome, phase and fault of one probe of `tls://` at `address`, with the line itself.
+#[track_caller]
+fn probe_tls(address: SocketAddr, pki: &Pki) -> (String, Value) {
+    let (_, lines) = json(&["--ca", pki.ca().to_str().unwrap(), &format!("tls://{address}")]);
+    let word = |key: &str| lines[0][key].as_str().map(|word| format!(" {word}")).unwrap_or_default();
+    (
+        format!(
+            "{}{}{}{}",
+            lines[0]["outcome"].as_str().unwrap(),
+            word("evidence"),
+            word("phase"),
+            word("fault")
+        ),
+        lines[0].clone(),
+    )
+}
+
+#[test]
+fn openssl_and_haproxy_are_peers_that_nobody_here_wrote() {
+    let pki = Pki::new();
+    let service = Service::start();
+    for (versions, version) in [(TlsVersions::Only12, "1.2"), (TlsVersions::Only13, "1.3")] {
+        let server = OpensslServer::start(&pki.good(), versions);
+        let (outcome, line) = probe_tls(server.address(), &pki);
+        assert_eq!(outcome, "delivered peer_closed", "openssl, TLS {version}: {line}");
+        assert_eq!(keys(&line["tls"]), ["version", "cipher", "handshake", "not_after"].into_iter().collect());
+        assert_eq!(
+            (line["tls"]["version"].as_str(), line["tls"]["handshake"].as_str()),
+            (Some(version), Some("full"))
+        );
+        assert!(server.log().contains("aviary.probe.tls 1 "), "{}", server.log());
+
+        let proxy = Haproxy::start(&pki.good(), versions, service.graphite.line(), service.graphite.pickle());
+        let (outcome, line) = probe_tls(proxy.line(), &pki);
+        assert_eq!(outcome, "delivered peer_closed", "haproxy, TLS {version}: {line}");
+        assert_eq!(line["tls"]["version"].as_str(), Some(version));
+    }
+}
+
+#[test]
+fn certificates_that_do_not_verify_are_lost_in_the_handshake() {
+    let pki = Pki::new();
+    for (what, pem) in [
+        ("expired", pki.expired()),
+        ("of another name", pki.wrong_name()),
+        ("of an unknown issuer", pki.unknown_issuer()),
+    ] {
+        let server = OpensslServer::start(&pem, TlsVersions::Both);
+        let (outcome, line) = probe_tls(server.address(), &pki);
+        assert_eq!(outcome, "lost tls bad_certificate", "{what}: {line}");
+        assert!(!server.log().contains("aviary.probe"), "{what}: nothing was sent");
+    }
+}
+
+#[test]
+fn a_stalled_handshake_is_given_up_after_a_second() {
+    let peer = StalledPeer::start();
+    let (outcome, line) = probe_tls(peer.address(), &Pki::new());
+    assert_eq!(outcome, "lost tls timeout");
+    let total = line["timings_us"]["total"].as_u64().unwrap();
+    assert!((1_000_000..1_050_000).contains(&total), "{total} us");
+}

@@ -1,0 +1,111 @@
+//! `aviary status` and `aviary sums`.
+
+use std::{net::TcpListener, time::Duration};
+
+use crate::support::{
+    aviary::{Aviary, aviary, now},
+    ports::Port,
+};
+
+#[test]
+fn a_dead_endpoint_is_told_in_tables_and_in_the_exit_status() {
+    let (alive, dead) = (Port::claim(), Port::claim());
+    let running = Aviary::start(&format!(
+        "[vantage]\nregion = \"eu\"\n[agent]\n[sink]\ntcp = \"{alive}\"\n[[service]]\nname = \"ingest\"\n\
+         endpoints = [\"tcp://{alive}\", \"pickle://{dead}\", {{ url = \"udp://{dead}\", required = false }}]\n",
+        alive = alive.address(),
+        dead = dead.address(),
+    ));
+    let url = format!("http://{}", running.collector);
+    let young = aviary(&["status", &url]);
+    assert_eq!(young.status, 0, "starting is not unwell: {}{}", young.out, young.err);
+    assert!(young.out.contains("starting"), "{}", young.out);
+
+    let pickle_is_down = |ingest: &serde_json::Value| {
+        ingest["protocols"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|part| part["protocol"] == "pickle" && part["state"] == "down")
+    };
+    running.wait_for("/api/v1/services/ingest", Duration::from_secs(60), pickle_is_down);
+    let down = aviary(&["status", &url]);
+    assert_eq!(down.status, 1, "{}", down.out);
+    let row = |protocol: &str| down.out.lines().find(|line| line.contains(protocol)).unwrap_or_default();
+    assert!(
+        row("all").contains("ingest") && row("all").contains("down") && row("all").contains("1 vantage"),
+        "{}",
+        down.out
+    );
+    assert!(row("tcp").contains("healthy"), "{}", down.out);
+    assert!(row("pickle").contains("down") && row("pickle").contains("100.00 %"), "{}", down.out);
+    assert!(!down.out.contains("udp"), "what is not required changes no verdict: {}", down.out);
+
+    let sums = aviary(&["sums", &url, "--by", "protocol,region", "--window", "10s"]);
+    let row = sums.out.lines().find(|line| line.starts_with("pickle")).unwrap();
+    let cells: Vec<_> = row.split_whitespace().collect();
+    assert_eq!(
+        cells,
+        ["pickle", "eu", "0", "10", "0", "100.00", "%", "0", "0", "0", "0", "10"],
+        "{}",
+        sums.out
+    );
+
+    let until = now().minus(5).to_string();
+    let json = aviary(&[
+        "sums", &url, "--by", "protocol", "--window", "4s", "--step", "2s", "--until", &until, "--format",
+        "json",
+    ]);
+    let lines: Vec<serde_json::Value> =
+        json.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 6, "three protocols, two steps: {}", json.out);
+    for line in lines {
+        let classes = ["delivered", "lost", "local", "missed", "muted", "unproven", "unknown"];
+        let sum: u64 = classes.iter().map(|class| line[class].as_u64().unwrap()).sum();
+        assert_eq!(line["scheduled"].as_u64(), Some(sum), "{line}");
+    }
+    let slots = running.get("/api/v1/slots?series=protocol:pickle");
+    let slot = &slots["series"][0]["slots"][0];
+    assert_eq!(
+        (&slot["phase"], &slot["fault"], &slot["address"]),
+        (&"connect".into(), &"refused".into(), &dead.address().to_string().into())
+    );
+}
+
+#[test]
+fn what_cannot_be_asked_says_why() {
+    let running = Aviary::start("");
+    let url = format!("http://{}", running.collector);
+    let table: [(&[&str], &str); 5] = [
+        (&["sums", &url, "--by", "colour"], "`colour` is not known; it is one of endpoint, kind"),
+        (&["sums", &url, "--window", "1 fortnight"], "no duration of whole seconds"),
+        (&["sums", &url, "--window", "60s", "--step", "7s"], "does not divide"),
+        (&["sums", &url, "--until", "1"], "holds the seconds from"),
+        (&["sums", "not a url"], "invalid value"),
+    ];
+    for (arguments, expected) in table {
+        let ran = aviary(arguments);
+        assert_eq!(ran.status, 2, "{arguments:?}: {}{}", ran.out, ran.err);
+        assert!(ran.err.contains(expected), "{arguments:?}: {}", ran.err);
+    }
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ran = aviary(&["status", &format!("http://{nobody}")]);
+    assert_eq!(ran.status, 2);
+    assert!(
+        ran.err.contains("cannot reach a collector") && ran.err.contains(&nobody.to_string()),
+        "{}",
+        ran.err
+    );
+    let empty = aviary(&["status", &url]);
+    assert!(empty.out.contains("No service"), "{}", empty.out);
+}
+
+#[test]
+fn a_service_that_nobody_reports_is_blind_and_not_down() {
+    let running = Aviary::start("[[service]]\nname = \"ingest\"\nendpoints = [\"tcp://127.0.0.1:9\"]\n");
+    let url = format!("http://{}", running.collector);
+    running.wait_for("/api/v1/services/ingest", Duration::from_secs(40), |ingest| ingest["state"] == "blind");
+    let ran = aviary(&["status", &url]);
+    assert_eq!(ran.status, 1);
+    assert!(ran.out.contains("cannot tell"), "{}", ran.out);
+}

@@ -1,0 +1,177 @@
+//! The straight line on a real Graphite: what aviary says of each slot, held against what was stored.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+    time::Duration,
+};
+
+use aviary_core::{Protocol, Second, Span};
+
+use crate::support::{
+    aviary::{Aviary, Slot, now},
+    service::Service,
+};
+
+const NODE: &str = "canary-7";
+
+fn start(service: &Service) -> Aviary {
+    let endpoints: Vec<_> =
+        Protocol::ALL.iter().map(|protocol| format!("{:?}", service.endpoint(*protocol))).collect();
+    Aviary::start(&format!(
+        r#"
+[vantage]
+kind = "external"
+region = "eu-west-1"
+network = "aws"
+node = "{NODE}"
+
+[agent]
+
+[[service]]
+name = "ingest"
+endpoints = [{}]
+ca = {{ file = "{}" }}
+"#,
+        endpoints.join(", "),
+        service.ca().display(),
+    ))
+}
+
+/// The Graphite name of a series, as design.md has it.
+fn name(service: &Service, protocol: Protocol) -> String {
+    let address = service.address(protocol).to_string().replace(['.', ':'], "_");
+    let protocol = protocol.name().replace('+', "_");
+    format!("canary.ingest.{protocol}.external.eu-west-1.none.aws.{NODE}.{address}")
+}
+
+fn names(service: &Service) -> Vec<String> {
+    Protocol::ALL.iter().map(|protocol| name(service, *protocol)).collect()
+}
+
+/// The seconds of each protocol that Graphite has of `span`, every one of which holds exactly 1.
+#[track_caller]
+fn stored(service: &Service, span: Span) -> BTreeMap<String, BTreeSet<Second>> {
+    let rendered = service.graphite.render(&names(service), span).expect("graphite-web answers");
+    let of = |protocol: &Protocol| {
+        let name = name(service, *protocol);
+        let points = rendered.series(&name).unwrap_or_default();
+        assert!(points.iter().all(|(_, value)| value.is_none_or(|value| value == 1.0)), "{name}: {points:?}");
+        (protocol.name().to_owned(), rendered.stored(&name))
+    };
+    Protocol::ALL.iter().map(of).collect()
+}
+
+#[test]
+fn every_second_of_a_minute_is_found_over_every_path() {
+    let service = Service::start();
+    let mut aviary = start(&service);
+    // The first points of new series are written together, a second or so after they come.
+    let span = Span::new(now().plus(3), now().plus(63));
+    aviary.wait_until_closed(span);
+    let rendered = service.graphite.render_until_stored(&names(&service), span, Duration::from_secs(10));
+    rendered.expect("graphite-web answers");
+
+    let whole: BTreeSet<Second> = span.iter().collect();
+    for (protocol, seconds) in stored(&service, span) {
+        assert_eq!(seconds, whole, "{protocol}: Graphite has every second");
+    }
+    for (protocol, slots) in aviary.slots(span) {
+        let said = if protocol == "udp" { "unproven" } else { "delivered" };
+        assert_eq!(
+            slots.keys().copied().collect::<BTreeSet<_>>(),
+            whole,
+            "{protocol}: every second has an outcome"
+        );
+        let others: Vec<_> = slots.iter().filter(|(_, slot)| slot.outcome != said).collect();
+        assert!(others.is_empty(), "{protocol}: {others:?}");
+    }
+    let sums = aviary.get(&format!("/api/v1/sums?by=protocol&window=60s&until={}", span.until));
+    for group in sums["groups"].as_array().unwrap() {
+        let proven = if group["by"]["protocol"] == "udp" { "unproven" } else { "delivered" };
+        assert_eq!((&group["scheduled"], &group[proven]), (&60.into(), &60.into()), "{group}");
+    }
+    let ingest = aviary.get("/api/v1/services/ingest");
+    assert_eq!(ingest["state"], "healthy", "{ingest:#}");
+    let udp = ingest["protocols"].as_array().unwrap().iter().find(|part| part["protocol"] == "udp").unwrap();
+    assert_eq!(udp["state"], "unproven", "datagrams that were merely sent are never green");
+    assert!(aviary.stop().success());
+}
+
+/// What happened to carbon in some seconds, with a margin around the moments of change.
+struct Episode {
+    span: Span,
+    stored: BTreeMap<String, BTreeSet<Second>>,
+    said: BTreeMap<String, BTreeMap<Second, Slot>>,
+}
+
+#[test]
+fn what_is_said_of_a_frozen_and_a_stopped_carbon_is_what_is_stored() {
+    let mut service = Service::start();
+    let aviary = start(&service);
+    let healthy = Span::new(now().plus(3), now().plus(8));
+    aviary.wait_until_closed(healthy);
+
+    let frozen = during(|| service.graphite.freeze_carbon(), 8, 0);
+    service.graphite.thaw_carbon();
+    let thawed = Span::new(now().plus(2), now().plus(7));
+    aviary.wait_until_closed(thawed);
+    // haproxy goes on trying for three seconds what we gave up after one: what comes then may still be stored, late.
+    let stopped = during(|| service.graphite.stop_carbon(), 8, 4);
+    service.graphite.restart_carbon();
+    let restarted = Span::new(now().plus(2), now().plus(8));
+    aviary.wait_until_closed(restarted);
+    thread::sleep(Duration::from_secs(2));
+
+    let told = |span| Episode { span, stored: stored(&service, span), said: aviary.slots(span) };
+    for well in [healthy, thawed, restarted] {
+        let Episode { span, stored, said } = told(well);
+        for (protocol, slots) in &said {
+            let expected = if protocol == "udp" { "unproven" } else { "delivered" };
+            for second in span.iter() {
+                assert_eq!(slots[&second].outcome, expected, "{protocol} at {second}: {:?}", slots[&second]);
+                assert!(stored[protocol].contains(&second), "{protocol} at {second} is stored");
+            }
+        }
+    }
+
+    // Frozen: the kernel takes the bytes and nobody reads. Sent, stored after the thaw, and not delivered in time.
+    let Episode { span, stored, said } = told(frozen);
+    for (protocol, slots) in &said {
+        for second in span.iter() {
+            let outcome = slots[&second].outcome.as_str();
+            match protocol.as_str() {
+                "udp" => assert_eq!(outcome, "unproven"),
+                _ => assert_eq!(outcome, "lost confirm timeout", "{protocol} at {second}"),
+            }
+        }
+        // A datapoint that we abandoned is reset, and may be stored all the same: that is what `late` will be.
+        println!("frozen: {protocol}: {} of {} stored afterwards", stored[protocol].len(), span.seconds());
+    }
+
+    // Stopped: what is said to be lost is nowhere, and nothing is said to be delivered.
+    let Episode { span, stored, said } = told(stopped);
+    for (protocol, slots) in &said {
+        for second in span.iter() {
+            let outcome = slots[&second].outcome.as_str();
+            let expected = match protocol.as_str() {
+                "tcp" | "pickle" => "lost connect refused",
+                "udp" => "lost confirm refused",
+                "https" => "lost confirm status",
+                // haproxy accepts, shakes hands, and tries for three seconds to reach carbon.
+                _ => "lost confirm timeout",
+            };
+            assert_eq!(outcome, expected, "{protocol} at {second}");
+            assert!(!stored[protocol].contains(&second), "{protocol} at {second} is not stored");
+        }
+    }
+}
+
+/// Lets `happen` happen, waits for `seconds` and `more`, and returns the seconds that lie wholly inside the former.
+fn during(happen: impl FnOnce(), seconds: u64, more: u64) -> Span {
+    happen();
+    // The slot of the running second may have been sent before; attempts of the last second need one more to end.
+    let span = Span::new(now().plus(1), now().plus(seconds - 1));
+    thread::sleep(Duration::from_secs(seconds + 1 + more));
+    span
+}

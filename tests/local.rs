@@ -1,0 +1,81 @@
+//! The local example: sink, agent and collector in one process.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{
+    aviary::{Aviary, now},
+    ports::Port,
+};
+
+/// `config/local.toml`, on free ports.
+fn local(change: impl FnOnce(String) -> String) -> Aviary {
+    let text = include_str!("../config/local.toml");
+    let mut text: String = text.replace("[collector]", "").replace("listen = \"127.0.0.1:8610\"", "");
+    for port in ["2003", "2004", "2030", "2040", "2443"] {
+        text = text.replace(&format!("127.0.0.1:{port}"), &Port::claim().address().to_string());
+    }
+    Aviary::start(&change(text))
+}
+
+#[test]
+fn all_six_protocols_read_as_delivered() {
+    let mut aviary = local(|text| text);
+    let from = now().plus(2);
+    aviary.wait_for("/api/v1/services/local", Duration::from_secs(30), |local| local["state"] == "healthy");
+    let span = aviary_core::Span::new(from, now().minus(4));
+    for (protocol, slots) in aviary.slots(span) {
+        assert!(slots.values().all(|slot| slot.outcome == "delivered"), "{protocol}: {slots:?}");
+        assert_eq!(slots.len() as u64, span.seconds());
+    }
+    let sums = aviary.get("/api/v1/sums?by=protocol&window=3s");
+    assert_eq!(sums["groups"].as_array().unwrap().len(), 6);
+    for group in sums["groups"].as_array().unwrap() {
+        assert_eq!(
+            (&group["delivered"], &group["rate"]),
+            (&json!(3), &json!(1.0)),
+            "udp too, since the sink stores: {group}"
+        );
+    }
+    let tells = |log: &String| log.lines().any(|line| line.contains("tcp 10/10"));
+    let mut logs = (0..150).map(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        aviary.log()
+    });
+    let log = logs.find(tells).unwrap_or_else(|| panic!("it says how it goes:\n{}", aviary.log()));
+    assert!(log.contains("/api/v1/services"), "it says where to look:\n{log}");
+    assert!(aviary.stop().success(), "SIGTERM ends it well:\n{}", aviary.log());
+}
+
+#[test]
+fn the_last_report_is_sent_before_the_end() {
+    let mut aviary = local(|text| text);
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(aviary.stop().success());
+    assert!(aviary.log().contains("the last report was sent"), "{}", aviary.log());
+    assert!(!aviary.log().contains("ERROR"), "{}", aviary.log());
+}
+
+#[test]
+fn a_frozen_agent_misses_and_nothing_is_held_against_the_service() {
+    let mut aviary = local(|text| text);
+    std::thread::sleep(Duration::from_secs(5));
+    let from = now();
+    aviary.process().freeze();
+    std::thread::sleep(Duration::from_secs(6));
+    aviary.process().thaw();
+    let span = aviary_core::Span::new(from, now().plus(3));
+    aviary.wait_until_closed(span);
+    let mut missed = 0;
+    for (protocol, slots) in aviary.slots(span) {
+        assert_eq!(slots.len() as u64, span.seconds());
+        for (second, slot) in slots {
+            // What was in flight when the process was frozen is starved; nothing is the service's loss.
+            assert!(!slot.outcome.starts_with("lost"), "{protocol} at {second}: {slot:?}");
+            assert_ne!(slot.outcome, "unknown", "{protocol} at {second}");
+            missed += usize::from(slot.outcome == "missed");
+        }
+    }
+    assert!(missed >= 6 * 4, "{missed} slots missed");
+}

@@ -1,0 +1,198 @@
+//! Reports that are not as they should be: refused whole, with a reason, and nothing else is lost.
+
+use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+
+use aviary_core::{Evidence, Micros, Outcome, Second, Timestamp, Vantage, VantageKind};
+use aviary_wire::report::{ClosedSlot, REPORT_BYTES_MAX, Report, Roster, RosterSeries};
+use serde_json::Value;
+
+use crate::support::{
+    aviary::{Aviary, aviary, command, now, run},
+    http,
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn roster(region: &str) -> Roster {
+    Roster {
+        vantage: Vantage {
+            kind: VantageKind::External,
+            region: region.to_owned(),
+            zone: None,
+            network: None,
+            node: "canary-7".to_owned(),
+        },
+        series: vec![RosterSeries {
+            service: "ingest".to_owned(),
+            endpoint: "tcp://graphite.example.com:2003".parse().unwrap(),
+            name: "canary.ingest.tcp".to_owned(),
+            from: now().minus(60),
+        }],
+    }
+}
+
+fn report(roster: Roster, series: u32, second: Second) -> Report {
+    let outcome = Outcome::Delivered(Evidence::PeerClosed);
+    Report {
+        boot: 1,
+        sequence: 0,
+        epoch: 0,
+        wall: Timestamp(now().0 * 1_000_000),
+        monotonic: Micros(1),
+        configuration: "test".to_owned(),
+        dropped: 0,
+        roster_id: roster.id(),
+        roster: Some(roster),
+        slots: vec![ClosedSlot { series, second, outcome, reached: None, address: None }],
+        gaps: Vec::new(),
+        timings: Vec::new(),
+    }
+}
+
+#[track_caller]
+fn post(running: &Aviary, path: &str, token: Option<&str>, body: &[u8]) -> (u16, Value) {
+    let bearer = format!("Bearer {}", token.unwrap_or_default());
+    let headers: &[_] = if token.is_some() { &[("Authorization", bearer.as_str())] } else { &[] };
+    let (status, body) = http::request(running.collector, "POST", path, headers, body, PATIENCE)
+        .expect("the collector answers");
+    (status, serde_json::from_str(&body).expect("the collector answers JSON"))
+}
+
+#[track_caller]
+fn delivered(running: &Aviary) -> u64 {
+    let sums = running.get("/api/v1/sums?window=60s");
+    sums["groups"][0]["delivered"].as_u64().unwrap_or(0)
+}
+
+#[test]
+fn a_bad_report_is_refused_whole_and_loses_nothing_else() {
+    let running = Aviary::start("");
+    let good = report(roster("eu"), 0, now().minus(10));
+    let bytes = good.encode();
+    assert_eq!(post(&running, "/api/v1/reports", None, &bytes).0, 200);
+    assert_eq!(delivered(&running), 1);
+    assert_eq!(post(&running, "/api/v1/reports", None, &bytes).0, 200, "a repeat is welcome");
+    assert_eq!(delivered(&running), 1, "and changes nothing");
+
+    let unknown = Report { roster: None, roster_id: 7, ..good.clone() }.encode();
+    let out_of_place = report(roster("eu"), 1, now().minus(9)).encode();
+    let ahead = report(roster("eu"), 0, now().plus(3_600)).encode();
+    let table: [(&str, &str, &[u8], u16, &str, &str); 7] = [
+        ("truncated", "/api/v1/reports", &bytes[..bytes.len() - 1], 400, "bad_report", "truncated"),
+        ("no report", "/api/v1/reports", b"hello", 400, "bad_report", "no report"),
+        (
+            "oversized",
+            "/api/v1/reports",
+            &vec![0; REPORT_BYTES_MAX + 1],
+            413,
+            "report_too_large",
+            "several smaller",
+        ),
+        ("of a later version", "/api/v2/reports", &bytes, 404, "not_found", "speaks version 1"),
+        ("without its roster", "/api/v1/reports", &unknown, 400, "unknown_roster", "again with its roster"),
+        ("of a series not in it", "/api/v1/reports", &out_of_place, 400, "bad_report", "its roster has 1"),
+        ("from a clock ahead", "/api/v1/reports", &ahead, 400, "clock_ahead", "compare the clocks"),
+    ];
+    for (what, path, body, status, code, message) in table {
+        let (answered, answer) = post(&running, path, None, body);
+        assert_eq!((answered, answer["error"]["code"].as_str()), (status, Some(code)), "{what}: {answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(message), "{what}: {answer}");
+    }
+    assert_eq!(delivered(&running), 1);
+    assert_eq!(
+        post(&running, "/api/v1/reports", None, &report(roster("eu"), 0, now().minus(9)).encode()).0,
+        200
+    );
+    assert_eq!(delivered(&running), 2, "what comes after is taken");
+}
+
+#[test]
+fn an_unknown_agent_may_not_report_and_a_known_one_only_for_its_region() {
+    let configuration = "[[collector.token]]\nname = \"eu-agents\"\nsecret = { env = \"EU_TOKEN\" }\nscope = [\"report\"]\n\
+        region = \"eu\"\n[[collector.token]]\nname = \"people\"\nsecret = { env = \"READ_TOKEN\" }\nscope = [\"read\"]\n";
+    let (eu, read) = ("eu-token-of-some-length", "read-token-of-some-length");
+    let running = Aviary::start_with(configuration, |command| {
+        command.env("EU_TOKEN", eu).env("READ_TOKEN", read);
+    });
+    let second = now().minus(10);
+    let (own, other) = (report(roster("eu"), 0, second).encode(), report(roster("us"), 0, second).encode());
+    let table: [(&str, Option<&str>, &[u8], u16); 5] = [
+        ("no token", None, &own, 401),
+        ("an unknown token", Some("eu-token-of-some-lengtX"), &own, 401),
+        ("a token to read with", Some(read), &own, 403),
+        ("another region", Some(eu), &other, 403),
+        ("its own region", Some(eu), &own, 200),
+    ];
+    for (what, token, body, status) in table {
+        let (answered, answer) = post(&running, "/api/v1/reports", token, body);
+        assert_eq!(answered, status, "{what}: {answer}");
+    }
+    let url = format!("http://{}", running.collector);
+    let refused = aviary(&["sums", &url]);
+    assert!(refused.status == 2 && refused.err.contains("set AVIARY_TOKEN"), "{}", refused.err);
+    let answered = run(command().args(["sums", &url, "--by", "region"]).env("AVIARY_TOKEN", read));
+    assert!(
+        answered.out.contains("eu ") && !answered.out.contains("us "),
+        "{}{}",
+        answered.out,
+        answered.err
+    );
+    for secret in [eu, read] {
+        assert!(!running.log().contains(secret), "no token in a log");
+    }
+}
+
+#[test]
+fn an_agent_waits_for_a_collector_that_is_away_and_nothing_counts_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "agent-token-of-some-length\n").unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let tokens =
+        "[[collector.token]]\nname = \"agents\"\nsecret = { env = \"TOKEN\" }\nscope = [\"admin\"]\n";
+    let mut collector = Aviary::start_with(tokens, |command| {
+        command.env("TOKEN", "agent-token-of-some-length");
+    });
+    let sink = crate::support::ports::Port::claim();
+    // The agent is a process of its own; its `aviary run` has a collector too, which nobody reports to.
+    let agent = Aviary::start(&format!(
+        "[vantage]\nregion = \"eu\"\n[agent]\ncollector = [\"http://{}\"]\ntoken = {{ file = \"{}\" }}\n\
+         [sink]\ntcp = \"{sink}\"\n[[service]]\nname = \"ingest\"\ncounts_as_delivered = \"peer_closed\"\n\
+         endpoints = [\"tcp://{sink}\"]\n",
+        collector.collector,
+        token.display(),
+        sink = sink.address(),
+    ));
+    std::thread::sleep(Duration::from_secs(4));
+    // Frozen, it is away: connections are accepted and time out, and reports are sent again.
+    let from = now();
+    collector.process().freeze();
+    std::thread::sleep(Duration::from_secs(12));
+    collector.process().thaw();
+    let span = aviary_core::Span::new(from, now().plus(2));
+    collector.wait_until_closed(span.intersection(aviary_core::Span::new(span.from, span.until.plus(6))));
+    std::thread::sleep(Duration::from_secs(5));
+    let path = format!("/api/v1/sums?window={}s&until={}", span.seconds(), span.until);
+    let answered = http::request(
+        collector.collector,
+        "GET",
+        &path,
+        &[("Authorization", "Bearer agent-token-of-some-length")],
+        &[],
+        PATIENCE,
+    );
+    let (_, body) = answered.unwrap();
+    let sums: Value = serde_json::from_str(&body).unwrap();
+    let group = &sums["groups"][0];
+    assert_eq!(
+        (&group["scheduled"], &group["delivered"]),
+        (&span.seconds().into(), &span.seconds().into()),
+        "{group}\n{}",
+        agent.log()
+    );
+    assert!(
+        agent.log().contains("does not take reports") && agent.log().contains("takes reports again"),
+        "{}",
+        agent.log()
+    );
+}
