@@ -47,8 +47,8 @@ pub(crate) enum Format {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the roles that the file has sections for: [agent], [collector], [sink], in one process
-    #[command(after_help = RUN_EXAMPLES)]
+    /// Run the roles that a configuration has sections for, in one process
+    #[command(after_help = RUN_EXAMPLES, about = "Run the roles that the file has sections for: [agent], [collector], [sink], in one process")]
     Run(RunArguments),
     /// Make one attempt per URL and show its phases; writes a datapoint called aviary.probe.PROTOCOL
     #[command(after_help = PROBE_EXAMPLES)]
