@@ -35,6 +35,10 @@ use crate::{access::Access, state::State};
 /// deadline, and its report leaves within another.
 pub const CLOSED_AFTER_SECONDS: u64 = 3;
 
+/// What storage has not shown so many seconds after a second was closed, it lacks: a relay on the way may hold
+/// datapoints back for a second or two.
+const SETTLE_SECONDS: u64 = 5;
+
 /// What a collector is to do.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -187,6 +191,11 @@ impl Collector {
 /// The first second that is not closed at `now`.
 pub(crate) const fn closed_until(now: Timestamp) -> Second {
     now.second().minus(CLOSED_AFTER_SECONDS)
+}
+
+/// The first second that is not settled at `now`.
+pub(crate) const fn settled_until(now: Timestamp) -> Second {
+    closed_until(now).minus(SETTLE_SECONDS)
 }
 
 /// A collector that is being served.

@@ -12,7 +12,7 @@ use aviary_core::{
 };
 use aviary_wire::report::{ClosedSlot, Gap, Report, Roster};
 
-use crate::{ServiceOptions, closed_until};
+use crate::{ServiceOptions, closed_until, settled_until};
 
 /// The most series of all agents together: what one collector is made for.
 const SERIES_MAX: usize = 100_000;
@@ -126,7 +126,7 @@ impl State {
             agents: BTreeMap::new(),
             names: HashMap::new(),
             first_stored: HashMap::new(),
-            settled_until: closed_until(now),
+            settled_until: settled_until(now),
             untold_until: Second(0),
             standing: BTreeMap::new(),
             counts: Counts::default(),
@@ -325,9 +325,9 @@ impl State {
         self.untold_until = self.untold_until.max(until);
     }
 
-    /// Says of closed seconds that storage lacks what it has not shown; only of series that it has shown before.
+    /// Says of settled seconds that storage lacks what it has not shown; only of series that it has shown before.
     fn settle(&mut self, now: Timestamp) {
-        let until = closed_until(now);
+        let until = settled_until(now);
         let from = self.settled_until.max(self.untold_until.plus(1));
         for (series, first) in &self.first_stored {
             let span = Span::new(from.max(*first), until);
@@ -414,3 +414,6 @@ fn mark_of(outcome: Outcome) -> Mark {
         Outcome::Muted => Mark::sent(Sender::Muted),
     }
 }
+
+#[cfg(test)]
+mod tests;
