@@ -5,8 +5,8 @@ use std::{io::Write, path::PathBuf};
 use clap::Args;
 
 use crate::{
-    cli::Format,
     config::{self, Config, Environment, Level, Problem, Problems},
+    output::Format,
 };
 
 /// Says every problem in configuration files, each with its line and what would be right.

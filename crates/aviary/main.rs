@@ -4,11 +4,11 @@ mod ask;
 mod check;
 mod cli;
 mod config;
+mod output;
 mod probe;
 mod run;
 mod status;
 mod sums;
-mod table;
 mod telemetry;
 
 use std::{io::Write as _, process::ExitCode};

@@ -11,7 +11,7 @@ use aviary_probe::{
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use crate::{ask, cli::Format};
+use crate::{ask, output::Format};
 
 /// Makes attempts and shows what came of them.
 #[derive(Args, Debug)]

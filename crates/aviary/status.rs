@@ -8,8 +8,7 @@ use serde::Deserialize;
 
 use crate::{
     ask::{self, Asker, Whom},
-    cli::Format,
-    table,
+    output::{Format, print_table},
 };
 
 /// Shows a collector's verdict on each service.
@@ -103,7 +102,7 @@ async fn show(asker: &Asker, format: Format, out: &mut impl Write) -> anyhow::Re
                 "seen from",
                 "since",
             ];
-            table::print(out, &header, &rows)?;
+            print_table(out, &header, &rows)?;
         }
     }
     Ok(!services.iter().any(|service| ["degraded", "down", "blind"].contains(&service.state.as_str())))

@@ -7,8 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     ask::{self, Whom},
-    cli::Format,
-    table,
+    output::{Format, print_table},
 };
 
 /// Shows a collector's sums of delivered and lost slots.
@@ -117,6 +116,6 @@ pub(crate) fn sums(arguments: &SumsArguments, out: &mut impl Write) -> anyhow::R
         );
         row
     };
-    table::print(out, &header, &groups.iter().map(row).collect::<Vec<_>>())?;
+    print_table(out, &header, &groups.iter().map(row).collect::<Vec<_>>())?;
     Ok(true)
 }

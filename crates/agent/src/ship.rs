@@ -378,3 +378,66 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     }
     error.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use aviary_core::{Vantage, VantageKind};
+
+    use super::*;
+
+    fn shipper(boot: u64, collectors: &[&str]) -> Result<Shipper, PushError> {
+        aviary_probe::install_crypto_provider();
+        let vantage = Vantage {
+            kind: VantageKind::External,
+            region: "eu".to_owned(),
+            zone: None,
+            network: None,
+            node: "n".to_owned(),
+        };
+        let collectors = collectors.iter().map(|&url| url.to_owned()).collect();
+        let push = Push { collectors, token: Some(Token::new("a-token-of-some-length")), ca: None };
+        Shipper::new(push, Roster { vantage, series: Vec::new() }, "test".to_owned(), boot)
+    }
+
+    #[test]
+    fn a_collector_that_is_gone_is_tried_at_least_every_five_seconds() {
+        let mut firsts = Vec::new();
+        for boot in 0..100 {
+            let mut shipper = shipper(boot, &["http://127.0.0.1:1"]).unwrap();
+            let pauses: Vec<_> = (0..20).map(|_| shipper.back_off("gone", None)).collect();
+            assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(5)), "{pauses:?}");
+            assert!(
+                pauses[0] < Duration::from_secs(1) && pauses[19] >= Duration::from_millis(2_500),
+                "{pauses:?}"
+            );
+            firsts.push(pauses[3]);
+        }
+        firsts.sort();
+        firsts.dedup();
+        assert!(firsts.len() > 90, "a fleet comes back spread out");
+    }
+
+    #[test]
+    fn a_collector_that_says_when_is_believed_and_the_next_is_tried() {
+        let mut shipper = shipper(1, &["http://127.0.0.1:1", "http://127.0.0.1:2"]).unwrap();
+        assert_eq!(shipper.back_off("busy", Some(Duration::from_secs(30))), Duration::from_secs(30));
+        assert_eq!(shipper.back_off("busy", Some(Duration::from_secs(86_400))), RETRY_AFTER_MAX);
+        assert_eq!(shipper.urls[shipper.current].as_str(), "http://127.0.0.1:1/api/v1/reports");
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_the_oldest_is_dropped() {
+        let mut shipper = shipper(1, &["http://127.0.0.1:1"]).unwrap();
+        let report = || Waiting { body: Bytes::from(vec![0; 1 << 20]), slots: 1 };
+        (0..40).for_each(|_| shipper.enqueue(report()));
+        assert_eq!((shipper.waiting.len(), shipper.dropped), (32, 8));
+        assert!(shipper.waiting_bytes <= WAITING_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_cannot_be_pushed_to_is_said_at_start() {
+        assert!(matches!(shipper(1, &[]), Err(PushError::NoCollector)));
+        assert!(matches!(shipper(1, &["not a url"]), Err(PushError::Url(_))));
+        assert!(!format!("{:?}", Token::new("a-token-of-some-length")).contains("length"));
+    }
+}

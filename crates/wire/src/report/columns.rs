@@ -2,12 +2,61 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use aviary_core::{Evidence, Fault, LocalFault, Outcome, Second, Span};
+use aviary_core::{Evidence, Fault, LocalFault, Outcome, Phase, Second, Span};
 
 use super::{
-    ClosedSlot, Gap, ReportError, SERIES_MAX, SLOTS_MAX, SPAN_SECONDS_MAX, at_most, field,
-    message::{self, Failures, SecondRuns, phase},
+    ClosedSlot, Gap as ToldGap, ReportError, SERIES_MAX, SLOTS_MAX, SPAN_SECONDS_MAX, at_most, field,
 };
+
+/// One second: runs over the roster, `length << 4 | code`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct SecondRuns {
+    /// Seconds after `first_second`.
+    #[prost(uint64, tag = "1")]
+    pub(super) after: u64,
+    #[prost(uint32, repeated, tag = "2")]
+    pub(super) runs: Vec<u32>,
+}
+
+/// What lost and local slots need beside, one entry a slot in the order of the slots.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Failures {
+    /// [`Phase`] by its place in the ladder.
+    #[prost(uint32, repeated, tag = "1")]
+    pub(super) phases: Vec<u32>,
+    #[prost(uint32, repeated, tag = "2")]
+    pub(super) faults: Vec<u32>,
+    /// 0 for none, or one more than the rung's place.
+    #[prost(uint32, repeated, tag = "3")]
+    pub(super) reached: Vec<u32>,
+    /// 0 for none, or one more than the place in `addresses`.
+    #[prost(uint32, repeated, tag = "4")]
+    pub(super) address: Vec<u32>,
+    /// The addresses that occur, each once.
+    #[prost(string, repeated, tag = "5")]
+    pub(super) addresses: Vec<String>,
+    /// The HTTP statuses, one for each fault that is one.
+    #[prost(uint32, repeated, tag = "6")]
+    pub(super) statuses: Vec<u32>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Gap {
+    #[prost(uint32, tag = "1")]
+    pub(super) first: u32,
+    #[prost(uint32, tag = "2")]
+    pub(super) count: u32,
+    #[prost(uint64, tag = "3")]
+    pub(super) from: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) seconds: u64,
+    #[prost(uint32, tag = "5")]
+    pub(super) code: u32,
+    #[prost(uint32, tag = "6")]
+    pub(super) phase: u32,
+    #[prost(uint32, tag = "7")]
+    pub(super) fault: u32,
+}
 
 const CODE_BITS: u32 = 4;
 const NOT_TOLD: u32 = 0;
@@ -186,6 +235,13 @@ impl FailureReader {
     }
 }
 
+pub(super) fn phase(place: u32) -> Result<Phase, ReportError> {
+    Phase::ALL
+        .get(place as usize)
+        .copied()
+        .ok_or_else(|| field("phases", format!("no phase has number {place}")))
+}
+
 fn rung(place: u32) -> Result<Evidence, ReportError> {
     let known = Evidence::ALL.get(place as usize).copied();
     known.ok_or_else(|| field("seconds.runs", format!("no evidence has number {place}")))
@@ -212,12 +268,12 @@ fn local_fault(number: u32) -> Result<LocalFault, ReportError> {
     known.ok_or_else(|| field("failures.faults", format!("no local fault has number {number}")))
 }
 
-pub(super) fn write_gap(gap: &Gap) -> message::Gap {
+pub(super) fn write_gap(gap: &ToldGap) -> Gap {
     let (phase, fault) = match gap.outcome {
         Outcome::Local { phase, fault } => (phase as u32, fault as u32),
         _ => (0, 0),
     };
-    message::Gap {
+    Gap {
         first: gap.first,
         count: gap.count,
         from: gap.span.from.0,
@@ -228,7 +284,7 @@ pub(super) fn write_gap(gap: &Gap) -> message::Gap {
     }
 }
 
-pub(super) fn read_gap(gap: &message::Gap) -> Result<Gap, ReportError> {
+pub(super) fn read_gap(gap: &Gap) -> Result<ToldGap, ReportError> {
     let outcome = match gap.code {
         LOCAL => Outcome::Local { phase: phase(gap.phase)?, fault: local_fault(gap.fault)? },
         MISSED => Outcome::Missed,
@@ -239,13 +295,12 @@ pub(super) fn read_gap(gap: &message::Gap) -> Result<Gap, ReportError> {
     at_most("seconds in a gap", gap.seconds, SPAN_SECONDS_MAX)?;
     let from = Second(gap.from);
     let span = Span::new(from, from.plus(gap.seconds));
-    Ok(Gap { first: gap.first, count: gap.count, span, outcome })
+    Ok(ToldGap { first: gap.first, count: gap.count, span, outcome })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aviary_core::Phase;
 
     #[test]
     fn numbers_on_the_wire_never_change() {

@@ -1,6 +1,6 @@
 //! The protobuf messages, and what of theirs is no column.
 
-use aviary_core::{Micros, Phase, Protocol, Second, Timestamp, Vantage, VantageKind, histogram};
+use aviary_core::{Micros, Protocol, Second, Timestamp, Vantage, VantageKind, histogram};
 
 use super::{
     PhaseTimings, Report as Told, ReportError, Roster as ToldRoster, RosterSeries, SERIES_MAX, at_most,
@@ -31,11 +31,11 @@ pub(super) struct Report {
     #[prost(uint64, tag = "10")]
     pub(super) first_second: u64,
     #[prost(message, repeated, tag = "11")]
-    pub(super) seconds: Vec<SecondRuns>,
+    pub(super) seconds: Vec<columns::SecondRuns>,
     #[prost(message, optional, tag = "12")]
-    pub(super) failures: Option<Failures>,
+    pub(super) failures: Option<columns::Failures>,
     #[prost(message, repeated, tag = "13")]
-    pub(super) gaps: Vec<Gap>,
+    pub(super) gaps: Vec<columns::Gap>,
     #[prost(message, repeated, tag = "14")]
     pub(super) timings: Vec<Timings>,
     /// True, and encoded last: protobuf cut between two fields is protobuf, so without this half a report would pass.
@@ -69,56 +69,6 @@ struct Series {
     name: String,
     #[prost(uint64, tag = "4")]
     from: u64,
-}
-
-/// One second: runs over the roster, `length << 4 | code`.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct SecondRuns {
-    /// Seconds after `first_second`.
-    #[prost(uint64, tag = "1")]
-    pub(super) after: u64,
-    #[prost(uint32, repeated, tag = "2")]
-    pub(super) runs: Vec<u32>,
-}
-
-/// What lost and local slots need beside, one entry a slot in the order of the slots.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Failures {
-    /// [`Phase`] by its place in the ladder.
-    #[prost(uint32, repeated, tag = "1")]
-    pub(super) phases: Vec<u32>,
-    #[prost(uint32, repeated, tag = "2")]
-    pub(super) faults: Vec<u32>,
-    /// 0 for none, or one more than the rung's place.
-    #[prost(uint32, repeated, tag = "3")]
-    pub(super) reached: Vec<u32>,
-    /// 0 for none, or one more than the place in `addresses`.
-    #[prost(uint32, repeated, tag = "4")]
-    pub(super) address: Vec<u32>,
-    /// The addresses that occur, each once.
-    #[prost(string, repeated, tag = "5")]
-    pub(super) addresses: Vec<String>,
-    /// The HTTP statuses, one for each fault that is one.
-    #[prost(uint32, repeated, tag = "6")]
-    pub(super) statuses: Vec<u32>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Gap {
-    #[prost(uint32, tag = "1")]
-    pub(super) first: u32,
-    #[prost(uint32, tag = "2")]
-    pub(super) count: u32,
-    #[prost(uint64, tag = "3")]
-    pub(super) from: u64,
-    #[prost(uint64, tag = "4")]
-    pub(super) seconds: u64,
-    #[prost(uint32, tag = "5")]
-    pub(super) code: u32,
-    #[prost(uint32, tag = "6")]
-    pub(super) phase: u32,
-    #[prost(uint32, tag = "7")]
-    pub(super) fault: u32,
 }
 
 /// A histogram's buckets that are not empty.
@@ -286,16 +236,9 @@ impl TryFrom<Timings> for PhaseTimings {
                 .protocol
                 .parse::<Protocol>()
                 .map_err(|error| field("timings.protocol", error))?,
-            phase: phase(message.phase)?,
+            phase: columns::phase(message.phase)?,
             minute: Second(message.minute),
             histogram,
         })
     }
-}
-
-pub(super) fn phase(place: u32) -> Result<Phase, ReportError> {
-    Phase::ALL
-        .get(place as usize)
-        .copied()
-        .ok_or_else(|| field("phases", format!("no phase has number {place}")))
 }

@@ -145,7 +145,7 @@ fn what_is_wrong_is_named() {
         change(&mut report);
         error(&report)
     };
-    let runs = |after, runs| message::SecondRuns { after, runs };
+    let runs = |after, runs| columns::SecondRuns { after, runs };
     assert_eq!(with(|report| report.configuration.clear()), "field `configuration`: is missing");
     assert_eq!(
         with(|report| report.roster = Some(message::Roster::default())),
@@ -161,9 +161,9 @@ fn what_is_wrong_is_named() {
     report.seconds = vec![runs(0, vec![u32::MAX])];
     assert!(error(&report).contains("at most 10000"), "{}", error(&report));
     report.seconds.clear();
-    report.gaps = vec![message::Gap { seconds: u64::MAX, code: 8, count: 1, ..message::Gap::default() }];
+    report.gaps = vec![columns::Gap { seconds: u64::MAX, code: 8, count: 1, ..columns::Gap::default() }];
     assert!(error(&report).starts_with("seconds in a gap"), "{}", error(&report));
-    report.gaps = vec![message::Gap { code: 1, ..message::Gap::default() }];
+    report.gaps = vec![columns::Gap { code: 1, ..columns::Gap::default() }];
     assert_eq!(error(&report), "field `gaps.code`: 1 is no outcome of a gap");
     assert!(matches!(Report::decode(&vec![0; REPORT_BYTES_MAX + 1]), Err(ReportError::TooLarge { .. })));
     assert!(matches!(Report::decode(b"hello"), Err(ReportError::Malformed(_))));
