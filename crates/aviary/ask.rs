@@ -35,14 +35,23 @@ pub(crate) struct Asker {
 
 impl Whom {
     pub(crate) fn asker(&self) -> anyhow::Result<Asker> {
-        let mut client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy();
+        let mut extra = Vec::new();
         if let Some(path) = &self.ca {
-            let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .with_context(|| format!("{} is no PEM file of certificates", path.display()))?;
-            client = client.tls_certs_merge(certificates);
+            extra.push(std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?);
         }
-        Ok(Asker { client: client.build()?, url: self.url.clone(), token: self.token.clone() })
+        let extra: Vec<&[u8]> = extra.iter().map(Vec::as_slice).collect();
+        let roots = aviary_probe::trusted_roots(&extra).context("--ca")?;
+        let roots =
+            roots.iter().map(|der| reqwest::Certificate::from_der(der)).collect::<Result<Vec<_>, _>>()?;
+        let client = reqwest::Client::builder().tls_certs_only(roots).timeout(TIMEOUT).no_proxy().build()?;
+        if self.token.is_some() && self.url.scheme() == "http" && !is_loopback(&self.url) {
+            return Err(anyhow!("{}: a token would cross the network in the clear; use https://", self.url));
+        }
+        let mut url = self.url.clone();
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", self.url.path()));
+        }
+        Ok(Asker { client, url, token: self.token.clone() })
     }
 }
 
@@ -75,6 +84,11 @@ impl Asker {
         let hint = if status == reqwest::StatusCode::UNAUTHORIZED { " (set AVIARY_TOKEN)" } else { "" };
         Err(anyhow!("{}: {status}: {}{hint}", self.url, message.unwrap_or("no reason given")))
     }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// A runtime for commands that ask and end.

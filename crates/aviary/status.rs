@@ -37,14 +37,18 @@ struct Service {
     state: String,
     since: i64,
     acceptable_loss: String,
+    min_vantages: usize,
     vantages_seen: usize,
     window: Window,
     protocols: Vec<Part>,
+    endpoints: Vec<Part>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Part {
-    protocol: String,
+    protocol: Option<String>,
+    endpoint: Option<String>,
+    required: bool,
     state: String,
     acceptable_loss: String,
     window: Window,
@@ -68,7 +72,10 @@ pub(crate) fn status(arguments: &StatusArguments, out: &mut impl Write) -> anyho
     loop {
         let mut screen = Vec::new();
         if let Err(error) = runtime.block_on(show(&asker, arguments.format, &mut screen)) {
-            writeln!(screen, "{error:#}")?;
+            match arguments.format {
+                Format::Text => writeln!(screen, "{error:#}")?,
+                Format::Json => tracing::error!("{error:#}"),
+            }
         }
         if arguments.format == Format::Text && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
             write!(out, "\x1b[2J\x1b[H")?;
@@ -91,17 +98,8 @@ async fn show(asker: &Asker, format: Format, out: &mut impl Write) -> anyhow::Re
         }
         Format::Text => {
             let rows: Vec<_> = services.iter().flat_map(rows).collect();
-            let header = [
-                "service",
-                "protocol",
-                "state",
-                "delivered",
-                "lost",
-                "loss",
-                "accepted",
-                "seen from",
-                "since",
-            ];
+            let header =
+                ["service", "protocol", "state", "delivered", "lost", "loss", "accepted", "from", "since"];
             print_table(out, &header, &rows)?;
         }
     }
@@ -123,20 +121,28 @@ fn rows(service: &Service) -> Vec<Vec<String>> {
         ]
     };
     let mut whole = row(&service.name, "all", &service.state, &service.window, &service.acceptable_loss);
-    whole.push(format!(
-        "{} vantage{}",
-        service.vantages_seen,
-        if service.vantages_seen == 1 { "" } else { "s" }
-    ));
+    let places = if service.vantages_seen == 1 { "place" } else { "places" };
+    let wanted = if service.vantages_seen < service.min_vantages {
+        format!(" of the {} wanted", service.min_vantages)
+    } else {
+        String::new()
+    };
+    whole.push(format!("{} {places}{wanted}", service.vantages_seen));
     whole.push(since);
-    let parts = service
-        .protocols
-        .iter()
-        .map(|part| row("", &part.protocol, &part.state, &part.window, &part.acceptable_loss));
+    let protocols = service.protocols.iter();
+    // An endpoint's own figure can worsen the service while every protocol is well.
+    let unwell =
+        service.endpoints.iter().filter(|part| part.state != "healthy" && service.state != "starting");
+    let parts = protocols.chain(unwell).map(|part| {
+        let name = part.protocol.as_ref().or(part.endpoint.as_ref()).cloned().unwrap_or_default();
+        let name = if part.required { name } else { format!("{name} (not required)") };
+        row("", &name, &part.state, &part.window, &part.acceptable_loss)
+    });
     [whole].into_iter().chain(parts).collect()
 }
 
-fn in_words(state: &str) -> &str {
+/// A state as people read it.
+pub(crate) fn in_words(state: &str) -> &str {
     match state {
         "blind" => "cannot tell",
         state => state,

@@ -1,9 +1,12 @@
 //! Closed slots on their way from the lanes to the shipper.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use aviary_core::{Outcome, Protocol, Second, histogram::Histogram};
-use aviary_probe::{DEADLINE_US, Observation};
+use aviary_probe::Observation;
 use aviary_wire::report::{ClosedSlot, Gap, PhaseTimings};
 use tokio::sync::Notify;
 
@@ -21,6 +24,8 @@ pub struct Batch {
     waiting: Mutex<Waiting>,
     /// Told when something other than a delivery was closed, and at the end.
     urgent: Notify,
+    /// Told at the end.
+    finished: Notify,
     services: Vec<String>,
     /// Service number and protocol of each series.
     groups: Vec<(usize, Protocol)>,
@@ -29,7 +34,7 @@ pub struct Batch {
 #[derive(Default)]
 struct Waiting {
     slots: Vec<ClosedSlot>,
-    gaps: Vec<Gap>,
+    gaps: VecDeque<Gap>,
     timings: MinuteTimings,
     stats: Stats,
     epoch: u32,
@@ -77,7 +82,7 @@ impl Batch {
             (number, series.target.endpoint().protocol())
         });
         let groups = groups.collect();
-        Self { waiting: Mutex::default(), urgent: Notify::new(), services, groups }
+        Self { waiting: Mutex::default(), urgent: Notify::new(), finished: Notify::new(), services, groups }
     }
 
     /// How the agent itself is doing.
@@ -106,8 +111,6 @@ impl Batch {
         if delivered {
             let (service, protocol) = self.groups[series as usize];
             waiting.timings.record(second, service, protocol, &observed.timings);
-        } else if u64::from(observed.timings.total_us) >= DEADLINE_US {
-            waiting.stats.abandon_late.record(observed.timings.total_us - DEADLINE_US as u32);
         }
         if waiting.slots.len() >= SLOTS_WAITING_MAX {
             let oldest = SLOTS_WAITING_MAX / 8;
@@ -125,16 +128,21 @@ impl Batch {
         let mut waiting = self.lock();
         waiting.stats.skipped += span.seconds();
         if waiting.gaps.len() >= GAPS_WAITING_MAX {
-            let dropped = waiting.gaps.remove(0);
-            waiting.stats.dropped += u64::from(dropped.count) * dropped.span.seconds();
+            let oldest = waiting.gaps.pop_front();
+            waiting.stats.dropped += oldest.map_or(0, |gap| u64::from(gap.count) * gap.span.seconds());
         }
-        waiting.gaps.push(Gap { first: series, count: 1, span, outcome });
+        waiting.gaps.push_back(Gap { first: series, count: 1, span, outcome });
         drop(waiting);
         self.urgent.notify_one();
     }
 
     pub(crate) fn started(&self, late_us: u32) {
         self.lock().stats.start_late.record(late_us);
+    }
+
+    /// An attempt that ran to its deadline was given up so many microseconds after it.
+    pub(crate) fn abandoned(&self, late_us: u32) {
+        self.lock().stats.abandon_late.record(late_us);
     }
 
     pub(crate) fn stepped(&self, epoch: u32) {
@@ -149,6 +157,16 @@ impl Batch {
     pub(crate) fn finish(&self) {
         self.lock().finished = true;
         self.urgent.notify_one();
+        self.finished.notify_one();
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.lock().finished
+    }
+
+    /// Waits until nothing more will be closed.
+    pub(crate) async fn until_finished(&self) {
+        self.finished.notified().await;
     }
 
     /// Waits until something should not wait for the second to be over.
@@ -160,7 +178,7 @@ impl Batch {
         let mut waiting = self.lock();
         let taken = Taken {
             slots: std::mem::take(&mut waiting.slots),
-            gaps: std::mem::take(&mut waiting.gaps),
+            gaps: std::mem::take(&mut waiting.gaps).into(),
             timings: waiting.timings.take(&self.services),
             epoch: waiting.epoch,
             dropped: waiting.stats.dropped,

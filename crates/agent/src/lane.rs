@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use aviary_core::{
-    Clock, LocalFault, Outcome, Phase, Second, Timings,
+    Clock, Fault, LocalFault, Outcome, Phase, Second, Timings,
     plan::{Due, Plan},
 };
 use aviary_probe::{DEADLINE_US, Network, Observation, Prober, STARVED_US};
@@ -50,7 +50,6 @@ impl<N: Network, C: Clock> Lane<N, C> {
                     }
                 }
                 Beat::Step(step) => {
-                    self.batch.stepped(step.epoch);
                     for series in self.mine() {
                         slots
                             .step(series as usize, step)
@@ -72,6 +71,10 @@ impl<N: Network, C: Clock> Lane<N, C> {
     }
 
     fn open(&self, slots: &mut Slots, attempts: &mut JoinSet<()>, series: u32, due: Due) {
+        if due.is_repeated {
+            // The clock was set back: this second has an outcome already, or was the clock's fault before.
+            return self.batch.close(series, due.second, &not_run(STEPPED));
+        }
         let Some(skipped) = slots.open(series as usize, due.second) else { return };
         if let Some(skipped) = skipped {
             self.batch.skip(series, skipped);
@@ -88,6 +91,7 @@ impl<N: Network, C: Clock> Lane<N, C> {
             due,
             all: Arc::clone(&self.series),
             prober: self.prober.clone(),
+            clock: self.clock.clone(),
             batch: Arc::clone(&self.batch),
         };
         attempts.spawn(attempt.run());
@@ -107,6 +111,7 @@ struct Attempt<N, C> {
     due: Due,
     all: Arc<[AgentSeries]>,
     prober: Prober<N, C>,
+    clock: C,
     batch: Arc<Batch>,
 }
 
@@ -114,14 +119,22 @@ impl<N: Network, C: Clock> Attempt<N, C> {
     /// Runs the attempt and closes its slot, whatever happens in between.
     async fn run(self) {
         let series = &self.all[self.series as usize];
-        let attempt = self.prober.run(&series.target, self.due.second, self.due.at.plus(DEADLINE_US));
+        let deadline = self.due.at.plus(DEADLINE_US);
+        let attempt = self.prober.run(&series.target, self.due.second, deadline);
         let observed = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(series = series.name, second = %self.due.second, "An attempt panicked.");
             not_run(Outcome::Local { phase: Phase::Dns, fault: LocalFault::Bug })
         });
+        if matches!(observed.outcome, Outcome::Lost { fault: Fault::Timeout, .. }) {
+            let late = self.clock.monotonic().since(deadline);
+            self.batch.abandoned(late.try_into().unwrap_or(u32::MAX));
+        }
         self.batch.close(self.series, self.due.second, &observed);
     }
 }
+
+/// The outcome of a second that the clock had shown before.
+const STEPPED: Outcome = Outcome::Local { phase: Phase::Dns, fault: LocalFault::ClockStep };
 
 fn not_run(outcome: Outcome) -> Observation {
     Observation { outcome, timings: Timings::default(), address: None, reached: None, tls: None }

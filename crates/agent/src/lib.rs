@@ -64,7 +64,12 @@ pub struct Options {
 pub enum AgentError {
     /// A thread could not be made.
     #[error("cannot start a thread for probing: {0}; raise the limit on processes of this user or container")]
-    Thread(#[from] std::io::Error),
+    Thread(std::io::Error),
+    /// A runtime could not be made.
+    #[error(
+        "cannot set up a thread for probing: {0}; is the limit on open files (`ulimit -n`) large enough?"
+    )]
+    Runtime(std::io::Error),
     /// Reports could not be pushed as configured.
     #[error(transparent)]
     Push(#[from] PushError),
@@ -74,7 +79,7 @@ pub enum AgentError {
 pub struct Agent {
     ticker: ticker::TickerThread,
     lanes: Vec<thread::JoinHandle<()>>,
-    shipper: JoinHandle<()>,
+    shipper: JoinHandle<u64>,
     batch: Arc<Batch>,
 }
 
@@ -85,8 +90,7 @@ impl Agent {
             Ticker::new(Plan::new(options.series.iter().map(|series| series.name.as_str())), clock.clone());
         let roster = roster(&options, ticker.second());
         let batch = Arc::new(Batch::new(&options.series));
-        let shipper =
-            Shipper::new(options.push.clone(), roster, options.configuration.clone(), options.boot)?;
+        let shipper = Shipper::new(&options.push, &roster, options.configuration.clone(), options.boot)?;
         let series: Arc<[AgentSeries]> = options.series.into();
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let count = (1 + series.len() / SERIES_PER_LANE).min(cores);
@@ -99,12 +103,17 @@ impl Agent {
                 Lane::new(number, count, Arc::clone(&series), prober, clock.clone(), Arc::clone(&batch));
             let plan = ticker.plan();
             let first = ticker.second();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(AgentError::Runtime)?;
             let thread = thread::Builder::new().name(format!("probe-{number}"));
-            lanes.push(thread.spawn(move || runtime.block_on(lane.run(plan, first, beats)))?);
+            let probing = move || runtime.block_on(lane.run(plan, first, beats));
+            lanes.push(thread.spawn(probing).map_err(AgentError::Thread)?);
             senders.push(sender);
         }
-        let ticker = ticker::TickerThread::start(ticker, senders, Arc::clone(&batch))?;
+        let ticker =
+            ticker::TickerThread::start(ticker, senders, Arc::clone(&batch)).map_err(AgentError::Thread)?;
         let shipper = tokio::spawn(shipper.run(Arc::clone(&batch), clock));
         Ok(Self { ticker, lanes, shipper, batch })
     }
@@ -114,8 +123,9 @@ impl Agent {
         self.batch.stats()
     }
 
-    /// Ends: starts no more slots, lets what is in flight finish or be abandoned, sends the last report.
-    pub async fn stop(self) {
+    /// Ends: starts no more slots, lets what is in flight finish or be abandoned, sends the last report. Returns how
+    /// many slots no collector took.
+    pub async fn stop(self) -> u64 {
         let Self { ticker, lanes, shipper, batch } = self;
         let joined = tokio::task::spawn_blocking(move || {
             ticker.stop();
@@ -125,9 +135,10 @@ impl Agent {
             tracing::error!("A probing thread had panicked; its last slots are not reported.");
         }
         batch.finish();
-        if let Err(error) = shipper.await {
-            tracing::error!(%error, "The shipper ended early; the last report was not sent.");
-        }
+        shipper.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "The shipper had panicked; what it had not sent is lost.");
+            u64::MAX
+        })
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
-use aviary_core::Clock;
-use aviary_wire::report::{Report, Roster};
+use aviary_core::{Clock, Micros};
+use aviary_probe::TlsError;
+use aviary_wire::report::{GAPS_MAX, Report, Roster, TIMINGS_MAX};
 use bytes::Bytes;
-use reqwest::{StatusCode, Url, header};
+use reqwest::{Url, header};
 use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -18,13 +19,16 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const REPORT_GAP: Duration = Duration::from_millis(20);
 
 /// A push that takes longer is tried again: the same report twice says the same.
-const PUSH_TIMEOUT: Duration = Duration::from_secs(5);
+const PUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 const RETRY_MIN: Duration = Duration::from_millis(250);
-/// While a collector is merely gone, it is tried at least this often.
-const RETRY_MAX: Duration = Duration::from_secs(5);
+/// With [`PUSH_TIMEOUT`] before it, a collector that is merely gone is tried at least every five seconds.
+const RETRY_MAX: Duration = Duration::from_secs(2);
 /// A collector that says when to come back is believed up to this.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// While no collector takes reports, one is made so often: each second would only repeat the same few bytes of head.
+const AWAY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How many bytes of reports wait for a collector at most; the oldest are dropped beyond, and counted.
 const WAITING_BYTES_MAX: usize = 32 << 20;
@@ -32,8 +36,17 @@ const WAITING_BYTES_MAX: usize = 32 << 20;
 /// One report carries at most so many slots; more are split.
 const SLOTS_PER_REPORT: usize = 65_536;
 
-/// How long the last report is tried for before the agent ends without having delivered it.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// How long the last reports are tried for before the agent ends without having delivered them.
+const FAREWELL: Duration = Duration::from_secs(4);
+
+/// How long one push of the farewell may take, so that a collector that hangs leaves time for another.
+const FAREWELL_PUSH: Duration = Duration::from_secs(1);
+
+/// A trouble that lasts is told again so often.
+const REMIND: Duration = Duration::from_secs(60);
+
+/// What our collectors call a report that they will never take; any other refusal may be a proxy's.
+const FINAL_CODES: [&str; 3] = ["bad_report", "clock_ahead", "report_too_large"];
 
 /// A bearer token. Shown to nobody.
 #[derive(Clone)]
@@ -75,12 +88,16 @@ pub enum PushError {
     /// A token that no header can carry.
     #[error("the token has characters that an HTTP header cannot carry")]
     Token,
+    /// Certificates to trust that are none.
+    #[error("agent.ca: {0}")]
+    Certificates(#[from] TlsError),
     /// The client could not be made.
-    #[error("the HTTP client cannot be set up: {0}; is `ca` a PEM file of certificates?")]
+    #[error("the HTTP client cannot be set up: {0}")]
     Client(#[from] reqwest::Error),
 }
 
-/// Pushes reports, one at a time and in order, to the first collector that takes them.
+/// Pushes reports, one at a time, to the first collector that takes them: the newest first, since they say how it is
+/// now. To the collector the order makes no difference.
 pub struct Shipper {
     client: reqwest::Client,
     urls: Vec<Url>,
@@ -92,10 +109,13 @@ pub struct Shipper {
     configuration: String,
     boot: u64,
     sequence: u64,
+    /// Oldest first.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     dropped: u64,
+    /// Pushes that failed in a row.
     failures: u32,
+    reminded: Option<Micros>,
 }
 
 struct Waiting {
@@ -109,10 +129,7 @@ enum Answer {
     /// It lacks the roster.
     Stranger,
     /// It will never take this report.
-    Refused {
-        status: StatusCode,
-        reason: String,
-    },
+    Refused(String),
     /// It could not take it now.
     Later {
         reason: String,
@@ -122,7 +139,7 @@ enum Answer {
 
 impl Shipper {
     /// A shipper of reports on the series of `roster`.
-    pub fn new(push: Push, roster: Roster, configuration: String, boot: u64) -> Result<Self, PushError> {
+    pub fn new(push: &Push, roster: &Roster, configuration: String, boot: u64) -> Result<Self, PushError> {
         let url = |base: &String| {
             let base = if base.ends_with('/') { base.clone() } else { format!("{base}/") };
             Url::parse(&base).and_then(|url| url.join("api/v1/reports")).map_err(|_| PushError::Url(base))
@@ -138,14 +155,15 @@ impl Shipper {
             bearer.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, bearer);
         }
-        let mut client = reqwest::Client::builder()
+        let roots = aviary_probe::trusted_roots(push.ca.as_deref().as_slice())?;
+        let roots =
+            roots.iter().map(|der| reqwest::Certificate::from_der(der)).collect::<Result<Vec<_>, _>>()?;
+        let client = reqwest::Client::builder()
+            .tls_certs_only(roots)
             .default_headers(headers)
             .timeout(PUSH_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
-        if let Some(pem) = &push.ca {
-            client = client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem)?);
-        }
         Ok(Self {
             client: client.build()?,
             urls,
@@ -160,11 +178,13 @@ impl Shipper {
             waiting_bytes: 0,
             dropped: 0,
             failures: 0,
+            reminded: None,
         })
     }
 
-    /// Ships what `batch` gathers until it is finished and everything was taken, or nobody takes it any more.
-    pub async fn run<C: Clock>(mut self, batch: Arc<Batch>, clock: C) {
+    /// Ships what `batch` gathers until it is finished and everything was taken, or nobody takes it any more; returns
+    /// how many slots were not taken in the end.
+    pub async fn run<C: Clock>(mut self, batch: Arc<Batch>, clock: C) -> u64 {
         let mut second = interval(REPORT_INTERVAL);
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -173,49 +193,68 @@ impl Shipper {
                 () = batch.urgent() => sleep(REPORT_GAP).await,
                 _ = second.tick() => {}
             }
-            let finished = self.gather(&batch, &clock);
-            if finished {
+            if self.gather(&batch, &clock) {
                 return self.farewell().await;
             }
+            let mut gathered = clock.monotonic();
             while !self.waiting.is_empty() {
-                if let Some(pause) = self.push_oldest().await {
-                    // Slots go on closing meanwhile; what is gathered here stays bounded, what waits in the batch too.
-                    tokio::select! {
-                        () = sleep(pause) => {}
-                        () = until_finished(&batch, &mut self, &clock) => return self.farewell().await,
+                let pause = self.push_newest().await.unwrap_or_default();
+                self.remind(&clock);
+                if pause.is_zero() && clock.monotonic().since(gathered) < REPORT_INTERVAL.as_micros() as u64 {
+                    continue;
+                }
+                // Slots go on closing meanwhile: fresh ones are not to wait for the backlog, nor to make a report each
+                // while nobody takes any.
+                let is_away = self.failures > 0;
+                let due = !is_away || clock.monotonic().since(gathered) >= AWAY_INTERVAL.as_micros() as u64;
+                if due {
+                    gathered = clock.monotonic();
+                    if self.gather(&batch, &clock) {
+                        return self.farewell().await;
                     }
+                }
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = batch.until_finished() => {}
+                }
+                if batch.is_finished() {
+                    self.gather(&batch, &clock);
+                    return self.farewell().await;
                 }
             }
         }
     }
 
-    /// Tries once more to get everything across, and gives up after a while.
-    async fn farewell(&mut self) {
+    /// Tries to get everything across, and gives up after a while; returns how many slots were not taken.
+    async fn farewell(&mut self) -> u64 {
         let all = async {
             while !self.waiting.is_empty() {
-                if let Some(pause) = self.push_oldest().await {
+                if let Ok(Some(pause)) | Err(pause) =
+                    timeout(FAREWELL_PUSH, self.push_newest()).await.map_err(|_| RETRY_MIN)
+                {
+                    self.current = (self.current + 1) % self.urls.len();
+                    self.owes_roster = true;
                     sleep(pause.min(RETRY_MIN)).await;
                 }
             }
         };
-        if timeout(FAREWELL, all).await.is_err() {
-            let slots: u64 = self.waiting.iter().map(|waiting| waiting.slots).sum();
-            tracing::error!(
-                slots,
-                "The collector did not take the last reports; these slots stay unknown to it."
-            );
-        }
+        // Whether all was taken is seen below.
+        _ = timeout(FAREWELL, all).await;
+        self.waiting.iter().map(|waiting| waiting.slots).sum()
     }
 
     /// Makes reports of what waits in the batch, and returns whether that was the last.
     fn gather<C: Clock>(&mut self, batch: &Batch, clock: &C) -> bool {
-        let Taken { mut slots, gaps, timings, epoch, dropped, finished } = batch.take();
-        let mut rest = (gaps, timings);
+        let Taken { slots, gaps, timings, epoch, dropped, finished } = batch.take();
+        let (mut slots, mut gaps, mut timings) = (slots.into_iter(), gaps.into_iter(), timings.into_iter());
         loop {
-            let more = slots.split_off(slots.len().min(SLOTS_PER_REPORT));
-            let (gaps, timings) = std::mem::take(&mut rest);
-            let told = slots.len() as u64
-                + gaps.iter().map(|gap| u64::from(gap.count) * gap.span.seconds()).sum::<u64>();
+            let slots: Vec<_> = slots.by_ref().take(SLOTS_PER_REPORT).collect();
+            let gaps: Vec<_> = gaps.by_ref().take(GAPS_MAX).collect();
+            let timings: Vec<_> = timings.by_ref().take(TIMINGS_MAX).collect();
+            let is_last =
+                slots.len() < SLOTS_PER_REPORT && gaps.len() < GAPS_MAX && timings.len() < TIMINGS_MAX;
+            let skipped: u64 = gaps.iter().map(|gap| u64::from(gap.count) * gap.span.seconds()).sum();
+            let told = slots.len() as u64 + skipped;
             let report = Report {
                 boot: self.boot,
                 sequence: self.sequence,
@@ -232,10 +271,9 @@ impl Shipper {
             };
             self.sequence += 1;
             self.enqueue(Waiting { body: report.encode().into(), slots: told });
-            if more.is_empty() {
+            if is_last {
                 return finished;
             }
-            slots = more;
         }
     }
 
@@ -253,9 +291,9 @@ impl Shipper {
         }
     }
 
-    /// Pushes the oldest report, and returns how long to wait if it was not taken.
-    async fn push_oldest(&mut self) -> Option<Duration> {
-        let report = self.waiting.front()?;
+    /// Pushes the newest report, and returns how long to wait if it was not taken.
+    async fn push_newest(&mut self) -> Option<Duration> {
+        let report = self.waiting.back()?;
         let body = if self.owes_roster {
             Bytes::from([&self.roster[..], &report.body[..]].concat())
         } else {
@@ -264,9 +302,11 @@ impl Shipper {
         match self.push(body).await {
             Answer::Taken => {
                 if self.failures > 0 {
-                    tracing::info!(collector = %self.urls[self.current], "The collector takes reports again.");
+                    let collector = &self.urls[self.current];
+                    tracing::info!(%collector, waiting = self.waiting.len() - 1, "A collector takes reports again.");
                 }
                 self.failures = 0;
+                self.reminded = None;
                 self.owes_roster = false;
                 self.pop();
                 None
@@ -276,10 +316,14 @@ impl Shipper {
                 Some(Duration::ZERO)
             }
             Answer::Stranger => Some(self.back_off("it does not accept our roster", None)),
-            Answer::Refused { status, reason } => {
+            Answer::Refused(reason) => {
                 let slots = self.pop();
                 self.dropped += slots;
-                tracing::error!(%status, reason, slots, "The collector refused a report for good; its slots stay unknown.");
+                tracing::error!(
+                    reason,
+                    slots,
+                    "The collector refused a report for good; its slots stay unknown."
+                );
                 None
             }
             Answer::Later { reason, after } => Some(self.back_off(&reason, after)),
@@ -287,11 +331,12 @@ impl Shipper {
     }
 
     fn pop(&mut self) -> u64 {
-        let Some(report) = self.waiting.pop_front() else { return 0 };
+        let Some(report) = self.waiting.pop_back() else { return 0 };
         self.waiting_bytes -= report.body.len();
         report.slots
     }
 
+    /// Turns to the next collector, and returns how long to wait before: not at all, until each has failed once.
     fn back_off(&mut self, reason: &str, after: Option<Duration>) -> Duration {
         let collector = &self.urls[self.current];
         if self.failures == 0 {
@@ -302,11 +347,35 @@ impl Shipper {
         self.failures = self.failures.saturating_add(1);
         self.current = (self.current + 1) % self.urls.len();
         self.owes_roster = true;
-        if let Some(after) = after {
-            return after.min(RETRY_AFTER_MAX);
+        let rounds = self.failures as usize / self.urls.len();
+        if !(self.failures as usize).is_multiple_of(self.urls.len()) {
+            return Duration::ZERO;
         }
-        let ceiling = RETRY_MIN.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX);
+        if let Some(after) = after {
+            return after.clamp(RETRY_MIN, RETRY_AFTER_MAX);
+        }
+        let ceiling = RETRY_MIN.saturating_mul(1 << rounds.min(10)).min(RETRY_MAX);
         ceiling.mul_f64(0.5 + self.jitter() / 2.0)
+    }
+
+    /// Says again that nobody takes reports, so that a log that was rotated still shows it.
+    fn remind<C: Clock>(&mut self, clock: &C) {
+        let now = clock.monotonic();
+        if self.failures == 0 {
+            return;
+        }
+        let last = *self.reminded.get_or_insert(now);
+        if now.since(last) >= REMIND.as_micros() as u64 {
+            self.reminded = Some(now);
+            let slots: u64 = self.waiting.iter().map(|waiting| waiting.slots).sum();
+            let bytes = self.waiting_bytes;
+            tracing::warn!(
+                slots,
+                bytes,
+                failures = self.failures,
+                "No collector takes reports; they still wait."
+            );
+        }
     }
 
     /// From 0 to 1, other for each agent and attempt: a fleet that lost its collector at once comes back spread out.
@@ -328,30 +397,14 @@ impl Shipper {
         }
         let after =
             response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let refusal = response.json::<Refusal>().await.map(|refusal| refusal.error).unwrap_or_default();
-        match status {
-            StatusCode::BAD_REQUEST if refusal.code == "unknown_roster" => Answer::Stranger,
-            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::NOT_FOUND => {
-                Answer::Refused { status, reason: refusal.message }
-            }
+        let RefusalError { code, message } =
+            response.json::<Refusal>().await.map(|refusal| refusal.error).unwrap_or_default();
+        let reason = format!("{status} {message}");
+        match code.as_str() {
+            "unknown_roster" => Answer::Stranger,
+            code if FINAL_CODES.contains(&code) => Answer::Refused(reason),
             // A token can be put right without a restart of this agent, so 401 and 403 wait like everything else.
-            _ => Answer::Later {
-                reason: format!("{status} {}", refusal.message),
-                after: after.map(Duration::from_secs),
-            },
-        }
-    }
-}
-
-/// Gathers what closes while the collector is away; ends when the agent does.
-async fn until_finished<C: Clock>(batch: &Batch, shipper: &mut Shipper, clock: &C) {
-    loop {
-        tokio::select! {
-            () = batch.urgent() => sleep(REPORT_GAP).await,
-            () = sleep(REPORT_INTERVAL) => {}
-        }
-        if shipper.gather(batch, clock) {
-            return;
+            _ => Answer::Later { reason, after: after.map(Duration::from_secs) },
         }
     }
 }
@@ -396,7 +449,7 @@ mod tests {
         };
         let collectors = collectors.iter().map(|&url| url.to_owned()).collect();
         let push = Push { collectors, token: Some(Token::new("a-token-of-some-length")), ca: None };
-        Shipper::new(push, Roster { vantage, series: Vec::new() }, "test".to_owned(), boot)
+        Shipper::new(&push, &Roster { vantage, series: Vec::new() }, "test".to_owned(), boot)
     }
 
     #[test]
@@ -405,11 +458,8 @@ mod tests {
         for boot in 0..100 {
             let mut shipper = shipper(boot, &["http://127.0.0.1:1"]).unwrap();
             let pauses: Vec<_> = (0..20).map(|_| shipper.back_off("gone", None)).collect();
-            assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(5)), "{pauses:?}");
-            assert!(
-                pauses[0] < Duration::from_secs(1) && pauses[19] >= Duration::from_millis(2_500),
-                "{pauses:?}"
-            );
+            assert!(pauses.iter().all(|pause| *pause + PUSH_TIMEOUT <= Duration::from_secs(5)), "{pauses:?}");
+            assert!(pauses[0] < Duration::from_secs(1) && pauses[19] >= Duration::from_secs(1), "{pauses:?}");
             firsts.push(pauses[3]);
         }
         firsts.sort();
@@ -418,11 +468,17 @@ mod tests {
     }
 
     #[test]
-    fn a_collector_that_says_when_is_believed_and_the_next_is_tried() {
+    fn each_collector_is_tried_before_any_pause_and_one_that_says_when_is_believed() {
         let mut shipper = shipper(1, &["http://127.0.0.1:1", "http://127.0.0.1:2"]).unwrap();
-        assert_eq!(shipper.back_off("busy", Some(Duration::from_secs(30))), Duration::from_secs(30));
-        assert_eq!(shipper.back_off("busy", Some(Duration::from_secs(86_400))), RETRY_AFTER_MAX);
+        let say = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(shipper.back_off("busy", say(30)), Duration::ZERO);
+        assert_eq!(shipper.urls[shipper.current].as_str(), "http://127.0.0.1:2/api/v1/reports");
+        assert_eq!(shipper.back_off("busy", say(30)), Duration::from_secs(30));
         assert_eq!(shipper.urls[shipper.current].as_str(), "http://127.0.0.1:1/api/v1/reports");
+        shipper.back_off("busy", None);
+        assert_eq!(shipper.back_off("busy", say(86_400)), RETRY_AFTER_MAX);
+        shipper.back_off("busy", None);
+        assert_eq!(shipper.back_off("busy", say(0)), RETRY_MIN, "no hot loop");
     }
 
     #[test]

@@ -115,6 +115,15 @@ impl TickerThread {
                 let nap = now.plus(NAP_US);
                 sleep_until(ticker.next_at().map_or(nap, |at| at.min(nap)));
                 for beat in ticker.fire().into_iter().flatten() {
+                    if let Beat::Step(step) = beat {
+                        let skipped = step.skipped.seconds();
+                        tracing::warn!(
+                            epoch = step.epoch,
+                            skipped,
+                            "The wall clock was stepped; is time synchronised on this host?"
+                        );
+                        batch.stepped(step.epoch);
+                    }
                     tell(&lanes, beat, &ticker.plan, &batch);
                 }
             }

@@ -45,14 +45,20 @@ async fn serve(config: Config) -> anyhow::Result<Ending> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let roles = roles::Roles::start(&config).await?;
-    summary::print_where_to_look(&config, &roles)?;
+    let printer = summary::Printer::start()?;
+    printer.print(summary::where_to_look(&config, &roles));
     tokio::select! {
-        () = summary::print_regularly(&roles) => {}
+        () = summary::print_regularly(&printer, &roles) => {}
         _ = terminate.recv() => tracing::info!("SIGTERM: ending."),
         _ = interrupt.recv() => tracing::info!("Interrupted: ending."),
     }
+    let has_agent = roles.agent().is_some();
     tokio::select! {
-        () = roles.stop() => tracing::info!("Ended; the last report was sent."),
+        untaken = roles.stop() => match (has_agent, untaken) {
+            (false, _) => tracing::info!("Ended."),
+            (true, 0) => tracing::info!("Ended; the last report was sent."),
+            (true, slots) => tracing::error!(slots, "Ended; no collector took the last slots, which stay unknown."),
+        },
         _ = interrupt.recv() => tracing::warn!("Interrupted again: ended at once."),
     }
     Ok(Ending::Well)

@@ -1,6 +1,6 @@
 //! The roles as they run: started in the order in which data flows backwards, stopped in the order in which it flows.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use aviary_agent::{Agent, AgentSeries, Push, Token};
@@ -68,19 +68,21 @@ impl Roles {
         self.sink.as_ref().map(|(sink, _)| &**sink)
     }
 
-    /// Ends what runs: the agent first, so that its last report still finds the collector.
-    pub(super) async fn stop(self) {
+    /// Ends what runs: the agent first, so that its last report still finds the collector. Returns how many slots of
+    /// the agent no collector took.
+    pub(super) async fn stop(self) -> u64 {
+        let mut untaken = 0;
         if let Some(agent) = self.agent {
-            agent.stop().await;
+            untaken = agent.stop().await;
         }
         if let Some((sink, pump)) = self.sink {
-            // The pump ends when the sink is gone, and it is the last to hold it.
             drop(sink);
             pump.abort();
         }
         if let Some((_, server, _)) = self.collector {
             server.stop().await;
         }
+        untaken
     }
 }
 
@@ -143,13 +145,12 @@ fn token_rule(token: &config::collector::Token) -> TokenRule {
 }
 
 fn service_options(service: &config::service::Service, storage: bool) -> ServiceOptions {
-    let optional = service.endpoints.iter().filter(|endpoint| !endpoint.required);
     ServiceOptions {
         name: service.name.clone(),
         policy: service.policy.clone(),
         counts_as_delivered: service.counts_as_delivered,
         storage,
-        optional: optional.map(|endpoint| endpoint.endpoint.to_string()).collect(),
+        endpoints: service.endpoints.iter().map(|it| (it.endpoint.clone(), it.required)).collect(),
     }
 }
 
@@ -274,6 +275,3 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     };
     SocketAddr::new(ip, address.port())
 }
-
-/// How often the summary is printed.
-pub(super) const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);

@@ -1,54 +1,82 @@
 //! What `aviary run` prints for whoever started it by hand: where to look, and a line every ten seconds.
 
-use std::io::Write as _;
+use std::{
+    io::Write as _,
+    sync::mpsc::{SyncSender, sync_channel},
+    thread,
+    time::Duration,
+};
 
 use aviary_core::Protocol;
 use aviary_sink::Count;
 use tokio::time::{Instant, interval_at};
 
-use super::roles::{Roles, SUMMARY_INTERVAL, reachable};
+use super::roles::{Roles, reachable};
 use crate::config::Config;
 
-/// Says what runs, and where to look.
-pub(super) fn print_where_to_look(config: &Config, roles: &Roles) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "aviary {} runs, configuration {}:", env!("CARGO_PKG_VERSION"), config.version)?;
+/// How often a line is printed.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// How many texts wait for a terminal that was stopped; more are dropped.
+const WAITING_MAX: usize = 2;
+
+/// Prints on a thread of its own: a full pipe or a terminal that was stopped holds up nothing else.
+pub(super) struct Printer(SyncSender<String>);
+
+impl Printer {
+    pub(super) fn start() -> std::io::Result<Self> {
+        let (sender, texts) = sync_channel::<String>(WAITING_MAX);
+        let print = move || {
+            for text in texts {
+                // Nobody reads it any more: that is no reason to end.
+                _ = writeln!(std::io::stdout().lock(), "{text}");
+            }
+        };
+        thread::Builder::new().name("printer".to_owned()).spawn(print)?;
+        Ok(Self(sender))
+    }
+
+    pub(super) fn print(&self, text: String) {
+        // Full, or its thread gone: a line less.
+        _ = self.0.try_send(text);
+    }
+}
+
+/// What runs, and where to look.
+pub(super) fn where_to_look(config: &Config, roles: &Roles) -> String {
+    let mut lines =
+        vec![format!("aviary {} runs, configuration {}:", env!("CARGO_PKG_VERSION"), config.version)];
     if let Some(sink) = roles.sink() {
         let listeners = Protocol::ALL
             .iter()
             .filter_map(|protocol| Some(format!("{protocol} {}", sink.addresses().get(*protocol)?)));
-        writeln!(out, "  sink       {}", listeners.collect::<Vec<_>>().join(", "))?;
+        lines.push(format!("  sink       {}", listeners.collect::<Vec<_>>().join(", ")));
     }
     if let (Some(agent), Some(vantage)) = (&config.agent, &config.vantage) {
         let series: usize = config.services.iter().map(|service| service.endpoints.len()).sum();
         let collectors: Vec<_> = agent.collectors.iter().map(ToString::to_string).collect();
         let whom = if collectors.is_empty() { "this process".to_owned() } else { collectors.join(", ") };
-        writeln!(
-            out,
+        lines.push(format!(
             "  agent      {series} series from {} in {}, reporting to {whom}",
             vantage.node, vantage.region
-        )?;
+        ));
     }
     if let Some((_, address)) = roles.collector() {
         let base = format!("http://{}", reachable(address));
-        writeln!(out, "  collector  {base}/api/v1/services")?;
-        writeln!(out, "             {base}/api/v1/sums?by=protocol&window=60s")?;
-        writeln!(out, "             aviary status {base}")?;
+        lines.push(format!("  collector  {base}/api/v1/services"));
+        lines.push(format!("             {base}/api/v1/sums?by=protocol&window=60s"));
+        lines.push(format!("             aviary status {base}"));
     }
-    writeln!(out, "A line follows every {} s; Ctrl-C ends it.", SUMMARY_INTERVAL.as_secs())?;
-    Ok(())
+    lines.push(format!("A line follows every {} s; Ctrl-C ends it.", INTERVAL.as_secs()));
+    lines.join("\n")
 }
 
-/// Prints a line every ten seconds, for as long as anybody reads it.
-pub(super) async fn print_regularly(roles: &Roles) {
-    let mut ticks = interval_at(now() + SUMMARY_INTERVAL, SUMMARY_INTERVAL);
+/// Prints a line every ten seconds.
+pub(super) async fn print_regularly(printer: &Printer, roles: &Roles) {
+    let mut ticks = interval_at(now() + INTERVAL, INTERVAL);
     loop {
         ticks.tick().await;
-        let line = summary(roles);
-        if writeln!(std::io::stdout().lock(), "{line}").is_err() {
-            // Nobody reads it any more: that is no reason to end.
-            return std::future::pending().await;
-        }
+        printer.print(summary(roles));
     }
 }
 
@@ -56,12 +84,16 @@ fn summary(roles: &Roles) -> String {
     let time = jiff::Timestamp::now().strftime("%H:%M:%S UTC");
     let mut parts = vec![time.to_string()];
     if let Some((collector, _)) = roles.collector() {
-        let span = collector.newest_closed(SUMMARY_INTERVAL.as_secs());
+        let span = collector.newest_closed(INTERVAL.as_secs());
         for (protocol, window) in collector.by_protocol(span) {
             parts.push(format!("{protocol} {}/{}", window.delivered, window.scheduled));
         }
         let (standing, _) = collector.standing();
-        parts.extend(standing.into_iter().map(|(service, state)| format!("{service}: {state}")));
+        parts.extend(
+            standing
+                .into_iter()
+                .map(|(service, state)| format!("{service}: {}", crate::status::in_words(state.name()))),
+        );
     } else if let Some(agent) = roles.agent() {
         let stats = agent.stats();
         parts.push(format!(

@@ -1,6 +1,6 @@
 //! `GET /api/v1/agents`: who reports.
 
-use aviary_core::{Timestamp, verdict::SAMPLES_MIN};
+use aviary_core::Timestamp;
 use serde::Serialize;
 
 use crate::state::{AgentSeen, State};
@@ -10,6 +10,9 @@ const LATE_SECONDS: u64 = 5;
 
 /// An agent that has been silent for longer is `unreachable`.
 const UNREACHABLE_SECONDS: u64 = 30;
+
+/// An agent that has reported for a shorter time is `starting`.
+const STARTING_SECONDS: u64 = 30;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Answer {
@@ -62,7 +65,7 @@ fn standing(agent: &AgentSeen, now: Timestamp) -> &'static str {
         "unreachable"
     } else if silent > LATE_SECONDS {
         "late"
-    } else if agent.last_report.since(agent.first_report) / 1_000_000 < SAMPLES_MIN {
+    } else if agent.last_report.since(agent.first_report) / 1_000_000 < STARTING_SECONDS {
         "starting"
     } else {
         "reporting"

@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, Path, Query, State},
+    extract::{
+        ConnectInfo, Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{HeaderMap, StatusCode, Uri},
     routing::{get, post},
 };
 use serde_json::{Value, json};
 
-use crate::{Collector, access::Scope, agents, error::ApiError, intake, services, slots, sums};
+use crate::{Collector, Counts, access::Scope, agents, error::ApiError, intake, services, slots, sums};
 
 pub(crate) fn router(collector: Collector) -> Router {
     Router::new()
@@ -26,7 +29,13 @@ pub(crate) fn router(collector: Collector) -> Router {
         .with_state(collector)
 }
 
-type Parameters = Query<Vec<(String, String)>>;
+type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
+
+fn parameters(given: Parameters) -> Result<Vec<(String, String)>, ApiError> {
+    given
+        .map(|Query(parameters)| parameters)
+        .map_err(|rejection| ApiError::bad("bad_parameter", rejection.body_text()))
+}
 
 async fn services_all(
     State(collector): State<Collector>,
@@ -34,22 +43,18 @@ async fn services_all(
     headers: HeaderMap,
 ) -> Result<Json<services::Answer>, ApiError> {
     collector.access().allow(Scope::Read, &headers, peer.ip())?;
-    let now = collector.now();
-    let mut state = collector.state();
-    state.judge(now);
-    Ok(Json(services::all(&state)))
+    Ok(Json(services::all(&collector.state())))
 }
 
 async fn service(
     State(collector): State<Collector>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<services::ServiceBody>, ApiError> {
     collector.access().allow(Scope::Read, &headers, peer.ip())?;
-    let now = collector.now();
-    let mut state = collector.state();
-    state.judge(now);
+    let Path(name) = name.map_err(|rejection| ApiError::bad("bad_parameter", rejection.body_text()))?;
+    let state = collector.state();
     services::one(&state, &name).map(Json).ok_or_else(|| {
         let known: Vec<_> = state.standing().map(|(name, _)| name).collect();
         let message = format!(
@@ -64,11 +69,11 @@ async fn sums_of(
     State(collector): State<Collector>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-    Query(parameters): Parameters,
+    given: Parameters,
 ) -> Result<Json<sums::Answer>, ApiError> {
     collector.access().allow(Scope::Read, &headers, peer.ip())?;
     let now = collector.now();
-    let query = sums::Query::parse(&parameters, now)?;
+    let query = sums::Query::parse(&parameters(given)?, now)?;
     let mut state = collector.state();
     state.advance(now);
     sums::answer(&state, &query).map(Json)
@@ -78,11 +83,11 @@ async fn slots_of(
     State(collector): State<Collector>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-    Query(parameters): Parameters,
+    given: Parameters,
 ) -> Result<Json<slots::Answer>, ApiError> {
     collector.access().allow(Scope::Read, &headers, peer.ip())?;
     let now = collector.now();
-    let query = slots::Query::parse(&parameters, now)?;
+    let query = slots::Query::parse(&parameters(given)?, now)?;
     let mut state = collector.state();
     state.advance(now);
     slots::answer(&state, &query).map(Json)
@@ -99,8 +104,17 @@ async fn agents_all(
 }
 
 async fn healthz(State(collector): State<Collector>) -> Json<Value> {
-    let name = collector.state().name().to_owned();
-    Json(json!({"status": "ok", "name": name, "version": env!("CARGO_PKG_VERSION")}))
+    let state = collector.state();
+    let Counts { reports, refused, too_old, ahead, unowned } = state.counts();
+    Json(json!({
+        "status": "ok",
+        "name": state.name(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "series": state.catalog().len(),
+        "reports": {"taken": reports, "refused": refused},
+        "slots": {"too_old": too_old, "ahead": ahead, "losses_without_detail": state.losses().dropped()},
+        "stored_points_of_no_series": unowned,
+    }))
 }
 
 async fn not_found(uri: Uri) -> ApiError {

@@ -34,6 +34,10 @@ impl ApiError {
         self.status
     }
 
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     pub(crate) const fn code(&self) -> &'static str {
         self.code
     }

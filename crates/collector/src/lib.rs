@@ -16,6 +16,7 @@ mod intake;
 mod services;
 mod slots;
 mod state;
+mod stored;
 mod sums;
 
 use std::{
@@ -23,8 +24,13 @@ use std::{
     time::Duration,
 };
 
-use aviary_core::{Clock, Evidence, Second, Timestamp, verdict::Policy};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::sleep};
+use aviary_core::{Clock, Endpoint, Evidence, Micros, Second, Timestamp, verdict::Policy};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, SemaphorePermit, watch},
+    task::JoinHandle,
+    time::sleep,
+};
 
 pub use access::{Scope, TokenRule};
 pub use state::Counts;
@@ -38,6 +44,12 @@ pub const CLOSED_AFTER_SECONDS: u64 = 3;
 /// What storage has not shown so many seconds after a second was closed, it lacks: a relay on the way may hold
 /// datapoints back for a second or two.
 const SETTLE_SECONDS: u64 = 5;
+
+/// Woken so much too late, this process was stalled or its host suspended.
+const STALL_US: u64 = 3_000_000;
+
+/// How many reports are read and taken at once; more are told to come back.
+const REPORTS_AT_ONCE: usize = 64;
 
 /// What a collector is to do.
 #[derive(Clone, Debug, Default)]
@@ -63,8 +75,9 @@ pub struct ServiceOptions {
     pub counts_as_delivered: Option<Evidence>,
     /// Whether what it stores reaches [`Collector::stored`].
     pub storage: bool,
-    /// The URLs of endpoints that change no verdict.
-    pub optional: Vec<String>,
+    /// What agents are to probe, and whether the service requires it. An endpoint that nobody reports is shown as one of
+    /// which we cannot tell.
+    pub endpoints: Vec<(Endpoint, bool)>,
 }
 
 impl ServiceOptions {
@@ -75,8 +88,15 @@ impl ServiceOptions {
             policy: Policy::default(),
             counts_as_delivered: None,
             storage: false,
-            optional: Vec::new(),
+            endpoints: Vec::new(),
         }
+    }
+}
+
+impl ServiceOptions {
+    /// Whether the loss of `endpoint` is the service's.
+    fn requires(&self, endpoint: &Endpoint) -> bool {
+        self.endpoints.iter().find(|(known, _)| known == endpoint).is_none_or(|(_, required)| *required)
     }
 }
 
@@ -90,6 +110,8 @@ struct Inner {
     state: Mutex<State>,
     access: Access,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    monotonic: Box<dyn Fn() -> Micros + Send + Sync>,
+    intake: Semaphore,
 }
 
 impl Collector {
@@ -97,8 +119,15 @@ impl Collector {
     pub fn new(options: Options, clock: impl Clock) -> Self {
         let access = Access::new(options.tokens, options.open);
         let state = State::new(options.name, options.services, clock.wall());
-        let now = Box::new(move || clock.wall());
-        Self { inner: Arc::new(Inner { state: Mutex::new(state), access, now }) }
+        let monotonic = clock.clone();
+        let inner = Inner {
+            state: Mutex::new(state),
+            access,
+            now: Box::new(move || clock.wall()),
+            monotonic: Box::new(move || monotonic.monotonic()),
+            intake: Semaphore::new(REPORTS_AT_ONCE),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Serves the API on `listener` until the server is stopped.
@@ -163,8 +192,15 @@ impl Collector {
     }
 
     async fn judge_each_second(self, mut stopped: watch::Receiver<bool>) {
+        let mut last = (self.inner.monotonic)();
         loop {
             let now = self.now();
+            let awake = (self.inner.monotonic)();
+            if awake.since(last) > STALL_US {
+                // What storage told meanwhile still waits to be read: the stall is ours, and no loss.
+                self.storage_untold();
+            }
+            last = awake;
             self.state().judge(now);
             let rest = 1_000_000 - now.0 % 1_000_000;
             tokio::select! {
@@ -172,6 +208,11 @@ impl Collector {
                 _ = stopped.wait_for(|stop| *stop) => return,
             }
         }
+    }
+
+    /// A place among the reports that are taken, unless too many are.
+    fn admit(&self) -> Option<SemaphorePermit<'_>> {
+        self.inner.intake.try_acquire().ok()
     }
 
     fn now(&self) -> Timestamp {

@@ -75,7 +75,7 @@ fn body(state: &State, name: &str, standing: &Standing) -> ServiceBody {
             Part::Endpoint(url) => endpoints.push(PartBody {
                 protocol: None,
                 endpoint: Some(url.clone()),
-                required: !service.optional.contains(url),
+                required: url.parse().is_ok_and(|endpoint| service.requires(&endpoint)),
                 state,
                 acceptable_loss,
                 window,

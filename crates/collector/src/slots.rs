@@ -95,15 +95,15 @@ pub(crate) fn answer(state: &State, query: &Query) -> Result<Answer, ApiError> {
         .ids()
         .filter(|id| query.tags.iter().all(|(tag, value)| catalog.tag(*id, *tag) == value))
         .collect();
-    let count = chosen.len() as u64 * query.span.seconds();
+    let span = query.span.intersection(state.ledger().held());
+    let count = (chosen.len() as u64).saturating_mul(span.seconds());
     if count > SLOTS_MAX {
         let message = format!("{count} slots were asked for, at most {SLOTS_MAX} are given");
         return Err(ApiError::bad("too_many_slots", message).detail("choose fewer series or a shorter span"));
     }
     let series = chosen.into_iter().map(|id| SeriesSlots {
         tags: Tag::ALL.iter().map(|tag| (tag.name(), catalog.tag(id, *tag).to_owned())).collect(),
-        slots: query
-            .span
+        slots: span
             .intersection(state.ledger().life(id))
             .iter()
             .filter_map(|second| slot(state, id, second))

@@ -1,10 +1,15 @@
 //! Everything a collector knows, and how it changes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+};
 
 use aviary_core::{
-    Catalog, Endpoint, Fault, Ledger, Outcome, Phase, Second, SeriesId, Span, Tag, Timestamp, Vantage,
+    Catalog, Endpoint, Evidence, Fault, Ledger, Outcome, Phase, Second, SeriesId, Span, Tag, Timestamp,
+    Vantage, Window,
     catalog::Full,
+    ledger::OutOfReach,
     losses::{Cause, Loss, Losses},
     mark::{Mark, Sender, Storage},
     verdict::{self, JUDGED_SECONDS, SEEN_SECONDS, Sums, Verdict},
@@ -12,13 +17,14 @@ use aviary_core::{
 };
 use aviary_wire::report::{ClosedSlot, Gap, Report, Roster};
 
-use crate::{ServiceOptions, closed_until, settled_until};
+use crate::{ServiceOptions, closed_until, settled_until, stored::StoredSeries};
 
 /// The most series of all agents together: what one collector is made for.
 const SERIES_MAX: usize = 100_000;
 
-/// The most rosters that are remembered; an agent whose roster was forgotten sends it again.
-const ROSTERS_MAX: usize = 10_000;
+/// The most agents that are remembered, each with its newest roster: the longest silent is forgotten first. An agent
+/// whose roster was forgotten sends it again.
+const AGENTS_MAX: usize = 10_000;
 
 /// How many losses are kept with their phase, fault and address; the ledger counts all of them all the same.
 const LOSSES_MAX: usize = 200_000;
@@ -34,24 +40,22 @@ pub(crate) struct State {
     catalog: Catalog,
     ledger: Ledger,
     losses: Losses,
+    /// The newest roster of each agent.
     rosters: HashMap<u64, KnownRoster>,
     agents: BTreeMap<Vantage, AgentSeen>,
-    /// Series whose datapoints storage may show, by the name that they carry.
-    names: HashMap<Box<str>, SeriesId>,
-    /// The first second that storage has shown of each of those series.
-    first_stored: HashMap<SeriesId, Second>,
+    stored: StoredSeries,
     /// Seconds before this are settled.
     settled_until: Second,
     /// Up to here storage may have kept silent about datapoints that it has.
     untold_until: Second,
     standing: BTreeMap<String, Standing>,
     counts: Counts,
+    refusal_told: Second,
 }
 
 struct KnownRoster {
     vantage: Vantage,
     ids: Vec<SeriesId>,
-    used: Second,
 }
 
 /// What is known of an agent.
@@ -59,7 +63,12 @@ pub(crate) struct AgentSeen {
     pub(crate) first_report: Timestamp,
     pub(crate) last_report: Timestamp,
     pub(crate) boot: u64,
+    /// The number of its newest report.
+    pub(crate) sequence: u64,
     pub(crate) epoch: u32,
+    roster_id: u64,
+    /// Said already that its slots come too late or too early.
+    is_warned: bool,
     pub(crate) configuration: String,
     pub(crate) dropped: u64,
     pub(crate) series: usize,
@@ -84,6 +93,8 @@ pub struct Counts {
     pub refused: u64,
     /// Slots that came too late to be held.
     pub too_old: u64,
+    /// Slots that were ahead of the collector's clock.
+    pub ahead: u64,
     /// Datapoints found in storage that no series owns.
     pub unowned: u64,
 }
@@ -102,7 +113,10 @@ pub(crate) enum Refusal {
          compare the clocks of both hosts"
     )]
     Ahead { second: Second, ahead: u64 },
-    #[error("{0}; remove what is no longer probed, or start another collector")]
+    #[error(
+        "{0}; series that are no longer probed are forgotten when the collector is started again, and another \
+         collector can take some of the agents"
+    )]
     Full(#[from] Full),
 }
 
@@ -111,6 +125,7 @@ pub(crate) enum Refusal {
 pub(crate) struct Taken {
     pub(crate) slots: u64,
     pub(crate) too_old: u64,
+    pub(crate) ahead: u64,
 }
 
 impl State {
@@ -124,12 +139,12 @@ impl State {
             losses: Losses::new(LOSSES_MAX),
             rosters: HashMap::new(),
             agents: BTreeMap::new(),
-            names: HashMap::new(),
-            first_stored: HashMap::new(),
+            stored: StoredSeries::default(),
             settled_until: settled_until(now),
             untold_until: Second(0),
             standing: BTreeMap::new(),
             counts: Counts::default(),
+            refusal_told: Second(0),
         }
     }
 
@@ -166,8 +181,10 @@ impl State {
         self.configured.get(name).cloned().unwrap_or_else(|| ServiceOptions::unconfigured(name))
     }
 
-    pub(crate) const fn refused(&mut self) {
+    /// Counts a refusal, and returns whether none was told in this second.
+    pub(crate) fn refused(&mut self, now: Timestamp) -> bool {
         self.counts.refused += 1;
+        std::mem::replace(&mut self.refusal_told, now.second()) != now.second()
     }
 
     /// Lets time go on.
@@ -183,12 +200,12 @@ impl State {
         now: Timestamp,
     ) -> Result<Taken, Refusal> {
         self.advance(now);
-        let vantage = match &report.roster {
-            Some(roster) => &roster.vantage,
-            None => match self.rosters.get(&report.roster_id) {
-                Some(known) => &known.vantage,
-                None => return Err(Refusal::UnknownRoster(report.roster_id)),
-            },
+        // Whose slots these are, is what the roster says that is known here, if it is.
+        let known = self.rosters.get(&report.roster_id);
+        let (vantage, series) = match (known, &report.roster) {
+            (Some(known), _) => (&known.vantage, known.ids.len()),
+            (None, Some(roster)) => (&roster.vantage, roster.series.len()),
+            (None, None) => return Err(Refusal::UnknownRoster(report.roster_id)),
         };
         if let Some((token, allowed)) = token
             && vantage.region != allowed
@@ -196,49 +213,58 @@ impl State {
             let (claimed, token, allowed) = (vantage.region.clone(), token.to_owned(), allowed.to_owned());
             return Err(Refusal::Region { claimed, token, allowed });
         }
-        let series = match &report.roster {
-            Some(roster) => roster.series.len(),
-            None => self.rosters[&report.roster_id].ids.len(),
-        };
         check_places(report, series)?;
-        self.check_seconds(report, now)?;
+        check_seconds(report, now)?;
         if let Some(roster) = &report.roster {
-            self.learn(roster, report.roster_id, now)?;
+            self.learn(roster, report.roster_id)?;
         }
-        let Some(known) = self.rosters.get_mut(&report.roster_id) else {
+        let Some(known) = self.rosters.get(&report.roster_id) else {
             return Err(Refusal::UnknownRoster(report.roster_id));
         };
-        known.used = now.second();
         let (ids, vantage) = (known.ids.clone(), known.vantage.clone());
-        let mut taken = Taken { slots: 0, too_old: 0 };
+        let mut taken = Taken { slots: 0, too_old: 0, ahead: 0 };
         for slot in &report.slots {
             taken.slots += 1;
-            taken.too_old += u64::from(!self.close(ids[slot.series as usize], slot));
+            match self.close(ids[slot.series as usize], slot) {
+                Ok(()) => {}
+                Err(OutOfReach::TooOld { .. }) => taken.too_old += 1,
+                Err(OutOfReach::TooNew { .. }) => taken.ahead += 1,
+            }
         }
         for gap in &report.gaps {
             for id in &ids[gap.first as usize..(gap.first + gap.count) as usize] {
-                taken.slots += gap.span.seconds();
-                taken.too_old += self.ledger.merge_span(*id, gap.span, mark_of(gap.outcome));
+                self.skip(*id, gap, &mut taken);
             }
         }
         self.counts.reports += 1;
         self.counts.too_old += taken.too_old;
+        self.counts.ahead += taken.ahead;
         self.see(vantage, report, ids.len(), now);
+        self.warn_of_unheld(report, taken);
         Ok(taken)
     }
 
-    fn check_seconds(&self, report: &Report, now: Timestamp) -> Result<(), Refusal> {
-        let seconds = report.slots.iter().map(|slot| slot.second);
-        let ends = report.gaps.iter().map(|gap| gap.span.until.minus(1));
-        match seconds.chain(ends).max() {
-            Some(second) if second.0 > now.second().0 + AHEAD_SECONDS_MAX => {
-                Err(Refusal::Ahead { second, ahead: second.0 - now.second().0 })
-            }
-            _ => Ok(()),
+    /// Says, once for each life of an agent, that its clock or its backlog puts slots out of reach.
+    fn warn_of_unheld(&mut self, report: &Report, taken: Taken) {
+        if taken.too_old + taken.ahead == 0 {
+            return;
+        }
+        let Some(known) = self.rosters.get(&report.roster_id) else { return };
+        let Some(agent) = self.agents.get_mut(&known.vantage) else { return };
+        if !std::mem::replace(&mut agent.is_warned, true) {
+            let Taken { too_old, ahead, .. } = taken;
+            let (node, region) = (&known.vantage.node, &known.vantage.region);
+            tracing::warn!(
+                node,
+                region,
+                too_old,
+                ahead,
+                "Slots of this agent are out of reach: compare its clock with ours."
+            );
         }
     }
 
-    fn learn(&mut self, roster: &Roster, id: u64, now: Timestamp) -> Result<(), Refusal> {
+    fn learn(&mut self, roster: &Roster, id: u64) -> Result<(), Refusal> {
         if self.rosters.contains_key(&id) {
             return Ok(());
         }
@@ -250,60 +276,118 @@ impl State {
         for (series, told) in roster.series().zip(&roster.series) {
             let known = self.catalog.len();
             let id = self.catalog.intern(&series)?;
-            // A first slot long ago says nothing of the seconds before this collector was there to be told.
-            let from = told.from.max(self.ledger.held().from);
+            let service = self.service(&series.service);
             if id.0 as usize == known {
-                let service = self.service(&series.service);
                 let protocol = series.endpoint.protocol();
                 let proof = Proof::of(protocol, service.counts_as_delivered, service.storage);
-                self.ledger.register(from, proof);
-                if service.storage {
-                    self.names.insert(told.name.as_str().into(), id);
-                }
+                // What was before this collector is none of its business, unless a slot from then is told.
+                self.ledger.register(told.from.max(self.started), proof);
             } else {
-                self.ledger.extend_back(id, from);
+                self.ledger.extend_back(id, told.from.max(self.started));
+            }
+            if service.storage {
+                self.stored.carry(id, &told.name);
             }
             ids.push(id);
         }
-        if self.rosters.len() >= ROSTERS_MAX
-            && let Some(oldest) = self.rosters.iter().min_by_key(|(_, roster)| roster.used).map(|(id, _)| *id)
-        {
-            self.rosters.remove(&oldest);
-        }
-        self.rosters.insert(id, KnownRoster { vantage: roster.vantage.clone(), ids, used: now.second() });
+        self.rosters.insert(id, KnownRoster { vantage: roster.vantage.clone(), ids });
         Ok(())
     }
 
-    /// Merges one slot, and returns whether it is recent enough to be held.
-    fn close(&mut self, series: SeriesId, slot: &ClosedSlot) -> bool {
-        let held = self.ledger.merge(series, slot.second, mark_of(slot.outcome)).is_ok();
-        let loss = |phase, cause| Loss { phase, cause, reached: slot.reached, address: slot.address };
-        match slot.outcome {
-            Outcome::Lost { phase, fault } if held => {
-                self.losses.note(series, slot.second, loss(phase, Cause::Service(fault)));
-            }
-            Outcome::Local { phase, fault } if held => {
-                self.losses.note(series, slot.second, loss(phase, Cause::Local(fault)));
-            }
-            _ => {}
+    /// Merges one slot, if it is held.
+    fn close(&mut self, series: SeriesId, slot: &ClosedSlot) -> Result<(), OutOfReach> {
+        let outcome = self.as_it_counts(series, slot.outcome);
+        self.ledger.merge(series, slot.second, mark_of(outcome))?;
+        self.ledger.extend_back(series, slot.second);
+        let reached = slot.reached.or(match slot.outcome {
+            Outcome::Delivered(evidence) => Some(evidence),
+            _ => None,
+        });
+        self.note(series, slot.second, outcome, reached, slot.address);
+        Ok(())
+    }
+
+    /// What an outcome is worth here: bytes that only the peer's kernel acknowledged are lost to a service that counts
+    /// from a higher rung, whatever the agent's configuration counted.
+    fn as_it_counts(&self, series: SeriesId, outcome: Outcome) -> Outcome {
+        let Outcome::Delivered(Evidence::KernelAcked) = outcome else { return outcome };
+        let counts =
+            self.configured.get(self.catalog.tag(series, Tag::Service)).and_then(|it| it.counts_as_delivered);
+        match counts {
+            Some(Evidence::KernelAcked | Evidence::Sent) => outcome,
+            _ => Outcome::Lost { phase: Phase::Confirm, fault: Fault::Timeout },
         }
-        held
+    }
+
+    fn skip(&mut self, series: SeriesId, gap: &Gap, taken: &mut Taken) {
+        let held = self.ledger.held();
+        let inside = gap.span.intersection(held);
+        taken.slots += gap.span.seconds();
+        taken.too_old += Span::new(gap.span.from, gap.span.until.min(held.from)).seconds();
+        taken.ahead += Span::new(gap.span.from.max(held.until), gap.span.until).seconds();
+        if inside.is_empty() {
+            return;
+        }
+        self.ledger.merge_span(series, inside, mark_of(gap.outcome));
+        self.ledger.extend_back(series, inside.from);
+        for second in inside.iter() {
+            self.note(series, second, gap.outcome, None, None);
+        }
+    }
+
+    fn note(
+        &mut self,
+        series: SeriesId,
+        second: Second,
+        outcome: Outcome,
+        reached: Option<Evidence>,
+        address: Option<SocketAddr>,
+    ) {
+        let (phase, cause) = match outcome {
+            Outcome::Lost { phase, fault } => (phase, Cause::Service(fault)),
+            Outcome::Local { phase, fault } => (phase, Cause::Local(fault)),
+            Outcome::Delivered(_) | Outcome::Missed | Outcome::Muted => return,
+        };
+        self.losses.note(series, second, Loss { phase, cause, reached, address });
     }
 
     fn see(&mut self, vantage: Vantage, report: &Report, series: usize, now: Timestamp) {
+        if !self.agents.contains_key(&vantage)
+            && self.agents.len() >= AGENTS_MAX
+            && let Some(silent) =
+                self.agents.iter().min_by_key(|(_, agent)| agent.last_report).map(|(it, _)| it.clone())
+            && let Some(forgotten) = self.agents.remove(&silent)
+        {
+            self.rosters.remove(&forgotten.roster_id);
+        }
         let agent = self.agents.entry(vantage).or_insert_with(|| AgentSeen {
             first_report: now,
             last_report: now,
             boot: report.boot,
+            sequence: report.sequence,
             epoch: report.epoch,
+            roster_id: report.roster_id,
+            is_warned: false,
             configuration: String::new(),
             dropped: 0,
             series,
             clock_offset_us: 0,
         });
         agent.last_report = agent.last_report.max(now);
+        // What is told of the agent itself is as old as the report, and an old one may come late.
+        if agent.boot == report.boot && report.sequence < agent.sequence {
+            return;
+        }
+        if agent.boot != report.boot {
+            agent.is_warned = false;
+        }
+        if agent.roster_id != report.roster_id {
+            self.rosters.remove(&agent.roster_id);
+        }
         agent.boot = report.boot;
+        agent.sequence = report.sequence;
         agent.epoch = report.epoch;
+        agent.roster_id = report.roster_id;
         agent.configuration.clone_from(&report.configuration);
         agent.dropped = report.dropped;
         agent.series = series;
@@ -312,12 +396,12 @@ impl State {
 
     /// Storage has a datapoint of this name and second.
     pub(crate) fn stored(&mut self, name: &str, second: Second) {
-        let Some(series) = self.names.get(name).copied() else {
+        let Some(series) = self.stored.owner(name) else {
             self.counts.unowned += 1;
             return;
         };
         if self.ledger.merge(series, second, Mark::stored(Storage::Stored)).is_ok() {
-            self.first_stored.entry(series).and_modify(|first| *first = second.min(*first)).or_insert(second);
+            self.stored.shown(series, second);
         }
     }
 
@@ -329,10 +413,10 @@ impl State {
     fn settle(&mut self, now: Timestamp) {
         let until = settled_until(now);
         let from = self.settled_until.max(self.untold_until.plus(1));
-        for (series, first) in &self.first_stored {
-            let span = Span::new(from.max(*first), until);
+        for (series, first) in self.stored.proven() {
+            let span = Span::new(from.max(first), until);
             if !span.is_empty() {
-                self.ledger.merge_span(*series, span, Mark::stored(Storage::NotStored));
+                self.ledger.merge_span(series, span, Mark::stored(Storage::NotStored));
             }
         }
         self.settled_until = self.settled_until.max(until);
@@ -361,11 +445,17 @@ impl State {
             // The catalog's texts of this tag are endpoints.
             let Ok(endpoint) = values[1].parse::<Endpoint>() else { continue };
             let configured = self.configured.get(&values[0]);
-            let required = configured.is_none_or(|service| !service.optional.contains(&values[1]));
+            let required = configured.is_none_or(|service| service.requires(&endpoint));
             sums.entry(&values[0]).or_default().endpoints.push((endpoint, window, required));
         }
-        for name in self.configured.keys() {
-            sums.entry(name).or_default();
+        for (name, service) in &self.configured {
+            let sums = sums.entry(name).or_default();
+            for (endpoint, required) in &service.endpoints {
+                if !sums.endpoints.iter().any(|(known, ..)| known == endpoint) {
+                    sums.endpoints.push((endpoint.clone(), Window::default(), *required));
+                }
+            }
+            sums.endpoints.sort_by(|left, right| left.0.cmp(&right.0));
         }
         let watched_seconds = now.second().0.saturating_sub(self.started.0);
         let judged: Vec<_> = sums.into_iter().map(|(name, sums)| (name.to_owned(), sums)).collect();
@@ -389,6 +479,18 @@ impl State {
     }
 }
 
+/// A report that is all ahead comes from a clock that is; of any other the rest is taken.
+fn check_seconds(report: &Report, now: Timestamp) -> Result<(), Refusal> {
+    let seconds = report.slots.iter().map(|slot| slot.second);
+    let begins = report.gaps.iter().map(|gap| gap.span.from);
+    match seconds.chain(begins).min() {
+        Some(second) if second.0 >= now.second().0 + AHEAD_SECONDS_MAX => {
+            Err(Refusal::Ahead { second, ahead: second.0 - now.second().0 })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check_places(report: &Report, series: usize) -> Result<(), Refusal> {
     let slots = report.slots.iter().map(|slot| u64::from(slot.series) + 1);
     let gaps = report.gaps.iter().map(|gap: &Gap| u64::from(gap.first) + u64::from(gap.count));
@@ -402,7 +504,7 @@ fn check_places(report: &Report, series: usize) -> Result<(), Refusal> {
 /// for storage to confirm what never left.
 fn mark_of(outcome: Outcome) -> Mark {
     match outcome {
-        Outcome::Delivered(aviary_core::Evidence::Stored) => Mark::new(Sender::Delivered, Storage::Stored),
+        Outcome::Delivered(Evidence::Stored) => Mark::new(Sender::Delivered, Storage::Stored),
         Outcome::Delivered(_) => Mark::sent(Sender::Delivered),
         Outcome::Lost { phase: Phase::Dns | Phase::Connect | Phase::Tls, fault: _ }
         | Outcome::Lost { phase: Phase::Confirm, fault: Fault::Refused } => {

@@ -94,10 +94,10 @@ impl Query {
 /// Sums what `query` asks for.
 pub(crate) fn answer(state: &State, query: &Query) -> Result<Answer, ApiError> {
     let held = state.ledger().held();
-    if query.span.from < held.from {
+    if query.span.from < held.from || query.span.until > held.until {
         let message = format!(
-            "this collector holds the seconds from {} on, and {} was asked for; ask for a later or shorter span",
-            held.from, query.span.from
+            "this collector holds the seconds from {} to {}, and {} to {} was asked for; ask for another or shorter span",
+            held.from, held.until, query.span.from, query.span.until
         );
         return Err(ApiError::bad("beyond_history", message));
     }
@@ -105,7 +105,7 @@ pub(crate) fn answer(state: &State, query: &Query) -> Result<Answer, ApiError> {
     let wanted = |id| query.service.as_ref().is_none_or(|service| catalog.tag(id, Tag::Service) == service);
     let grouping = catalog.group(&query.by, wanted);
     let steps = query.span.seconds() / query.step;
-    let rows = steps * grouping.values.len() as u64;
+    let rows = steps.saturating_mul(grouping.values.len() as u64);
     if rows > ROWS_MAX {
         let message = format!("the answer would have {rows} rows, at most {ROWS_MAX} are given");
         return Err(ApiError::bad("too_many_rows", message).detail("take a larger step or fewer tags"));

@@ -72,6 +72,8 @@ pub struct Due {
     pub phase: usize,
     /// When, on the monotonic clock.
     pub at: Micros,
+    /// The clock was set back, and this second was walked before: nothing is to be sent for it again.
+    pub is_repeated: bool,
 }
 
 /// The wall clock was stepped by more than [`STEP_US`].
@@ -86,7 +88,8 @@ pub struct Step {
 /// The walk over a plan's due instants.
 ///
 /// Slots are wall-clock seconds, but the walk rides the monotonic clock: a small difference between the two is slewed
-/// away, a step of the wall begins a new epoch. A second is never walked twice.
+/// away, a step of the wall begins a new epoch. Seconds that come again after a step back are walked again, so that
+/// nothing falls silent, and marked as repeated.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     /// An instant that both clocks are taken to show at once.
@@ -95,12 +98,14 @@ pub struct Schedule {
     second: Second,
     phase: usize,
     epoch: u32,
+    /// The seconds before this were walked, or jumped over, in an earlier epoch.
+    repeated_until: Second,
 }
 
 impl Schedule {
     /// A walk that begins with the first full second after now.
     pub fn starting(wall: Timestamp, monotonic: Micros) -> Self {
-        Self { wall, monotonic, second: wall.second().plus(1), phase: 0, epoch: 0 }
+        Self { wall, monotonic, second: wall.second().plus(1), phase: 0, epoch: 0, repeated_until: Second(0) }
     }
 
     /// The second in which the next slot lies.
@@ -116,7 +121,12 @@ impl Schedule {
     /// The next due instant of `plan`, `None` if it has no series.
     pub fn due(&self, plan: &Plan) -> Option<Due> {
         let (offset_us, _) = plan.phases.get(self.phase)?;
-        Some(Due { second: self.second, phase: self.phase, at: self.monotonic_at(self.second, *offset_us) })
+        Some(Due {
+            second: self.second,
+            phase: self.phase,
+            at: self.monotonic_at(self.second, *offset_us),
+            is_repeated: self.second < self.repeated_until,
+        })
     }
 
     /// Goes on to the next phase, and returns whether that begins a new second.
@@ -130,20 +140,21 @@ impl Schedule {
         turns
     }
 
-    /// Compares the clocks, to be done once a second: slews, or begins an epoch at the first full second of the new
-    /// time. Seconds that were already walked are not walked again.
+    /// Compares the clocks, to be done as a second begins: slews, or begins an epoch at the first full second of the
+    /// new time.
     pub fn align(&mut self, wall: Timestamp, monotonic: Micros) -> Option<Step> {
         let expected = self.wall.plus(monotonic.since(self.monotonic));
         let difference = wall.0.abs_diff(expected.0);
         if difference > STEP_US {
             let next = self.second;
-            let begins = wall.second().plus(1);
             self.wall = wall;
             self.monotonic = monotonic;
-            self.second = next.max(begins);
+            self.second = wall.second().plus(1);
+            self.repeated_until = self.repeated_until.max(next);
             self.phase = 0;
             self.epoch += 1;
-            return Some(Step { epoch: self.epoch, skipped: Span::new(next, self.second) });
+            let skipped = Span::new(self.repeated_until, self.second.max(self.repeated_until));
+            return Some(Step { epoch: self.epoch, skipped });
         }
         let slew = difference.min(SLEW_US_PER_SECOND);
         self.wall = if wall > expected { expected.plus(slew) } else { Timestamp(expected.0 - slew) };
@@ -235,16 +246,24 @@ mod tests {
     }
 
     #[test]
-    fn a_step_begins_an_epoch_and_no_second_is_walked_twice() {
+    fn a_step_begins_an_epoch_and_what_is_walked_again_is_marked() {
         let plan = Plan::new(["a"]);
         let mut schedule = Schedule::starting(START, Micros(0));
         walk(&mut schedule, &plan, 5);
         let step = schedule.align(Timestamp(START.0 + 3_600_000_000), Micros(5_000_000)).unwrap();
         assert_eq!(step, Step { epoch: 1, skipped: Span::new(Second(1_006), Second(4_601)) });
-        assert_eq!(schedule.due(&plan).unwrap().second, Second(4_601));
+        assert_eq!(
+            schedule.due(&plan).map(|due| (due.second, due.is_repeated)),
+            Some((Second(4_601), false))
+        );
+        schedule.advance(&plan);
         let step = schedule.align(Timestamp(START.0), Micros(6_000_000)).unwrap();
         assert!(step.epoch == 2 && step.skipped.is_empty());
-        assert_eq!(schedule.due(&plan).unwrap().second, Second(4_601));
+        let repeated = walk(&mut schedule, &plan, 3_700);
+        assert_eq!(repeated[0].second, Second(1_001), "nothing is silent for an hour");
+        for due in repeated {
+            assert_eq!(due.is_repeated, due.second < Second(4_602), "{due:?}");
+        }
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl Pool {
         mean.and_then(|mean| u32::try_from(mean).ok()).map_or(default, AcceptableLoss)
     }
 
-    fn state(&self) -> State {
+    fn state(&self, watched_seconds: u64) -> State {
         let Window { lost, unproven, scheduled, .. } = self.window;
         let judged = self.window.judged();
         if judged >= SAMPLES_MIN {
@@ -221,6 +221,9 @@ impl Pool {
             } else {
                 State::Healthy
             }
+        } else if scheduled == 0 && watched_seconds >= SAMPLES_MIN {
+            // Nobody probes it, and nobody will who had not begun by now.
+            State::Blind
         } else if scheduled < SAMPLES_MIN {
             State::Starting
         } else if unproven >= SAMPLES_MIN {
@@ -249,10 +252,10 @@ pub fn judge(policy: &Policy, sums: &Sums) -> Verdict {
     }
     pools.extend(protocols.into_iter().map(|(protocol, pool)| (Part::Protocol(protocol), pool, true)));
 
-    let mut state = whole.state();
+    let mut state = whole.state(sums.watched_seconds);
     let mut parts = Vec::with_capacity(pools.len());
     for (part, pool, required) in pools {
-        let of_part = pool.state();
+        let of_part = pool.state(sums.watched_seconds);
         // A dead part of a service is a degraded service: "down" is said of the whole.
         if required && policy.has_own(&part) && matches!(of_part, State::Down | State::Degraded) {
             state = worse(state, State::Degraded);
@@ -318,7 +321,7 @@ mod tests {
     #[test]
     fn one_window_against_one_acceptable_loss() {
         let table = [
-            (window(0, 0, 0, 0), State::Starting),
+            (window(0, 0, 0, 0), State::Blind),
             (window(20, 5, 0, 0), State::Starting),
             (window(29, 0, 0, 31), State::Blind),
             (window(0, 0, 60, 0), State::Unproven),

@@ -28,4 +28,6 @@ pub use fault::{Blame, Failure};
 pub use host::{Host, SystemClock};
 pub use network::{Connection, Datagram, Family, Fuse, Network};
 pub use target::{AddressChoice, ApiKey, Target, TargetError};
-pub use tls::{Handshake, KeyExchange, TlsClient, TlsError, TlsFacts, install_crypto_provider, warm_up};
+pub use tls::{
+    Handshake, KeyExchange, TlsClient, TlsError, TlsFacts, install_crypto_provider, trusted_roots, warm_up,
+};

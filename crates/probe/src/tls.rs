@@ -47,19 +47,8 @@ impl TlsClient {
     /// Trusts the system's roots and, beside them, the PEM certificates in `extra`.
     pub fn new(extra: &[&[u8]], exchange: KeyExchange) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
-        // Roots that rustls cannot read are skipped as browsers do; a host without any can still trust `extra`.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        for pem in extra {
-            let mut found = 0;
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                let certificate = certificate.map_err(|error| TlsError::Certificate(error.to_string()))?;
-                roots.add(certificate).map_err(|error| TlsError::Certificate(error.to_string()))?;
-                found += 1;
-            }
-            if found == 0 {
-                return Err(TlsError::Certificate("none is there".to_owned()));
-            }
-        }
+        // Roots that rustls cannot read are skipped as browsers do.
+        roots.add_parsable_certificates(trusted_roots(extra)?);
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider(exchange)))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
@@ -79,6 +68,27 @@ impl TlsClient {
     pub(crate) fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.plain)
     }
+}
+
+/// The certificates to trust: the system's roots and, beside them, the PEM certificates in `extra`. A host without any
+/// roots of its own has none here, and can still trust `extra`.
+pub fn trusted_roots(extra: &[&[u8]]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let mut roots = rustls_native_certs::load_native_certs().certs;
+    for pem in extra {
+        let before = roots.len();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|error| TlsError::Certificate(error.to_string()))?;
+            // What no store takes is no certificate.
+            RootCertStore::empty()
+                .add(certificate.clone())
+                .map_err(|error| TlsError::Certificate(error.to_string()))?;
+            roots.push(certificate);
+        }
+        if roots.len() == before {
+            return Err(TlsError::Certificate("none is there".to_owned()));
+        }
+    }
+    Ok(roots)
 }
 
 fn provider(exchange: KeyExchange) -> CryptoProvider {

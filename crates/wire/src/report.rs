@@ -31,6 +31,12 @@ pub const SERIES_MAX: usize = 10_000;
 /// The most slots that one report may speak of, spans aside.
 pub const SLOTS_MAX: usize = 1 << 20;
 
+/// The most gaps of one report.
+pub const GAPS_MAX: usize = 10_000;
+
+/// The most timing histograms of one report.
+pub const TIMINGS_MAX: usize = 10_000;
+
 /// The longest span, in seconds: what a report may say of one series in one stroke.
 pub const SPAN_SECONDS_MAX: u64 = 400 * 86_400;
 

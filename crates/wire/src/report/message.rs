@@ -3,8 +3,8 @@
 use aviary_core::{Micros, Protocol, Second, Timestamp, Vantage, VantageKind, histogram};
 
 use super::{
-    PhaseTimings, Report as Told, ReportError, Roster as ToldRoster, RosterSeries, SERIES_MAX, at_most,
-    columns, field, text,
+    GAPS_MAX, PhaseTimings, Report as Told, ReportError, Roster as ToldRoster, RosterSeries, SERIES_MAX,
+    TIMINGS_MAX, at_most, columns, field, text,
 };
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -127,8 +127,8 @@ impl TryFrom<Report> for Told {
         {
             return Err(field("roster_id", "is not the hash of the roster beside it"));
         }
-        at_most("gaps", message.gaps.len() as u64, SERIES_MAX as u64)?;
-        at_most("timings", message.timings.len() as u64, SERIES_MAX as u64)?;
+        at_most("gaps", message.gaps.len() as u64, GAPS_MAX as u64)?;
+        at_most("timings", message.timings.len() as u64, TIMINGS_MAX as u64)?;
         Ok(Self {
             boot: message.boot,
             sequence: message.sequence,
