@@ -1,23 +1,24 @@
 //! Everything a collector knows, and how it changes.
 
+mod judge;
+
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
 };
 
 use aviary_core::{
-    Catalog, Endpoint, Evidence, Fault, Ledger, Outcome, Phase, Second, SeriesId, Span, Tag, Timestamp,
-    Vantage, Window,
+    Catalog, Evidence, Fault, Ledger, Outcome, Phase, Second, SeriesId, Span, Tag, Timestamp, Vantage,
     catalog::Full,
     ledger::OutOfReach,
     losses::{Cause, Loss, Losses},
     mark::{Mark, Sender, Storage},
-    verdict::{self, JUDGED_SECONDS, SEEN_SECONDS, Sums, Verdict},
     window::Proof,
 };
 use aviary_wire::report::{ClosedSlot, Gap, Report, Roster};
 
-use crate::{ServiceOptions, closed_until, settled_until, stored::StoredSeries};
+pub(crate) use self::judge::Standing;
+use crate::{ServiceOptions, settled_until, stored::StoredSeries};
 
 /// The most series of all agents together: what one collector is made for.
 const SERIES_MAX: usize = 100_000;
@@ -74,14 +75,6 @@ pub(crate) struct AgentSeen {
     pub(crate) series: usize,
     /// How far the agent's wall clock was ahead of ours when its newest report arrived, its way included.
     pub(crate) clock_offset_us: i64,
-}
-
-/// A service's verdict, and since when it has been that state.
-pub(crate) struct Standing {
-    pub(crate) verdict: Verdict,
-    pub(crate) since: Second,
-    pub(crate) span: Span,
-    pub(crate) vantages_seen: usize,
 }
 
 /// What a collector counted of its own work.
@@ -407,75 +400,6 @@ impl State {
 
     pub(crate) fn storage_untold(&mut self, until: Second) {
         self.untold_until = self.untold_until.max(until);
-    }
-
-    /// Says of settled seconds that storage lacks what it has not shown; only of series that it has shown before.
-    fn settle(&mut self, now: Timestamp) {
-        let until = settled_until(now);
-        let from = self.settled_until.max(self.untold_until.plus(1));
-        for (series, first) in self.stored.proven() {
-            let span = Span::new(from.max(first), until);
-            if !span.is_empty() {
-                self.ledger.merge_span(series, span, Mark::stored(Storage::NotStored));
-            }
-        }
-        self.settled_until = self.settled_until.max(until);
-    }
-
-    /// Judges each service over the newest closed seconds.
-    pub(crate) fn judge(&mut self, now: Timestamp) {
-        self.advance(now);
-        self.settle(now);
-        self.losses.forget_before(self.ledger.held().from);
-        let until = closed_until(now);
-        let span = Span::before(until, JUDGED_SECONDS);
-        let by_endpoint = self.catalog.group(&[Tag::Service, Tag::Endpoint], |_| true);
-        let windows = self.ledger.sums(span, &by_endpoint.group_of, by_endpoint.values.len());
-        let by_vantage = [Tag::Service, Tag::Kind, Tag::Region, Tag::Zone, Tag::Network, Tag::Node];
-        let vantages = self.catalog.group(&by_vantage, |_| true);
-        let seen = Span::before(until, SEEN_SECONDS);
-        let seen = self.ledger.sums(seen, &vantages.group_of, vantages.values.len());
-
-        let mut sums: BTreeMap<&str, Sums> = BTreeMap::new();
-        for (values, window) in vantages.values.iter().zip(&seen) {
-            sums.entry(&values[0]).or_default().vantages_seen +=
-                usize::from(window.unknown < window.scheduled);
-        }
-        for (values, window) in by_endpoint.values.iter().zip(windows) {
-            // The catalog's texts of this tag are endpoints.
-            let Ok(endpoint) = values[1].parse::<Endpoint>() else { continue };
-            let configured = self.configured.get(&values[0]);
-            let required = configured.is_none_or(|service| service.requires(&endpoint));
-            sums.entry(&values[0]).or_default().endpoints.push((endpoint, window, required));
-        }
-        for (name, service) in &self.configured {
-            let sums = sums.entry(name).or_default();
-            for (endpoint, required) in &service.endpoints {
-                if !sums.endpoints.iter().any(|(known, ..)| known == endpoint) {
-                    sums.endpoints.push((endpoint.clone(), Window::default(), *required));
-                }
-            }
-            sums.endpoints.sort_by(|left, right| left.0.cmp(&right.0));
-        }
-        let watched_seconds = now.second().0.saturating_sub(self.started.0);
-        let judged: Vec<_> = sums.into_iter().map(|(name, sums)| (name.to_owned(), sums)).collect();
-        for (name, mut sums) in judged {
-            sums.watched_seconds = watched_seconds;
-            let verdict = verdict::judge(&self.service(&name).policy, &sums);
-            let vantages_seen = sums.vantages_seen;
-            let before = self.standing.get(&name).map(|standing| (standing.verdict.state, standing.since));
-            let since = match before {
-                Some((state, since)) if state == verdict.state => since,
-                _ => now.second(),
-            };
-            if let Some((before, _)) = before
-                && before != verdict.state
-            {
-                tracing::info!(service = name, state = %verdict.state, %before, lost = verdict.window.lost,
-                    judged = verdict.window.judged(), "The service's state changed.");
-            }
-            self.standing.insert(name, Standing { verdict, since, span, vantages_seen });
-        }
     }
 }
 
