@@ -23,7 +23,6 @@ pub(crate) struct Collector {
     /// Where it listens.
     pub(crate) listen: SocketAddr,
     /// Under which URL people reach it, where that is another.
-    #[allow(dead_code, reason = "for the links of pages, which this version does not send")]
     pub(crate) url: Option<Url>,
     /// Who may ask it; nobody named: whoever is on loopback.
     pub(crate) tokens: Vec<Token>,
@@ -83,6 +82,11 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
         let message = format!("a collector on {listen} would take reports from anybody who reaches it");
         let help = "add a [[collector.token]] for the agents, listen on 127.0.0.1, or say that it is meant with open = true";
         reader.refuse("listen", Refusal::new(message).help(help));
+    }
+    if open && reader.has("token") {
+        let message = "`open = true` would let anybody in beside the tokens, which then say nothing";
+        let help = "take one of the two out";
+        reader.refuse("open", Refusal::new(message).help(help));
     }
     let tokens = tokens.unwrap_or_default();
     refuse_equal_tokens(reader, &tokens);

@@ -36,10 +36,8 @@ pub(crate) struct Service {
     /// Which addresses of a name are wanted.
     pub(crate) family: Family,
     /// Who looks after it.
-    #[allow(dead_code, reason = "for pages, which this version does not send")]
     pub(crate) owner: Option<String>,
     /// What to do when it is down.
-    #[allow(dead_code, reason = "for pages, which this version does not send")]
     pub(crate) runbook: Option<String>,
 }
 

@@ -179,6 +179,8 @@ pub(crate) fn secrets_of(document: &DeTable<'_>) -> Vec<Range<usize>> {
         match value.get_ref() {
             DeValue::Table(table) => walk(table, secret, found),
             DeValue::Array(items) => items.iter().for_each(|item| visit(item, secret, found)),
+            // `open` is near enough to `token` to be taken for a misspelling, and no secret is true or false.
+            DeValue::Boolean(_) => {}
             _ if secret => found.push(value.span()),
             _ => {}
         }

@@ -151,6 +151,8 @@ fn service_options(service: &config::service::Service, storage: bool) -> Service
         counts_as_delivered: service.counts_as_delivered,
         storage,
         endpoints: service.endpoints.iter().map(|it| (it.endpoint.clone(), it.required)).collect(),
+        owner: service.owner.clone(),
+        runbook: service.runbook.clone(),
     }
 }
 

@@ -62,7 +62,11 @@ pub(super) fn where_to_look(config: &Config, roles: &Roles) -> String {
         ));
     }
     if let Some((_, address)) = roles.collector() {
-        let base = format!("http://{}", reachable(address));
+        let url = config.collector.as_ref().and_then(|collector| collector.url.as_ref());
+        let base = match url {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => format!("http://{}", reachable(address)),
+        };
         lines.push(format!("  collector  {base}/api/v1/services"));
         lines.push(format!("             {base}/api/v1/sums?by=protocol&window=60s"));
         lines.push(format!("             aviary status {base}"));

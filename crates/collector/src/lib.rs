@@ -78,6 +78,10 @@ pub struct ServiceOptions {
     /// What agents are to probe, and whether the service requires it. An endpoint that nobody reports is shown as one of
     /// which we cannot tell.
     pub endpoints: Vec<(Endpoint, bool)>,
+    /// Who looks after it.
+    pub owner: Option<String>,
+    /// What to do when it is not well.
+    pub runbook: Option<String>,
 }
 
 impl ServiceOptions {
@@ -89,6 +93,8 @@ impl ServiceOptions {
             counts_as_delivered: None,
             storage: false,
             endpoints: Vec::new(),
+            owner: None,
+            runbook: None,
         }
     }
 }

@@ -19,6 +19,10 @@ pub(crate) struct ServiceBody {
     state: &'static str,
     /// Seconds since the Unix epoch.
     since: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runbook: Option<String>,
     acceptable_loss: String,
     min_vantages: usize,
     vantages_seen: usize,
@@ -86,6 +90,8 @@ fn body(state: &State, name: &str, standing: &Standing) -> ServiceBody {
         name: name.to_owned(),
         state: standing.verdict.state.name(),
         since: standing.since.0,
+        owner: service.owner.clone(),
+        runbook: service.runbook.clone(),
         acceptable_loss: service.policy.acceptable_loss.to_string(),
         min_vantages: service.policy.min_vantages,
         vantages_seen: standing.vantages_seen,
