@@ -198,28 +198,42 @@ impl Shipper {
             }
             let mut gathered = clock.monotonic();
             while !self.waiting.is_empty() {
-                let pause = self.push_newest().await.unwrap_or_default();
+                // A push that hangs does not hold up the end: what it carries is pushed again, which says the same.
+                let mut pause = tokio::select! {
+                    biased;
+                    pause = self.push_newest() => pause.unwrap_or_default(),
+                    () = batch.until_finished() => Duration::ZERO,
+                };
                 self.remind(&clock);
-                if pause.is_zero() && clock.monotonic().since(gathered) < REPORT_INTERVAL.as_micros() as u64 {
+                let since = |gathered| clock.monotonic().since(gathered);
+                if pause.is_zero()
+                    && since(gathered) < REPORT_INTERVAL.as_micros() as u64
+                    && !batch.is_finished()
+                {
                     continue;
                 }
                 // Slots go on closing meanwhile: fresh ones are not to wait for the backlog, nor to make a report each
-                // while nobody takes any.
-                let is_away = self.failures > 0;
-                let due = !is_away || clock.monotonic().since(gathered) >= AWAY_INTERVAL.as_micros() as u64;
-                if due {
-                    gathered = clock.monotonic();
-                    if self.gather(&batch, &clock) {
+                // while nobody takes any. A long pause is no reason for the batch to overflow.
+                loop {
+                    let is_away = self.failures > 0;
+                    if !is_away || since(gathered) >= AWAY_INTERVAL.as_micros() as u64 {
+                        gathered = clock.monotonic();
+                        if self.gather(&batch, &clock) {
+                            return self.farewell().await;
+                        }
+                    }
+                    let nap = pause.min(AWAY_INTERVAL);
+                    tokio::select! {
+                        () = sleep(nap) => pause -= nap,
+                        () = batch.until_finished() => {}
+                    }
+                    if batch.is_finished() {
+                        self.gather(&batch, &clock);
                         return self.farewell().await;
                     }
-                }
-                tokio::select! {
-                    () = sleep(pause) => {}
-                    () = batch.until_finished() => {}
-                }
-                if batch.is_finished() {
-                    self.gather(&batch, &clock);
-                    return self.farewell().await;
+                    if pause.is_zero() {
+                        break;
+                    }
                 }
             }
         }
@@ -229,12 +243,14 @@ impl Shipper {
     async fn farewell(&mut self) -> u64 {
         let all = async {
             while !self.waiting.is_empty() {
-                if let Ok(Some(pause)) | Err(pause) =
-                    timeout(FAREWELL_PUSH, self.push_newest()).await.map_err(|_| RETRY_MIN)
-                {
-                    self.current = (self.current + 1) % self.urls.len();
-                    self.owes_roster = true;
-                    sleep(pause.min(RETRY_MIN)).await;
+                match timeout(FAREWELL_PUSH, self.push_newest()).await {
+                    Ok(None) => {}
+                    // It has turned to the next collector already, unless this one only asks for the roster.
+                    Ok(Some(pause)) => sleep(pause.min(RETRY_MIN)).await,
+                    Err(_) => {
+                        self.current = (self.current + 1) % self.urls.len();
+                        self.owes_roster = true;
+                    }
                 }
             }
         };

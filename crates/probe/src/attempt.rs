@@ -83,15 +83,17 @@ impl<N: Network, C: Clock> Prober<N, C> {
                 let connection = steps.run(Phase::Connect, self.network.connect(address)).await?;
                 stream::deliver(connection, target, second, steps).await
             }
+            // What TLS and HTTP keep while they wait is large, and boxed: an attempt over TCP or UDP is moved about
+            // several times before it runs, and is not to carry it.
             Protocol::Tls | Protocol::PickleTls => {
                 let connection = steps.run(Phase::Connect, self.network.connect(address)).await?;
-                let secure = stream::secure(connection, target, steps).await?;
-                stream::deliver(secure, target, second, steps).await
+                let secure = Box::pin(stream::secure(connection, target, steps)).await?;
+                Box::pin(stream::deliver(secure, target, second, steps)).await
             }
             Protocol::Https => {
                 let connection = steps.run(Phase::Connect, self.network.connect(address)).await?;
-                let secure = stream::secure(connection, target, steps).await?;
-                https::deliver(secure, target, second, steps).await
+                let secure = Box::pin(stream::secure(connection, target, steps)).await?;
+                Box::pin(https::deliver(secure, target, second, steps)).await
             }
         }
     }
@@ -108,7 +110,8 @@ impl<N: Network, C: Clock> Prober<N, C> {
                 *address
             }
             endpoint::Host::Name(name) => {
-                let mut found = steps.run(Phase::Dns, self.network.resolve(name, target.family)).await?;
+                let lookup = Box::pin(self.network.resolve(name, target.family));
+                let mut found = steps.run(Phase::Dns, lookup).await?;
                 match target.choice {
                     AddressChoice::First => found[0],
                     AddressChoice::Rotate => {
@@ -184,6 +187,10 @@ impl<'a, C: Clock> Steps<'a, C> {
 
     pub(crate) fn now(&self) -> Micros {
         self.clock.monotonic()
+    }
+
+    pub(crate) const fn deadline(&self) -> Micros {
+        self.deadline
     }
 
     pub(crate) const fn clock(&self) -> &'a C {

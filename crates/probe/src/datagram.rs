@@ -6,7 +6,7 @@ use aviary_core::{Clock, Evidence, Phase, Second};
 use aviary_wire::line;
 
 use crate::{
-    attempt::Steps,
+    attempt::{Steps, micros},
     fault::{Failure, Origin, io_failure},
     network::{Datagram as _, Network},
     target::Target,
@@ -29,13 +29,13 @@ pub(crate) async fn deliver<N: Network, C: Clock>(
     let sent = async { socket.send(&payload).map_err(|error| io_failure(Phase::Send, Origin::Call, &error)) };
     steps.run(Phase::Send, sent).await?;
     steps.reached = Some(Evidence::Sent);
-    let wait = ICMP_WAIT.min(steps.left());
-    let told = async {
-        tokio::time::sleep(wait).await;
-        match socket.error() {
-            Ok(None) => Ok(Evidence::Sent),
-            Ok(Some(error)) | Err(error) => Err(io_failure(Phase::Confirm, Origin::Network, &error)),
-        }
-    };
-    steps.run(Phase::Confirm, told).await
+
+    let started = steps.now();
+    // The deadline shortens the wait, and that is all: the datagram left in time.
+    tokio::time::sleep(ICMP_WAIT.min(steps.left())).await;
+    steps.timings.set(Phase::Confirm, micros(steps.now().since(started)));
+    match socket.error() {
+        Ok(None) => Ok(Evidence::Sent),
+        Ok(Some(error)) | Err(error) => Err(io_failure(Phase::Confirm, Origin::Network, &error)),
+    }
 }

@@ -1,6 +1,9 @@
 //! Names: the hosts file, then DNS, afresh for each attempt.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, UdpSocket},
+    time::Duration,
+};
 
 use aviary_core::{Fault, Phase};
 use hickory_resolver::{
@@ -20,7 +23,6 @@ const ATTEMPTS: usize = 2;
 
 /// A resolver that keeps nothing: each lookup asks again.
 pub struct Dns {
-    any: Resolver<TokioRuntimeProvider>,
     ipv4: Resolver<TokioRuntimeProvider>,
     ipv6: Resolver<TokioRuntimeProvider>,
 }
@@ -44,30 +46,41 @@ impl Dns {
             *builder.options_mut() = options(strategy);
             builder.build()
         };
-        Ok(Self {
-            any: build(LookupIpStrategy::Ipv4thenIpv6)?,
-            ipv4: build(LookupIpStrategy::Ipv4Only)?,
-            ipv6: build(LookupIpStrategy::Ipv6Only)?,
-        })
+        Ok(Self { ipv4: build(LookupIpStrategy::Ipv4Only)?, ipv6: build(LookupIpStrategy::Ipv6Only)? })
     }
 
     pub(crate) async fn resolve(&self, name: &str, family: Family) -> Result<Vec<IpAddr>, Failure> {
-        let not_found = Failure::service(Phase::Dns, Fault::NameNotFound);
         // RFC 6761: names below .invalid do not exist, and nobody needs to be asked.
         if name.trim_end_matches('.').rsplit('.').next() == Some("invalid") {
-            return Err(not_found);
+            return Err(NOT_FOUND);
         }
-        let resolver = match family {
-            Family::Any => &self.any,
-            Family::Ipv4 => &self.ipv4,
-            Family::Ipv6 => &self.ipv6,
-        };
         // The dot at the end says that the name is whole: search domains would make it depend on the host.
         let absolute = if name.ends_with('.') { name.to_owned() } else { format!("{name}.") };
-        let found = resolver.lookup_ip(absolute).await.map_err(|error| dns_failure(&error))?;
-        let addresses: Vec<_> = found.iter().collect();
-        if addresses.is_empty() { Err(not_found) } else { Ok(addresses) }
+        match family {
+            Family::Ipv4 => lookup(&self.ipv4, absolute).await,
+            Family::Ipv6 => lookup(&self.ipv6, absolute).await,
+            // Not hickory's own "then", which goes on after a failure too: that there is no IPv6 address either would
+            // then stand for a name server that failed.
+            Family::Any => match lookup(&self.ipv4, absolute.clone()).await {
+                Err(NOT_FOUND) => lookup(&self.ipv6, absolute).await,
+                ended => ended,
+            },
+        }
     }
+}
+
+const ANY: (Ipv4Addr, u16) = (Ipv4Addr::UNSPECIFIED, 0);
+
+const NOT_FOUND: Failure = Failure::service(Phase::Dns, Fault::NameNotFound);
+
+async fn lookup(resolver: &Resolver<TokioRuntimeProvider>, name: String) -> Result<Vec<IpAddr>, Failure> {
+    let found = resolver.lookup_ip(name).await.map_err(|error| match error {
+        // hickory keeps to itself why. Whether it is for want of files or ports, a socket of our own shows.
+        NetError::NoConnections => dns_failure(&UdpSocket::bind(ANY).err().map_or(error, NetError::from)),
+        error => dns_failure(&error),
+    })?;
+    let addresses: Vec<_> = found.iter().collect();
+    if addresses.is_empty() { Err(NOT_FOUND) } else { Ok(addresses) }
 }
 
 fn options(strategy: LookupIpStrategy) -> ResolverOpts {

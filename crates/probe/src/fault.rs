@@ -52,6 +52,8 @@ impl Failure {
 pub(crate) enum Origin {
     /// The call itself failed: nothing left the host.
     Call,
+    /// As [`Origin::Call`], of connect(2), for which some errors mean something else.
+    Connect,
     /// It came back later, from the network.
     Network,
 }
@@ -77,15 +79,19 @@ pub(crate) fn io_failure(phase: Phase, origin: Origin, error: &io::Error) -> Fai
 
 fn errno_blame(errno: Errno, origin: Origin) -> Blame {
     match (errno, origin) {
+        // How UDP says that no port is left, and how a route says that it is a black hole.
+        (Errno::AGAIN, Origin::Connect) => Blame::Local(LocalFault::NoPorts),
+        (Errno::INVAL, Origin::Connect) => Blame::Local(LocalFault::NoRoute),
         (Errno::ADDRNOTAVAIL | Errno::ADDRINUSE, _) => Blame::Local(LocalFault::NoPorts),
         (Errno::MFILE | Errno::NFILE, _) => Blame::Local(LocalFault::NoFiles),
         (Errno::NOBUFS | Errno::NOMEM, _) => Blame::Local(LocalFault::NoBuffers),
         // Our own firewall, or a security module.
         (Errno::ACCESS | Errno::PERM, _) => Blame::Local(LocalFault::NoRoute),
         // Without a route the call itself fails; told by a router, it is the way that is broken.
-        (Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::AFNOSUPPORT, Origin::Call) => {
-            Blame::Local(LocalFault::NoRoute)
-        }
+        (
+            Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::AFNOSUPPORT,
+            Origin::Call | Origin::Connect,
+        ) => Blame::Local(LocalFault::NoRoute),
         (Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::HOSTDOWN | Errno::NETDOWN, Origin::Network) => {
             Blame::Service(Fault::Unreachable)
         }
@@ -97,7 +103,7 @@ fn errno_blame(errno: Errno, origin: Origin) -> Blame {
             Blame::Service(Fault::Unreachable)
         }
         // What is left are calls on sockets that we made wrongly.
-        (_, Origin::Call) => Blame::Local(LocalFault::Bug),
+        (_, Origin::Call | Origin::Connect) => Blame::Local(LocalFault::Bug),
         (_, Origin::Network) => Blame::Service(Fault::Closed),
     }
 }
@@ -170,7 +176,7 @@ mod tests {
     #[test]
     fn errors_of_the_operating_system() {
         use Blame::{Local, Service};
-        use Origin::{Call, Network};
+        use Origin::{Call, Connect, Network};
         let table = [
             (Errno::CONNREFUSED, Network, Service(Fault::Refused)),
             (Errno::CONNRESET, Network, Service(Fault::Reset)),
@@ -190,6 +196,10 @@ mod tests {
             (Errno::NOBUFS, Call, Local(LocalFault::NoBuffers)),
             (Errno::NOMEM, Call, Local(LocalFault::NoBuffers)),
             (Errno::INVAL, Call, Local(LocalFault::Bug)),
+            (Errno::INVAL, Connect, Local(LocalFault::NoRoute)),
+            (Errno::AGAIN, Connect, Local(LocalFault::NoPorts)),
+            (Errno::NETUNREACH, Connect, Local(LocalFault::NoRoute)),
+            (Errno::ISCONN, Connect, Local(LocalFault::Bug)),
             (Errno::IO, Network, Service(Fault::Closed)),
         ];
         for (errno, origin, blame) in table {

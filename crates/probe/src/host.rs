@@ -64,16 +64,16 @@ impl Network for Host {
     }
 
     fn datagram(&self, address: SocketAddr) -> Result<HostDatagram, Failure> {
-        let failed = |error: io::Error| io_failure(Phase::Connect, Origin::Call, &error);
-        let socket = open(address, Type::DGRAM).map_err(failed)?;
-        socket.connect(&address.into()).map_err(failed)?;
+        let failed = |origin| move |error: io::Error| io_failure(Phase::Connect, origin, &error);
+        let socket = open(address, Type::DGRAM).map_err(failed(Origin::Call))?;
+        socket.connect(&address.into()).map_err(failed(Origin::Connect))?;
         Ok(HostDatagram(socket.into()))
     }
 }
 
 /// A refusal on loopback can come back before the call returns; anything else that fails at once never left the host.
 fn origin_of_immediate(error: &io::Error) -> Origin {
-    if error.kind() == io::ErrorKind::ConnectionRefused { Origin::Network } else { Origin::Call }
+    if error.kind() == io::ErrorKind::ConnectionRefused { Origin::Network } else { Origin::Connect }
 }
 
 fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {
@@ -108,6 +108,10 @@ impl Connection for HostConnection {
     fn unacknowledged(&self) -> io::Result<u32> {
         unacknowledged(self.stream.as_fd())
     }
+
+    fn error(&self) -> io::Result<Option<io::Error>> {
+        self.stream.take_error()
+    }
 }
 
 impl AsyncRead for HostConnection {
@@ -123,6 +127,18 @@ impl AsyncRead for HostConnection {
 impl AsyncWrite for HostConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

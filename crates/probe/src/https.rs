@@ -42,43 +42,53 @@ pub(crate) async fn deliver<S: Connection, C: Clock>(
         clock: steps.clock().clone(),
         last_write: Arc::clone(&last_write),
         answered: false,
+        unflushed: false,
     };
     let failed = |error: hyper::Error| http_failure(written().is_some(), &error);
 
+    let clock = steps.clock();
+    let mut answered = None;
     let exchange = async {
         let (mut sender, driver) = http1::handshake(TokioIo::new(metered)).await.map_err(failed)?;
         let request = async {
             let response = sender.send_request(request(target, second)).await?;
             let status = response.status();
+            answered = Some((status, clock.monotonic()));
             if status.is_success() {
                 fuse.take_out();
             }
             // The body is read to its end so that the close is a close, but the status was the answer.
             let mut body = response.into_body();
             while let Some(Ok(_)) = body.frame().await {}
-            Ok(status)
+            Ok(())
         };
-        // Both on this task: dropping it at the deadline ends all of it.
-        let (status, _) = tokio::join!(request, driver);
-        status.map_err(failed)
+        // Both on this task: dropping it at the deadline ends all of it. The driver, and the connection in it, must
+        // outlive the request: it can be through with an answer before the request has seen that it is a good one.
+        let mut driver = std::pin::pin!(driver);
+        let (ended, _) = tokio::join!(request, driver.as_mut());
+        ended.map_err(failed)
     };
     let ended = steps.until_deadline(exchange).await;
+    let answered = answered.filter(|(_, at)| *at <= steps.deadline());
     // Sending ended with the last write before an answer was there to wait for.
     let sent_at = written().unwrap_or_else(|| steps.now());
     steps.timings.set(Phase::Send, micros(sent_at.since(started)));
     let phase = if written().is_some() {
         steps.reached = Some(Evidence::Sent);
-        steps.timings.set(Phase::Confirm, micros(steps.now().since(sent_at)));
+        let confirmed_at = answered.map_or_else(|| steps.now(), |(_, at)| at);
+        steps.timings.set(Phase::Confirm, micros(confirmed_at.since(sent_at)));
         Phase::Confirm
     } else {
         Phase::Send
     };
+    if let Some((status, _)) = answered {
+        let refused = Failure::service(Phase::Confirm, Fault::Status(status.as_u16()));
+        return if status.is_success() { Ok(Evidence::AppAcked) } else { Err(refused) };
+    }
     steps.in_time(phase)?;
     match ended {
-        None => Err(Failure::service(phase, Fault::Timeout)),
         Some(Err(failure)) => Err(failure),
-        Some(Ok(status)) if status.is_success() => Ok(Evidence::AppAcked),
-        Some(Ok(status)) => Err(Failure::service(Phase::Confirm, Fault::Status(status.as_u16()))),
+        _ => Err(Failure::service(phase, Fault::Timeout)),
     }
 }
 
@@ -107,12 +117,13 @@ fn request(target: &Target, second: Second) -> Request<Full<Bytes>> {
     request
 }
 
-/// Notes when the request was written: until the first byte of an answer, each write moves the end of sending.
+/// Notes when the request was written: until the first byte of an answer, each flush moves the end of sending.
 struct Metered<S, C> {
     connection: S,
     clock: C,
     last_write: Arc<AtomicU64>,
     answered: bool,
+    unflushed: bool,
 }
 
 impl<S: AsyncRead + Unpin, C: Unpin> AsyncRead for Metered<S, C> {
@@ -131,14 +142,16 @@ impl<S: AsyncRead + Unpin, C: Unpin> AsyncRead for Metered<S, C> {
 impl<S: AsyncWrite + Unpin, C: Clock + Unpin> AsyncWrite for Metered<S, C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.connection).poll_write(cx, bytes);
-        if let (Poll::Ready(Ok(_)), false) = (&written, self.answered) {
-            self.last_write.store(self.clock.monotonic().0, Ordering::Relaxed);
-        }
+        self.unflushed |= written.is_ready();
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_flush(cx)
+        let flushed = Pin::new(&mut self.connection).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Ok(()))) && std::mem::take(&mut self.unflushed) && !self.answered {
+            self.last_write.store(self.clock.monotonic().0, Ordering::Relaxed);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

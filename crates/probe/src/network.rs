@@ -44,8 +44,11 @@ pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// handshake followed by data would wait for a delayed acknowledgement.
     fn set_nodelay(&self) -> io::Result<()>;
 
-    /// How many written bytes the peer's kernel has not acknowledged.
+    /// How many written bytes the peer's kernel has not acknowledged; a half-close counts as one.
     fn unacknowledged(&self) -> io::Result<u32>;
+
+    /// What the network has told of the stream that no read or write has said.
+    fn error(&self) -> io::Result<Option<io::Error>>;
 }
 
 /// A socket for datagrams to one peer.

@@ -124,6 +124,10 @@ impl Connection for ScriptedConnection {
     fn unacknowledged(&self) -> io::Result<u32> {
         Ok(0)
     }
+
+    fn error(&self) -> io::Result<Option<io::Error>> {
+        Ok(None)
+    }
 }
 
 impl AsyncRead for ScriptedConnection {

@@ -1,9 +1,10 @@
 //! A datapoint over TCP or TLS: write, half-close, read to the end.
 
 use std::{
-    io,
+    io::{self, Write as _},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use aviary_core::{Clock, Evidence, Fault, LocalFault, Phase, Second};
@@ -13,7 +14,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     attempt::Steps,
-    fault::{Failure, Origin, io_failure},
+    fault::{Blame, Failure, Origin, io_failure},
     network::{Connection, Fuse},
     target::Target,
     tls::{self, Handshake, TlsFacts},
@@ -21,6 +22,12 @@ use crate::{
 
 /// What a peer says after our half-close is thrown away; one that says more than this is not confirming anything.
 const DISCARDED_BYTES_MAX: usize = 1 << 20;
+
+/// A peer that closes once it has read our last byte may do so before our half-close reaches it.
+const HALF_CLOSE_BYTES: u32 = 1;
+
+/// From look to look for a reset.
+const RESET_POLL: Duration = Duration::from_millis(5);
 
 /// A connection with TLS on it.
 pub(crate) struct Secure<S>(TlsStream<S>);
@@ -73,9 +80,12 @@ pub(crate) async fn deliver<S: Connection, C: Clock>(
     steps.reached = Some(Evidence::Sent);
 
     let started = steps.now();
-    let closed = steps.until_deadline(read_to_end(&mut connection)).await;
+    let closed = steps.until_deadline(closed_behind_us(&mut connection)).await;
     steps.timings.set(Phase::Confirm, crate::attempt::micros(steps.now().since(started)));
     let in_time = steps.in_time(Phase::Confirm);
+    if let Err(starved @ Failure { blame: Blame::Local(_), .. }) = in_time {
+        return Err(starved);
+    }
     if let (Some(Ok(())), Ok(())) = (&closed, in_time) {
         connection.fuse().take_out();
         return Ok(Evidence::PeerClosed);
@@ -92,6 +102,23 @@ pub(crate) async fn deliver<S: Connection, C: Clock>(
     match closed {
         Some(Err(error)) => Err(io_failure(Phase::Confirm, Origin::Network, &error)),
         _ => Err(Failure::service(Phase::Confirm, Fault::Timeout)),
+    }
+}
+
+/// Waits until the peer has closed behind our half-close.
+async fn closed_behind_us(connection: &mut impl Connection) -> io::Result<()> {
+    read_to_end(connection).await?;
+    if connection.unacknowledged()? <= HALF_CLOSE_BYTES {
+        return Ok(());
+    }
+    // An end that does not acknowledge our bytes came before them: the peer closed without having read them, as do
+    // overloaded servers and proxies that have no backend. Its kernel answers them with a reset, of which reads do not
+    // tell behind an end.
+    loop {
+        if let Some(error) = connection.error()? {
+            return Err(error);
+        }
+        tokio::time::sleep(RESET_POLL).await;
     }
 }
 
@@ -122,6 +149,10 @@ impl<S: Connection> Connection for Secure<S> {
     fn unacknowledged(&self) -> io::Result<u32> {
         self.0.get_ref().0.unacknowledged()
     }
+
+    fn error(&self) -> io::Result<Option<io::Error>> {
+        self.0.get_ref().0.error()
+    }
 }
 
 impl<S: Connection> AsyncRead for Secure<S> {
@@ -135,8 +166,9 @@ impl<S: Connection> AsyncRead for Secure<S> {
 }
 
 impl<S: Connection> AsyncWrite for Secure<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+    /// Keeps the bytes until flushed or shut down, so that a datapoint and the end behind it leave in one packet.
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(self.0.get_mut().1.writer().write(bytes))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,0 +1,350 @@
+//! An agent and collectors that do not always take what it reports: whatever they answer, every slot arrives once.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod rig;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use aviary_core::{Fault, Outcome, Phase, Second};
+use aviary_probe::scripted::Weather;
+use tokio::time::sleep;
+
+use crate::rig::{Answer, Peer, TOKEN, Told, agent, clear, clock, millis, slots, whole};
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn taken(told: &[Told]) -> usize {
+    told.iter().filter(|told| told.answer == Answer::Take).count()
+}
+
+/// Everything was delivered, but for the last second, which the end of the agent cut short.
+#[track_caller]
+fn assert_delivered(slots: &BTreeMap<(u32, Second), Outcome>) {
+    let last = slots.keys().map(|(_, second)| *second).max().unwrap();
+    for ((place, second), outcome) in slots {
+        let is_expected =
+            matches!(outcome, Outcome::Delivered(_)) || (*second == last && *outcome == Outcome::Missed);
+        assert!(is_expected, "series {place} at {second}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_roster_travels_until_it_was_taken_and_again_when_it_is_asked_for() {
+    let mut left = 2;
+    let busy = move |_: &_| {
+        left -= 1;
+        if left < 0 { Answer::Take } else { Answer::error(500, "internal") }
+    };
+    let peer = Peer::start(busy).await;
+    let agent = agent(&[&peer], 3, clear);
+    let told = peer.until(|told| taken(told) >= 4).await;
+    let first = told.iter().position(|told| told.answer == Answer::Take).unwrap();
+    assert_eq!(first, 2);
+    assert!(told[..=first].iter().all(|told| told.report.roster.is_some()), "until one was taken");
+    assert!(told[first + 1..].iter().all(|told| told.report.roster.is_none()), "and then no more");
+
+    // The collector starts again: it knows nobody.
+    let mut is_known = false;
+    peer.answers(move |report| {
+        is_known |= report.roster.is_some();
+        if is_known { Answer::Take } else { Answer::error(400, "unknown_roster") }
+    });
+    let before = told.len();
+    let told = peer.until(|told| told.len() >= before + 4).await;
+    let (asked, answered) = (&told[before], &told[before + 1]);
+    assert_eq!((asked.report.roster.is_none(), answered.report.roster.is_some()), (true, true));
+    assert_eq!(asked.report.sequence, answered.report.sequence, "the same report, at once");
+    assert!(millis(asked.at, answered.at) < 200, "{} ms", millis(asked.at, answered.at));
+    assert!(told[before + 2..].iter().all(|told| told.report.roster.is_none()));
+    assert_eq!(agent.stop().await, 0);
+    assert_delivered(&whole(&[&peer]));
+}
+
+#[tokio::test]
+async fn a_loss_leaves_at_once_and_deliveries_once_a_second() {
+    const REFUSED: Outcome = Outcome::Lost { phase: Phase::Connect, fault: Fault::Refused };
+    let is_storm = Arc::new(AtomicBool::new(false));
+    let storm = Arc::clone(&is_storm);
+    let closed_at = Arc::new(Mutex::new(HashMap::new()));
+    let noted = Arc::clone(&closed_at);
+    let weather = move |place: u32| {
+        if !storm.load(Ordering::Relaxed) {
+            return clear(place);
+        }
+        noted.lock().unwrap().entry(place).or_insert_with(Vec::new).push(clock());
+        Weather::Refused
+    };
+    let peer = Peer::start(|_| Answer::Take).await;
+    let agent = agent(&[&peer], 5, weather);
+    sleep(seconds(1)).await;
+    let calm = peer.told().len();
+    sleep(seconds(5)).await;
+    let told = peer.told();
+    assert!((4..=6).contains(&(told.len() - calm)), "{} reports in five seconds", told.len() - calm);
+    for pair in told[calm..].windows(2) {
+        let apart = millis(pair[0].at, pair[1].at);
+        assert!((500..1_500).contains(&apart), "reports {apart} ms apart");
+    }
+
+    is_storm.store(true, Ordering::Relaxed);
+    sleep(seconds(3)).await;
+    is_storm.store(false, Ordering::Relaxed);
+    assert_eq!(agent.stop().await, 0);
+    let mut arrived: HashMap<u32, Vec<_>> = HashMap::new();
+    for told in peer.told() {
+        for (place, _, _) in slots(&told.report).into_iter().filter(|(_, _, outcome)| *outcome == REFUSED) {
+            arrived.entry(place).or_default().push(told.at);
+        }
+    }
+    let closed_at = closed_at.lock().unwrap();
+    assert_eq!((closed_at.len(), arrived.len()), (5, 5));
+    for (place, closed) in closed_at.iter() {
+        let arrived = &arrived[place];
+        assert!(
+            closed.len() >= 2 && closed.len() == arrived.len(),
+            "{} lost, {} told",
+            closed.len(),
+            arrived.len()
+        );
+        for (closed, arrived) in closed.iter().zip(arrived) {
+            let took = millis(*closed, *arrived);
+            assert!(took < 300, "a loss of series {place} was told after {took} ms");
+        }
+    }
+    whole(&[&peer]);
+}
+
+#[tokio::test]
+async fn a_collector_that_says_when_to_come_back_is_believed() {
+    let peer = Peer::start(|_| Answer::Take).await;
+    let agent = agent(&[&peer], 3, clear);
+    peer.until(|told| told.len() >= 3).await;
+    let mut is_told = false;
+    peer.answers(move |_| {
+        if std::mem::replace(&mut is_told, true) {
+            return Answer::Take;
+        }
+        let headers = "Content-Type: application/json\r\nRetry-After: 11\r\n";
+        Answer::Say {
+            status: 503,
+            headers,
+            body: r#"{"error":{"code":"busy","message":"later"}}"#.to_owned(),
+        }
+    });
+    let is_busy = |told: &Told| told.answer != Answer::Take;
+    let told =
+        peer.until(|told| told.last().is_some_and(|last| taken(told) < told.len() && !is_busy(last))).await;
+    let busy = told.iter().position(is_busy).unwrap();
+    let waited = millis(told[busy].at, told[busy + 1].at);
+    assert!((10_950..11_600).contains(&waited), "came back after {waited} ms");
+    // Meanwhile what closes becomes reports, whose bytes are few, and does not pile up slot by slot.
+    let told = peer.until(|told| told.len() >= busy + 4).await;
+    let most = told.iter().map(|told| slots(&told.report).len()).max().unwrap();
+    assert!(most <= 7 * 3, "a report of {most} slots");
+    assert_eq!(agent.stop().await, 0);
+    whole(&[&peer]);
+}
+
+#[tokio::test]
+async fn after_an_outage_everything_arrives_the_newest_first() {
+    let peer = Peer::start(|_| Answer::Take).await;
+    let agent = agent(&[&peer], 3, clear);
+    peer.until(|told| told.len() >= 2).await;
+    let apart = |told: &[Told]| told.windows(2).map(|pair| millis(pair[0].at, pair[1].at)).max().unwrap();
+
+    peer.answers(|_| Answer::error(500, "internal"));
+    sleep(seconds(4)).await;
+    let failing = peer.told();
+    assert!(apart(&failing) < 5_000 && failing.len() < 14, "{} tries, {} ms", failing.len(), apart(&failing));
+
+    peer.close().await;
+    sleep(seconds(4)).await;
+    peer.answers(|_| Answer::Hang);
+    let opened = clock();
+    peer.open().await;
+    let told = peer.until(|told| told.len() >= failing.len() + 2).await;
+    let hanging = &told[failing.len()..];
+    assert!(millis(opened, hanging[0].at) < 5_000 && apart(hanging) < 5_500, "{} ms", apart(hanging));
+
+    let before = peer.told().len();
+    peer.answers(|_| Answer::Take);
+    sleep(seconds(6)).await;
+    assert_eq!(agent.stop().await, 0);
+    let order: Vec<_> = peer.told()[before..]
+        .iter()
+        .filter(|told| told.answer == Answer::Take)
+        .map(|told| told.report.sequence)
+        .collect();
+    let old: Vec<_> = order.iter().filter(|sequence| **sequence <= order[0]).collect();
+    assert!(old.len() >= 2 && old.is_sorted_by(|newer, older| newer > older), "{order:?}");
+    assert_delivered(&whole(&[&peer]));
+}
+
+#[tokio::test]
+async fn the_second_collector_is_tried_at_once_when_the_first_refuses() {
+    let (first, second) = (Peer::closed(|_| Answer::Take).await, Peer::start(|_| Answer::Take).await);
+    let started = clock();
+    let agent = agent(&[&first, &second], 3, clear);
+    let told = second.until(|told| told.len() >= 2).await;
+    assert!(millis(started, told[0].at) < 300, "{} ms", millis(started, told[0].at));
+
+    // And back again, when the second goes.
+    first.open().await;
+    second.close().await;
+    let last = second.told().pop().unwrap();
+    let told = first.until(|told| told.len() >= 2).await;
+    assert!(millis(last.at, told[0].at) < 1_500, "{} ms", millis(last.at, told[0].at));
+    assert!(told[0].report.roster.is_some() && told[1].report.roster.is_none());
+    assert_eq!(agent.stop().await, 0);
+    whole(&[&first, &second]);
+}
+
+#[tokio::test]
+async fn what_somebody_on_the_way_answers_loses_nothing() {
+    let page = "<html><body>an error page of a proxy</body></html>";
+    let mut answers = vec![
+        Answer::foreign(404, page),
+        Answer::foreign(400, page),
+        Answer::foreign(413, page),
+        Answer::foreign(400, ""),
+        Answer::foreign(302, page),
+        Answer::foreign(413, r#"{"error":"too large"}"#),
+        Answer::error(404, "not_found"),
+        Answer::error(400, "cut_report"),
+    ];
+    let count = answers.len();
+    let peer = Peer::start(move |_| answers.pop().unwrap_or(Answer::Take)).await;
+    let agent = agent(&[&peer], 3, clear);
+    let told = peer.until(|told| taken(told) >= 3).await;
+    assert_eq!(told.len() - taken(&told), count);
+    assert_eq!(agent.stop().await, 0);
+    assert!(peer.told().iter().all(|told| told.report.dropped == 0));
+    whole(&[&peer]);
+}
+
+#[tokio::test]
+async fn what_our_collector_refuses_for_good_is_dropped_and_counted() {
+    for code in ["bad_report", "clock_ahead", "report_too_large"] {
+        let peer = Peer::start(|_| Answer::Take).await;
+        let agent = agent(&[&peer], 3, clear);
+        peer.until(|told| told.len() >= 2).await;
+        let mut is_refused = false;
+        peer.answers(move |report| {
+            let refuse = !is_refused && !slots(report).is_empty();
+            is_refused |= refuse;
+            if refuse { Answer::error(400, code) } else { Answer::Take }
+        });
+        let is_refused = |told: &&Told| told.answer != Answer::Take;
+        let told = peer
+            .until(|told| {
+                told.iter().position(|told| is_refused(&told)).is_some_and(|it| told.len() > it + 2)
+            })
+            .await;
+        let refused = told.iter().find(is_refused).unwrap();
+        let lost = slots(&refused.report).len() as u64;
+        assert_eq!(agent.stop().await, 0, "{code}: what was refused is no longer waiting");
+        let told = peer.told();
+        let sequence = refused.report.sequence;
+        assert_eq!(
+            told.iter().filter(|told| told.report.sequence == sequence).count(),
+            1,
+            "{code}: not again"
+        );
+        for told in told {
+            let expected = if told.report.sequence > sequence { lost } else { 0 };
+            assert_eq!(told.report.dropped, expected, "{code}: report {}", told.report.sequence);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_known_yet_is_shown_until_it_is() {
+    let peer = Peer::start(|_| Answer::error(401, "unauthorized")).await;
+    let agent = agent(&[&peer], 3, clear);
+    peer.until(|told| told.len() >= 3).await;
+    peer.answers(|_| Answer::Take);
+    let told = peer.until(|told| taken(told) >= 2).await;
+    let bearer = format!("Bearer {TOKEN}");
+    assert!(told.iter().all(|told| told.token.as_ref() == Some(&bearer)));
+    assert_eq!(agent.stop().await, 0);
+    whole(&[&peer]);
+}
+
+#[tokio::test]
+async fn an_end_that_nobody_takes_note_of_is_told_and_does_not_last() {
+    for answer in [None, Some(Answer::Hang), Some(Answer::error(500, "internal"))] {
+        let peer = Peer::start(|_| Answer::Take).await;
+        let agent = agent(&[&peer], 3, clear);
+        peer.until(|told| taken(told) >= 3).await;
+        match answer.clone() {
+            Some(answer) => peer.answers(move |_| answer.clone()),
+            None => peer.close().await,
+        }
+        // A hanging push has just begun.
+        let again =
+            |told: &[Told]| told.iter().filter(|told| Some(&told.answer) == answer.as_ref()).count() >= 2;
+        match &answer {
+            Some(_) => _ = peer.until(again).await,
+            None => sleep(seconds(3)).await,
+        }
+        let closed = agent.stats().closed;
+        let told = peer.told();
+        let arrived = told.iter().filter(|told| told.answer == Answer::Take);
+        let arrived: usize = arrived.map(|told| slots(&told.report).len()).sum();
+        let asked = clock();
+        let untaken = agent.stop().await;
+        let took = millis(asked, clock());
+        assert!(took < 6_000, "{answer:?}: ended after {took} ms");
+        // What was closed and not taken, and of each series the second that was cut short and the one before.
+        let least = closed - arrived as u64;
+        assert!(
+            least >= 3 && (least..=least + 2 * 3).contains(&untaken),
+            "{answer:?}: {least} and {untaken}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_last_report_goes_to_whoever_takes_it() {
+    for answer in [None, Some(Answer::Hang), Some(Answer::error(503, "busy"))] {
+        let (first, second) = (Peer::start(|_| Answer::Take).await, Peer::start(|_| Answer::Take).await);
+        let agent = agent(&[&first, &second], 3, clear);
+        first.until(|told| taken(told) >= 3).await;
+        match answer.clone() {
+            Some(answer) => first.answers(move |_| answer.clone()),
+            None => first.close().await,
+        }
+        assert_eq!(agent.stop().await, 0, "{answer:?}");
+        assert!(taken(&second.told()) >= 1, "{answer:?}");
+        whole(&[&first, &second]);
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_started_again_still_gets_the_last_report() {
+    let (first, second) = (Peer::start(|_| Answer::Take).await, Peer::closed(|_| Answer::Take).await);
+    let agent = agent(&[&first, &second], 3, clear);
+    first.until(|told| taken(told) >= 3).await;
+    first.answers(
+        |report| {
+            if report.roster.is_some() { Answer::Take } else { Answer::error(400, "unknown_roster") }
+        },
+    );
+    let asked = clock();
+    assert_eq!(agent.stop().await, 0);
+    assert!(
+        millis(asked, clock()) < 3_000,
+        "the other is not tried until the end: {} ms",
+        millis(asked, clock())
+    );
+    whole(&[&first]);
+}

@@ -1,0 +1,176 @@
+//! Nothing outlives the deadline, and what a starved agent saw is held against nobody.
+
+use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
+
+use aviary_core::{Clock as _, Evidence, Fault, LocalFault, Outcome, Phase, Protocol};
+use aviary_probe::{Observation, SystemClock, Target};
+use aviary_sink::Misbehaviour;
+use tokio::runtime::Handle;
+
+use crate::{
+    rig::{
+        A_SECOND, A_WHILE, ANY, Rig, SOON, STREAMS, attempt, attempt_all, delivered, local, lost, prober,
+        run, target, target_with, this_second,
+    },
+    sockets::{accept, connections_to, full_listener, listener},
+    tls::{Authority, acceptor},
+};
+
+#[tokio::test]
+async fn nothing_outlives_the_deadline() {
+    let rig = Rig::start().await;
+    let misbehaviours = [
+        (Protocol::Tcp, Misbehaviour::NeverRead),
+        (Protocol::Pickle, Misbehaviour::TarPit),
+        (Protocol::Tls, Misbehaviour::StallHandshake),
+        (Protocol::PickleTls, Misbehaviour::Slow { by: Duration::from_secs(5) }),
+        (Protocol::Https, Misbehaviour::NeverRead),
+    ];
+    for (protocol, how) in misbehaviours {
+        rig.sink.misbehave(protocol, how).await.unwrap();
+    }
+    let (_listener, _queue, full) = full_listener();
+    let held_before = held(full);
+    let prober = Arc::new(prober());
+    let tasks_before = Handle::current().metrics().num_alive_tasks();
+
+    let targets = misbehaviours.map(|(protocol, _)| rig.target(protocol)).into_iter();
+    let attempts: Vec<_> = targets
+        .chain([target(&format!("tcp://{full}"))])
+        .enumerate()
+        .map(|(index, target)| {
+            let prober = Arc::clone(&prober);
+            async move {
+                // Not all at one instant: looking at the kernel's table takes its time too.
+                tokio::time::sleep(Duration::from_millis(40 * index as u64)).await;
+                let seen = run(&prober, &target, this_second(), A_SECOND).await;
+                // Looked at in the same breath: there is nothing to wait for.
+                let address = seen.address.expect("an address");
+                (seen, held(address))
+            }
+        })
+        .collect();
+    let mut running = tokio::task::JoinSet::new();
+    for attempt in attempts {
+        running.spawn(attempt);
+    }
+    for (seen, held_after) in running.join_all().await {
+        let expected = if seen.address == Some(full) { held_before } else { 0 };
+        assert_eq!(held_after, expected, "{seen:?}");
+        assert!(matches!(seen.outcome, Outcome::Lost { fault: Fault::Timeout, .. }), "{seen:?}");
+        assert!((1_000_000..1_050_000).contains(&seen.timings.total_us), "{seen:?}");
+        if seen.address == Some(full) {
+            assert_eq!(seen.outcome, lost(Phase::Connect, Fault::Timeout));
+        }
+    }
+    // The sink's connections end when ours are reset.
+    let settled = async {
+        while Handle::current().metrics().num_alive_tasks() > tasks_before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, settled).await.expect("no task is left");
+}
+
+fn held(address: SocketAddr) -> usize {
+    connections_to(address).into_iter().filter(|(_, held)| *held).count()
+}
+
+/// Nothing is spawned at all, be it to outlive the deadline or not. The peers of this test are part of its own task.
+#[tokio::test]
+async fn an_attempt_spawns_nothing() {
+    let authority = Authority::new();
+    let acceptor = acceptor(authority.server(&authority.leaf("127.0.0.1")));
+    let alive = || Handle::current().metrics().num_alive_tasks();
+    for protocol in STREAMS {
+        let (listener, address) = listener();
+        let target = target_with(&format!("{protocol}://{address}"), &authority.client(), None);
+        let peer = async {
+            let held = accept(&listener).await;
+            let _held = if protocol.is_tls() { Ok(acceptor.accept(held).await.unwrap()) } else { Err(held) };
+            tokio::time::sleep(A_WHILE).await;
+            assert_eq!(alive(), 0, "{protocol}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        let (seen, ()) = tokio::join!(attempt(&target), peer);
+        assert_eq!(seen.outcome, lost(Phase::Confirm, Fault::Timeout), "{protocol}");
+        assert_eq!(alive(), 0, "{protocol}");
+    }
+}
+
+/// An attempt while the thread that it runs on is blocked from then, for so long, in milliseconds.
+async fn attempt_blocked(target: &Target, from: u64, for_: u64) -> Observation {
+    let block = async {
+        tokio::time::sleep(Duration::from_millis(from)).await;
+        thread::sleep(Duration::from_millis(for_));
+    };
+    let prober = prober();
+    let deadline = SystemClock.monotonic().plus(A_SECOND.as_micros() as u64);
+    tokio::join!(prober.run(target, this_second(), deadline), block).0
+}
+
+#[tokio::test]
+async fn a_starved_agent_blames_nobody() {
+    let (_listener, address) = listener();
+    let silent = target(&format!("tcp://{address}"));
+    let stalled = target(&format!("tls://{address}"));
+    let counted = silent.clone().counting(Evidence::KernelAcked);
+    let table = [
+        (&silent, Phase::Confirm),
+        // The kernel may have taken everything long behind the deadline.
+        (&counted, Phase::Confirm),
+        (&stalled, Phase::Tls),
+    ];
+    for (target, phase) in table {
+        let seen = attempt_blocked(target, 800, 300).await;
+        assert_eq!(seen.outcome, local(phase, LocalFault::Starved), "{seen:?}");
+        assert!((1_100_000..1_300_000).contains(&seen.timings.total_us), "{:?}", seen.timings);
+    }
+
+    // Late, but not by so much that it would mean nothing.
+    let seen = attempt_blocked(&silent, 800, 207).await;
+    assert_eq!(seen.outcome, lost(Phase::Confirm, Fault::Timeout), "{seen:?}");
+}
+
+/// What came in time and was noticed late cannot be told from what came late.
+#[tokio::test]
+async fn an_answer_that_is_noticed_late() {
+    let listener = std::net::TcpListener::bind(ANY).unwrap();
+    let target = target(&format!("tcp://{}", listener.local_addr().unwrap()));
+    let peer = thread::spawn(move || {
+        for stream in listener.incoming().take(2) {
+            let mut stream = stream.unwrap();
+            io::Read::read_to_end(&mut stream, &mut Vec::new()).unwrap();
+            thread::sleep(Duration::from_millis(300));
+        }
+    });
+    let seen = attempt_blocked(&target, 100, 1100).await;
+    assert_eq!(seen.outcome, local(Phase::Confirm, LocalFault::Starved), "{seen:?}");
+    // Noticed late and still in time.
+    let seen = attempt_blocked(&target, 100, 500).await;
+    assert_eq!(seen.outcome, delivered(Evidence::PeerClosed), "{seen:?}");
+    assert!(seen.timings.total_us >= 590_000, "{:?}", seen.timings);
+    peer.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_busy_runtime_abandons_in_time() {
+    let (_listener, address) = listener();
+    let silent = target(&format!("tcp://{address}"));
+    let busy = async {
+        loop {
+            thread::sleep(Duration::from_millis(5));
+            tokio::task::yield_now().await;
+        }
+    };
+    let attempts = attempt_all((0..20).map(|number| (number, silent.clone())));
+    let seen = tokio::select! {
+        seen = attempts => seen,
+        () = busy => unreachable!("it never ends"),
+    };
+    for (_, seen) in seen {
+        assert_eq!(seen.outcome, lost(Phase::Confirm, Fault::Timeout));
+        assert!((1_000_000..1_050_000).contains(&seen.timings.total_us), "{:?}", seen.timings);
+        assert_eq!(held(address), 0);
+    }
+}

@@ -1,0 +1,281 @@
+//! Names, against a name server of the test's own.
+
+use std::{net::IpAddr, time::Duration};
+
+use aviary_core::{Evidence, Fault, Outcome, Phase, Second};
+use aviary_probe::{AddressChoice, Family, Host, Observation, Prober, SystemClock, Target};
+use hickory_resolver::proto::{
+    op::ResponseCode,
+    rr::RecordType::{self, A, AAAA},
+};
+use tokio::{net::TcpListener, task::JoinSet};
+
+use crate::{
+    cell,
+    name_server::{NameServer, Reply, prober_asking},
+    rig::{A_SECOND, A_WHILE, SOON, delivered, lost, run, target, this_second},
+    sockets::{accept, closed_port, listener, read_to_end},
+};
+
+const DELIVERED: Outcome = delivered(Evidence::PeerClosed);
+
+async fn attempt(prober: &Prober<Host, SystemClock>, target: &Target) -> Observation {
+    attempt_at(prober, target, this_second()).await
+}
+
+async fn attempt_at(prober: &Prober<Host, SystemClock>, target: &Target, second: Second) -> Observation {
+    run(prober, target, second, A_SECOND).await
+}
+
+/// A peer that reads every connection to its end, stopped when dropped.
+fn reader(listener: TcpListener) -> JoinSet<()> {
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            read_to_end(&mut stream).await.1.ok();
+        }
+    });
+    task
+}
+
+/// A name that only the test's name server knows, at a peer that reads.
+fn named() -> (JoinSet<()>, Target, u16) {
+    let (listener, address) = listener();
+    (reader(listener), target(&format!("tcp://probed.test:{}", address.port())), address.port())
+}
+
+fn reply(addresses: &[&str]) -> Reply {
+    Reply::Addresses(addresses.iter().map(|address| address.parse().expect("an address")).collect())
+}
+
+#[tokio::test]
+async fn each_attempt_asks_anew() {
+    let (_peer, target, port) = named();
+    let names = NameServer::of(["127.0.0.1"]).await;
+    let prober = names.prober();
+    for _ in 0..5 {
+        let seen = attempt(&prober, &target).await;
+        assert_eq!(seen.outcome, DELIVERED);
+        assert_eq!(seen.address.unwrap().to_string(), format!("127.0.0.1:{port}"));
+        assert!(seen.timings.get(Phase::Dns).unwrap() > 0, "{:?}", seen.timings);
+    }
+    assert_eq!(names.asked(), [A; 5]);
+}
+
+#[tokio::test]
+async fn failures_are_not_remembered_either() {
+    let (_peer, target, _) = named();
+    let names = NameServer::start(|index, _| match index {
+        0 | 1 => Reply::Code(ResponseCode::NXDomain),
+        _ => reply(&["127.0.0.1"]),
+    })
+    .await;
+    let prober = names.prober();
+    assert_eq!(attempt(&prober, &target).await.outcome, lost(Phase::Dns, Fault::NameNotFound));
+    assert_eq!(attempt(&prober, &target).await.outcome, DELIVERED);
+}
+
+#[tokio::test]
+async fn a_lost_query_is_asked_again_in_time() {
+    let (_peer, target, _) = named();
+    let names = NameServer::start(|index, _| match index {
+        0 => Reply::Silence,
+        _ => reply(&["127.0.0.1"]),
+    })
+    .await;
+    let seen = attempt(&names.prober(), &target).await;
+    assert_eq!(seen.outcome, DELIVERED);
+    let looked_up = seen.timings.get(Phase::Dns).unwrap();
+    assert!((300_000..600_000).contains(&looked_up), "{:?}", seen.timings);
+    assert_eq!(names.asked(), [A; 2]);
+}
+
+#[tokio::test]
+async fn nobody_answers() {
+    let (_peer, target, _) = named();
+    let names = NameServer::start(|_, _| Reply::Silence).await;
+    let (_reserved, nobody) = closed_port();
+    for prober in [names.prober(), prober_asking(nobody)] {
+        let seen = attempt(&prober, &target).await;
+        assert_eq!(seen.outcome, lost(Phase::Dns, Fault::Timeout), "{seen:?}");
+        assert!((890_000..1_050_000).contains(&seen.timings.total_us), "{:?}", seen.timings);
+        assert_eq!(seen.address, None);
+    }
+    assert!(names.asked().len() >= 3, "{:?}", names.asked());
+}
+
+#[tokio::test]
+async fn what_a_name_server_says_of_a_name_it_has_not() {
+    let (_peer, target, _) = named();
+    let table = [
+        (Reply::Code(ResponseCode::NXDomain), Fault::NameNotFound),
+        (reply(&[]), Fault::NameNotFound),
+        (Reply::Code(ResponseCode::ServFail), Fault::Resolver),
+        (Reply::Code(ResponseCode::Refused), Fault::Resolver),
+        (Reply::Code(ResponseCode::NotImp), Fault::Resolver),
+    ];
+    for (always, fault) in table {
+        let shown = format!("{always:?}");
+        let names = NameServer::start(move |_, _| always.clone()).await;
+        let seen = attempt(&names.prober(), &target).await;
+        assert_eq!(seen.outcome, lost(Phase::Dns, fault), "{shown}");
+        assert!(seen.timings.total_us < 300_000, "{shown}: at once: {:?}", seen.timings);
+        assert!(names.asked().len() <= 6, "{shown}: {:?}", names.asked());
+    }
+}
+
+/// Where a lookup of IPv4 addresses fails, that there are none of IPv6 says nothing of the name.
+#[tokio::test]
+async fn a_failure_is_not_covered_up_by_the_other_family() {
+    let (_peer, target, _) = named();
+    let table = [
+        (Reply::Code(ResponseCode::ServFail), Fault::Resolver),
+        (Reply::Code(ResponseCode::Refused), Fault::Resolver),
+        (Reply::Silence, Fault::Timeout),
+    ];
+    for (of_ipv4, fault) in table {
+        let shown = format!("{of_ipv4:?}");
+        let names =
+            NameServer::start(move |_, kind| if kind == A { of_ipv4.clone() } else { reply(&[]) }).await;
+        let seen = attempt(&names.prober(), &target).await;
+        assert_eq!(seen.outcome, lost(Phase::Dns, fault), "{shown}: {seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn ipv4_goes_before_ipv6_unless_told_otherwise() {
+    let listener = TcpListener::bind("[::]:0").await.unwrap();
+    let url = format!("tcp://probed.test:{}", listener.local_addr().unwrap().port());
+    let _peer = reader(listener);
+    let both = ["::1", "127.0.0.1"];
+    let not_found = Err(Fault::NameNotFound);
+    type Row<'a> = (&'a [&'a str], Family, Result<&'a str, Fault>, &'a [RecordType]);
+    let table: [Row<'_>; 8] = [
+        (&both, Family::Any, Ok("127.0.0.1"), &[A]),
+        (&both, Family::Ipv4, Ok("127.0.0.1"), &[A]),
+        (&both, Family::Ipv6, Ok("::1"), &[AAAA]),
+        (&["::1"], Family::Any, Ok("::1"), &[A, AAAA]),
+        (&["::1"], Family::Ipv6, Ok("::1"), &[AAAA]),
+        (&["::1"], Family::Ipv4, not_found, &[A]),
+        (&["127.0.0.1"], Family::Ipv6, not_found, &[AAAA]),
+        (&["127.0.0.1"], Family::Any, Ok("127.0.0.1"), &[A]),
+    ];
+    for (addresses, family, used, asked) in table {
+        let always = reply(addresses);
+        let names = NameServer::start(move |_, _| always.clone()).await;
+        let target = target(&url).addressing(AddressChoice::First, family);
+        let seen = attempt(&names.prober(), &target).await;
+        let outcome = used.map_or_else(|fault| lost(Phase::Dns, fault), |_| DELIVERED);
+        assert_eq!(seen.outcome, outcome, "{addresses:?} {family:?}");
+        let used = used.ok().map(|address| address.parse::<IpAddr>().unwrap());
+        assert_eq!(seen.address.map(|address| address.ip()), used, "{addresses:?} {family:?}");
+        assert_eq!(names.asked(), asked, "{addresses:?} {family:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_address_has_its_turn_however_the_answer_is_shuffled() {
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let url = format!("tcp://probed.test:{}", listener.local_addr().unwrap().port());
+    let _peer = reader(listener);
+    let addresses = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"];
+    let names = NameServer::start(move |index, _| {
+        let mut shuffled = addresses;
+        shuffled.rotate_left(index * 3 % 4);
+        reply(&shuffled)
+    })
+    .await;
+    let prober = names.prober();
+    let used = async |choice, second| {
+        let target = target(&url).addressing(choice, Family::Any);
+        let seen = attempt_at(&prober, &target, second).await;
+        assert_eq!(seen.outcome, DELIVERED);
+        seen.address.unwrap().ip().to_string()
+    };
+    let second = Second(this_second().0 / 4 * 4);
+    for turn in 0..8 {
+        assert_eq!(used(AddressChoice::Rotate, second.plus(turn)).await, addresses[turn as usize % 4]);
+    }
+    // The ninth to eleventh answers.
+    for first in ["127.0.0.1", "127.0.0.4", "127.0.0.3"] {
+        assert_eq!(used(AddressChoice::First, second).await, first);
+    }
+}
+
+#[tokio::test]
+async fn some_names_need_no_name_server() {
+    let (listener, address) = listener();
+    let _peer = reader(listener);
+    let names = NameServer::of(["127.0.0.9"]).await;
+    let prober = names.prober();
+    for host in ["invalid", "graphite.invalid", "graphite.invalid."] {
+        let seen = attempt(&prober, &target(&format!("tcp://{host}:{}", address.port()))).await;
+        assert_eq!(seen.outcome, lost(Phase::Dns, Fault::NameNotFound), "{host}");
+    }
+    let seen = attempt(&prober, &target(&format!("tcp://localhost:{}", address.port()))).await;
+    assert_eq!((seen.outcome, seen.address), (DELIVERED, Some(address)), "from the hosts file");
+    assert_eq!(names.asked(), []);
+}
+
+#[tokio::test]
+async fn there_is_no_name_server() {
+    let (_peer, target, _) = named();
+    let seen = crate::rig::attempt(&target).await;
+    assert_eq!(seen.outcome, lost(Phase::Dns, Fault::Resolver));
+}
+
+#[tokio::test]
+async fn a_slow_lookup_leaves_the_rest_less_time() {
+    let (listener, address) = listener();
+    let target = target(&format!("tcp://probed.test:{}", address.port()));
+    let slow = Reply::After(Duration::from_millis(250), Box::new(reply(&["127.0.0.1"])));
+    let names = NameServer::start(move |_, _| slow.clone()).await;
+    // A peer that never reads, so that the whole second is used up.
+    let prober = names.prober();
+    let (seen, _held) = tokio::join!(attempt(&prober, &target), accept(&listener));
+    assert_eq!(seen.outcome, lost(Phase::Confirm, Fault::Timeout));
+    assert!(seen.timings.get(Phase::Dns).unwrap() >= 240_000, "{:?}", seen.timings);
+    assert!(seen.timings.get(Phase::Confirm).unwrap() <= 800_000, "{:?}", seen.timings);
+    assert!((1_000_000..1_050_000).contains(&seen.timings.total_us), "{:?}", seen.timings);
+}
+
+#[tokio::test]
+async fn an_answer_behind_the_deadline_harms_nothing() {
+    let (_peer, target, _) = named();
+    let late = Reply::After(Duration::from_millis(1200), Box::new(reply(&["127.0.0.9"])));
+    let names =
+        NameServer::start(move |index, _| if index < 3 { late.clone() } else { reply(&["127.0.0.1"]) }).await;
+    let prober = names.prober();
+    assert_eq!(attempt(&prober, &target).await.outcome, lost(Phase::Dns, Fault::Timeout));
+    for _ in 0..10 {
+        let seen = attempt(&prober, &target).await;
+        assert_eq!(seen.outcome, DELIVERED, "{seen:?}");
+        tokio::time::sleep(A_WHILE / 2).await;
+    }
+}
+
+#[test]
+fn cancelled_lookups_leave_no_file_open() {
+    cell::own_process("dns::cancelled_lookups_leave_no_file_open", async {
+        let silent = NameServer::start(|_, _| Reply::Silence).await;
+        let prober = silent.prober();
+        // What the runtime and the resolver keep is there after one.
+        tokio::time::timeout(A_WHILE, attempt(&prober, &target("tcp://probed.test:1"))).await.unwrap_err();
+        let before = cell::open_files();
+
+        let mut attempts = JoinSet::new();
+        for number in 0..200 {
+            let (prober, target) = (prober.clone(), target(&format!("tcp://probed{number}.test:1")));
+            attempts.spawn(async move { attempt(&prober, &target).await });
+        }
+        let asked = async {
+            while silent.asked().len() < 201 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(SOON, asked).await.unwrap();
+        assert!(cell::open_files() >= before + 200, "each has a socket: {}", cell::open_files());
+        attempts.shutdown().await;
+        assert_eq!(cell::open_files(), before);
+    });
+}

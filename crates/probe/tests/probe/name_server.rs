@@ -1,0 +1,121 @@
+//! A name server that answers as a test has it, and remembers what it was asked.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use aviary_probe::{Dns, Host, Prober, SystemClock};
+use hickory_resolver::{
+    config::{ConnectionConfig, NameServerConfig, ResolverConfig},
+    proto::{
+        op::{Message, ResponseCode},
+        rr::{RData, Record, RecordType},
+    },
+};
+use tokio::{net::UdpSocket, task::JoinSet};
+
+use crate::rig::ANY;
+
+/// What a query gets.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    /// Those of these addresses that are of the type asked for.
+    Addresses(Vec<IpAddr>),
+    /// A failure.
+    Code(ResponseCode),
+    /// Nothing.
+    Silence,
+    /// A reply, so much later.
+    After(Duration, Box<Self>),
+}
+
+/// A name server over UDP, stopped when dropped.
+pub(crate) struct NameServer {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<RecordType>>>,
+    _task: JoinSet<()>,
+}
+
+impl NameServer {
+    /// A name server that replies to its queries, counted from 0, as `script` has it.
+    pub(crate) async fn start(script: impl Fn(usize, RecordType) -> Reply + Send + 'static) -> Self {
+        let socket = Arc::new(UdpSocket::bind(ANY).await.expect("loopback is there"));
+        let address = socket.local_addr().expect("bound");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let mut task = JoinSet::new();
+        task.spawn(serve(socket, Arc::clone(&asked), script));
+        Self { address, asked, _task: task }
+    }
+
+    /// A name server that has these addresses for every name.
+    pub(crate) async fn of<const N: usize>(addresses: [&str; N]) -> Self {
+        let addresses = addresses.map(|address| address.parse().expect("an address")).to_vec();
+        Self::start(move |_, _| Reply::Addresses(addresses.clone())).await
+    }
+
+    /// The types of what was asked, in order.
+    pub(crate) fn asked(&self) -> Vec<RecordType> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A prober that asks this server only.
+    pub(crate) fn prober(&self) -> Prober<Host, SystemClock> {
+        prober_asking(self.address)
+    }
+}
+
+pub(crate) fn prober_asking(server: SocketAddr) -> Prober<Host, SystemClock> {
+    let mut connection = ConnectionConfig::udp();
+    connection.port = server.port();
+    let server = NameServerConfig::new(server.ip(), true, vec![connection]);
+    let dns = Dns::with(ResolverConfig::from_parts(None, Vec::new(), vec![server])).expect("a hosts file");
+    Prober::new(Host::new(dns), SystemClock)
+}
+
+async fn serve(
+    socket: Arc<UdpSocket>,
+    asked: Arc<Mutex<Vec<RecordType>>>,
+    script: impl Fn(usize, RecordType) -> Reply,
+) {
+    let mut late = JoinSet::new();
+    let mut buffer = [0; 2048];
+    for index in 0.. {
+        let (bytes, from) = socket.recv_from(&mut buffer).await.expect("unconnected");
+        let query = Message::from_vec(&buffer[..bytes]).expect("a query");
+        let kind = query.queries[0].query_type();
+        asked.lock().unwrap_or_else(PoisonError::into_inner).push(kind);
+        let (reply, after) = match script(index, kind) {
+            Reply::After(after, reply) => (*reply, after),
+            reply => (reply, Duration::ZERO),
+        };
+        let Some(answer) = answer(&query, reply) else { continue };
+        let socket = Arc::clone(&socket);
+        late.spawn(async move {
+            tokio::time::sleep(after).await;
+            // Who asked may have gone.
+            socket.send_to(&answer, from).await.ok();
+        });
+    }
+}
+
+fn answer(query: &Message, reply: Reply) -> Option<Vec<u8>> {
+    let asked = query.queries[0].clone();
+    let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
+    match reply {
+        Reply::Addresses(addresses) => {
+            let records = addresses
+                .into_iter()
+                .map(RData::from)
+                .filter(|data| data.record_type() == asked.query_type());
+            answer.add_answers(records.map(|data| Record::from_rdata(asked.name().clone(), 60, data)));
+        }
+        Reply::Code(code) => answer.metadata.response_code = code,
+        Reply::Silence | Reply::After(..) => return None,
+    }
+    answer.metadata.recursion_desired = true;
+    answer.metadata.recursion_available = true;
+    answer.add_query(asked);
+    Some(answer.to_vec().expect("an answer that fits"))
+}
