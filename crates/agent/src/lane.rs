@@ -85,7 +85,6 @@ impl<N: Network, C: Clock> Lane<N, C> {
             self.batch.skip(series, skipped);
         }
         let late = self.clock.monotonic().since(due.at);
-        self.batch.started(late.try_into().unwrap_or(u32::MAX));
         if late > STARVED_US {
             // Too late to mean anything, and after a stall all series are: starting them now would be a burst.
             let starved = Outcome::Local { phase: Phase::Dns, fault: LocalFault::Starved };
@@ -134,6 +133,8 @@ impl<N: Network, C: Clock> Attempt<N, C> {
     /// Runs the attempt and closes its slot, whatever happens in between.
     async fn run(self) {
         let series = &self.all[self.series as usize];
+        let late = self.clock.monotonic().since(self.due.at);
+        self.batch.started(late.try_into().unwrap_or(u32::MAX));
         let deadline = self.due.at.plus(DEADLINE_US);
         let attempt = self.prober.run(&series.target, self.due.second, deadline);
         let observed = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| {

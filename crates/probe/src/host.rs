@@ -13,7 +13,7 @@ use aviary_core::{Clock, Micros, Phase, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Socket, Type};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
@@ -56,11 +56,16 @@ impl Network for Host {
         }
         let stream = TcpStream::from_std(socket.into()).map_err(failed(Origin::Call))?;
         let connection = HostConnection { stream, fuse: Fuse::new() };
-        connection.stream.writable().await.map_err(failed(Origin::Network))?;
-        match connection.stream.take_error() {
-            Ok(None) => Ok(connection),
-            Ok(Some(error)) | Err(error) => Err(failed(Origin::Network)(error)),
+        let ready = connection.stream.ready(Interest::WRITABLE | Interest::ERROR).await;
+        let ready = ready.map_err(failed(Origin::Network))?;
+        // Only then is there an error to ask for: the question is a system call for each attempt.
+        if ready.is_error() || ready.is_write_closed() {
+            match connection.stream.take_error() {
+                Ok(None) => {}
+                Ok(Some(error)) | Err(error) => return Err(failed(Origin::Network)(error)),
+            }
         }
+        Ok(connection)
     }
 
     fn datagram(&self, address: SocketAddr) -> Result<HostDatagram, Failure> {
