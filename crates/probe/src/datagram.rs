@@ -6,9 +6,9 @@ use aviary_core::{Clock, Evidence, Phase, Second};
 use aviary_wire::line;
 
 use crate::{
-    attempt::{Steps, micros},
     fault::{Failure, Origin, io_failure},
     network::{Datagram as _, Network},
+    steps::{Steps, micros},
     target::Target,
 };
 

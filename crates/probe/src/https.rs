@@ -20,9 +20,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
-    attempt::{Steps, micros},
     fault::{Failure, http_failure},
     network::Connection,
+    steps::{Steps, micros},
     target::Target,
 };
 

@@ -17,16 +17,18 @@ mod https;
 mod network;
 #[cfg(feature = "scripted")]
 pub mod scripted;
+mod steps;
 mod stream;
 mod target;
 mod tls;
 mod unacknowledged;
 
-pub use attempt::{DEADLINE_US, Observation, Prober, STARVED_US};
+pub use attempt::{DEADLINE_US, Prober};
 pub use dns::{Dns, DnsError};
 pub use fault::{Blame, Failure};
 pub use host::{Host, SystemClock};
 pub use network::{Connection, Datagram, Family, Fuse, Network};
+pub use steps::{Observation, STARVED_US};
 pub use target::{AddressChoice, ApiKey, Target, TargetError};
 pub use tls::{
     Handshake, KeyExchange, TlsClient, TlsError, TlsFacts, install_crypto_provider, trusted_roots, warm_up,

@@ -13,9 +13,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    attempt::Steps,
     fault::{Blame, Failure, Origin, io_failure},
     network::{Connection, Fuse},
+    steps::{Steps, micros},
     target::Target,
     tls::{self, Handshake, TlsFacts},
 };
@@ -81,7 +81,7 @@ pub(crate) async fn deliver<S: Connection, C: Clock>(
 
     let started = steps.now();
     let closed = steps.until_deadline(closed_behind_us(&mut connection)).await;
-    steps.timings.set(Phase::Confirm, crate::attempt::micros(steps.now().since(started)));
+    steps.timings.set(Phase::Confirm, micros(steps.now().since(started)));
     let in_time = steps.in_time(Phase::Confirm);
     if let Err(starved @ Failure { blame: Blame::Local(_), .. }) = in_time {
         return Err(starved);
