@@ -39,7 +39,7 @@ impl From<bool> for Ending {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::start(cli.log_format);
+    let _log = telemetry::start(cli.log_format);
     let environment: Environment = std::env::vars_os().collect();
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     // Everything that asks for a default gets aws-lc-rs: control traffic, where probes bring their own.

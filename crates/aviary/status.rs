@@ -130,9 +130,16 @@ fn rows(service: &Service) -> Vec<Vec<String>> {
     whole.push(format!("{} {places}{wanted}", service.vantages_seen));
     whole.push(since);
     let protocols = service.protocols.iter();
-    // An endpoint's own figure can worsen the service while every protocol is well.
-    let unwell =
-        service.endpoints.iter().filter(|part| part.state != "healthy" && service.state != "starting");
+    // An endpoint's own figure can worsen the service while every protocol is well. One that is all there is of its
+    // protocol stands in that row already.
+    let is_alone = |part: &Part| {
+        let protocol =
+            |part: &Part| part.endpoint.as_deref().and_then(|url| Some(url.split_once("://")?.0.to_owned()));
+        part.required
+            && service.endpoints.iter().filter(|other| protocol(other) == protocol(part)).count() == 1
+    };
+    let is_told = |part: &&Part| part.state != "healthy" && service.state != "starting" && !is_alone(part);
+    let unwell = service.endpoints.iter().filter(is_told);
     let parts = protocols.chain(unwell).map(|part| {
         let name = part.protocol.as_ref().or(part.endpoint.as_ref()).cloned().unwrap_or_default();
         let name = if part.required { name } else { format!("{name} (not required)") };

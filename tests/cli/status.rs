@@ -39,7 +39,8 @@ fn a_dead_endpoint_is_told_in_tables_and_in_the_exit_status() {
     );
     assert!(row("tcp").contains("healthy"), "{}", down.out);
     assert!(row("pickle").contains("down") && row("pickle").contains("100.00 %"), "{}", down.out);
-    assert!(!down.out.contains("udp"), "what is not required changes no verdict: {}", down.out);
+    assert!(row("udp").contains("(not required)"), "told, and changes no verdict: {}", down.out);
+    assert!(!down.out.contains("pickle://"), "the protocol's row says it already: {}", down.out);
 
     let sums = aviary(&["sums", &url, "--by", "protocol,region", "--window", "10s"]);
     let row = sums.out.lines().find(|line| line.starts_with("pickle")).unwrap();

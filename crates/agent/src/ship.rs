@@ -1,13 +1,18 @@
 //! Pushing reports to a collector, again and again until it has taken them.
 
-use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use aviary_core::{Clock, Micros};
 use aviary_probe::TlsError;
 use aviary_wire::report::{GAPS_MAX, Report, Roster, TIMINGS_MAX};
 use bytes::Bytes;
 use reqwest::{Url, header};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::batch::{Batch, Taken};
@@ -409,7 +414,13 @@ impl Shipper {
         };
         let status = response.status();
         if status.is_success() {
-            return Answer::Taken;
+            // A portal on the way says 200 to everything: only a collector tells how many slots it took.
+            let receipt = response.json::<BTreeMap<String, IgnoredAny>>().await.unwrap_or_default();
+            return if receipt.contains_key("slots") {
+                Answer::Taken
+            } else {
+                Answer::Later { reason: format!("{status}, but not from a collector"), after: None }
+            };
         }
         let after =
             response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());

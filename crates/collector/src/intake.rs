@@ -58,7 +58,7 @@ async fn take(
         let (status, code) = match refusal {
             Refusal::UnknownRoster(_) => (StatusCode::BAD_REQUEST, "unknown_roster"),
             Refusal::Region { .. } => (StatusCode::FORBIDDEN, "forbidden_region"),
-            Refusal::Place { .. } => (StatusCode::BAD_REQUEST, "bad_report"),
+            Refusal::Gaps { .. } | Refusal::Place { .. } => (StatusCode::BAD_REQUEST, "bad_report"),
             Refusal::Ahead { .. } => (StatusCode::BAD_REQUEST, "clock_ahead"),
             Refusal::Full(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_series"),
         };

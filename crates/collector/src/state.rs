@@ -15,7 +15,7 @@ use aviary_core::{
     mark::{Mark, Sender, Storage},
     window::Proof,
 };
-use aviary_wire::report::{ClosedSlot, Gap, Report, Roster};
+use aviary_wire::report::{self, ClosedSlot, Gap, Report, Roster};
 
 pub(crate) use self::judge::Standing;
 use crate::{ServiceOptions, settled_until, stored::StoredSeries};
@@ -99,6 +99,8 @@ pub(crate) enum Refusal {
     UnknownRoster(u64),
     #[error("region `{claimed}` may not be reported under token `{token}`, which is for `{allowed}` only")]
     Region { claimed: String, token: String, allowed: String },
+    #[error("its gaps tell {told} slots, and no agent can have skipped more than {limit}")]
+    Gaps { told: u64, limit: u64 },
     #[error("the report speaks of series {place}, and its roster has {series}")]
     Place { place: u64, series: usize },
     #[error(
@@ -208,6 +210,7 @@ impl State {
         }
         check_places(report, series)?;
         check_seconds(report, now)?;
+        check_gaps(report, self.ledger.held())?;
         if let Some(roster) = &report.roster {
             self.learn(roster, report.roster_id)?;
         }
@@ -413,6 +416,15 @@ fn check_seconds(report: &Report, now: Timestamp) -> Result<(), Refusal> {
         }
         _ => Ok(()),
     }
+}
+
+/// A few kilobytes of gaps that overlap could tell millions of slots a million times over, and nobody else would be
+/// served meanwhile. No slot is told twice, so what an agent may have skipped has a bound.
+fn check_gaps(report: &Report, held: Span) -> Result<(), Refusal> {
+    let limit = report::SERIES_MAX as u64 * held.seconds();
+    let told = |gap: &Gap| u64::from(gap.count) * gap.span.intersection(held).seconds().max(1);
+    let told = report.gaps.iter().map(told).sum();
+    if told > limit { Err(Refusal::Gaps { told, limit }) } else { Ok(()) }
 }
 
 fn check_places(report: &Report, series: usize) -> Result<(), Refusal> {

@@ -217,6 +217,8 @@ async fn what_somebody_on_the_way_answers_loses_nothing() {
         Answer::foreign(413, page),
         Answer::foreign(400, ""),
         Answer::foreign(302, page),
+        Answer::foreign(200, page),
+        Answer::foreign(204, ""),
         Answer::foreign(413, r#"{"error":"too large"}"#),
         Answer::error(404, "not_found"),
         Answer::error(400, "cut_report"),

@@ -174,7 +174,9 @@ async fn serve(stream: TcpStream, script: Arc<Mutex<Script>>, told: Arc<Mutex<Ve
         let token = header("authorization");
         told.lock().unwrap().push(Told { at: clock(), report, token, answer: answer.clone() });
         let (status, headers, body) = match answer {
-            Answer::Take => (200, "Content-Type: application/json\r\n", "{}".to_owned()),
+            Answer::Take => {
+                (200, "Content-Type: application/json\r\n", r#"{"slots":1,"too_old":0,"ahead":0}"#.to_owned())
+            }
             Answer::Say { status, headers, body } => (status, headers, body),
             Answer::Hang => std::future::pending().await,
         };
