@@ -206,7 +206,8 @@ fn a_reader_that_stopped_reading_does_not_hold_up_the_end() {
     thread::sleep(Duration::from_millis(300));
     assert!(!filling.is_finished(), "the pipe is full");
     let mut command = program(AVIARY);
-    command.arg("run").arg(&path).stdin(Stdio::null()).stdout(writer).stderr(Stdio::null());
+    let log = writer.try_clone().unwrap();
+    command.arg("run").arg(&path).stdin(Stdio::null()).stdout(writer).stderr(log);
     let mut child = Guarded(command.spawn().unwrap());
     drop(command);
     let deadline = Instant::now() + PATIENCE;
