@@ -33,7 +33,7 @@ fn a_dead_endpoint_is_told_in_tables_and_in_the_exit_status() {
     assert_eq!(down.status, 1, "{}", down.out);
     let row = |protocol: &str| down.out.lines().find(|line| line.contains(protocol)).unwrap_or_default();
     assert!(
-        row("all").contains("ingest") && row("all").contains("down") && row("all").contains("1 vantage"),
+        row("all").contains("ingest") && row("all").contains("down") && row("all").contains("1 place"),
         "{}",
         down.out
     );
