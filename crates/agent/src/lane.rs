@@ -1,6 +1,6 @@
 //! A lane: one thread that makes the attempts of its series.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use aviary_core::{
     Clock, Fault, LocalFault, Outcome, Phase, Second, Timings,
@@ -11,9 +11,6 @@ use futures_util::FutureExt as _;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{AgentSeries, batch::Batch, slots::Slots, ticker::Beat};
-
-/// Nearer than the wait for ICMP, which is the nearest deadline of an attempt.
-const HEARTBEAT: Duration = Duration::from_millis(20);
 
 /// Makes the attempts of every `count`th series.
 pub struct Lane<N, C> {
@@ -41,7 +38,6 @@ impl<N: Network, C: Clock> Lane<N, C> {
     /// Makes attempts as `beats` come, from the second `first` on, until the end is told; then waits for what is in
     /// flight, which is at most until its deadline.
     pub async fn run(self, plan: Arc<Plan>, first: Second, mut beats: mpsc::Receiver<Beat>) {
-        let heartbeat = tokio::spawn(heartbeat());
         let mut slots = Slots::new(self.series.len(), first);
         let mut attempts = JoinSet::new();
         while let Some(beat) = beats.recv().await {
@@ -72,7 +68,6 @@ impl<N: Network, C: Clock> Lane<N, C> {
             while attempts.try_join_next().is_some() {}
         }
         while attempts.join_next().await.is_some() {}
-        heartbeat.abort();
     }
 
     fn open(&self, slots: &mut Slots, attempts: &mut JoinSet<()>, series: u32, due: Due) {
@@ -107,16 +102,6 @@ impl<N: Network, C: Clock> Lane<N, C> {
 
     fn is_mine(&self, series: u32) -> bool {
         series as usize % self.count == self.number
-    }
-}
-
-/// Keeps a timer in the runtime that is nearer than any deadline.
-///
-/// Without one, each attempt that sets its deadline sets the nearest timer, and tokio then wakes its own thread through
-/// an eventfd: a system call and an empty turn for each attempt.
-async fn heartbeat() {
-    loop {
-        tokio::time::sleep(HEARTBEAT).await;
     }
 }
 
