@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, io::Read, net::SocketAddr, path::Path};
 
-use aviary_core::Vantage;
+use aviary_core::{Vantage, fnv::fnv1a};
 use toml::de::{DeTable, DeValue};
 
 pub(crate) mod agent;
@@ -312,12 +312,8 @@ fn version(document: &DeTable<'_>, overrides: BTreeMap<String, String>) -> Strin
     let mut effective = BTreeMap::new();
     flatten("", document, &mut effective);
     effective.extend(overrides);
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for (path, value) in effective {
-        for byte in path.bytes().chain([b'=']).chain(value.bytes()).chain([b'\n']) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
+    let line = |(path, value): (String, String)| format!("{path}={value}\n").into_bytes();
+    let hash = fnv1a(effective.into_iter().flat_map(line));
     format!("{hash:016x}")
 }
 

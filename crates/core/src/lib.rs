@@ -11,6 +11,7 @@
 
 pub mod catalog;
 pub mod endpoint;
+pub mod fnv;
 pub mod graphite;
 pub mod histogram;
 pub mod ledger;

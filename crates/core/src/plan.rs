@@ -1,6 +1,9 @@
 //! When each series probes: a stable phase inside the second, and the walk from one due instant to the next.
 
-use crate::time::{Micros, Second, Span, Timestamp};
+use crate::{
+    fnv::fnv1a,
+    time::{Micros, Second, Span, Timestamp},
+};
 
 /// The grain of phases in microseconds. Series of one grain start together on one wake-up; the grain is small enough
 /// for a few handshakes to be over before the next, and far below a listen backlog's worth of connects.
@@ -20,9 +23,7 @@ pub const STEP_US: u64 = 2_000_000;
 pub fn phase_us(name: &str) -> u32 {
     const GRAINS: u64 = 1_000_000 / GRAIN_US;
     // FNV-1a, then the finaliser of MurmurHash3: FNV alone leaves names that differ in their last byte close together.
-    let mut hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let mut hash = fnv1a(name.bytes());
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     hash ^= hash >> 33;

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 
 use aviary_core::{
     Endpoint, Evidence, Micros, Outcome, Phase, Protocol, Second, Series, Span, Timestamp, Vantage,
-    histogram::Histogram,
+    fnv::fnv1a, histogram::Histogram,
 };
 use prost::Message as _;
 
@@ -112,10 +112,7 @@ impl Roster {
 
     /// A hash of everything in it.
     pub fn id(&self) -> u64 {
-        let bytes = message::Roster::from(self).encode_to_vec();
-        bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        })
+        fnv1a(message::Roster::from(self).encode_to_vec())
     }
 }
 
