@@ -130,10 +130,11 @@ fn gap_upon_gap() -> Report {
     let one = |place: u16| RosterSeries {
         service: "other".to_owned(),
         endpoint: format!("tcp://10.0.0.1:{}", 1_000 + place).parse().unwrap(),
+        address: None,
         name: format!("canary.other.{place}"),
         from: now().minus(800),
     };
-    let roster = Roster { vantage, series: (0..2_000).map(one).collect() };
+    let roster = Roster { vantage, since: now().minus(800), series: (0..2_000).map(one).collect() };
     let span = Span::before(now().minus(5), 800);
     let gap = Gap { first: 0, count: 2_000, span, outcome: Outcome::Missed };
     Report {
@@ -148,7 +149,7 @@ fn gap_upon_gap() -> Report {
         roster: Some(roster),
         slots: Vec::new(),
         gaps: vec![gap; GAPS_MAX],
-        timings: Vec::new(),
+        ..Report::default()
     }
 }
 

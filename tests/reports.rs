@@ -22,9 +22,11 @@ fn roster(region: &str) -> Roster {
             network: None,
             node: "canary-7".to_owned(),
         },
+        since: now().minus(60),
         series: vec![RosterSeries {
             service: "ingest".to_owned(),
             endpoint: "tcp://graphite.example.com:2003".parse().unwrap(),
+            address: None,
             name: "canary.ingest.tcp".to_owned(),
             from: now().minus(60),
         }],
@@ -45,7 +47,7 @@ fn report(roster: Roster, series: u32, second: Second) -> Report {
         roster: Some(roster),
         slots: vec![ClosedSlot { series, second, outcome, reached: None, address: None }],
         gaps: Vec::new(),
-        timings: Vec::new(),
+        ..Report::default()
     }
 }
 

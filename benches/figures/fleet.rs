@@ -42,7 +42,7 @@ impl Fleet {
                 let address = address(index / self.protocols.len());
                 let endpoint: Endpoint = format!("{protocol}://{address}:{port}{path}").parse()?;
                 let vantage = vantage(&format!("node-{index}"));
-                let series = Series { service: SERVICE.to_owned(), vantage, endpoint };
+                let series = Series { service: SERVICE.to_owned(), vantage, endpoint, address: None };
                 Ok((series.graphite_name("canary"), series.endpoint))
             })
             .collect()

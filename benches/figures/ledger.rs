@@ -269,6 +269,7 @@ fn series(index: usize) -> Result<Series, aviary_core::endpoint::EndpointError> 
         },
         endpoint: format!("{protocol}://ingest-{service}.example.net:{}{path}", 2_003 + place % 6)
             .parse::<Endpoint>()?,
+        address: None,
     })
 }
 

@@ -82,7 +82,7 @@ Examples:
   aviary sums --by protocol
   aviary sums --by protocol,region --window 5m --step 60s
   aviary sums --service ingest --by endpoint --format json http://127.0.0.1:8610
-Tags: endpoint, kind, network, node, protocol, region, service, zone.";
+Tags: address, endpoint, kind, network, node, protocol, region, service, zone.";
 
 #[derive(Args, Debug)]
 pub(crate) struct RunArguments {

@@ -78,7 +78,7 @@ fn what_cannot_be_asked_says_why() {
     let running = Aviary::start("");
     let url = format!("http://{}", running.collector);
     let table: [(&[&str], &str); 5] = [
-        (&["sums", &url, "--by", "colour"], "`colour` is not known; it is one of endpoint, kind"),
+        (&["sums", &url, "--by", "colour"], "`colour` is not known; it is one of address, endpoint"),
         (&["sums", &url, "--window", "1 fortnight"], "no duration of whole seconds"),
         (&["sums", &url, "--window", "60s", "--step", "7s"], "does not divide"),
         (&["sums", &url, "--until", "1"], "holds the seconds from"),

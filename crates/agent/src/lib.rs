@@ -148,6 +148,7 @@ fn roster(options: &Options, from: Second) -> Roster {
         endpoint: series.target.endpoint().clone(),
         name: series.name.clone(),
         from,
+        address: None,
     });
-    Roster { vantage: options.vantage.clone(), series: series.collect() }
+    Roster { vantage: options.vantage.clone(), since: from, series: series.collect() }
 }

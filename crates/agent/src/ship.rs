@@ -289,6 +289,7 @@ impl Shipper {
                 slots,
                 gaps,
                 timings,
+                ..Report::default()
             };
             self.sequence += 1;
             self.enqueue(Waiting { body: report.encode().into(), slots: told });
@@ -461,7 +462,7 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use aviary_core::{Vantage, VantageKind};
+    use aviary_core::{Second, Vantage, VantageKind};
 
     use super::*;
 
@@ -476,7 +477,12 @@ mod tests {
         };
         let collectors = collectors.iter().map(|&url| url.to_owned()).collect();
         let push = Push { collectors, token: Some(Token::new("a-token-of-some-length")), ca: None };
-        Shipper::new(&push, &Roster { vantage, series: Vec::new() }, "test".to_owned(), boot)
+        Shipper::new(
+            &push,
+            &Roster { vantage, since: Second(0), series: Vec::new() },
+            "test".to_owned(),
+            boot,
+        )
     }
 
     #[test]

@@ -256,7 +256,12 @@ fn refuse_equal_endpoints(draft: &Draft, context: &Context<'_>, vantage: &Vantag
     let Service { name, prefix, endpoints, .. } = &draft.service;
     let mut graphite_names: BTreeMap<String, (&Endpoint, &str)> = BTreeMap::new();
     for (ServiceEndpoint { endpoint, .. }, path) in endpoints.iter().zip(&draft.endpoint_paths) {
-        let series = Series { service: name.clone(), vantage: vantage.clone(), endpoint: endpoint.clone() };
+        let series = Series {
+            service: name.clone(),
+            vantage: vantage.clone(),
+            endpoint: endpoint.clone(),
+            address: None,
+        };
         let graphite_name = series.graphite_name(prefix);
         let Some((earlier, earlier_path)) = graphite_names.get(&graphite_name) else {
             graphite_names.insert(graphite_name, (endpoint, path));

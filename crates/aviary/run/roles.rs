@@ -264,7 +264,12 @@ fn start_agent(
 }
 
 fn graphite_name(service: &str, vantage: &Vantage, endpoint: &Endpoint, prefix: &str) -> String {
-    let series = Series { service: service.to_owned(), vantage: vantage.clone(), endpoint: endpoint.clone() };
+    let series = Series {
+        service: service.to_owned(),
+        vantage: vantage.clone(),
+        endpoint: endpoint.clone(),
+        address: None,
+    };
     series.graphite_name(prefix)
 }
 

@@ -11,6 +11,8 @@ use crate::{
 named! {
     /// By what series can be grouped and chosen.
     pub enum Tag {
+        /// The one address that a series goes to.
+        Address = "address",
         /// The endpoint's URL.
         Endpoint = "endpoint",
         /// The vantage's kind.
@@ -81,7 +83,7 @@ impl Catalog {
                 None => self.texts.insert_full(text.into()).0,
             };
             *symbol = Symbol(
-                u32::try_from(index).expect("texts are fewer than eight a series, and series are limited"),
+                u32::try_from(index).expect("texts are fewer than ten a series, and series are limited"),
             );
         }
         if self.series.len() == self.series.capacity() {

@@ -1,5 +1,7 @@
 //! One vantage and one endpoint of a service: one datapoint a second.
 
+use std::net::IpAddr;
+
 use crate::{Endpoint, Vantage, catalog::Tag, graphite, vantage::ABSENT};
 
 /// One vantage and one endpoint of a service: one datapoint a second.
@@ -11,6 +13,8 @@ pub struct Series {
     pub vantage: Vantage,
     /// What they probe.
     pub endpoint: Endpoint,
+    /// The one address of the endpoint's name that they go to, where each of its addresses has a series of its own.
+    pub address: Option<IpAddr>,
 }
 
 impl Series {
@@ -18,6 +22,7 @@ impl Series {
     pub fn tag(&self, tag: Tag) -> std::borrow::Cow<'_, str> {
         let vantage = &self.vantage;
         match tag {
+            Tag::Address => self.address.map_or(ABSENT.into(), |address| address.to_string().into()),
             Tag::Endpoint => self.endpoint.to_string().into(),
             Tag::Kind => vantage.kind.name().into(),
             Tag::Network => vantage.network.as_deref().unwrap_or(ABSENT).into(),
@@ -29,11 +34,15 @@ impl Series {
         }
     }
 
-    /// The Graphite name: `PREFIX.SERVICE.PROTOCOL.KIND.REGION.ZONE.NETWORK.NODE.ENDPOINT`.
+    /// The Graphite name: `PREFIX.SERVICE.PROTOCOL.KIND.REGION.ZONE.NETWORK.NODE.ENDPOINT`, where `ENDPOINT` is host and
+    /// port, and the address where the series goes to one alone.
     ///
     /// One name belongs to one series: two canaries on one name read back as one (`last write wins` in a slot).
     pub fn graphite_name(&self, prefix: &str) -> String {
-        let endpoint = format!("{}_{}", self.endpoint.host(), self.endpoint.port());
+        let mut endpoint = format!("{}_{}", self.endpoint.host(), self.endpoint.port());
+        if let Some(address) = self.address {
+            endpoint = format!("{endpoint}_{address}");
+        }
         let parts = [
             self.tag(Tag::Service),
             self.endpoint.protocol().graphite_name().into(),
@@ -69,6 +78,7 @@ pub(crate) mod tests {
                 node: node.to_owned(),
             },
             endpoint: endpoint.parse().unwrap(),
+            address: None,
         }
     }
 
@@ -80,5 +90,7 @@ pub(crate) mod tests {
             "canary.ingest.pickle_tls.external.eu-west-1.none.aws.canary_7_example.___1__2040"
         );
         assert!(named.graphite_name("team.canary").starts_with("team.canary.ingest."));
+        let one = Series { address: Some("2001:db8::1".parse().unwrap()), ..named };
+        assert!(one.graphite_name("canary").ends_with(".___1__2040_2001_db8__1"));
     }
 }

@@ -13,7 +13,7 @@
 mod columns;
 mod message;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use aviary_core::{
     Endpoint, Evidence, Micros, Outcome, Phase, Protocol, Second, Series, Span, Timestamp, Vantage,
@@ -37,13 +37,22 @@ pub const GAPS_MAX: usize = 10_000;
 /// The most timing histograms of one report.
 pub const TIMINGS_MAX: usize = 10_000;
 
+/// The most events of one report.
+pub const EVENTS_MAX: usize = 1_000;
+
+/// The most certificates of one report.
+pub const CERTIFICATES_MAX: usize = 1_000;
+
+/// The most spans in which an agent may suspect itself, of one report.
+pub const SUSPECT_SPANS_MAX: usize = 1_000;
+
 /// The longest span, in seconds: what a report may say of one series in one stroke.
 pub const SPAN_SECONDS_MAX: u64 = 400 * 86_400;
 
 const TEXT_BYTES_MAX: usize = 2_048;
 
 /// An agent's batch of closed slots.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// Random at each start of the agent: which life of it speaks.
     pub boot: u64,
@@ -69,6 +78,12 @@ pub struct Report {
     pub gaps: Vec<Gap>,
     /// Timings of attempts that were delivered, by minute.
     pub timings: Vec<PhaseTimings>,
+    /// What changed around the agent.
+    pub events: Vec<Event>,
+    /// When the certificates end that were seen, by address. What is not told again still holds.
+    pub certificates: Vec<Certificate>,
+    /// Seconds in which every series of the agent failed and so did its controls: it suspects itself.
+    pub self_suspect: Vec<Span>,
 }
 
 /// Who the series of an agent are. A series is meant by its place.
@@ -76,6 +91,8 @@ pub struct Report {
 pub struct Roster {
     /// Where all of them probe from.
     pub vantage: Vantage,
+    /// From here on these are all series of the agent: one of an earlier roster that is not among them ended here.
+    pub since: Second,
     /// The series.
     pub series: Vec<RosterSeries>,
 }
@@ -87,6 +104,8 @@ pub struct RosterSeries {
     pub service: String,
     /// What is probed.
     pub endpoint: Endpoint,
+    /// The one address that is probed, where each address of the endpoint's name has a series of its own.
+    pub address: Option<IpAddr>,
     /// The Graphite name that its datapoints carry, without an API key.
     pub name: String,
     /// Its first full slot in this life of the agent.
@@ -100,6 +119,7 @@ impl Roster {
             service: series.service.clone(),
             vantage: self.vantage.clone(),
             endpoint: series.endpoint.clone(),
+            address: series.address,
         })
     }
 
@@ -157,6 +177,39 @@ pub struct PhaseTimings {
     pub minute: Second,
     /// Microseconds. The state so far: a later report of the same life and minute has at least these counts.
     pub histogram: Histogram,
+}
+
+/// Something changed around the agent that may explain what its slots show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When the agent saw it.
+    pub second: Second,
+    /// What changed.
+    pub kind: EventKind,
+    /// The host name whose addresses changed.
+    pub host: String,
+    /// The address that came or went.
+    pub address: IpAddr,
+}
+
+/// What changed around an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventKind {
+    /// A name has an address that it had not.
+    AddressAdded,
+    /// A name no longer has an address that it had.
+    AddressRemoved,
+}
+
+/// A certificate that a handshake showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The endpoint whose name it was asked for.
+    pub endpoint: Endpoint,
+    /// The address that showed it.
+    pub address: SocketAddr,
+    /// When it ends, in seconds since the Unix epoch.
+    pub not_after: i64,
 }
 
 /// Why bytes are no report.

@@ -18,6 +18,7 @@ fn roster(node: &str, endpoints: &[&str]) -> Roster {
     let series = endpoints.iter().map(|url| RosterSeries {
         service: "ingest".to_owned(),
         endpoint: url.parse().unwrap(),
+        address: None,
         name: format!("canary.{node}.{}", url.replace(['/', ':', '.'], "_")),
         from: second(-100),
     });
@@ -28,7 +29,7 @@ fn roster(node: &str, endpoints: &[&str]) -> Roster {
         network: None,
         node: node.to_owned(),
     };
-    Roster { vantage, series: series.collect() }
+    Roster { vantage, since: second(-100), series: series.collect() }
 }
 
 fn slot(series: u32, offset: i64, outcome: Outcome) -> ClosedSlot {
@@ -52,7 +53,7 @@ fn report(roster: &Roster, slots: Vec<ClosedSlot>) -> Report {
         roster: Some(roster.clone()),
         slots,
         gaps: Vec::new(),
-        timings: Vec::new(),
+        ..Report::default()
     }
 }
 

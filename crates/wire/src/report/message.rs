@@ -1,10 +1,11 @@
 //! The protobuf messages, and what of theirs is no column.
 
-use aviary_core::{Micros, Protocol, Second, Timestamp, Vantage, VantageKind, histogram};
+use aviary_core::{Micros, Protocol, Second, Span, Timestamp, Vantage, VantageKind, histogram};
 
 use super::{
-    GAPS_MAX, PhaseTimings, Report as Told, ReportError, Roster as ToldRoster, RosterSeries, SERIES_MAX,
-    TIMINGS_MAX, at_most, columns, field, text,
+    CERTIFICATES_MAX, Certificate as ToldCertificate, EVENTS_MAX, Event as ToldEvent, EventKind, GAPS_MAX,
+    PhaseTimings, Report as Told, ReportError, Roster as ToldRoster, RosterSeries, SERIES_MAX,
+    SUSPECT_SPANS_MAX, TIMINGS_MAX, at_most, columns, field, text,
 };
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -38,9 +39,47 @@ pub(super) struct Report {
     pub(super) gaps: Vec<columns::Gap>,
     #[prost(message, repeated, tag = "14")]
     pub(super) timings: Vec<Timings>,
-    /// True, and encoded last: protobuf cut between two fields is protobuf, so without this half a report would pass.
-    #[prost(bool, tag = "15")]
+    #[prost(message, repeated, tag = "16")]
+    pub(super) events: Vec<Event>,
+    #[prost(message, repeated, tag = "17")]
+    pub(super) certificates: Vec<Certificate>,
+    #[prost(message, repeated, tag = "18")]
+    pub(super) self_suspect: Vec<Suspect>,
+    /// True, and encoded last, having the greatest number: protobuf cut between two fields is protobuf, so without this
+    /// half a report would pass.
+    #[prost(bool, tag = "2047")]
     pub(super) complete: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Event {
+    #[prost(uint64, tag = "1")]
+    second: u64,
+    /// 1 added, 2 removed.
+    #[prost(uint32, tag = "2")]
+    kind: u32,
+    #[prost(string, tag = "3")]
+    host: String,
+    #[prost(string, tag = "4")]
+    address: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Certificate {
+    #[prost(string, tag = "1")]
+    endpoint: String,
+    #[prost(string, tag = "2")]
+    address: String,
+    #[prost(int64, tag = "3")]
+    not_after: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Suspect {
+    #[prost(uint64, tag = "1")]
+    from: u64,
+    #[prost(uint64, tag = "2")]
+    seconds: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -57,6 +96,8 @@ pub(super) struct Roster {
     node: String,
     #[prost(message, repeated, tag = "6")]
     series: Vec<Series>,
+    #[prost(uint64, tag = "7")]
+    since: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -69,6 +110,8 @@ struct Series {
     name: String,
     #[prost(uint64, tag = "4")]
     from: u64,
+    #[prost(string, optional, tag = "5")]
+    address: Option<String>,
 }
 
 /// A histogram's buckets that are not empty.
@@ -107,6 +150,9 @@ impl From<&Told> for Report {
             failures,
             gaps: told.gaps.iter().map(columns::write_gap).collect(),
             timings: told.timings.iter().map(Timings::from).collect(),
+            events: told.events.iter().map(Event::from).collect(),
+            certificates: told.certificates.iter().map(Certificate::from).collect(),
+            self_suspect: told.self_suspect.iter().map(Suspect::from).collect(),
             complete: true,
         }
     }
@@ -129,6 +175,9 @@ impl TryFrom<Report> for Told {
         }
         at_most("gaps", message.gaps.len() as u64, GAPS_MAX as u64)?;
         at_most("timings", message.timings.len() as u64, TIMINGS_MAX as u64)?;
+        at_most("events", message.events.len() as u64, EVENTS_MAX as u64)?;
+        at_most("certificates", message.certificates.len() as u64, CERTIFICATES_MAX as u64)?;
+        at_most("self_suspect", message.self_suspect.len() as u64, SUSPECT_SPANS_MAX as u64)?;
         Ok(Self {
             boot: message.boot,
             sequence: message.sequence,
@@ -142,6 +191,13 @@ impl TryFrom<Report> for Told {
             slots,
             gaps: message.gaps.iter().map(columns::read_gap).collect::<Result<_, _>>()?,
             timings: message.timings.into_iter().map(PhaseTimings::try_from).collect::<Result<_, _>>()?,
+            events: message.events.into_iter().map(ToldEvent::try_from).collect::<Result<_, _>>()?,
+            certificates: message
+                .certificates
+                .into_iter()
+                .map(ToldCertificate::try_from)
+                .collect::<Result<_, _>>()?,
+            self_suspect: message.self_suspect.iter().map(Span::from).collect(),
         })
     }
 }
@@ -153,6 +209,7 @@ impl From<&ToldRoster> for Roster {
             endpoint: series.endpoint.to_string(),
             name: series.name.clone(),
             from: series.from.0,
+            address: series.address.map(|address| address.to_string()),
         });
         Self {
             kind: roster.vantage.kind.name().to_owned(),
@@ -161,6 +218,7 @@ impl From<&ToldRoster> for Roster {
             network: roster.vantage.network.clone(),
             node: roster.vantage.node.clone(),
             series: series.collect(),
+            since: roster.since.0,
         }
     }
 }
@@ -183,11 +241,77 @@ impl TryFrom<Roster> for ToldRoster {
                 endpoint: text("series.endpoint", series.endpoint)?
                     .parse()
                     .map_err(|error| field("series.endpoint", error))?,
+                address: series
+                    .address
+                    .map(|address| address.parse().map_err(|error| field("series.address", error)))
+                    .transpose()?,
                 name: text("series.name", series.name)?,
                 from: Second(series.from),
             })
         });
-        Ok(Self { vantage, series: series.collect::<Result<_, ReportError>>()? })
+        let since = Second(message.since);
+        Ok(Self { vantage, since, series: series.collect::<Result<_, ReportError>>()? })
+    }
+}
+
+impl From<&ToldEvent> for Event {
+    fn from(event: &ToldEvent) -> Self {
+        let kind = match event.kind {
+            EventKind::AddressAdded => 1,
+            EventKind::AddressRemoved => 2,
+        };
+        Self { second: event.second.0, kind, host: event.host.clone(), address: event.address.to_string() }
+    }
+}
+
+impl TryFrom<Event> for ToldEvent {
+    type Error = ReportError;
+
+    fn try_from(message: Event) -> Result<Self, ReportError> {
+        let kind = match message.kind {
+            1 => EventKind::AddressAdded,
+            2 => EventKind::AddressRemoved,
+            other => return Err(field("events.kind", format!("no kind has number {other}"))),
+        };
+        let address = message.address.parse().map_err(|error| field("events.address", error))?;
+        let host = text("events.host", message.host)?;
+        Ok(Self { second: Second(message.second), kind, host, address })
+    }
+}
+
+impl From<&ToldCertificate> for Certificate {
+    fn from(certificate: &ToldCertificate) -> Self {
+        Self {
+            endpoint: certificate.endpoint.to_string(),
+            address: certificate.address.to_string(),
+            not_after: certificate.not_after,
+        }
+    }
+}
+
+impl TryFrom<Certificate> for ToldCertificate {
+    type Error = ReportError;
+
+    fn try_from(message: Certificate) -> Result<Self, ReportError> {
+        let endpoint = text("certificates.endpoint", message.endpoint)?;
+        Ok(Self {
+            endpoint: endpoint.parse().map_err(|error| field("certificates.endpoint", error))?,
+            address: message.address.parse().map_err(|error| field("certificates.address", error))?,
+            not_after: message.not_after,
+        })
+    }
+}
+
+impl From<&Span> for Suspect {
+    fn from(span: &Span) -> Self {
+        Self { from: span.from.0, seconds: span.seconds() }
+    }
+}
+
+impl From<&Suspect> for Span {
+    fn from(message: &Suspect) -> Self {
+        let from = Second(message.from);
+        Self::new(from, from.plus(message.seconds))
     }
 }
 

@@ -12,10 +12,12 @@ fn roster(series: usize) -> Roster {
             network: Some("aws".to_owned()),
             node: "canary-7".to_owned(),
         },
+        since: Second(1_763_690_400),
         series: (0..series)
             .map(|place| RosterSeries {
                 service: "ingest".to_owned(),
                 endpoint: format!("tcp://host-{place}:2003").parse().unwrap(),
+                address: (place % 2 == 1).then(|| "2001:db8::7".parse().unwrap()),
                 name: format!("canary.ingest.tcp.external.eu-west-1.none.aws.canary-7.host-{place}_2003"),
                 from: Second(1_763_690_400),
             })
@@ -37,6 +39,26 @@ fn report(slots: Vec<ClosedSlot>) -> Report {
         slots,
         gaps: Vec::new(),
         timings: Vec::new(),
+        events: vec![
+            Event {
+                second: Second(1_763_690_455),
+                kind: EventKind::AddressAdded,
+                host: "graphite.example.com".to_owned(),
+                address: "192.0.2.7".parse().unwrap(),
+            },
+            Event {
+                second: Second(1_763_690_456),
+                kind: EventKind::AddressRemoved,
+                host: "graphite.example.com".to_owned(),
+                address: "2001:db8::8".parse().unwrap(),
+            },
+        ],
+        certificates: vec![Certificate {
+            endpoint: "tls://graphite.example.com:2030".parse().unwrap(),
+            address: "192.0.2.7:2030".parse().unwrap(),
+            not_after: 1_795_000_000,
+        }],
+        self_suspect: vec![Span::new(Second(1_763_690_450), Second(1_763_690_453))],
     }
 }
 
