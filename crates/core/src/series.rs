@@ -22,7 +22,7 @@ impl Series {
     pub fn tag(&self, tag: Tag) -> std::borrow::Cow<'_, str> {
         let vantage = &self.vantage;
         match tag {
-            Tag::Address => self.address.map_or(ABSENT.into(), |address| address.to_string().into()),
+            Tag::Address => self.address.map_or_else(|| ABSENT.into(), |address| address.to_string().into()),
             Tag::Endpoint => self.endpoint.to_string().into(),
             Tag::Kind => vantage.kind.name().into(),
             Tag::Network => vantage.network.as_deref().unwrap_or(ABSENT).into(),
