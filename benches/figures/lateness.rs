@@ -131,7 +131,7 @@ fn sleep_for(time: Duration) -> Histogram {
 }
 
 /// What was counted between two readings.
-fn grown(before: &[(usize, u32)], after: &[(usize, u32)]) -> Histogram {
+fn grown(before: &[(usize, u64)], after: &[(usize, u64)]) -> Histogram {
     let mut grown = Histogram::default();
     for (bucket, count) in after {
         let earlier = before.iter().find(|(known, _)| known == bucket).map_or(0, |(_, count)| *count);

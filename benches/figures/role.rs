@@ -11,9 +11,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use aviary_agent::{Agent, AgentSeries, Options, Push};
+use aviary_agent::{Agent, AgentSeries, Assignment, Options, Push};
 use aviary_core::{Clock as _, histogram::Histogram};
 use aviary_probe::{Dns, Host, KeyExchange, SystemClock, Target, TlsClient};
+use aviary_store::{Limits, Spool};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::runtime::{Builder, Runtime};
@@ -74,9 +75,9 @@ pub(crate) struct Reading {
     /// Attempts known to have failed; the agent does not count them apart.
     pub(crate) failed: u64,
     /// The buckets of [`aviary_agent::Stats::start_late`].
-    pub(crate) start_late: Vec<(usize, u32)>,
+    pub(crate) start_late: Vec<(usize, u64)>,
     /// The buckets of [`aviary_agent::Stats::abandon_late`].
-    pub(crate) abandon_late: Vec<(usize, u32)>,
+    pub(crate) abandon_late: Vec<(usize, u64)>,
     /// Where it was asked for.
     pub(crate) memory: Memory,
 }
@@ -166,19 +167,26 @@ fn start_agent(
     fleet: &Fleet,
     collector: String,
     with_the_second: bool,
-) -> anyhow::Result<Agent> {
+) -> anyhow::Result<Agent<Host, SystemClock>> {
     aviary_probe::warm_up();
     let tls = TlsClient::new(&[fleet.ca.as_bytes()], KeyExchange::Classic)?;
     let series = fleet.series()?.into_iter().map(|(name, endpoint)| {
         let target = Target::new(endpoint, &name, &tls, None)?;
-        Ok(AgentSeries { service: fleet::SERVICE.to_owned(), name, target })
+        Ok(AgentSeries { service: fleet::SERVICE.to_owned(), name, address: None, target })
     });
-    let options = Options {
+    let assignment = Assignment {
         vantage: fleet::vantage("figures"),
         series: series.collect::<anyhow::Result<_>>()?,
         configuration: "figures".to_owned(),
+    };
+    let options = Options {
+        assignment,
         boot: SystemClock.wall().0,
-        push: Push { collectors: vec![collector], token: None, ca: None },
+        push: Push { collectors: vec![collector], ..Push::default() },
+        spool: Spool::in_memory(Limits { bytes: 256 << 20, age_seconds: 86_400 }),
+        is_durable: false,
+        controls: Vec::new(),
+        pulse: Box::new(|| ()),
     };
     let network = Host::new(Dns::from_system()?);
     if with_the_second {
@@ -194,7 +202,7 @@ fn start_agent(
     Ok(agent)
 }
 
-fn read_agent(agent: &Agent) -> anyhow::Result<Reading> {
+fn read_agent(agent: &Agent<Host, SystemClock>) -> anyhow::Result<Reading> {
     let stats = agent.stats();
     let buckets = |histogram: &Histogram| histogram.buckets().collect();
     Ok(Reading {

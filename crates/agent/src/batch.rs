@@ -1,16 +1,22 @@
 //! Closed slots on their way from the lanes to the shipper.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use aviary_core::{Outcome, Protocol, Second, histogram::Histogram};
+use aviary_core::{Endpoint, Evidence, Outcome, Second, histogram::Histogram};
 use aviary_probe::Observation;
-use aviary_wire::report::{ClosedSlot, Gap, PhaseTimings};
+use aviary_wire::report::{Certificate, ClosedSlot, EVENTS_MAX, Event, Gap, PhaseTimings};
 use tokio::sync::Notify;
 
-use crate::{AgentSeries, slots::Skipped, timings::MinuteTimings};
+use crate::{
+    AgentSeries,
+    groups::{GroupTotals, Groups},
+    slots::Skipped,
+    timings::MinuteTimings,
+};
 
 /// How many closed slots wait for the shipper at most: it takes them once a second, so more only gather while it
 /// hangs. What does not fit is dropped, oldest first, and counted.
@@ -19,40 +25,75 @@ const SLOTS_WAITING_MAX: usize = 262_144;
 /// How many gaps wait at most; a gap can be any number of seconds.
 const GAPS_WAITING_MAX: usize = 65_536;
 
+/// How many certificates are remembered: one for each endpoint and address.
+const CERTIFICATES_MAX: usize = 1_000;
+
+/// Which crew of lanes closed a slot: its series are places in that crew's roster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Crew(pub(crate) u32);
+
 /// Closed slots that no report carries yet. Lanes put in, without ever waiting for the shipper; the shipper takes out.
+#[derive(Default)]
 pub struct Batch {
-    waiting: Mutex<Waiting>,
+    state: Mutex<State>,
     /// Told when something other than a delivery was closed, and at the end.
     urgent: Notify,
     /// Told at the end.
     finished: Notify,
-    services: Vec<String>,
-    /// Service number and protocol of each series.
-    groups: Vec<(usize, Protocol)>,
 }
 
 #[derive(Default)]
-struct Waiting {
-    slots: Vec<ClosedSlot>,
-    gaps: VecDeque<Gap>,
+struct State {
+    crews: BTreeMap<Crew, CrewSlots>,
+    crews_made: u32,
+    groups: Groups,
     timings: MinuteTimings,
+    certificates: BTreeMap<(Endpoint, SocketAddr), Known>,
+    events: VecDeque<Event>,
     stats: Stats,
     epoch: u32,
     finished: bool,
 }
 
-/// What a report is made of.
-#[derive(Debug)]
+#[derive(Default)]
+struct CrewSlots {
+    /// The group of each series.
+    groups: Vec<usize>,
+    endpoints: Vec<Endpoint>,
+    slots: Vec<ClosedSlot>,
+    gaps: VecDeque<Gap>,
+    is_over: bool,
+}
+
+/// When a certificate ends, and whether that was reported.
+struct Known {
+    not_after: i64,
+    since_told: bool,
+}
+
+/// What reports are made of.
+#[derive(Debug, Default)]
 pub(crate) struct Taken {
-    pub(crate) slots: Vec<ClosedSlot>,
-    pub(crate) gaps: Vec<Gap>,
+    /// What each crew closed.
+    pub(crate) crews: Vec<(Crew, TakenSlots)>,
     pub(crate) timings: Vec<PhaseTimings>,
+    pub(crate) certificates: Vec<Certificate>,
+    pub(crate) events: Vec<Event>,
     pub(crate) epoch: u32,
     pub(crate) dropped: u64,
     pub(crate) finished: bool,
 }
 
-/// How the agent itself is doing, since its start.
+/// What one crew closed.
+#[derive(Debug, Default)]
+pub(crate) struct TakenSlots {
+    pub(crate) slots: Vec<ClosedSlot>,
+    pub(crate) gaps: Vec<Gap>,
+    /// Nothing more will come of this crew.
+    pub(crate) is_over: bool,
+}
+
+/// How the probing is doing, since the agent's start.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     /// Slots closed one by one.
@@ -70,33 +111,49 @@ pub struct Stats {
 }
 
 impl Batch {
-    /// An empty batch for the slots of `series`.
-    pub fn new(series: &[AgentSeries]) -> Self {
-        let mut services: Vec<String> = Vec::new();
-        let groups = series.iter().map(|series| {
-            let known = services.iter().position(|service| *service == series.service);
-            let number = known.unwrap_or_else(|| {
-                services.push(series.service.clone());
-                services.len() - 1
-            });
-            (number, series.target.endpoint().protocol())
-        });
-        let groups = groups.collect();
-        Self { waiting: Mutex::default(), urgent: Notify::new(), finished: Notify::new(), services, groups }
+    /// Makes room for the slots of a crew that probes `series`.
+    pub fn enlist(&self, series: &[AgentSeries]) -> Crew {
+        let mut state = self.lock();
+        let crew = Crew(state.crews_made);
+        state.crews_made += 1;
+        let groups =
+            series.iter().map(|it| state.groups.join(&it.service, it.target.endpoint().protocol())).collect();
+        let endpoints = series.iter().map(|it| it.target.endpoint().clone()).collect();
+        state.crews.insert(crew, CrewSlots { groups, endpoints, ..CrewSlots::default() });
+        crew
     }
 
-    /// How the agent itself is doing.
+    /// How the probing is doing.
     pub fn stats(&self) -> Stats {
         self.lock().stats.clone()
     }
 
-    /// Takes out what was closed, where no shipper does: slots closed one by one, and gaps.
-    pub fn drain(&self) -> (Vec<ClosedSlot>, Vec<Gap>) {
-        let taken = self.take();
-        (taken.slots, taken.gaps)
+    /// What came of all slots since the start, by service and protocol.
+    pub(crate) fn totals(&self) -> Vec<GroupTotals> {
+        self.lock().groups.totals()
     }
 
-    pub(crate) fn close(&self, series: u32, second: Second, observed: &Observation) {
+    /// When the certificates that were seen end.
+    pub(crate) fn certificates(&self) -> Vec<Certificate> {
+        self.lock().certificates.iter().map(certificate).collect()
+    }
+
+    /// Which epoch of the wall clock this is.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.lock().epoch
+    }
+
+    /// Takes out what was closed, where no shipper does: slots closed one by one, and gaps.
+    pub fn drain(&self) -> (Vec<ClosedSlot>, Vec<Gap>) {
+        let (mut slots, mut gaps) = (Vec::new(), Vec::new());
+        for (_, taken) in self.take().crews {
+            slots.extend(taken.slots);
+            gaps.extend(taken.gaps);
+        }
+        (slots, gaps)
+    }
+
+    pub(crate) fn close(&self, crew: Crew, series: u32, second: Second, observed: &Observation) {
         let delivered = matches!(observed.outcome, Outcome::Delivered(_));
         let failed = matches!(observed.outcome, Outcome::Lost { .. } | Outcome::Local { .. });
         let slot = ClosedSlot {
@@ -106,33 +163,51 @@ impl Batch {
             reached: observed.reached.filter(|_| failed),
             address: observed.address.filter(|_| failed),
         };
-        let mut waiting = self.lock();
-        waiting.stats.closed += 1;
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.stats.closed += 1;
+        let Some(crew) = state.crews.get_mut(&crew) else { return };
+        let group = crew.groups[series as usize];
+        state.groups.count(group, &observed.outcome, 1);
         if delivered {
-            let (service, protocol) = self.groups[series as usize];
-            waiting.timings.record(second, service, protocol, &observed.timings);
+            state.groups.record(group, &observed.timings);
+            state.timings.record(second, group, &observed.timings);
         }
-        if waiting.slots.len() >= SLOTS_WAITING_MAX {
+        if let (Some(not_after), Some(address)) =
+            (observed.tls.as_ref().and_then(|tls| tls.not_after), observed.address)
+        {
+            let key = (crew.endpoints[series as usize].clone(), address);
+            let is_new = state.certificates.get(&key).is_none_or(|known| known.not_after != not_after);
+            if is_new
+                && (state.certificates.len() < CERTIFICATES_MAX || state.certificates.contains_key(&key))
+            {
+                state.certificates.insert(key, Known { not_after, since_told: true });
+            }
+        }
+        if crew.slots.len() >= SLOTS_WAITING_MAX {
             let oldest = SLOTS_WAITING_MAX / 8;
-            waiting.slots.drain(..oldest);
-            waiting.stats.dropped += oldest as u64;
+            crew.slots.drain(..oldest);
+            state.stats.dropped += oldest as u64;
         }
-        waiting.slots.push(slot);
-        drop(waiting);
+        crew.slots.push(slot);
+        drop(guard);
         if !delivered {
             self.urgent.notify_one();
         }
     }
 
-    pub(crate) fn skip(&self, series: u32, (span, outcome): Skipped) {
-        let mut waiting = self.lock();
-        waiting.stats.skipped += span.seconds();
-        if waiting.gaps.len() >= GAPS_WAITING_MAX {
-            let oldest = waiting.gaps.pop_front();
-            waiting.stats.dropped += oldest.map_or(0, |gap| u64::from(gap.count) * gap.span.seconds());
+    pub(crate) fn skip(&self, crew: Crew, series: u32, (span, outcome): Skipped) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.stats.skipped += span.seconds();
+        let Some(crew) = state.crews.get_mut(&crew) else { return };
+        state.groups.count(crew.groups[series as usize], &outcome, span.seconds());
+        if crew.gaps.len() >= GAPS_WAITING_MAX {
+            let oldest = crew.gaps.pop_front();
+            state.stats.dropped += oldest.map_or(0, |gap| u64::from(gap.count) * gap.span.seconds());
         }
-        waiting.gaps.push_back(Gap { first: series, count: 1, span, outcome });
-        drop(waiting);
+        crew.gaps.push_back(Gap { first: series, count: 1, span, outcome });
+        drop(guard);
         self.urgent.notify_one();
     }
 
@@ -151,6 +226,33 @@ impl Batch {
 
     pub(crate) fn beat_dropped(&self) {
         self.lock().stats.beats_dropped += 1;
+    }
+
+    /// Something changed around the agent. Of more than a report holds, the oldest are forgotten.
+    pub(crate) fn noticed(&self, event: Event) {
+        let mut state = self.lock();
+        if state.events.len() >= EVENTS_MAX {
+            state.events.pop_front();
+        }
+        state.events.push_back(event);
+    }
+
+    /// Slots that had been closed were lost on the way to a collector.
+    pub(crate) fn lost(&self, slots: u64) {
+        self.lock().stats.dropped += slots;
+    }
+
+    /// All certificates are to be told again: to a collector that may not know them.
+    pub(crate) fn tell_certificates_again(&self) {
+        self.lock().certificates.values_mut().for_each(|known| known.since_told = true);
+    }
+
+    /// A crew closes nothing more.
+    pub(crate) fn dismiss(&self, crew: Crew) {
+        if let Some(crew) = self.lock().crews.get_mut(&crew) {
+            crew.is_over = true;
+        }
+        self.urgent.notify_one();
     }
 
     /// Nothing more will be closed.
@@ -175,27 +277,62 @@ impl Batch {
     }
 
     pub(crate) fn take(&self) -> Taken {
-        let mut waiting = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let crews: Vec<_> = state
+            .crews
+            .iter_mut()
+            .map(|(crew, slots)| {
+                let gaps = std::mem::take(&mut slots.gaps).into();
+                let slots = TakenSlots {
+                    slots: std::mem::take(&mut slots.slots),
+                    gaps,
+                    is_over: slots.is_over || state.finished,
+                };
+                (*crew, slots)
+            })
+            .collect();
+        let mut certificates = Vec::new();
+        for entry in state.certificates.iter_mut().filter(|(_, known)| known.since_told) {
+            entry.1.since_told = false;
+            certificates.push(certificate((entry.0, entry.1)));
+        }
         let taken = Taken {
-            slots: std::mem::take(&mut waiting.slots),
-            gaps: std::mem::take(&mut waiting.gaps).into(),
-            timings: waiting.timings.take(&self.services),
-            epoch: waiting.epoch,
-            dropped: waiting.stats.dropped,
-            finished: waiting.finished,
+            crews,
+            timings: state.timings.take(&state.groups),
+            certificates,
+            events: std::mem::take(&mut state.events).into(),
+            epoch: state.epoch,
+            dropped: state.stats.dropped,
+            finished: state.finished,
         };
-        drop(waiting);
-        Taken { gaps: merged(taken.gaps), ..taken }
+        if state.crews.values().any(|crew| crew.is_over) {
+            state.crews.retain(|_, crew| !crew.is_over);
+            state.groups.keep(state.crews.values().flat_map(|crew| crew.groups.iter().copied()));
+        }
+        drop(guard);
+        let crews = taken.crews.into_iter();
+        let crews = crews.map(|(crew, slots)| (crew, TakenSlots { gaps: merged(slots.gaps), ..slots }));
+        Taken { crews: crews.collect(), ..taken }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // A panic while holding the lock can have lost one slot, not broken the lists: going on is right.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn certificate(((endpoint, address), known): (&(Endpoint, SocketAddr), &Known)) -> Certificate {
+    Certificate { endpoint: endpoint.clone(), address: *address, not_after: known.not_after }
+}
+
+/// Whether an outcome shows that the network beyond this host works. A datagram that was merely sent shows nothing.
+pub(crate) const fn shows_network(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Delivered(evidence) if !matches!(evidence, Evidence::Sent))
+}
+
 /// Neighbouring series with the same gap as one: after a stall all of them have it.
-fn merged(mut gaps: Vec<Gap>) -> Vec<Gap> {
+pub(crate) fn merged(mut gaps: Vec<Gap>) -> Vec<Gap> {
     gaps.sort_unstable_by_key(|gap| (gap.span, gap.outcome, gap.first));
     let mut merged: Vec<Gap> = Vec::new();
     for gap in gaps {

@@ -3,14 +3,19 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use aviary_core::{
-    Clock, Fault, LocalFault, Outcome, Phase, Second, Timings,
+    Clock, Fault, LocalFault, Outcome, Phase, Timings,
     plan::{Due, Plan},
 };
 use aviary_probe::{DEADLINE_US, Network, Observation, Prober, STARVED_US};
 use futures_util::FutureExt as _;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::{AgentSeries, batch::Batch, slots::Slots, ticker::Beat};
+use crate::{
+    AgentSeries,
+    batch::{Batch, Crew},
+    slots::Slots,
+    ticker::Beat,
+};
 
 /// Makes the attempts of every `count`th series.
 pub struct Lane<N, C> {
@@ -20,28 +25,30 @@ pub struct Lane<N, C> {
     prober: Prober<N, C>,
     clock: C,
     batch: Arc<Batch>,
+    crew: Crew,
 }
 
 impl<N: Network, C: Clock> Lane<N, C> {
-    /// The lane `number` of `count`.
-    pub const fn new(
-        number: usize,
-        count: usize,
+    /// The lane `number` of `count` of `crew`.
+    pub fn new(
+        (number, count): (usize, usize),
         series: Arc<[AgentSeries]>,
         prober: Prober<N, C>,
         clock: C,
-        batch: Arc<Batch>,
+        (batch, crew): (Arc<Batch>, Crew),
     ) -> Self {
-        Self { number, count, series, prober, clock, batch }
+        Self { number, count, series, prober, clock, batch, crew }
     }
 
-    /// Makes attempts as `beats` come, from the second `first` on, until the end is told; then waits for what is in
-    /// flight, which is at most until its deadline.
-    pub async fn run(self, plan: Arc<Plan>, first: Second, mut beats: mpsc::Receiver<Beat>) {
+    /// Makes attempts as `beats` come, from the beginning that is told to the end; then waits for what is in flight,
+    /// which is at most until its deadline.
+    pub async fn run(self, plan: Arc<Plan>, mut beats: mpsc::Receiver<Beat>) {
+        let Some(Beat::Begin(first)) = beats.recv().await else { return };
         let mut slots = Slots::new(self.series.len(), first);
         let mut attempts = JoinSet::new();
         while let Some(beat) = beats.recv().await {
             match beat {
+                Beat::Begin(_) => {}
                 Beat::Due(due) => {
                     for series in
                         plan.series_at(due.phase).iter().copied().filter(|series| self.is_mine(*series))
@@ -53,13 +60,13 @@ impl<N: Network, C: Clock> Lane<N, C> {
                     for series in self.mine() {
                         slots
                             .step(series as usize, step)
-                            .for_each(|skipped| self.batch.skip(series, skipped));
+                            .for_each(|skipped| self.batch.skip(self.crew, series, skipped));
                     }
                 }
                 Beat::End(end) => {
                     for series in self.mine() {
                         if let Some(skipped) = slots.end(series as usize, end) {
-                            self.batch.skip(series, skipped);
+                            self.batch.skip(self.crew, series, skipped);
                         }
                     }
                     break;
@@ -73,17 +80,18 @@ impl<N: Network, C: Clock> Lane<N, C> {
     fn open(&self, slots: &mut Slots, attempts: &mut JoinSet<()>, series: u32, due: Due) {
         if due.is_repeated {
             // The clock was set back: this second has an outcome already, or was the clock's fault before.
-            return self.batch.close(series, due.second, &not_run(STEPPED));
+            slots.repeat(series as usize, due.second);
+            return self.batch.close(self.crew, series, due.second, &not_run(STEPPED));
         }
         let Some(skipped) = slots.open(series as usize, due.second) else { return };
         if let Some(skipped) = skipped {
-            self.batch.skip(series, skipped);
+            self.batch.skip(self.crew, series, skipped);
         }
         let late = self.clock.monotonic().since(due.at);
         if late > STARVED_US {
             // Too late to mean anything, and after a stall all series are: starting them now would be a burst.
             let starved = Outcome::Local { phase: Phase::Dns, fault: LocalFault::Starved };
-            return self.batch.close(series, due.second, &not_run(starved));
+            return self.batch.close(self.crew, series, due.second, &not_run(starved));
         }
         let attempt = Attempt {
             series,
@@ -92,6 +100,7 @@ impl<N: Network, C: Clock> Lane<N, C> {
             prober: self.prober.clone(),
             clock: self.clock.clone(),
             batch: Arc::clone(&self.batch),
+            crew: self.crew,
         };
         attempts.spawn(attempt.run());
     }
@@ -112,6 +121,7 @@ struct Attempt<N, C> {
     prober: Prober<N, C>,
     clock: C,
     batch: Arc<Batch>,
+    crew: Crew,
 }
 
 impl<N: Network, C: Clock> Attempt<N, C> {
@@ -130,7 +140,7 @@ impl<N: Network, C: Clock> Attempt<N, C> {
             let late = self.clock.monotonic().since(deadline);
             self.batch.abandoned(late.try_into().unwrap_or(u32::MAX));
         }
-        self.batch.close(self.series, self.due.second, &observed);
+        self.batch.close(self.crew, self.series, self.due.second, &observed);
     }
 }
 

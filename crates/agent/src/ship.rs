@@ -1,45 +1,33 @@
 //! Pushing reports to a collector, again and again until it has taken them.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    fmt,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use aviary_core::{Clock, Micros};
-use aviary_probe::TlsError;
-use aviary_wire::report::{GAPS_MAX, Report, Roster, TIMINGS_MAX};
+use aviary_core::{Clock, Micros, Timestamp};
+use aviary_store::RecordId;
+use aviary_wire::report::Report;
 use bytes::Bytes;
-use reqwest::{Url, header};
-use serde::{Deserialize, de::IgnoredAny};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
-use crate::batch::{Batch, Taken};
+use crate::{
+    batch::Batch,
+    keep::{Fresh, Kept},
+    merge::{merge, mergeable},
+    push::{Body, Push, Pushed, Pusher, RETRY_MIN},
+    spool::{SpoolThread, Waiting},
+};
 
-/// Reports leave so often when nothing is urgent.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// After an outage, reports that waited are pushed so far apart: recovery is not to be the second outage.
+const CATCH_UP_GAP: Duration = Duration::from_millis(250);
 
-/// Two reports are at least so far apart, so that a thousand series lost at once are a few reports and not a thousand.
-const REPORT_GAP: Duration = Duration::from_millis(20);
-
-/// A push that takes longer is tried again: the same report twice says the same.
-const PUSH_TIMEOUT: Duration = Duration::from_secs(3);
-
-const RETRY_MIN: Duration = Duration::from_millis(250);
-/// With [`PUSH_TIMEOUT`] before it, a collector that is merely gone is tried at least every five seconds.
-const RETRY_MAX: Duration = Duration::from_secs(2);
-/// A collector that says when to come back is believed up to this.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
-
-/// While no collector takes reports, one is made so often: each second would only repeat the same few bytes of head.
-const AWAY_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How many bytes of reports wait for a collector at most; the oldest are dropped beyond, and counted.
-const WAITING_BYTES_MAX: usize = 32 << 20;
-
-/// One report carries at most so many slots; more are split.
-const SLOTS_PER_REPORT: usize = 65_536;
+/// So many bytes and reports that waited are fetched at once, to be told as one.
+const CATCH_UP_BYTES: u64 = 1 << 20;
+const CATCH_UP_RECORDS: usize = 300;
 
 /// How long the last reports are tried for before the agent ends without having delivered them.
 const FAREWELL: Duration = Duration::from_secs(4);
@@ -50,483 +38,277 @@ const FAREWELL_PUSH: Duration = Duration::from_secs(1);
 /// A trouble that lasts is told again so often.
 const REMIND: Duration = Duration::from_secs(60);
 
-/// What our collectors call a report that they will never take; any other refusal may be a proxy's.
-const FINAL_CODES: [&str; 3] = ["bad_report", "clock_ahead", "report_too_large"];
-
-/// A bearer token. Shown to nobody.
-#[derive(Clone)]
-pub struct Token(Arc<str>);
-
-impl Token {
-    /// Wraps a token.
-    pub fn new(token: &str) -> Self {
-        Self(token.into())
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(..)")
-    }
-}
-
-/// Where reports go.
-#[derive(Clone, Debug)]
-pub struct Push {
-    /// The base URLs of collectors, tried in turn.
-    pub collectors: Vec<String>,
-    /// The bearer token.
-    pub token: Option<Token>,
-    /// PEM certificates to trust beside the system's.
-    pub ca: Option<Vec<u8>>,
-}
-
-/// Why reports cannot be pushed as configured.
-#[derive(Debug, thiserror::Error)]
-pub enum PushError {
-    /// No collector.
-    #[error("no collector is named: add `collector` to [agent], or a [collector] section to the same file")]
-    NoCollector,
-    /// Not a URL.
-    #[error("collector `{0}` is no URL; write such as https://collector.example.net:8610")]
-    Url(String),
-    /// A token that no header can carry.
-    #[error("the token has characters that an HTTP header cannot carry")]
-    Token,
-    /// Certificates to trust that are none.
-    #[error("agent.ca: {0}")]
-    Certificates(#[from] TlsError),
-    /// The client could not be made.
-    #[error("the HTTP client cannot be set up: {0}")]
-    Client(#[from] reqwest::Error),
-}
-
-/// Pushes reports, one at a time, to the first collector that takes them: the newest first, since they say how it is
-/// now. To the collector the order makes no difference.
-pub struct Shipper {
-    client: reqwest::Client,
-    urls: Vec<Url>,
-    current: usize,
-    /// The collector is not known to have the roster.
-    owes_roster: bool,
-    roster_id: u64,
-    roster: Bytes,
-    configuration: String,
-    boot: u64,
-    sequence: u64,
-    /// Oldest first.
-    waiting: VecDeque<Waiting>,
-    waiting_bytes: usize,
-    dropped: u64,
+/// How the collectors take reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShippingStanding {
+    /// Pushes that a collector took.
+    pub taken: u64,
+    /// When it took the last, by the agent's wall clock.
+    pub last_taken: Option<Timestamp>,
     /// Pushes that failed in a row.
-    failures: u32,
+    pub failures: u32,
+    /// Why, while they fail.
+    pub last_error: Option<String>,
+    /// The collector that is tried.
+    pub collector: String,
+    /// How far the agent's wall clock is ahead of the collector's, in microseconds, where that tells its own. Known to
+    /// half the time that a push takes.
+    pub clock_offset_us: Option<i64>,
+}
+
+/// Pushes reports, one at a time: the newest first, since they say how it is now. To the collector the order makes no
+/// difference.
+pub(crate) struct Shipper<C> {
+    batch: Arc<Batch>,
+    clock: C,
+    spool: SpoolThread,
+    fresh: Arc<Fresh>,
+    pusher: Pusher,
+    boot: u64,
+    redirected: watch::Receiver<Push>,
+    standing: Arc<Mutex<ShippingStanding>>,
+    /// The spool may hold reports that nobody took.
+    has_backlog: bool,
     reminded: Option<Micros>,
 }
 
-struct Waiting {
-    body: Bytes,
+/// What is pushed in one go, with where it came from.
+struct Parcel {
+    ids: Vec<RecordId>,
     slots: u64,
+    body: Body,
 }
 
-/// What a collector answered.
-enum Answer {
-    Taken,
-    /// It lacks the roster.
-    Stranger,
-    /// It will never take this report.
-    Refused(String),
-    /// It could not take it now.
-    Later {
-        reason: String,
-        after: Option<Duration>,
-    },
-}
-
-impl Shipper {
-    /// A shipper of reports on the series of `roster`.
-    pub fn new(push: &Push, roster: &Roster, configuration: String, boot: u64) -> Result<Self, PushError> {
-        let url = |base: &String| {
-            let base = if base.ends_with('/') { base.clone() } else { format!("{base}/") };
-            Url::parse(&base).and_then(|url| url.join("api/v1/reports")).map_err(|_| PushError::Url(base))
-        };
-        let urls = push.collectors.iter().map(url).collect::<Result<Vec<_>, _>>()?;
-        if urls.is_empty() {
-            return Err(PushError::NoCollector);
-        }
-        let mut headers = header::HeaderMap::new();
-        if let Some(Token(token)) = &push.token {
-            let mut bearer =
-                header::HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| PushError::Token)?;
-            bearer.set_sensitive(true);
-            headers.insert(header::AUTHORIZATION, bearer);
-        }
-        let roots = aviary_probe::trusted_roots(push.ca.as_deref().as_slice())?;
-        let roots =
-            roots.iter().map(|der| reqwest::Certificate::from_der(der)).collect::<Result<Vec<_>, _>>()?;
-        let client = reqwest::Client::builder()
-            .tls_certs_only(roots)
-            .default_headers(headers)
-            .timeout(PUSH_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy();
-        Ok(Self {
-            client: client.build()?,
-            urls,
-            current: 0,
-            owes_roster: true,
-            roster_id: roster.id(),
-            roster: roster.encode_part().into(),
-            configuration,
+impl<C: Clock> Shipper<C> {
+    pub(crate) fn new(
+        batch: Arc<Batch>,
+        clock: C,
+        spool: SpoolThread,
+        fresh: Arc<Fresh>,
+        (pusher, boot, redirected): (Pusher, u64, watch::Receiver<Push>),
+        standing: Arc<Mutex<ShippingStanding>>,
+    ) -> Self {
+        Self {
+            batch,
+            clock,
+            spool,
+            fresh,
+            pusher,
             boot,
-            sequence: 0,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            dropped: 0,
-            failures: 0,
+            redirected,
+            standing,
+            has_backlog: true,
             reminded: None,
-        })
+        }
     }
 
-    /// Ships what `batch` gathers until it is finished and everything was taken, or nobody takes it any more; returns
-    /// how many slots were not taken in the end.
-    pub async fn run<C: Clock>(mut self, batch: Arc<Batch>, clock: C) -> u64 {
-        let mut second = interval(REPORT_INTERVAL);
-        second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    /// Pushes what is kept until everything was taken after the last, or nobody takes it any more; returns how many
+    /// slots were not taken in the end.
+    pub(crate) async fn run(mut self) -> u64 {
+        let mut pause = Duration::ZERO;
         loop {
-            tokio::select! {
-                biased;
-                () = batch.urgent() => sleep(REPORT_GAP).await,
-                _ = second.tick() => {}
+            // A collector that does not take reports is left alone for the pause; one that does gets fresh ones at once
+            // and those that waited in turn.
+            if pause.is_zero() && !self.has_backlog && self.fresh.is_empty() {
+                tokio::select! {
+                    () = self.fresh.changed() => {}
+                    _ = self.redirected.changed() => self.redirect(),
+                }
+            } else if !pause.is_zero() {
+                let is_away = self.pusher.failures() > 0;
+                tokio::select! {
+                    biased;
+                    () = self.batch.until_finished() => {}
+                    _ = self.redirected.changed() => self.redirect(),
+                    () = self.fresh.changed(), if !is_away => {}
+                    () = sleep(pause) => {}
+                }
             }
-            if self.gather(&batch, &clock) {
+            if self.batch.is_finished() {
                 return self.farewell().await;
             }
-            let mut gathered = clock.monotonic();
-            while !self.waiting.is_empty() {
-                // A push that hangs does not hold up the end: what it carries is pushed again, which says the same.
-                let mut pause = tokio::select! {
-                    biased;
-                    pause = self.push_newest() => pause.unwrap_or_default(),
-                    () = batch.until_finished() => Duration::ZERO,
-                };
-                self.remind(&clock);
-                let since = |gathered| clock.monotonic().since(gathered);
-                if pause.is_zero()
-                    && since(gathered) < REPORT_INTERVAL.as_micros() as u64
-                    && !batch.is_finished()
-                {
-                    continue;
-                }
-                // Slots go on closing meanwhile: fresh ones are not to wait for the backlog, nor to make a report each
-                // while nobody takes any. A long pause is no reason for the batch to overflow.
-                loop {
-                    let is_away = self.failures > 0;
-                    if !is_away || since(gathered) >= AWAY_INTERVAL.as_micros() as u64 {
-                        gathered = clock.monotonic();
-                        if self.gather(&batch, &clock) {
-                            return self.farewell().await;
-                        }
-                    }
-                    let nap = pause.min(AWAY_INTERVAL);
-                    tokio::select! {
-                        () = sleep(nap) => pause -= nap,
-                        () = batch.until_finished() => {}
-                    }
-                    if batch.is_finished() {
-                        self.gather(&batch, &clock);
-                        return self.farewell().await;
-                    }
-                    if pause.is_zero() {
-                        break;
-                    }
-                }
+            let parcel = self.next().await;
+            let Some(parcel) = parcel else {
+                pause = Duration::ZERO;
+                continue;
+            };
+            // A push that hangs does not hold up the end: what it carries is pushed again, which says the same.
+            let batch = Arc::clone(&self.batch);
+            let pushed = tokio::select! {
+                biased;
+                pushed = self.push(parcel) => pushed,
+                () = batch.until_finished() => return self.farewell().await,
+            };
+            pause = match pushed {
+                Some(pause) => pause,
+                None if self.has_backlog => CATCH_UP_GAP,
+                None => Duration::ZERO,
+            };
+            self.remind();
+        }
+    }
+
+    /// The newest reports that can be pushed as one.
+    async fn next(&mut self) -> Option<Parcel> {
+        let is_away = self.pusher.failures() > 0;
+        let fresh = self.fresh.take();
+        if !fresh.is_empty() && !is_away {
+            let (parcel, rest) = parcel(fresh);
+            // What does not go with it goes next: from the spool, or from where it was.
+            self.has_backlog |= rest.iter().any(|kept| kept.id.is_some());
+            self.fresh.put_back(rest.into_iter());
+            return parcel;
+        }
+        let waiting = self.spool.newest(CATCH_UP_BYTES, CATCH_UP_RECORDS).await;
+        if waiting.is_empty() {
+            self.has_backlog = false;
+            let (parcel, rest) = parcel(fresh);
+            self.fresh.put_back(rest.into_iter());
+            return parcel;
+        }
+        self.fresh.put_back(fresh.into_iter());
+        let kept = waiting.into_iter().map(|Waiting { id, record, roster }| Kept {
+            id: Some(id),
+            slots: record.slots,
+            body: Body { report: record.body, roster_id: record.roster, roster },
+        });
+        parcel(kept.collect()).0
+    }
+
+    /// Pushes, and returns how long to wait if it was not taken.
+    async fn push(&mut self, parcel: Parcel) -> Option<Duration> {
+        let collector = self.pusher.collector().to_string();
+        let began = self.clock.monotonic();
+        let pushed = self.pusher.push(&parcel.body).await;
+        let pause = match pushed {
+            Pushed::Taken { now_us } => {
+                self.reminded = None;
+                self.spool.acknowledge(parcel.ids).await;
+                self.note_taken(collector, now_us, began);
+                return None;
             }
+            Pushed::Again => Duration::ZERO,
+            Pushed::Refused(reason) => {
+                self.batch.lost(parcel.slots);
+                tracing::error!(
+                    reason,
+                    slots = parcel.slots,
+                    "The collector refused a report for good; its slots stay unknown."
+                );
+                self.spool.acknowledge(parcel.ids).await;
+                return None;
+            }
+            Pushed::Later(pause) => pause,
+        };
+        let is_spooled = !parcel.ids.is_empty();
+        self.has_backlog |= is_spooled;
+        if !is_spooled {
+            let Parcel { slots, body, .. } = parcel;
+            self.fresh.put_back(std::iter::once(Kept { id: None, slots, body }));
+        }
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.failures = self.pusher.failures();
+        standing.last_error = self.pusher.last_error().map(str::to_owned);
+        standing.collector = collector;
+        drop(standing);
+        Some(pause)
+    }
+
+    fn note_taken(&self, collector: String, now_us: Option<u64>, began: Micros) {
+        let (wall, took) = (self.clock.wall(), self.clock.monotonic().since(began));
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.taken += 1;
+        standing.last_taken = Some(wall);
+        standing.failures = 0;
+        standing.last_error = None;
+        standing.collector = collector;
+        if let Some(now_us) = now_us {
+            let midway = wall.0.cast_signed().saturating_sub((took / 2).cast_signed());
+            standing.clock_offset_us = Some(midway.saturating_sub(now_us.cast_signed()));
+        }
+    }
+
+    /// Pushes to other collectors, or with other credentials, from now on.
+    fn redirect(&mut self) {
+        let push = self.redirected.borrow_and_update().clone();
+        match Pusher::new(&push, self.boot) {
+            Ok(pusher) => self.pusher = pusher,
+            Err(error) => tracing::error!(%error, "Reports go on as before."),
         }
     }
 
     /// Tries to get everything across, and gives up after a while; returns how many slots were not taken.
-    async fn farewell(&mut self) -> u64 {
+    async fn farewell(mut self) -> u64 {
         let all = async {
-            while !self.waiting.is_empty() {
-                match timeout(FAREWELL_PUSH, self.push_newest()).await {
+            while !self.fresh.is_last() {
+                self.fresh.changed().await;
+            }
+            self.has_backlog = true;
+            loop {
+                let Some(parcel) = self.next().await else {
+                    if self.has_backlog || !self.fresh.is_empty() {
+                        continue;
+                    }
+                    break;
+                };
+                match timeout(FAREWELL_PUSH, self.push(parcel)).await {
                     Ok(None) => {}
                     // It has turned to the next collector already, unless this one only asks for the roster.
                     Ok(Some(pause)) => sleep(pause.min(RETRY_MIN)).await,
-                    Err(_) => {
-                        self.current = (self.current + 1) % self.urls.len();
-                        self.owes_roster = true;
-                    }
+                    Err(_) => self.pusher.turn(),
                 }
             }
         };
         // Whether all was taken is seen below.
         _ = timeout(FAREWELL, all).await;
-        self.waiting.iter().map(|waiting| waiting.slots).sum()
-    }
-
-    /// Makes reports of what waits in the batch, and returns whether that was the last.
-    fn gather<C: Clock>(&mut self, batch: &Batch, clock: &C) -> bool {
-        let Taken { slots, gaps, timings, epoch, dropped, finished } = batch.take();
-        let (mut slots, mut gaps, mut timings) = (slots.into_iter(), gaps.into_iter(), timings.into_iter());
-        loop {
-            let slots: Vec<_> = slots.by_ref().take(SLOTS_PER_REPORT).collect();
-            let gaps: Vec<_> = gaps.by_ref().take(GAPS_MAX).collect();
-            let timings: Vec<_> = timings.by_ref().take(TIMINGS_MAX).collect();
-            let is_last =
-                slots.len() < SLOTS_PER_REPORT && gaps.len() < GAPS_MAX && timings.len() < TIMINGS_MAX;
-            let skipped: u64 = gaps.iter().map(|gap| u64::from(gap.count) * gap.span.seconds()).sum();
-            let told = slots.len() as u64 + skipped;
-            let report = Report {
-                boot: self.boot,
-                sequence: self.sequence,
-                epoch,
-                wall: clock.wall(),
-                monotonic: clock.monotonic(),
-                configuration: self.configuration.clone(),
-                dropped: self.dropped + dropped,
-                roster_id: self.roster_id,
-                roster: None,
-                slots,
-                gaps,
-                timings,
-                ..Report::default()
-            };
-            self.sequence += 1;
-            self.enqueue(Waiting { body: report.encode().into(), slots: told });
-            if is_last {
-                return finished;
-            }
-        }
-    }
-
-    fn enqueue(&mut self, report: Waiting) {
-        self.waiting_bytes += report.body.len();
-        self.waiting.push_back(report);
-        while self.waiting_bytes > WAITING_BYTES_MAX {
-            let Some(oldest) = self.waiting.pop_front() else { break };
-            self.waiting_bytes -= oldest.body.len();
-            self.dropped += oldest.slots;
-            tracing::error!(
-                slots = oldest.slots,
-                "No collector took reports for so long that the oldest was dropped."
-            );
-        }
-    }
-
-    /// Pushes the newest report, and returns how long to wait if it was not taken.
-    async fn push_newest(&mut self) -> Option<Duration> {
-        let report = self.waiting.back()?;
-        let body = if self.owes_roster {
-            Bytes::from([&self.roster[..], &report.body[..]].concat())
-        } else {
-            report.body.clone()
-        };
-        match self.push(body).await {
-            Answer::Taken => {
-                if self.failures > 0 {
-                    let collector = &self.urls[self.current];
-                    tracing::info!(%collector, waiting = self.waiting.len() - 1, "A collector takes reports again.");
-                }
-                self.failures = 0;
-                self.reminded = None;
-                self.owes_roster = false;
-                self.pop();
-                None
-            }
-            Answer::Stranger if !self.owes_roster => {
-                self.owes_roster = true;
-                Some(Duration::ZERO)
-            }
-            Answer::Stranger => Some(self.back_off("it does not accept our roster", None)),
-            Answer::Refused(reason) => {
-                let slots = self.pop();
-                self.dropped += slots;
-                tracing::error!(
-                    reason,
-                    slots,
-                    "The collector refused a report for good; its slots stay unknown."
-                );
-                None
-            }
-            Answer::Later { reason, after } => Some(self.back_off(&reason, after)),
-        }
-    }
-
-    fn pop(&mut self) -> u64 {
-        let Some(report) = self.waiting.pop_back() else { return 0 };
-        self.waiting_bytes -= report.body.len();
-        report.slots
-    }
-
-    /// Turns to the next collector, and returns how long to wait before: not at all, until each has failed once.
-    fn back_off(&mut self, reason: &str, after: Option<Duration>) -> Duration {
-        let collector = &self.urls[self.current];
-        if self.failures == 0 {
-            tracing::warn!(%collector, reason, "The collector does not take reports; they wait.");
-        } else {
-            tracing::debug!(%collector, reason, failures = self.failures, "The collector still does not take reports.");
-        }
-        self.failures = self.failures.saturating_add(1);
-        self.current = (self.current + 1) % self.urls.len();
-        self.owes_roster = true;
-        let rounds = self.failures as usize / self.urls.len();
-        if !(self.failures as usize).is_multiple_of(self.urls.len()) {
-            return Duration::ZERO;
-        }
-        if let Some(after) = after {
-            return after.clamp(RETRY_MIN, RETRY_AFTER_MAX);
-        }
-        let ceiling = RETRY_MIN.saturating_mul(1 << rounds.min(10)).min(RETRY_MAX);
-        ceiling.mul_f64(0.5 + self.jitter() / 2.0)
+        self.spool.newest(0, 0).await;
+        self.spool.standing().slots + self.fresh.unkept_slots()
     }
 
     /// Says again that nobody takes reports, so that a log that was rotated still shows it.
-    fn remind<C: Clock>(&mut self, clock: &C) {
-        let now = clock.monotonic();
-        if self.failures == 0 {
+    fn remind(&mut self) {
+        let now = self.clock.monotonic();
+        if self.pusher.failures() == 0 {
             return;
         }
         let last = *self.reminded.get_or_insert(now);
         if now.since(last) >= REMIND.as_micros() as u64 {
             self.reminded = Some(now);
-            let slots: u64 = self.waiting.iter().map(|waiting| waiting.slots).sum();
-            let bytes = self.waiting_bytes;
+            let standing = self.spool.standing();
             tracing::warn!(
-                slots,
-                bytes,
-                failures = self.failures,
+                slots = standing.slots,
+                bytes = standing.bytes,
+                failures = self.pusher.failures(),
+                reason = self.pusher.last_error(),
                 "No collector takes reports; they still wait."
             );
         }
     }
-
-    /// From 0 to 1, other for each agent and attempt: a fleet that lost its collector at once comes back spread out.
-    fn jitter(&self) -> f64 {
-        let mixed = (self.boot ^ u64::from(self.failures)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    async fn push(&self, body: Bytes) -> Answer {
-        let request = self.client.post(self.urls[self.current].clone());
-        let sent = request.header(header::CONTENT_TYPE, "application/x-protobuf").body(body).send().await;
-        let response = match sent {
-            Ok(response) => response,
-            Err(error) => return Answer::Later { reason: innermost(&error), after: None },
-        };
-        let status = response.status();
-        if status.is_success() {
-            // A portal on the way says 200 to everything: only a collector tells how many slots it took.
-            let receipt = response.json::<BTreeMap<String, IgnoredAny>>().await.unwrap_or_default();
-            return if receipt.contains_key("slots") {
-                Answer::Taken
-            } else {
-                Answer::Later { reason: format!("{status}, but not from a collector"), after: None }
-            };
-        }
-        let after =
-            response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let RefusalError { code, message } =
-            response.json::<Refusal>().await.map(|refusal| refusal.error).unwrap_or_default();
-        let reason = format!("{status} {message}");
-        match code.as_str() {
-            "unknown_roster" => Answer::Stranger,
-            code if FINAL_CODES.contains(&code) => Answer::Refused(reason),
-            // A token can be put right without a restart of this agent, so 401 and 403 wait like everything else.
-            _ => Answer::Later { reason, after: after.map(Duration::from_secs) },
-        }
-    }
 }
 
-#[derive(Default, Deserialize)]
-struct Refusal {
-    #[serde(default)]
-    error: RefusalError,
-}
-
-#[derive(Default, Deserialize)]
-struct RefusalError {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: String,
-}
-
-/// What went wrong at the bottom: reqwest's own words only say that it did.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
+/// As many of `kept`, newest first, as can be told as one report, and the rest.
+fn parcel(mut kept: Vec<Kept>) -> (Option<Parcel>, Vec<Kept>) {
+    if kept.len() <= 1 {
+        let parcel = kept.pop().map(|kept| Parcel {
+            ids: kept.id.into_iter().collect(),
+            slots: kept.slots,
+            body: kept.body,
+        });
+        return (parcel, Vec::new());
     }
-    error.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use aviary_core::{Second, Vantage, VantageKind};
-
-    use super::*;
-
-    fn shipper(boot: u64, collectors: &[&str]) -> Result<Shipper, PushError> {
-        aviary_probe::install_crypto_provider();
-        let vantage = Vantage {
-            kind: VantageKind::External,
-            region: "eu".to_owned(),
-            zone: None,
-            network: None,
-            node: "n".to_owned(),
-        };
-        let collectors = collectors.iter().map(|&url| url.to_owned()).collect();
-        let push = Push { collectors, token: Some(Token::new("a-token-of-some-length")), ca: None };
-        Shipper::new(
-            &push,
-            &Roster { vantage, since: Second(0), series: Vec::new() },
-            "test".to_owned(),
-            boot,
-        )
-    }
-
-    #[test]
-    fn a_collector_that_is_gone_is_tried_at_least_every_five_seconds() {
-        let mut firsts = Vec::new();
-        for boot in 0..100 {
-            let mut shipper = shipper(boot, &["http://127.0.0.1:1"]).unwrap();
-            let pauses: Vec<_> = (0..20).map(|_| shipper.back_off("gone", None)).collect();
-            assert!(pauses.iter().all(|pause| *pause + PUSH_TIMEOUT <= Duration::from_secs(5)), "{pauses:?}");
-            assert!(pauses[0] < Duration::from_secs(1) && pauses[19] >= Duration::from_secs(1), "{pauses:?}");
-            firsts.push(pauses[3]);
-        }
-        firsts.sort();
-        firsts.dedup();
-        assert!(firsts.len() > 90, "a fleet comes back spread out");
-    }
-
-    #[test]
-    fn each_collector_is_tried_before_any_pause_and_one_that_says_when_is_believed() {
-        let mut shipper = shipper(1, &["http://127.0.0.1:1", "http://127.0.0.1:2"]).unwrap();
-        let say = |seconds| Some(Duration::from_secs(seconds));
-        assert_eq!(shipper.back_off("busy", say(30)), Duration::ZERO);
-        assert_eq!(shipper.urls[shipper.current].as_str(), "http://127.0.0.1:2/api/v1/reports");
-        assert_eq!(shipper.back_off("busy", say(30)), Duration::from_secs(30));
-        assert_eq!(shipper.urls[shipper.current].as_str(), "http://127.0.0.1:1/api/v1/reports");
-        shipper.back_off("busy", None);
-        assert_eq!(shipper.back_off("busy", say(86_400)), RETRY_AFTER_MAX);
-        shipper.back_off("busy", None);
-        assert_eq!(shipper.back_off("busy", say(0)), RETRY_MIN, "no hot loop");
-    }
-
-    #[test]
-    fn what_waits_is_bounded_and_the_oldest_is_dropped() {
-        let mut shipper = shipper(1, &["http://127.0.0.1:1"]).unwrap();
-        let report = || Waiting { body: Bytes::from(vec![0; 1 << 20]), slots: 1 };
-        (0..40).for_each(|_| shipper.enqueue(report()));
-        assert_eq!((shipper.waiting.len(), shipper.dropped), (32, 8));
-        assert!(shipper.waiting_bytes <= WAITING_BYTES_MAX);
-    }
-
-    #[test]
-    fn what_cannot_be_pushed_to_is_said_at_start() {
-        assert!(matches!(shipper(1, &[]), Err(PushError::NoCollector)));
-        assert!(matches!(shipper(1, &["not a url"]), Err(PushError::Url(_))));
-        assert!(!format!("{:?}", Token::new("a-token-of-some-length")).contains("length"));
-    }
+    // What is not a report any more cannot be merged: it is pushed by itself, and the collector says what is wrong.
+    let decoded: Vec<_> = kept.iter().map_while(|kept| Report::decode(&kept.body.report).ok()).collect();
+    let count = mergeable(&decoded).max(1);
+    let rest = kept.split_off(count);
+    let slots = kept.iter().map(|kept| kept.slots).sum();
+    let ids = kept.iter().filter_map(|kept| kept.id).collect();
+    let Some(first) = kept.into_iter().next() else { return (None, rest) };
+    let report = if count == 1 {
+        first.body.report
+    } else {
+        merge(decoded.into_iter().take(count).collect())
+            .map_or(first.body.report, |report| Bytes::from(report.encode()))
+    };
+    let body = Body { report, ..first.body };
+    (Some(Parcel { ids, slots, body }), rest)
 }

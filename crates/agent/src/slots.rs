@@ -30,20 +30,21 @@ impl Slots {
         Some((!missed.is_empty()).then_some((missed, Outcome::Missed)))
     }
 
-    /// The clock jumped over seconds: those before were missed, those jumped over are the clock's fault.
+    /// The clock was stepped: what was not opened before was missed, what the clock jumped over is its fault. The walk
+    /// goes on where the clock shows now, which may be earlier.
     pub(crate) fn step(&mut self, series: usize, step: Step) -> impl Iterator<Item = Skipped> + use<> {
         let next = &mut self.next[series];
-        let from = *next;
-        *next = from.max(step.skipped.until);
-        let missed = Span::new(from, step.skipped.from.min(*next));
-        let jumped = Span::new(from.max(step.skipped.from), *next);
+        let missed = Span::new(*next, step.from);
+        let jumped = Span::new((*next).max(step.from), step.to);
         let stepped = Outcome::Local { phase: Phase::Dns, fault: LocalFault::ClockStep };
-        let whole = if step.skipped.is_empty() {
-            [None, None]
-        } else {
-            [Some((missed, Outcome::Missed)), Some((jumped, stepped))]
-        };
-        whole.into_iter().flatten().filter(|(span, _)| !span.is_empty())
+        *next = step.to;
+        [(missed, Outcome::Missed), (jumped, stepped)].into_iter().filter(|(span, _)| !span.is_empty())
+    }
+
+    /// A second that was walked before is walked again: it is told as the clock's fault, and not as missed.
+    pub(crate) fn repeat(&mut self, series: usize, second: Second) {
+        let next = &mut self.next[series];
+        *next = (*next).max(second.plus(1));
     }
 
     /// No slot from `end` on will be opened: what was not opened before was missed.
@@ -77,11 +78,18 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_is_not_the_agent_that_missed() {
         let mut slots = Slots::new(1, Second(100));
-        let step = |from, until| Step { epoch: 1, skipped: Span::new(Second(from), Second(until)) };
+        let step = |from, to| Step { epoch: 1, from: Second(from), to: Second(to) };
         let told: Vec<_> = slots.step(0, step(103, 3_700)).collect();
         let stepped = Outcome::Local { phase: Phase::Dns, fault: LocalFault::ClockStep };
         assert_eq!(told, [missed(100, 103), (Span::new(Second(103), Second(3_700)), stepped)]);
-        assert_eq!(slots.step(0, step(50, 50)).count(), 0, "a jump back skips nothing");
         assert_eq!(slots.open(0, Second(3_700)), Some(None));
+        let told: Vec<_> = slots.step(0, step(3_703, 103)).collect();
+        assert_eq!(told, [missed(3_701, 3_703)], "what was left out before a jump back was missed");
+        slots.repeat(0, Second(103));
+        assert_eq!(
+            slots.open(0, Second(104)),
+            Some(None),
+            "and what was jumped over is walked when it comes"
+        );
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use aviary_core::{Phase, Protocol, Second, Timings, histogram::Histogram};
+use aviary_core::{Phase, Second, Timings, histogram::Histogram};
 use aviary_wire::report::PhaseTimings;
+
+use crate::groups::Groups;
 
 /// Minutes that are kept: the current one, and the one before for slots that close after its end.
 const MINUTES_KEPT: u64 = 2;
@@ -11,7 +13,7 @@ const MINUTES_KEPT: u64 = 2;
 /// Histograms of the newest minutes. Each only grows; a report carries those that grew since the last.
 #[derive(Default)]
 pub(crate) struct MinuteTimings {
-    minutes: BTreeMap<Second, BTreeMap<(usize, Protocol), [Grown; Phase::ALL.len()]>>,
+    minutes: BTreeMap<Second, BTreeMap<usize, [Grown; Phase::ALL.len()]>>,
 }
 
 #[derive(Clone, Default)]
@@ -21,11 +23,11 @@ struct Grown {
 }
 
 impl MinuteTimings {
-    /// Records the phases of an attempt of the slot at `second`.
-    pub(crate) fn record(&mut self, second: Second, service: usize, protocol: Protocol, timings: &Timings) {
+    /// Records the phases of an attempt of a series of `group` in the slot at `second`.
+    pub(crate) fn record(&mut self, second: Second, group: usize, timings: &Timings) {
         let minute = Second(second.0 - second.0 % 60);
         let groups = self.minutes.entry(minute).or_default();
-        let phases = groups.entry((service, protocol)).or_default();
+        let phases = groups.entry(group).or_default();
         for (phase, grown) in Phase::ALL.iter().zip(phases) {
             if let Some(micros) = timings.get(*phase) {
                 grown.histogram.get_or_insert_default().record(micros);
@@ -34,17 +36,18 @@ impl MinuteTimings {
         }
     }
 
-    /// The histograms that grew since the last call; `services` are the names by number.
-    pub(crate) fn take(&mut self, services: &[String]) -> Vec<PhaseTimings> {
+    /// The histograms that grew since the last call, of the groups that still are.
+    pub(crate) fn take(&mut self, known: &Groups) -> Vec<PhaseTimings> {
         let mut taken = Vec::new();
         for (minute, groups) in &mut self.minutes {
-            for ((service, protocol), phases) in groups {
+            for (group, phases) in groups {
+                let Some(group) = known.get(*group) else { continue };
                 for (phase, grown) in Phase::ALL.iter().zip(phases) {
                     if let (true, Some(histogram)) = (std::mem::take(&mut grown.since_told), &grown.histogram)
                     {
                         taken.push(PhaseTimings {
-                            service: services[*service].clone(),
-                            protocol: *protocol,
+                            service: group.service.clone(),
+                            protocol: group.protocol,
                             phase: *phase,
                             minute: *minute,
                             histogram: histogram.clone(),
@@ -62,24 +65,27 @@ impl MinuteTimings {
 
 #[cfg(test)]
 mod tests {
+    use aviary_core::Protocol;
+
     use super::*;
 
     #[test]
     fn a_report_carries_what_grew_and_a_minute_only_grows() {
-        let services = ["ingest".to_owned()];
+        let mut groups = Groups::default();
+        let tcp = groups.join("ingest", Protocol::Tcp);
         let mut minutes = MinuteTimings::default();
         let mut timings = Timings::default();
         timings.set(Phase::Connect, 70);
-        minutes.record(Second(119), 0, Protocol::Tcp, &timings);
-        let first = minutes.take(&services);
+        minutes.record(Second(119), tcp, &timings);
+        let first = minutes.take(&groups);
         assert_eq!((first.len(), first[0].minute, first[0].histogram.count()), (1, Second(60), 1));
-        assert!(minutes.take(&services).is_empty());
-        minutes.record(Second(119), 0, Protocol::Tcp, &timings);
-        minutes.record(Second(120), 0, Protocol::Tcp, &timings);
-        let second = minutes.take(&services);
+        assert!(minutes.take(&groups).is_empty());
+        minutes.record(Second(119), tcp, &timings);
+        minutes.record(Second(120), tcp, &timings);
+        let second = minutes.take(&groups);
         assert_eq!(second.iter().map(|timings| timings.histogram.count()).collect::<Vec<_>>(), [2, 1]);
-        minutes.record(Second(240), 0, Protocol::Tcp, &timings);
-        minutes.take(&services);
+        minutes.record(Second(240), tcp, &timings);
+        minutes.take(&groups);
         assert_eq!(minutes.minutes.len(), 1, "old minutes are let go");
     }
 }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use aviary_agent::{AgentSeries, Batch, Beat, Lane, Ticker};
-use aviary_core::{Clock, Outcome, Second, Timestamp, plan::Plan};
+use aviary_core::{Clock, Outcome, Second, Span, Timestamp, plan::Plan};
 use aviary_probe::{
     KeyExchange, Prober, Target, TlsClient,
     scripted::{PausedClock, Scripted, Weather},
@@ -20,7 +20,7 @@ fn series(count: u32, protocol: &str) -> Vec<AgentSeries> {
         let endpoint = format!("{protocol}://10.0.0.1:{}", 1_000 + number).parse().unwrap();
         let name = format!("canary.ingest.{protocol}.node-{number}");
         let target = Target::new(endpoint, &name, &tls, None).unwrap();
-        AgentSeries { service: "ingest".to_owned(), name, target }
+        AgentSeries { service: "ingest".to_owned(), name, address: None, target }
     };
     (0..count).map(one).collect()
 }
@@ -102,13 +102,17 @@ impl Rig {
     ) -> Scripted {
         let series: Arc<[AgentSeries]> = series.into();
         let network = Scripted::new(self.clock.clone(), weather);
-        let batch = Arc::new(Batch::new(&series));
-        let plan = Plan::new(series.iter().map(|series| series.name.as_str()));
-        let mut ticker = Ticker::new(plan, self.clock.clone());
+        let batch = Arc::new(Batch::default());
+        let crew = batch.enlist(&series);
+        let plan = Arc::new(Plan::new(series.iter().map(|series| series.name.as_str())));
+        let nothing = Span::new(Second(0), Second(0));
+        let mut ticker = Ticker::new(plan, self.clock.clone(), nothing);
         let (sender, beats) = mpsc::channel(1_024);
         let prober = Prober::new(network.clone(), self.clock.clone());
-        let lane = Lane::new(0, 1, Arc::clone(&series), prober, self.clock.clone(), Arc::clone(&batch));
-        let lane = tokio::spawn(lane.run(ticker.plan(), ticker.second(), beats));
+        let lane =
+            Lane::new((0, 1), Arc::clone(&series), prober, self.clock.clone(), (Arc::clone(&batch), crew));
+        let lane = tokio::spawn(lane.run(ticker.plan(), beats));
+        sender.send(Beat::Begin(ticker.second())).await.unwrap();
         let mut second = 0;
         let origin = self.clock.monotonic();
         let end = Second(FIRST + seconds);

@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
-use aviary_agent::{Agent, AgentSeries, Push, Token};
+use aviary_agent::{Agent, AgentSeries, Assignment, Push, Token};
 use aviary_collector::{Collector, Options, Scope, Server, ServiceOptions, TokenRule};
 use aviary_core::{Endpoint, Evidence, Protocol, Series, Vantage};
 use aviary_probe::{ApiKey, Dns, Host, KeyExchange, SystemClock, Target, TlsClient};
 use aviary_sink::{Addresses, Arrival, Count, Identity, Sink};
+use aviary_store::{Limits, Spool};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
 use crate::config::{self, Config};
@@ -17,7 +18,7 @@ const ARRIVALS_AT_ONCE: usize = 1_024;
 
 /// The roles that run.
 pub(super) struct Roles {
-    agent: Option<Agent>,
+    agent: Option<Agent<Host, SystemClock>>,
     collector: Option<(Collector, Server, SocketAddr)>,
     sink: Option<(Arc<Sink>, JoinHandle<()>)>,
 }
@@ -59,7 +60,7 @@ impl Roles {
     }
 
     /// The agent of this process.
-    pub(super) const fn agent(&self) -> Option<&Agent> {
+    pub(super) const fn agent(&self) -> Option<&Agent<Host, SystemClock>> {
         self.agent.as_ref()
     }
 
@@ -220,7 +221,7 @@ fn start_agent(
     config: &Config,
     own_collector: Option<(SocketAddr, &str)>,
     trusted: Option<&str>,
-) -> anyhow::Result<Agent> {
+) -> anyhow::Result<Agent<Host, SystemClock>> {
     let mut tls_clients: BTreeMap<Option<&str>, TlsClient> = BTreeMap::new();
     let mut series = Vec::new();
     for service in &config.services {
@@ -243,7 +244,7 @@ fn start_agent(
                 Some(rung) if rung < Evidence::PeerClosed => target.counting(rung),
                 _ => target,
             };
-            series.push(AgentSeries { service: service.name.clone(), name, target });
+            series.push(AgentSeries { service: service.name.clone(), name, address: None, target });
         }
     }
     let mut token = section.token.as_ref().map(|token| Token::new(token.expose()));
@@ -252,13 +253,21 @@ fn start_agent(
         collectors.push(format!("http://{}", reachable(address)));
         token = token.or_else(|| Some(Token::new(internal)));
     }
-    let push = Push { collectors, token, ca: section.ca.as_ref().map(|pem| pem.clone().into_bytes()) };
+    let push = Push {
+        collectors,
+        token,
+        ca: section.ca.as_ref().map(|pem| pem.clone().into_bytes()),
+        identity: None,
+    };
+    let assignment = Assignment { vantage: vantage.clone(), series, configuration: config.version.clone() };
     let options = aviary_agent::Options {
-        vantage: vantage.clone(),
-        series,
-        configuration: config.version.clone(),
+        assignment,
         boot: random()?,
         push,
+        spool: Spool::in_memory(Limits { bytes: 256 << 20, age_seconds: 7 * 86_400 }),
+        is_durable: false,
+        controls: Vec::new(),
+        pulse: Box::new(|| ()),
     };
     Ok(Agent::start(options, Host::new(Dns::from_system()?), SystemClock)?)
 }

@@ -31,10 +31,10 @@ pub const fn lower_bound(bucket: usize) -> u32 {
     ((1 << SUB_BITS) + (bucket & ((1 << SUB_BITS) - 1))) << octave
 }
 
-/// Counts of durations by [`bucket`].
+/// Counts of durations by [`bucket`]; they do not overflow within the life of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {
-    counts: Box<[u32; BUCKETS]>,
+    counts: Box<[u64; BUCKETS]>,
 }
 
 impl Default for Histogram {
@@ -50,7 +50,7 @@ impl Histogram {
     }
 
     /// Counts `count` durations of `bucket`; a bucket that does not exist counts as the last.
-    pub fn add(&mut self, bucket: usize, count: u32) {
+    pub fn add(&mut self, bucket: usize, count: u64) {
         let counter = &mut self.counts[bucket.min(BUCKETS - 1)];
         *counter = counter.saturating_add(count);
     }
@@ -65,13 +65,13 @@ impl Histogram {
     }
 
     /// The buckets that are not empty, with their counts.
-    pub fn buckets(&self) -> impl Iterator<Item = (usize, u32)> {
+    pub fn buckets(&self) -> impl Iterator<Item = (usize, u64)> {
         self.counts.iter().copied().enumerate().filter(|(_, count)| *count > 0)
     }
 
     /// How many durations were counted.
     pub fn count(&self) -> u64 {
-        self.counts.iter().map(|count| u64::from(*count)).sum()
+        self.counts.iter().sum()
     }
 
     /// The lower bound, in microseconds, of the bucket in which the `quantile` (0 to 1) lies; `None` of nothing.
@@ -79,7 +79,7 @@ impl Histogram {
         let rank = (quantile.clamp(0.0, 1.0) * self.count() as f64).ceil().max(1.0) as u64;
         let mut seen = 0;
         self.buckets().find_map(|(bucket, count)| {
-            seen += u64::from(count);
+            seen += count;
             (seen >= rank).then(|| lower_bound(bucket))
         })
     }

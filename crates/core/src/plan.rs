@@ -82,15 +82,26 @@ pub struct Due {
 pub struct Step {
     /// The number of the epoch that begins.
     pub epoch: u32,
-    /// The seconds that no slot will run in, because the clock jumped over them; empty if it jumped back.
-    pub skipped: Span,
+    /// The second that would have been walked next.
+    pub from: Second,
+    /// The second that is walked next instead: later if the clock jumped forward, earlier if it was set back.
+    pub to: Second,
+}
+
+impl Step {
+    /// The seconds that no slot runs in now, because the clock jumped over them; empty if it was set back.
+    pub const fn skipped(self) -> Span {
+        Span::new(self.from, self.to)
+    }
 }
 
 /// The walk over a plan's due instants.
 ///
 /// Slots are wall-clock seconds, but the walk rides the monotonic clock: a small difference between the two is slewed
-/// away, a step of the wall begins a new epoch. Seconds that come again after a step back are walked again, so that
-/// nothing falls silent, and marked as repeated.
+/// away, a step of the wall begins a new epoch. Seconds that were walked and come again after a step back are walked
+/// again, so that nothing falls silent, and marked as repeated. Seconds that a step jumped over are not: if the step was
+/// a mistake and is taken back, they have yet to come, and a clock that was wrong by a year for a moment must not make
+/// a blind year.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     /// An instant that both clocks are taken to show at once.
@@ -99,14 +110,27 @@ pub struct Schedule {
     second: Second,
     phase: usize,
     epoch: u32,
-    /// The seconds before this were walked, or jumped over, in an earlier epoch.
-    repeated_until: Second,
+    /// Where the walk of this epoch began.
+    epoch_from: Second,
+    /// The seconds that were walked in earlier epochs, oldest epoch first.
+    walked: Vec<Span>,
 }
+
+/// So many spans of earlier epochs are remembered; a clock that is stepped more often, the oldest are forgotten.
+const WALKED_MAX: usize = 64;
 
 impl Schedule {
     /// A walk that begins with the first full second after now.
     pub fn starting(wall: Timestamp, monotonic: Micros) -> Self {
-        Self { wall, monotonic, second: wall.second().plus(1), phase: 0, epoch: 0, repeated_until: Second(0) }
+        let second = wall.second().plus(1);
+        Self { wall, monotonic, second, phase: 0, epoch: 0, epoch_from: second, walked: Vec::new() }
+    }
+
+    /// The seconds of `span` were walked before, in an earlier life.
+    pub fn remember(&mut self, span: Span) {
+        if !span.is_empty() {
+            self.walked.push(span);
+        }
     }
 
     /// The second in which the next slot lies.
@@ -126,8 +150,21 @@ impl Schedule {
             second: self.second,
             phase: self.phase,
             at: self.monotonic_at(self.second, *offset_us),
-            is_repeated: self.second < self.repeated_until,
+            is_repeated: self.walked.iter().any(|span| span.contains(self.second)),
         })
+    }
+
+    /// Begins anew with the first full second after now, in the same epoch: after a time with nothing to walk.
+    pub fn restart(&mut self, wall: Timestamp, monotonic: Micros) {
+        if self.align(wall, monotonic).is_none() {
+            (self.wall, self.monotonic, self.phase) = (wall, monotonic, 0);
+            self.second = self.second.max(wall.second().plus(1));
+        }
+    }
+
+    /// Whether no phase of the second was walked yet, so that the walk can go on with another plan.
+    pub const fn is_between_seconds(&self) -> bool {
+        self.phase == 0
     }
 
     /// Goes on to the next phase, and returns whether that begins a new second.
@@ -148,14 +185,17 @@ impl Schedule {
         let difference = wall.0.abs_diff(expected.0);
         if difference > STEP_US {
             let next = self.second;
+            self.remember(Span::new(self.epoch_from, next));
+            if self.walked.len() > WALKED_MAX {
+                self.walked.remove(0);
+            }
             self.wall = wall;
             self.monotonic = monotonic;
             self.second = wall.second().plus(1);
-            self.repeated_until = self.repeated_until.max(next);
+            self.epoch_from = self.second;
             self.phase = 0;
             self.epoch += 1;
-            let skipped = Span::new(self.repeated_until, self.second.max(self.repeated_until));
-            return Some(Step { epoch: self.epoch, skipped });
+            return Some(Step { epoch: self.epoch, from: next, to: self.second });
         }
         let slew = difference.min(SLEW_US_PER_SECOND);
         self.wall = if wall > expected { expected.plus(slew) } else { Timestamp(expected.0 - slew) };
@@ -252,19 +292,33 @@ mod tests {
         let mut schedule = Schedule::starting(START, Micros(0));
         walk(&mut schedule, &plan, 5);
         let step = schedule.align(Timestamp(START.0 + 3_600_000_000), Micros(5_000_000)).unwrap();
-        assert_eq!(step, Step { epoch: 1, skipped: Span::new(Second(1_006), Second(4_601)) });
+        assert_eq!(step, Step { epoch: 1, from: Second(1_006), to: Second(4_601) });
         assert_eq!(
             schedule.due(&plan).map(|due| (due.second, due.is_repeated)),
             Some((Second(4_601), false))
         );
         schedule.advance(&plan);
         let step = schedule.align(Timestamp(START.0), Micros(6_000_000)).unwrap();
-        assert!(step.epoch == 2 && step.skipped.is_empty());
+        assert!(step.epoch == 2 && step.skipped().is_empty());
         let repeated = walk(&mut schedule, &plan, 3_700);
         assert_eq!(repeated[0].second, Second(1_001), "nothing is silent for an hour");
         for due in repeated {
-            assert_eq!(due.is_repeated, due.second < Second(4_602), "{due:?}");
+            let was_walked = due.second < Second(1_006) || due.second == Second(4_601);
+            assert_eq!(due.is_repeated, was_walked, "{due:?}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_by_a_year_for_a_moment_leaves_no_blind_year() {
+        let plan = Plan::new(["a"]);
+        let mut schedule = Schedule::starting(START, Micros(0));
+        walk(&mut schedule, &plan, 5);
+        let year = 365 * 86_400 * 1_000_000;
+        schedule.align(Timestamp(START.0 + year), Micros(5_000_000)).unwrap();
+        walk(&mut schedule, &plan, 10);
+        schedule.align(Timestamp(START.0 + 15_000_000), Micros(15_000_000)).unwrap();
+        let dues = walk(&mut schedule, &plan, 1_000);
+        assert!(dues.iter().all(|due| !due.is_repeated), "none of these was walked before");
     }
 
     #[test]

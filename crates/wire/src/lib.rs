@@ -7,6 +7,7 @@
 pub mod datapoint;
 pub mod line;
 pub mod pickle;
+pub mod progress;
 pub mod report;
 
 pub use datapoint::Datapoint;

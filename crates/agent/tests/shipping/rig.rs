@@ -11,12 +11,13 @@ use std::{
     time::Duration,
 };
 
-use aviary_agent::{Agent, AgentSeries, Options, Push, Token};
+use aviary_agent::{Agent, AgentSeries, Assignment, Options, Push, Token};
 use aviary_core::{Clock as _, Micros, Outcome, Second, Timestamp, Vantage, VantageKind};
 use aviary_probe::{
     KeyExchange, SystemClock, Target, TlsClient, install_crypto_provider,
     scripted::{PausedClock, Scripted, Weather},
 };
+use aviary_store::{Limits, Spool};
 use aviary_wire::report::Report;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -191,14 +192,14 @@ pub(crate) fn agent(
     peers: &[&Peer],
     count: u16,
     weather: impl Fn(u32) -> Weather + Send + Sync + 'static,
-) -> Agent {
+) -> Agent<Scripted, SystemClock> {
     install_crypto_provider();
     let tls = TlsClient::new(&[], KeyExchange::Classic).unwrap();
     let one = |place: u16| {
         let name = format!("canary.ingest.tcp.node-{place}");
         let endpoint = format!("tcp://10.0.0.1:{}", FIRST_PORT + place).parse().unwrap();
         let target = Target::new(endpoint, &name, &tls, None).unwrap();
-        AgentSeries { service: "ingest".to_owned(), name, target }
+        AgentSeries { service: "ingest".to_owned(), name, address: None, target }
     };
     let vantage = Vantage {
         kind: VantageKind::External,
@@ -208,12 +209,16 @@ pub(crate) fn agent(
         node: "canary-7".to_owned(),
     };
     let collectors = peers.iter().map(|peer| format!("http://{}", peer.address)).collect();
+    let assignment =
+        Assignment { vantage, series: (0..count).map(one).collect(), configuration: "test".to_owned() };
     let options = Options {
-        vantage,
-        series: (0..count).map(one).collect(),
-        configuration: "test".to_owned(),
+        assignment,
         boot: 7,
-        push: Push { collectors, token: Some(Token::new(TOKEN)), ca: None },
+        push: Push { collectors, token: Some(Token::new(TOKEN)), ..Push::default() },
+        spool: Spool::in_memory(Limits { bytes: 32 << 20, age_seconds: 3_600 }),
+        is_durable: false,
+        controls: Vec::new(),
+        pulse: Box::new(|| ()),
     };
     let weather = move |address: SocketAddr, _: Timestamp| weather(u32::from(address.port() - FIRST_PORT));
     // Nothing pauses time here, so that the clock of the network is as good as the system's.
@@ -226,16 +231,15 @@ pub(crate) fn clear(_: u32) -> Weather {
     Weather::Clear(Duration::ZERO)
 }
 
-/// What `peers` took, slot by slot. No slot may be in two reports that were taken, and none of any series may lack from
-/// the first second to a common end.
+/// What `peers` took, slot by slot. No slot may have two outcomes, and none of any series may lack from the first second
+/// to a common end.
 pub(crate) fn whole(peers: &[&Peer]) -> BTreeMap<(u32, Second), Outcome> {
-    let mut taken: BTreeMap<(u32, Second), (u64, Outcome)> = BTreeMap::new();
+    let mut taken: BTreeMap<(u32, Second), Outcome> = BTreeMap::new();
     let mut rosters = Vec::new();
     for told in peers.iter().flat_map(|peer| peer.told()).filter(|told| told.answer == Answer::Take) {
         for (place, second, outcome) in slots(&told.report) {
-            let now = (told.report.sequence, outcome);
-            let before = *taken.entry((place, second)).or_insert(now);
-            assert_eq!(before, now, "series {place} at {second} is in two reports");
+            let before = *taken.entry((place, second)).or_insert(outcome);
+            assert_eq!(before, outcome, "series {place} at {second} has two outcomes");
         }
         rosters.extend(told.report.roster);
     }
@@ -250,7 +254,7 @@ pub(crate) fn whole(peers: &[&Peer]) -> BTreeMap<(u32, Second), Outcome> {
         }
     }
     assert_eq!(taken.len() as u64, roster.series.len() as u64 * (end.0 - from.0), "none is before the first");
-    taken.into_iter().map(|(slot, (_, outcome))| (slot, outcome)).collect()
+    taken
 }
 
 /// Every slot that a report speaks of.

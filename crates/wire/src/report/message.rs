@@ -128,8 +128,8 @@ pub(super) struct Timings {
     /// How far each bucket is from the one before.
     #[prost(uint32, repeated, tag = "5")]
     steps: Vec<u32>,
-    #[prost(uint32, repeated, tag = "6")]
-    counts: Vec<u32>,
+    #[prost(uint64, repeated, tag = "6")]
+    counts: Vec<u64>,
 }
 
 impl From<&Told> for Report {
