@@ -11,6 +11,8 @@ mod probe;
 mod run;
 #[allow(dead_code, reason = "wired with the agent's standing")]
 mod service_manager;
+#[allow(dead_code, reason = "wired with the agent's standing")]
+mod statsd;
 mod status;
 mod sums;
 #[allow(dead_code, reason = "wired with the agent's standing")]
