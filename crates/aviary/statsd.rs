@@ -485,7 +485,7 @@ mod tests {
         // The end may come between looking and sending.
         let told_of = *delivered.lock().unwrap();
         assert!((told_of - 1..=told_of).contains(&(before + after)), "{before} and {after} of {told_of}");
-        assert!(told[0].contains(&"aviary.agent.eu.n.in_gest_1_c_x.pickle_tls.connect:0.07|ms".to_owned()));
+        assert!(told[0].contains(&"aviary.agent.eu.n.in_gest_1_c_x.pickle_tls.connect:0.0675|ms".to_owned()));
         let well_formed = |line: &String| {
             let (name, rest) = line.split_once(':').unwrap();
             let (value, kind) = rest.split_once('|').unwrap();
