@@ -1,6 +1,7 @@
 //! The integration tests: aviary against what it will meet, all of it real. See README.md beside this file.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod admin;
 mod cli;
 mod edges;
 mod graphite;

@@ -1,5 +1,7 @@
 //! aviary: external canary probers that count every second, and say where loss is.
 
+#[allow(dead_code, reason = "wired with the agent's standing")]
+mod admin;
 mod ask;
 mod check;
 mod cli;
@@ -7,8 +9,13 @@ mod config;
 mod output;
 mod probe;
 mod run;
+#[allow(dead_code, reason = "wired with the agent's standing")]
+mod service_manager;
+#[allow(dead_code, reason = "wired with the agent's standing")]
+mod statsd;
 mod status;
 mod sums;
+#[allow(dead_code, reason = "wired with the agent's standing")]
 mod telemetry;
 
 use std::{io::Write as _, process::ExitCode};
@@ -18,6 +25,7 @@ use clap::Parser as _;
 use crate::{
     cli::{Cli, Command},
     config::Environment,
+    telemetry::LogOptions,
 };
 
 /// What a command came to, as its exit status says it.
@@ -39,7 +47,11 @@ impl From<bool> for Ending {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let _log = telemetry::start(cli.log_format);
+    let log = telemetry::start(&LogOptions::from_environment(cli.log_format));
+    let _log = match log {
+        Ok(log) => log,
+        Err(error) => return unusable(&error),
+    };
     let environment: Environment = std::env::vars_os().collect();
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     // Everything that asks for a default gets aws-lc-rs: control traffic, where probes bring their own.
@@ -50,12 +62,14 @@ fn main() -> ExitCode {
         Ok(Ending::Unusable) => ExitCode::from(2),
         // Whoever read our output has gone, as `aviary sums | head` does: nothing is wrong.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Standard error may be closed as well, and then there is nobody left to tell.
-            _ = writeln!(std::io::stderr(), "aviary: {error:#}");
-            ExitCode::from(2)
-        }
+        Err(error) => unusable(&error),
     }
+}
+
+fn unusable(error: &dyn std::fmt::Display) -> ExitCode {
+    // Standard error may be closed as well, and then there is nobody left to tell.
+    _ = writeln!(std::io::stderr(), "aviary: {error:#}");
+    ExitCode::from(2)
 }
 
 fn perform(command: Command, environment: &Environment, host: &str) -> anyhow::Result<Ending> {

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     Ending,
     config::{self, Config, Environment, Problems},
+    service_manager::ServiceManager,
 };
 
 /// Threads for everything but probing: shipping, the collector, the sink.
@@ -44,14 +45,20 @@ pub(crate) fn run(path: &Path, environment: &Environment, host: &str) -> anyhow:
 async fn serve(config: Config) -> anyhow::Result<Ending> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let manager = ServiceManager::from_environment().unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        ServiceManager::default()
+    });
     let roles = roles::Roles::start(&config).await?;
     let printer = summary::Printer::start()?;
     printer.print(summary::where_to_look(&config, &roles));
+    manager.ready(&format!("runs configuration {}", config.version));
     tokio::select! {
         () = summary::print_regularly(&printer, &roles) => {}
         _ = terminate.recv() => tracing::info!("SIGTERM: ending."),
         _ = interrupt.recv() => tracing::info!("Interrupted: ending."),
     }
+    manager.stopping("ends what is in flight, and reports it");
     let has_agent = roles.agent().is_some();
     tokio::select! {
         untaken = roles.stop() => match (has_agent, untaken) {

@@ -1,0 +1,211 @@
+//! The agent's own address: whether it lives, does its work, is well, and in which numbers.
+//!
+//! | address | answers |
+//! |---|---|
+//! | `/healthz`, `/v1/health` | 200 whenever the process serves |
+//! | `/readyz`, `/v1/ready` | 200 or 503, see [`readiness`] |
+//! | `/healthcheck` | 200 or 500, with what its checks of itself found, see [`checks`] |
+//! | `/metrics`, `/v1/metrics` | 200, see [`metrics`] |
+//!
+//! Each is safe to ask without end: an answer costs a snapshot and a few small files of `/proc`.
+
+mod checks;
+mod connections;
+pub(crate) mod metrics;
+mod process;
+mod readiness;
+pub(crate) mod standing;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use aviary_core::Clock;
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+use self::{checks::Noted, connections::Bounded, process::Process, standing::Standing};
+
+/// Where the agent's standing is asked for.
+pub(crate) type Source = Arc<dyn Fn() -> Standing + Send + Sync>;
+
+/// How long answers that are under way may take to end.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The address, being served.
+pub(crate) struct Admin {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    http: JoinHandle<()>,
+    noting: JoinHandle<()>,
+}
+
+struct Shared {
+    standing: Source,
+    /// Microseconds since the start, of the monotonic clock: the wall clock may be stepped.
+    uptime: Box<dyn Fn() -> u64 + Send + Sync>,
+    shutting_down: AtomicBool,
+    noted: Mutex<Noted>,
+}
+
+impl Admin {
+    /// Serves on `listener` how the agent of `standing` stands, on the runtime of the caller.
+    ///
+    /// # Errors
+    /// Where the listener does not know its address.
+    pub(crate) fn start<C: Clock>(listener: TcpListener, clock: C, standing: Source) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let started = clock.monotonic();
+        let shared = Arc::new(Shared {
+            standing,
+            uptime: Box::new(move || clock.monotonic().since(started)),
+            shutting_down: AtomicBool::new(false),
+            noted: Mutex::default(),
+        });
+        let (stop, mut stopped) = watch::channel(false);
+        let router = router(Arc::clone(&shared));
+        let http = tokio::spawn(async move {
+            let shutdown = async move {
+                // The other end gone means stop as well.
+                _ = stopped.wait_for(|stop| *stop).await;
+            };
+            let served = axum::serve(Bounded::new(listener), router).with_graceful_shutdown(shutdown).await;
+            if let Err(error) = served {
+                tracing::error!(%error, %address, "The agent answers for its health no more.");
+            }
+        });
+        let noting = tokio::spawn(note(Arc::clone(&shared)));
+        Ok(Self { shared, address, stop, http, noting })
+    }
+
+    /// Where it is served.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on it is not ready, whatever else: the process ends.
+    pub(crate) fn shutting_down(&self) {
+        self.shared.shutting_down.store(true, Ordering::Relaxed);
+    }
+
+    /// Answers what is under way, and no more.
+    pub(crate) async fn stop(self) {
+        self.shutting_down();
+        self.noting.abort();
+        self.stop.send_replace(true);
+        let abort = self.http.abort_handle();
+        if tokio::time::timeout(FAREWELL, self.http).await.is_err() {
+            abort.abort();
+        }
+    }
+}
+
+async fn note(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(checks::NOTED_EVERY));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let standing = (shared.standing)();
+        shared.noted.lock().unwrap_or_else(PoisonError::into_inner).note(&standing);
+    }
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/healthz", get(health))
+        .route("/v1/health", get(health))
+        .route("/readyz", get(ready))
+        .route("/v1/ready", get(ready))
+        .route("/healthcheck", get(healthcheck))
+        .route("/metrics", get(metrics_page))
+        .route("/v1/metrics", get(metrics_page))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(shared)
+}
+
+/// Answers without a look at the agent: whoever asks whether the process lives starts it again otherwise.
+async fn health(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let uptime_ms = (shared.uptime)() / 1_000;
+    Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION"), "uptime_ms": uptime_ms}))
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    let unavailable = |body| {
+        (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], Json::<Value>(body)).into_response()
+    };
+    if shared.shutting_down.load(Ordering::Relaxed) {
+        return unavailable(json!({"status": "shutting_down"}));
+    }
+    let readiness::Readiness { reasons, warnings } = readiness::readiness(&(shared.standing)());
+    let is_ready = reasons.is_empty();
+    let mut body = json!({"status": if is_ready { "ready" } else { "not_ready" }});
+    if !is_ready {
+        body["reasons"] = reasons.into();
+    }
+    if !warnings.is_empty() {
+        body["warnings"] = warnings.into();
+    }
+    if is_ready { Json(body).into_response() } else { unavailable(body) }
+}
+
+async fn healthcheck(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
+    let standing = (shared.standing)();
+    let recent = shared.noted.lock().unwrap_or_else(PoisonError::into_inner).recent(&standing);
+    let checks = checks::checks(&standing, &Process::now(), recent, (shared.uptime)());
+    let told = |failed| -> Vec<String> {
+        let these = checks.iter().filter(|check| check.failed == failed);
+        these.map(|check| format!("{}: {}", check.name, check.found)).collect()
+    };
+    let (ok, failed) = (told(false), told(true));
+    let status = if failed.is_empty() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    (status, Json(json!({"ok": ok, "failed": failed})))
+}
+
+async fn metrics_page(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let Ok(text) = metrics::open_metrics((shared.standing)(), Process::now()) else {
+        return error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "the metrics cannot be written".to_owned(),
+        );
+    };
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if metrics::wants_prometheus_text(&accept.collect::<Vec<_>>().join(",")) {
+        let text = metrics::prometheus_text(&text);
+        ([(header::CONTENT_TYPE, metrics::PROMETHEUS_TEXT)], text).into_response()
+    } else {
+        ([(header::CONTENT_TYPE, metrics::OPEN_METRICS)], text).into_response()
+    }
+}
+
+async fn not_found(uri: Uri) -> Response {
+    let message = format!("{}: nothing is here; see /healthz, /readyz, /healthcheck, /metrics", uri.path());
+    error(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> Response {
+    let message = format!("{method} is not understood at {}", uri.path());
+    error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
+fn error(status: StatusCode, code: &str, message: String) -> Response {
+    (status, Json(json!({"error": {"code": code, "message": message}}))).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! The address as load balancers and Prometheus meet it: over a real socket.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    sync::Mutex,
+};
+
+use aviary_core::{Micros, Timestamp};
+
+use super::*;
+use crate::admin::standing::{Reload, Shipping};
+
+#[derive(Clone, Default)]
+struct Paused(Arc<std::sync::atomic::AtomicU64>);
+
+impl Clock for Paused {
+    fn wall(&self) -> Timestamp {
+        Timestamp(0)
+    }
+
+    fn monotonic(&self) -> Micros {
+        Micros(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// An agent of six series that all tick, in a state that the test may change.
+struct Rig {
+    runtime: tokio::runtime::Runtime,
+    admin: Admin,
+    standing: Arc<Mutex<Standing>>,
+    clock: Paused,
+}
+
+impl Rig {
+    fn start() -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let shipping = Shipping { last_taken: Some(Timestamp(100_000_000)), ..Shipping::default() };
+        let standing = Standing {
+            started: Timestamp(90_000_000),
+            now: Timestamp(100_000_000),
+            series: 6,
+            ticking: 6,
+            shipping,
+            ..Standing::default()
+        };
+        let standing = Arc::new(Mutex::new(standing));
+        let clock = Paused::default();
+        let source = Arc::clone(&standing);
+        let admin = runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            Admin::start(listener, clock.clone(), Arc::new(move || source.lock().unwrap().clone())).unwrap()
+        });
+        clock.0.store(10_000_000, Ordering::Relaxed);
+        Self { runtime, admin, standing, clock }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Standing)) {
+        change(&mut self.standing.lock().unwrap());
+    }
+
+    /// Status, head and body of one answer.
+    fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(self.admin.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(stream, "{method} {path} HTTP/1.0\r\nHost: here\r\n{headers}\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split_whitespace().nth(1).unwrap().parse().unwrap();
+        (status, head.to_owned(), body.to_owned())
+    }
+
+    fn json(&self, path: &str) -> (u16, Value) {
+        let (status, _, body) = self.ask("GET", path, "");
+        (status, serde_json::from_str(&body).unwrap())
+    }
+}
+
+#[test]
+fn each_address_answers_as_the_table_says() {
+    let rig = Rig::start();
+    let ready = |rig: &Rig| (rig.json("/readyz"), rig.json("/v1/ready"));
+
+    let alive = (200, json!({"status": "ok", "version": env!("CARGO_PKG_VERSION"), "uptime_ms": 10_000}));
+    assert_eq!((rig.json("/healthz"), rig.json("/v1/health")), (alive.clone(), alive));
+    let well = (200, json!({"status": "ready"}));
+    assert_eq!(ready(&rig), (well.clone(), well));
+    let (status, checked) = rig.json("/healthcheck");
+    assert_eq!((status, checked["failed"].as_array().unwrap().len()), (200, 0), "{checked}");
+    assert!(
+        checked["ok"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|it| it == "lanes: 6 of 6 series opened a slot within the last 3 s")
+    );
+
+    rig.change(|standing| standing.reload = Reload { at: None, error: Some("aviary.toml:3: no".to_owned()) });
+    let said = "configuration: not loaded, the one before stands: aviary.toml:3: no";
+    let warned = (200, json!({"status": "ready", "warnings": [said]}));
+    assert_eq!(ready(&rig), (warned.clone(), warned));
+    let (status, checked) = rig.json("/healthcheck");
+    assert_eq!((status, &checked["failed"]), (500, &json!([said])));
+
+    rig.change(|standing| (standing.ticking, standing.reload) = (2, Reload::default()));
+    let reasons = ["series: 2 of 6 opened a slot within the last 3 s"];
+    let stalled = (503, json!({"status": "not_ready", "reasons": reasons}));
+    assert_eq!(ready(&rig), (stalled.clone(), stalled));
+    assert!(rig.ask("GET", "/readyz", "").1.contains("retry-after: 1"));
+    assert_eq!(rig.json("/healthz").0, 200, "it lives");
+    assert_eq!(rig.ask("GET", "/metrics", "").0, 200, "and says how it is");
+
+    rig.admin.shutting_down();
+    let ending = (503, json!({"status": "shutting_down"}));
+    assert_eq!(ready(&rig), (ending.clone(), ending));
+    rig.clock.0.store(11_000_000, Ordering::Relaxed);
+    assert_eq!(rig.json("/healthz").1["uptime_ms"], 11_000);
+
+    for (method, path, status, code) in [
+        ("GET", "/nothing", 404, "not_found"),
+        ("POST", "/healthz", 405, "method_not_allowed"),
+        ("DELETE", "/metrics", 405, "method_not_allowed"),
+    ] {
+        let (answered, _, body) = rig.ask(method, path, "");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((answered, body["error"]["code"].as_str()), (status, Some(code)), "{method} {path}");
+    }
+    assert_eq!(rig.ask("HEAD", "/healthz", "").0, 200, "some load balancers ask so");
+
+    let address = rig.admin.address();
+    rig.runtime.block_on(rig.admin.stop());
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn metrics_come_in_the_format_that_was_asked_for() {
+    let rig = Rig::start();
+    let (_, head, body) = rig.ask("GET", "/metrics", "");
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+    assert!(body.ends_with("# EOF\n") && body.contains("\naviary_agent_series 6\n"), "{body}");
+    let (_, head, body) = rig.ask("GET", "/v1/metrics", "Accept: text/plain\r\n");
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    assert!(!body.contains("# EOF") && body.contains("\naviary_agent_series 6\n"), "{body}");
+}
+
+#[test]
+fn who_opens_connections_and_says_nothing_holds_neither_files_nor_places() {
+    let rig = Rig::start();
+    let address = rig.admin.address();
+    let mut silent: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let held = Process::now().files.unwrap();
+    // Both ends are in this process; other tests of it have a few files as well.
+    assert!(held < 100 + 64 + 30, "{held} files are open: more than the bound were accepted");
+    assert_eq!(rig.json("/healthz").0, 200, "answered once the silent are shown out");
+    silent[0].set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    assert_eq!(silent[0].read(&mut [0]).unwrap(), 0, "closed");
+}

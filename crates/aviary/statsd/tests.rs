@@ -1,0 +1,212 @@
+//! What StatsD hears, line by line and over a real socket.
+
+use std::{
+    net::UdpSocket,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use aviary_core::Fault;
+use aviary_core::VantageKind;
+use aviary_probe::{Dns, Host};
+use proptest::prelude::*;
+
+use super::*;
+use crate::admin::standing::{Shipping, Spool};
+
+fn group(delivered: u64, refused: u64, connect_us: &[u32]) -> Group {
+    let mut timings = Histogram::default();
+    connect_us.iter().for_each(|micros| timings.record(*micros));
+    let outcomes =
+        [(("delivered", None, None), delivered), (("lost", Some("connect"), Some("refused")), refused)];
+    Group {
+        service: "in.gest:1|c\nx".to_owned(),
+        protocol: Protocol::PickleTls,
+        outcomes: outcomes.into(),
+        phases: [None, Some(timings), None, None, None],
+    }
+}
+
+fn without_gauges(lines: Vec<Line>) -> Vec<Line> {
+    lines.into_iter().filter(|line| !matches!(line, Line::Gauge(..))).collect()
+}
+
+#[test]
+fn each_second_tells_what_was_added() {
+    let mut told = Told::default();
+    let mut since = |groups| without_gauges(told.since(&Standing { groups, ..Standing::default() }));
+    let name = "in_gest_1_c_x.pickle_tls";
+    let count = |what: &str, count| Line::Count(format!("{name}.{what}"), count);
+    let first = since(vec![group(3, 1, &[7])]);
+    assert_eq!(
+        first,
+        [count("delivered", 3), count("lost.refused", 1), Line::Timer(format!("{name}.connect"), 0.007)]
+    );
+    assert_eq!(since(vec![group(3, 1, &[7])]), [], "nothing was added");
+    assert_eq!(
+        since(vec![group(5, 1, &[7, 7])]),
+        [count("delivered", 2), Line::Timer(format!("{name}.connect"), 0.007)]
+    );
+    assert_eq!(since(vec![]), []);
+    assert_eq!(since(vec![group(1, 0, &[])]), [count("delivered", 1)], "back again, and begun anew");
+}
+
+#[test]
+fn gauges_have_no_sign() {
+    let standing = Standing {
+        series: 6,
+        spool: Spool { slots: 4, ..Spool::default() },
+        shipping: Shipping { clock_offset_us: Some(-1_500), ..Shipping::default() },
+        ..Standing::default()
+    };
+    let lines = Told::default().since(&standing);
+    for (name, value) in [("series", 6), ("spool.slots", 4), ("clock.apart_us", 1_500)] {
+        assert!(lines.contains(&Line::Gauge(name.to_owned(), value)), "{lines:?}");
+    }
+}
+
+#[test]
+fn lines_are_bounded_and_what_does_not_fit_is_told_later() {
+    let groups: Vec<_> =
+        (0..6_000).map(|number| Group { service: format!("s{number}"), ..group(1, 0, &[]) }).collect();
+    let standing = Standing { groups, ..Standing::default() };
+    let mut told = Told::default();
+    let (first, second) = (told.since(&standing), told.since(&standing));
+    assert!(first.len() < LINES_MAX + 10, "{}", first.len());
+    assert_eq!(without_gauges(first).len() + without_gauges(second).len(), 6_000);
+    assert_eq!(without_gauges(told.since(&standing)), []);
+}
+
+proptest! {
+    #[test]
+    fn samples_are_few_in_order_and_within_what_was_added(
+        micros in prop::collection::vec(0_u32..5_000_000, 0..200),
+    ) {
+        let mut histogram = Histogram::default();
+        micros.iter().for_each(|micros| histogram.record(*micros));
+        let samples = samples(&added(None, &histogram));
+        prop_assert_eq!(samples.len() as u64, (micros.len() as u64).min(SAMPLES_MAX));
+        prop_assert!(samples.is_sorted());
+        prop_assert!(samples.iter().all(|micros| micros.is_finite() && *micros >= 0.0));
+        let (least, most) = (histogram.quantile(0.0), histogram.quantile(1.0));
+        for sample in samples {
+            prop_assert!(sample >= f64::from(least.unwrap()) && sample <= f64::from(most.unwrap()) * 1.2 + 1.0);
+        }
+    }
+}
+
+/// A network that knows one name, and answers with one entry after the other; the last for ever.
+#[derive(Clone)]
+struct Names {
+    network: Host,
+    answers: Arc<Vec<Option<IpAddr>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Network for Names {
+    type Connection = <Host as Network>::Connection;
+    type Datagram = <Host as Network>::Datagram;
+
+    async fn resolve(&self, _: &str, _: Family) -> Result<Vec<IpAddr>, Failure> {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed).min(self.answers.len() - 1);
+        self.answers[asked].map(|ip| vec![ip]).ok_or(Failure::service(Phase::Dns, Fault::Resolver))
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Result<Self::Connection, Failure> {
+        self.network.connect(address).await
+    }
+
+    fn datagram(&self, address: SocketAddr) -> Result<Self::Datagram, Failure> {
+        self.network.datagram(address)
+    }
+}
+
+/// Every line that the socket received.
+fn received(socket: &UdpSocket) -> Vec<String> {
+    socket.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 65_536];
+    let mut lines = Vec::new();
+    while let Ok(length) = socket.recv(&mut buffer) {
+        assert!(length <= PACKET_MAX, "{length} bytes");
+        lines.extend(std::str::from_utf8(&buffer[..length]).unwrap().lines().map(str::to_owned));
+    }
+    lines
+}
+
+fn sum(lines: &[String], name: &str) -> u64 {
+    let value = |line: &String| line.strip_prefix(name)?.strip_suffix("|c")?.parse::<u64>().ok();
+    lines.iter().filter_map(value).sum()
+}
+
+const NAME: &str = "aviary.agent.eu.n.in_gest_1_c_x.pickle_tls.delivered:";
+
+#[test]
+fn the_address_is_looked_up_each_minute_and_nothing_ends_the_telling() {
+    let first = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = first.local_addr().unwrap().port();
+    let second = UdpSocket::bind(("127.0.0.2", port)).unwrap();
+    let answers = vec![None, Some([127, 0, 0, 1].into()), None, Some([127, 0, 0, 2].into())];
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let delivered = Arc::new(Mutex::new(0));
+    let told = runtime.block_on(async {
+        let network = Names {
+            network: Host::new(Dns::from_system().unwrap()),
+            answers: Arc::new(answers),
+            asked: Arc::default(),
+        };
+        let asked = Arc::clone(&network.asked);
+        let counter = Arc::clone(&delivered);
+        let standing = move || {
+            let mut delivered = counter.lock().unwrap();
+            *delivered += 1;
+            let groups = vec![group(*delivered, 0, &[70])];
+            Standing { groups, ..Standing::default() }
+        };
+        let address = format!("statsd.example.com:{port}");
+        // A second is five milliseconds here.
+        let every = Duration::from_millis(5);
+        let telling = run(address, "aviary.agent.eu.n".to_owned(), network, Arc::new(standing), every);
+        let statsd = Statsd(tokio::spawn(telling));
+        let mut told = [Vec::new(), Vec::new()];
+        while sum(&told[1], NAME) < 30 {
+            tokio::time::sleep(every).await;
+            told[0].extend(received(&first));
+            told[1].extend(received(&second));
+            assert!(asked.load(Ordering::Relaxed) < 10, "{told:?}");
+        }
+        statsd.stop();
+        told
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    let told = [[told[0].clone(), received(&first)].concat(), [told[1].clone(), received(&second)].concat()];
+    // Nothing before the second lookup, which is the first to find it; the third fails, and it stays.
+    let (before, after) = (sum(&told[0], NAME), sum(&told[1], NAME));
+    assert_eq!(before, 120);
+    // The end may come between looking and sending.
+    let told_of = *delivered.lock().unwrap();
+    assert!((told_of - 1..=told_of).contains(&(before + after)), "{before} and {after} of {told_of}");
+    assert!(told[0].contains(&"aviary.agent.eu.n.in_gest_1_c_x.pickle_tls.connect:0.0675|ms".to_owned()));
+    let well_formed = |line: &String| {
+        let (name, rest) = line.split_once(':').unwrap();
+        let (value, kind) = rest.split_once('|').unwrap();
+        name.bytes().all(|byte| byte == b'.' || byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+            && value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+            && ["c", "g", "ms"].contains(&kind)
+    };
+    let odd: Vec<_> = told.iter().flatten().filter(|line| !well_formed(line)).collect();
+    assert!(odd.is_empty(), "{odd:?}");
+}
+
+#[test]
+fn names_are_of_the_agent() {
+    let vantage = Vantage {
+        kind: VantageKind::External,
+        region: "eu-west-1".to_owned(),
+        zone: None,
+        network: None,
+        node: "canary.7".to_owned(),
+    };
+    assert_eq!(prefix(&vantage), "aviary.agent.eu-west-1.canary_7");
+}
