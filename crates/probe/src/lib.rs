@@ -17,6 +17,7 @@ mod https;
 mod network;
 #[cfg(feature = "scripted")]
 pub mod scripted;
+mod source;
 mod steps;
 mod stream;
 mod target;
@@ -24,10 +25,11 @@ mod tls;
 mod unacknowledged;
 
 pub use attempt::{DEADLINE_US, Prober};
-pub use dns::{Dns, DnsError};
+pub use dns::{AddressChange, Dns, DnsError};
 pub use fault::{Blame, Failure};
 pub use host::{Host, SystemClock};
-pub use network::{Connection, Datagram, Family, Fuse, Network};
+pub use network::{Connection, Datagram, Family, Fuse, Network, Question};
+pub use source::{Source, SourceError};
 pub use steps::{Observation, STARVED_US};
 pub use target::{AddressChoice, ApiKey, Target, TargetError};
 pub use tls::{
