@@ -20,9 +20,7 @@ fn from(url: &str, source: &str) -> Target {
 fn the_peer_sees_the_source() {
     cell::own_network("source::the_peer_sees_the_source", async {
         run_tool("ip", "address add 2001:db8::7/128 dev lo nodad");
-        run_tool("ip", "link add wire type dummy");
-        run_tool("ip", "address add 192.0.2.7/24 dev wire");
-        run_tool("ip", "link set wire up");
+        run_tool("ip", "address add 192.0.2.7/32 dev lo");
         let listener = TcpListener::bind("[::]:2003").await.unwrap();
         let udp = UdpSocket::bind("[::]:2003").unwrap();
         udp.set_read_timeout(Some(SOON)).unwrap();
@@ -62,7 +60,6 @@ fn what_cannot_be_the_source_is_our_own_fault() {
             ("127.0.0.1:2003", "192.0.2.7", "an address that the host does not have"),
             ("[::1]:2003", "2001:db8::7", "an address that the host does not have"),
             ("127.0.0.1:2003", "nowhere0", "an interface that does not exist"),
-            ("192.0.2.1:2003", "lo", "an interface that does not lead there"),
         ];
         for (address, source, what) in table {
             for protocol in ["tcp", "tls", "pickle", "pickle+tls", "https", "udp"] {
