@@ -2,7 +2,7 @@
 //!
 //! **Architecture invariants:** each attempt makes a fresh connection, resumes nothing, and is over at its deadline:
 //! nothing is spawned that outlives it, and what was abandoned is reset, so that the kernel does not go on delivering
-//! it. This is the only room that names rustls, hyper and hickory for probing. Time comes from a
+//! it. Lookups that many share are the exception: they run on a runtime of their caller's, and end within a second. This is the only room that names rustls, hyper and hickory for probing. Time comes from a
 //! [`Clock`](aviary_core::Clock), the network through [`Network`].
 //!
 //! [`Prober::run`] is the entry. [`Target`] is what stays the same from attempt to attempt; [`Host`] is the real

@@ -145,7 +145,7 @@ impl Upstream {
         };
         let hosts = Hosts::from_system().unwrap_or_default();
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Configured { hosts, resolver });
-        tracing::info!("{RESOLV_CONF} or {HOSTS} has changed: names are looked up by what it says now.");
+        tracing::info!("{RESOLV_CONF} or {HOSTS} has changed and was read again.");
     }
 
     /// The addresses that the hosts file has for `name`.

@@ -11,7 +11,11 @@ use hickory_resolver::proto::{
     op::{Message, ResponseCode},
     rr::{RData, Record, RecordType},
 };
-use tokio::{net::UdpSocket, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, UdpSocket},
+    task::JoinSet,
+};
 
 use crate::rig::ANY;
 
@@ -24,15 +28,17 @@ pub(crate) enum Reply {
     Code(ResponseCode),
     /// Nothing.
     Silence,
+    /// That the answer is too long for a datagram.
+    Truncated,
     /// A reply, so much later.
     After(Duration, Box<Self>),
 }
 
-/// A name server over UDP, stopped when dropped.
+/// A name server, stopped when dropped.
 pub(crate) struct NameServer {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<(String, RecordType)>>>,
-    _task: JoinSet<()>,
+    task: JoinSet<()>,
 }
 
 impl NameServer {
@@ -51,13 +57,32 @@ impl NameServer {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let mut task = JoinSet::new();
         task.spawn(serve(socket, Arc::clone(&asked), script));
-        Self { address, asked, _task: task }
+        Self { address, asked, task }
     }
 
     /// A name server that has these addresses for every name.
     pub(crate) async fn of<const N: usize>(addresses: [&str; N]) -> Self {
         let addresses = addresses.map(|address| address.parse().expect("an address")).to_vec();
         Self::start(move |_, _| Reply::Addresses(addresses.clone())).await
+    }
+
+    /// A name server that has these addresses for every name, and tells them over TCP only.
+    pub(crate) async fn over_tcp<const N: usize>(addresses: [&str; N]) -> Self {
+        let addresses = addresses.map(|address| address.parse().expect("an address")).to_vec();
+        let mut server = Self::start(|_, _| Reply::Truncated).await;
+        let listener = TcpListener::bind(server.address).await.expect("few use the same port of TCP");
+        server.task.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let length = stream.read_u16().await.expect("a query");
+                let mut query = vec![0; length.into()];
+                stream.read_exact(&mut query).await.expect("a whole query");
+                let query = Message::from_vec(&query).expect("a query");
+                let answer = answer(&query, Reply::Addresses(addresses.clone())).expect("not silent");
+                stream.write_u16(answer.len() as u16).await.expect("who asked waits");
+                stream.write_all(&answer).await.expect("who asked waits");
+            }
+        });
+        server
     }
 
     /// The types of what was asked, in order.
@@ -124,6 +149,7 @@ fn answer(query: &Message, reply: Reply) -> Option<Vec<u8>> {
                 .filter(|data| data.record_type() == asked.query_type());
             answer.add_answers(records.map(|data| Record::from_rdata(asked.name().clone(), 60, data)));
         }
+        Reply::Truncated => answer.metadata.truncation = true,
         Reply::Code(code) => answer.metadata.response_code = code,
         Reply::Silence | Reply::After(..) => return None,
     }
