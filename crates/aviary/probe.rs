@@ -177,6 +177,7 @@ const fn handshake_name(handshake: Handshake) -> &'static str {
     match handshake {
         Handshake::Full => "full",
         Handshake::Resumed => "resumed",
+        Handshake::Failed => "failed",
     }
 }
 
@@ -201,6 +202,9 @@ fn print_text(out: &mut impl Write, endpoint: &Endpoint, observed: &Observation)
     if let Some(tls) = &observed.tls {
         let ends = not_after(tls).unwrap_or_else(|| "unknown".to_owned());
         let handshake = handshake_name(tls.handshake);
+        if tls.handshake == Handshake::Failed {
+            return writeln!(out, "    certificate until {ends}");
+        }
         writeln!(
             out,
             "    TLS {}, {}, {handshake} handshake, certificate until {ends}",

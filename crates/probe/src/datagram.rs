@@ -23,7 +23,8 @@ pub(crate) async fn deliver<N: Network, C: Clock>(
     second: Second,
     steps: &mut Steps<'_, C>,
 ) -> Result<Evidence, Failure> {
-    let socket = steps.run(Phase::Connect, async { network.datagram(address) }).await?;
+    let socket =
+        steps.run(Phase::Connect, async { network.datagram(address, target.source.as_ref()) }).await?;
     let mut payload = Vec::new();
     line::encode_into(&mut payload, &target.name.0, 1.0, second);
     let sent = async { socket.send(&payload).map_err(|error| io_failure(Phase::Send, Origin::Call, &error)) };

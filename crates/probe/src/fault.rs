@@ -38,6 +38,10 @@ impl Failure {
         Self { phase, blame: Blame::Local(fault) }
     }
 
+    pub(crate) const fn is_local(self) -> bool {
+        matches!(self.blame, Blame::Local(_))
+    }
+
     /// The outcome of the slot.
     pub const fn outcome(self) -> Outcome {
         match self.blame {
@@ -54,6 +58,8 @@ pub(crate) enum Origin {
     Call,
     /// As [`Origin::Call`], of connect(2), for which some errors mean something else.
     Connect,
+    /// As [`Origin::Call`], of what gives a socket its source.
+    Bind,
     /// It came back later, from the network.
     Network,
 }
@@ -82,6 +88,8 @@ fn errno_blame(errno: Errno, origin: Origin) -> Blame {
         // How UDP says that no port is left, and how a route says that it is a black hole.
         (Errno::AGAIN, Origin::Connect) => Blame::Local(LocalFault::NoPorts),
         (Errno::INVAL, Origin::Connect) => Blame::Local(LocalFault::NoRoute),
+        // The source is an address that the host does not have; no port is taken there.
+        (Errno::ADDRNOTAVAIL, Origin::Bind) => Blame::Local(LocalFault::NoRoute),
         (Errno::ADDRNOTAVAIL | Errno::ADDRINUSE, _) => Blame::Local(LocalFault::NoPorts),
         (Errno::MFILE | Errno::NFILE, _) => Blame::Local(LocalFault::NoFiles),
         (Errno::NOBUFS | Errno::NOMEM, _) => Blame::Local(LocalFault::NoBuffers),
@@ -89,8 +97,8 @@ fn errno_blame(errno: Errno, origin: Origin) -> Blame {
         (Errno::ACCESS | Errno::PERM, _) => Blame::Local(LocalFault::NoRoute),
         // Without a route the call itself fails; told by a router, it is the way that is broken.
         (
-            Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::AFNOSUPPORT,
-            Origin::Call | Origin::Connect,
+            Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::AFNOSUPPORT | Errno::NODEV,
+            Origin::Call | Origin::Connect | Origin::Bind,
         ) => Blame::Local(LocalFault::NoRoute),
         (Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::HOSTDOWN | Errno::NETDOWN, Origin::Network) => {
             Blame::Service(Fault::Unreachable)
@@ -103,7 +111,7 @@ fn errno_blame(errno: Errno, origin: Origin) -> Blame {
             Blame::Service(Fault::Unreachable)
         }
         // What is left are calls on sockets that we made wrongly.
-        (_, Origin::Call | Origin::Connect) => Blame::Local(LocalFault::Bug),
+        (_, Origin::Call | Origin::Connect | Origin::Bind) => Blame::Local(LocalFault::Bug),
         (_, Origin::Network) => Blame::Service(Fault::Closed),
     }
 }
@@ -153,7 +161,7 @@ pub(crate) fn dns_failure(error: &NetError) -> Failure {
 }
 
 /// The first error of type `E` in the chain, also where an [`io::Error`] wraps it.
-fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+pub(crate) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<E>() {
@@ -176,7 +184,7 @@ mod tests {
     #[test]
     fn errors_of_the_operating_system() {
         use Blame::{Local, Service};
-        use Origin::{Call, Connect, Network};
+        use Origin::{Bind, Call, Connect, Network};
         let table = [
             (Errno::CONNREFUSED, Network, Service(Fault::Refused)),
             (Errno::CONNRESET, Network, Service(Fault::Reset)),
@@ -189,6 +197,9 @@ mod tests {
             (Errno::NETUNREACH, Call, Local(LocalFault::NoRoute)),
             (Errno::AFNOSUPPORT, Call, Local(LocalFault::NoRoute)),
             (Errno::PERM, Call, Local(LocalFault::NoRoute)),
+            (Errno::ADDRNOTAVAIL, Bind, Local(LocalFault::NoRoute)),
+            (Errno::AFNOSUPPORT, Bind, Local(LocalFault::NoRoute)),
+            (Errno::NODEV, Bind, Local(LocalFault::NoRoute)),
             (Errno::ADDRNOTAVAIL, Call, Local(LocalFault::NoPorts)),
             (Errno::ADDRINUSE, Call, Local(LocalFault::NoPorts)),
             (Errno::MFILE, Call, Local(LocalFault::NoFiles)),

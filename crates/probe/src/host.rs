@@ -10,7 +10,10 @@ use std::{
 };
 
 use aviary_core::{Clock, Micros, Phase, Timestamp};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    io::Errno,
+    time::{ClockId, clock_gettime},
+};
 use socket2::{Domain, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
@@ -20,13 +23,15 @@ use tokio::{
 use crate::{
     dns::Dns,
     fault::{Failure, Origin, io_failure},
-    network::{Connection, Datagram, Family, Fuse, Network},
+    network::{Connection, Datagram, Fuse, Network, Question},
+    source::Source,
     unacknowledged::unacknowledged,
 };
 
 /// The host's own network.
 #[derive(Clone)]
 pub struct Host {
+    // Behind one pointer: it is cloned for each attempt.
     dns: Arc<Dns>,
 }
 
@@ -41,15 +46,18 @@ impl Network for Host {
     type Connection = HostConnection;
     type Datagram = HostDatagram;
 
-    async fn resolve(&self, name: &str, family: Family) -> Result<Vec<IpAddr>, Failure> {
-        self.dns.resolve(name, family).await
+    async fn resolve(&self, question: Question<'_>) -> Result<Vec<IpAddr>, Failure> {
+        self.dns.resolve(question).await
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<HostConnection, Failure> {
-        let failed = |origin| move |error: io::Error| io_failure(Phase::Connect, origin, &error);
-        let socket = open(address, Type::STREAM).map_err(failed(Origin::Call))?;
+    fn overridden(&self, name: &str, port: u16) -> &[IpAddr] {
+        self.dns.overridden(name, port)
+    }
+
+    async fn connect(&self, address: SocketAddr, source: Option<&Source>) -> Result<HostConnection, Failure> {
+        let socket = open(address, Type::STREAM, source)?;
         match socket.connect(&address.into()) {
-            Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
+            Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
                 return Err(failed(origin_of_immediate(&error))(error));
             }
             _ => {}
@@ -68,9 +76,8 @@ impl Network for Host {
         Ok(connection)
     }
 
-    fn datagram(&self, address: SocketAddr) -> Result<HostDatagram, Failure> {
-        let failed = |origin| move |error: io::Error| io_failure(Phase::Connect, origin, &error);
-        let socket = open(address, Type::DGRAM).map_err(failed(Origin::Call))?;
+    fn datagram(&self, address: SocketAddr, source: Option<&Source>) -> Result<HostDatagram, Failure> {
+        let socket = open(address, Type::DGRAM, source)?;
         socket.connect(&address.into()).map_err(failed(Origin::Connect))?;
         Ok(HostDatagram(socket.into()))
     }
@@ -81,8 +88,20 @@ fn origin_of_immediate(error: &io::Error) -> Origin {
     if error.kind() == io::ErrorKind::ConnectionRefused { Origin::Network } else { Origin::Connect }
 }
 
-fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {
-    Socket::new(Domain::for_address(address), kind.nonblocking().cloexec(), None)
+fn open(address: SocketAddr, kind: Type, source: Option<&Source>) -> Result<Socket, Failure> {
+    if source.is_some_and(|source| !source.reaches(address.ip())) {
+        return Err(failed(Origin::Bind)(Errno::AFNOSUPPORT.into()));
+    }
+    let socket = Socket::new(Domain::for_address(address), kind.nonblocking().cloexec(), None);
+    let socket = socket.map_err(failed(Origin::Call))?;
+    if let Some(source) = source {
+        source.bind(&socket).map_err(failed(Origin::Bind))?;
+    }
+    Ok(socket)
+}
+
+fn failed(origin: Origin) -> impl Fn(io::Error) -> Failure {
+    move |error| io_failure(Phase::Connect, origin, &error)
 }
 
 /// A TCP connection of the host.

@@ -2,7 +2,7 @@
 //!
 //! **Architecture invariants:** each attempt makes a fresh connection, resumes nothing, and is over at its deadline:
 //! nothing is spawned that outlives it, and what was abandoned is reset, so that the kernel does not go on delivering
-//! it. This is the only room that names rustls, hyper and hickory for probing. Time comes from a
+//! it. Lookups that many share are the exception: they run on a runtime of their caller's, and end within a second. This is the only room that names rustls, hyper and hickory for probing. Time comes from a
 //! [`Clock`](aviary_core::Clock), the network through [`Network`].
 //!
 //! [`Prober::run`] is the entry. [`Target`] is what stays the same from attempt to attempt; [`Host`] is the real
@@ -17,6 +17,7 @@ mod https;
 mod network;
 #[cfg(feature = "scripted")]
 pub mod scripted;
+mod source;
 mod steps;
 mod stream;
 mod target;
@@ -24,10 +25,11 @@ mod tls;
 mod unacknowledged;
 
 pub use attempt::{DEADLINE_US, Prober};
-pub use dns::{Dns, DnsError};
+pub use dns::{AddressChange, Dns, DnsError};
 pub use fault::{Blame, Failure};
 pub use host::{Host, SystemClock};
-pub use network::{Connection, Datagram, Family, Fuse, Network};
+pub use network::{Connection, Datagram, Family, Fuse, Network, Question};
+pub use source::{Source, SourceError};
 pub use steps::{Observation, STARVED_US};
 pub use target::{AddressChoice, ApiKey, Target, TargetError};
 pub use tls::{

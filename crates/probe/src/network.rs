@@ -9,9 +9,10 @@ use std::{
     },
 };
 
+use aviary_core::Second;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::fault::Failure;
+use crate::{fault::Failure, source::Source};
 
 /// The network as an attempt sees it: the host's own, or the scripted one of a test.
 pub trait Network: Clone + Send + Sync + 'static {
@@ -20,18 +21,24 @@ pub trait Network: Clone + Send + Sync + 'static {
     /// A socket for datagrams to one peer.
     type Datagram: Datagram;
 
-    /// Looks a name up, afresh: the addresses of `family`, IPv4 before IPv6, at least one.
-    fn resolve(
+    /// Looks a name up, in the question's second: the addresses of its family, IPv4 before IPv6, at least one.
+    fn resolve(&self, question: Question<'_>) -> impl Future<Output = Result<Vec<IpAddr>, Failure>> + Send;
+
+    /// Where `name` at `port` was said to be, whatever its name server says; empty where it is to be looked up.
+    fn overridden(&self, name: &str, port: u16) -> &[IpAddr] {
+        _ = (name, port);
+        &[]
+    }
+
+    /// Opens a fresh stream, from `source` if there is one. What fails is in phase `connect`.
+    fn connect(
         &self,
-        name: &str,
-        family: Family,
-    ) -> impl Future<Output = Result<Vec<IpAddr>, Failure>> + Send;
+        address: SocketAddr,
+        source: Option<&Source>,
+    ) -> impl Future<Output = Result<Self::Connection, Failure>> + Send;
 
-    /// Opens a fresh stream. What fails is in phase `connect`.
-    fn connect(&self, address: SocketAddr) -> impl Future<Output = Result<Self::Connection, Failure>> + Send;
-
-    /// Opens a fresh socket for datagrams, connected so that it hears of ICMP errors.
-    fn datagram(&self, address: SocketAddr) -> Result<Self::Datagram, Failure>;
+    /// Opens a fresh socket for datagrams, from `source` if there is one, connected so that it hears of ICMP errors.
+    fn datagram(&self, address: SocketAddr, source: Option<&Source>) -> Result<Self::Datagram, Failure>;
 }
 
 /// A stream that is reset when it is dropped, unless its [`Fuse`] was taken out: whatever the reason that an attempt
@@ -87,8 +94,19 @@ impl Default for Fuse {
     }
 }
 
+/// What is asked of name servers, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// Which of its addresses are wanted.
+    pub family: Family,
+    /// The second of the slot that needs to know: whoever asks in the same one may get the same answer.
+    pub second: Second,
+}
+
 /// Which addresses of a name are wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// IPv4, and IPv6 where there is none.
     #[default]
@@ -97,4 +115,9 @@ pub enum Family {
     Ipv4,
     /// IPv6 only.
     Ipv6,
+}
+
+impl Family {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 3;
 }

@@ -22,7 +22,8 @@ use tokio::{
 
 use crate::{
     fault::Failure,
-    network::{Connection, Datagram, Family, Fuse, Network},
+    network::{Connection, Datagram, Fuse, Network, Question},
+    source::Source,
 };
 
 /// What an attempt meets.
@@ -77,11 +78,11 @@ impl Network for Scripted {
     type Connection = ScriptedConnection;
     type Datagram = ScriptedDatagram;
 
-    async fn resolve(&self, _: &str, _: Family) -> Result<Vec<IpAddr>, Failure> {
+    async fn resolve(&self, _: Question<'_>) -> Result<Vec<IpAddr>, Failure> {
         Err(Failure::service(Phase::Dns, Fault::NameNotFound))
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<ScriptedConnection, Failure> {
+    async fn connect(&self, address: SocketAddr, _: Option<&Source>) -> Result<ScriptedConnection, Failure> {
         match self.weather(address) {
             Weather::Refused => Err(Failure::service(Phase::Connect, Fault::Refused)),
             Weather::Local(fault) => Err(Failure::local(Phase::Connect, fault)),
@@ -96,7 +97,7 @@ impl Network for Scripted {
         }
     }
 
-    fn datagram(&self, address: SocketAddr) -> Result<ScriptedDatagram, Failure> {
+    fn datagram(&self, address: SocketAddr, _: Option<&Source>) -> Result<ScriptedDatagram, Failure> {
         match self.weather(address) {
             Weather::Local(fault) => Err(Failure::local(Phase::Connect, fault)),
             weather => Ok(ScriptedDatagram { weather, stored: Arc::clone(&self.stored) }),

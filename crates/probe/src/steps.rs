@@ -24,12 +24,23 @@ pub struct Observation {
     pub tls: Option<TlsFacts>,
 }
 
+/// What an attempt tells of its handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inspection {
+    /// Nothing.
+    Nothing,
+    /// That it failed for a certificate that has expired, and when that was.
+    Expiry,
+    /// Whatever it showed.
+    Everything,
+}
+
 /// The phases of one attempt as they pass: each is timed, and none outlives the deadline.
 pub(crate) struct Steps<'a, C> {
     clock: &'a C,
     started: Micros,
     deadline: Micros,
-    pub(crate) inspects_tls: bool,
+    pub(crate) inspection: Inspection,
     pub(crate) timings: Timings,
     pub(crate) address: Option<SocketAddr>,
     pub(crate) reached: Option<Evidence>,
@@ -37,12 +48,12 @@ pub(crate) struct Steps<'a, C> {
 }
 
 impl<'a, C: Clock> Steps<'a, C> {
-    pub(crate) fn new(clock: &'a C, deadline: Micros, inspects_tls: bool) -> Self {
+    pub(crate) fn new(clock: &'a C, deadline: Micros, inspection: Inspection) -> Self {
         Self {
             clock,
             started: clock.monotonic(),
             deadline,
-            inspects_tls,
+            inspection,
             timings: Timings::default(),
             address: None,
             reached: None,

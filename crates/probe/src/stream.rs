@@ -15,7 +15,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{
     fault::{Blame, Failure, Origin, io_failure},
     network::{Connection, Fuse},
-    steps::{Steps, micros},
+    steps::{Inspection, Steps, micros},
     target::Target,
     tls::{self, Handshake, TlsFacts},
 };
@@ -43,15 +43,25 @@ pub(crate) async fn secure<S: Connection, C: Clock>(
         connection.set_nodelay()?;
         TlsConnector::from(client.config()).connect(server.clone(), connection).await
     };
-    let shaken = async { shaken.await.map_err(|error| io_failure(Phase::Tls, Origin::Network, &error)) };
-    let stream = steps.run(Phase::Tls, shaken).await?;
+    let mut expired = None;
+    let shaken = async {
+        shaken.await.map_err(|error| {
+            expired = TlsFacts::of_expired(&error);
+            io_failure(Phase::Tls, Origin::Network, &error)
+        })
+    };
+    let shaken = steps.run(Phase::Tls, shaken).await;
+    if steps.inspection != Inspection::Nothing {
+        steps.tls = expired;
+    }
+    let stream = shaken?;
     let session = stream.get_ref().1;
-    if steps.inspects_tls {
+    if steps.inspection == Inspection::Everything {
         steps.tls = Some(TlsFacts::of(session));
     }
     match tls::handshake(session) {
         Handshake::Full => Ok(Secure(stream)),
-        Handshake::Resumed => Err(Failure::local(Phase::Tls, LocalFault::Bug)),
+        Handshake::Resumed | Handshake::Failed => Err(Failure::local(Phase::Tls, LocalFault::Bug)),
     }
 }
 

@@ -1,13 +1,16 @@
 //! What stays the same from attempt to attempt.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use aviary_core::{Endpoint, Evidence, Protocol, endpoint};
+use aviary_core::{Endpoint, Evidence, Protocol, endpoint, fnv::fnv1a};
 use base64::Engine as _;
 use hyper::header::HeaderValue;
 use rustls_pki_types::ServerName;
 
-use crate::{network::Family, tls::TlsClient};
+use crate::{network::Family, source::Source, tls::TlsClient};
+
+/// Every so many seconds a handshake is looked at where that is done now and then.
+pub(crate) const INSPECTED_EVERY: u64 = 60;
 
 /// What an attempt is made against, and with: everything that stays the same from attempt to attempt.
 #[derive(Clone, Debug)]
@@ -22,6 +25,9 @@ pub struct Target {
     pub(crate) counts: Evidence,
     pub(crate) choice: AddressChoice,
     pub(crate) family: Family,
+    pub(crate) source: Option<Source>,
+    /// In which second of a minute its handshakes are looked at where that is done now and then.
+    pub(crate) inspected_at: u64,
 }
 
 /// A Graphite name that may hold an API key, and so is shown to nobody.
@@ -59,6 +65,9 @@ pub enum AddressChoice {
     /// Each in turn, second by second.
     #[default]
     Rotate,
+    /// This one, whether or not the name has it now. The name is looked up all the same: without it, nobody would find
+    /// the address.
+    Only(IpAddr),
 }
 
 /// Why there is no target.
@@ -92,6 +101,7 @@ impl Target {
         } else {
             None
         };
+        let inspected_at = fnv1a(name.bytes()) % INSPECTED_EVERY;
         let (name, authorization) = match (protocol, key) {
             (_, None) => (name.to_owned(), None),
             (Protocol::Https, Some(key)) => {
@@ -116,6 +126,8 @@ impl Target {
             counts: protocol.strongest_evidence(),
             choice: AddressChoice::default(),
             family: Family::default(),
+            source: None,
+            inspected_at,
         })
     }
 
@@ -129,6 +141,13 @@ impl Target {
     pub const fn addressing(mut self, choice: AddressChoice, family: Family) -> Self {
         self.choice = choice;
         self.family = family;
+        self
+    }
+
+    /// Leaves the host from `source` instead of wherever the route goes.
+    #[must_use]
+    pub fn from_source(mut self, source: Source) -> Self {
+        self.source = Some(source);
         self
     }
 

@@ -1,13 +1,15 @@
 //! TLS as a prober needs it: nothing resumed, and each handshake asserted to have been a full one.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use rustls::{
-    ClientConfig, HandshakeKind, RootCertStore,
+    CertificateError, ClientConfig, HandshakeKind, RootCertStore,
     client::Resumption,
     crypto::{CryptoProvider, aws_lc_rs},
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
+
+use crate::fault::find;
 
 /// How keys are agreed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,27 +125,42 @@ pub enum Handshake {
     Full,
     /// A session was resumed, although that is off: our own fault.
     Resumed,
+    /// Not to its end: the certificate has expired, and nothing else is known.
+    Failed,
 }
+
+const UNKNOWN: &str = "unknown";
 
 /// What a handshake showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFacts {
-    /// Such as `1.3`.
+    /// Such as `1.3`; `unknown` where the handshake failed.
     pub version: &'static str,
-    /// The cipher suite's name.
+    /// The cipher suite's name; empty where the handshake failed.
     pub cipher: String,
     /// Whether it was a full handshake.
     pub handshake: Handshake,
-    /// When the server's certificate ends, in seconds since the Unix epoch.
+    /// When the server's certificate ends, or the one of its chain that has ended, in seconds since the Unix epoch.
     pub not_after: Option<i64>,
 }
 
 impl TlsFacts {
+    /// What is known of a handshake that failed with `error` for a certificate that has expired.
+    pub(crate) fn of_expired(error: &io::Error) -> Option<Self> {
+        let Some(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) =
+            find(error)
+        else {
+            return None;
+        };
+        let not_after = i64::try_from(not_after.as_secs()).ok();
+        Some(Self { version: UNKNOWN, cipher: String::new(), handshake: Handshake::Failed, not_after })
+    }
+
     pub(crate) fn of(connection: &rustls::ClientConnection) -> Self {
         let version = match connection.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
             Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
-            _ => "unknown",
+            _ => UNKNOWN,
         };
         let cipher = connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
         Self {

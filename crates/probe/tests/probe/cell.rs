@@ -18,8 +18,17 @@ pub(crate) fn own_process(test: &str, body: impl Future<Output = ()>) {
 
 /// Runs `body` in a network namespace where there is nothing but a loopback device, up.
 pub(crate) fn own_network(test: &str, body: impl Future<Output = ()>) {
+    own_namespaces(test, &["--net"], body);
+}
+
+/// The same, and what `body` mounts is seen by nobody else.
+pub(crate) fn own_network_and_mounts(test: &str, body: impl Future<Output = ()>) {
+    own_namespaces(test, &["--net", "--mount"], body);
+}
+
+fn own_namespaces(test: &str, namespaces: &[&str], body: impl Future<Output = ()>) {
     let mut unshare = Command::new("unshare");
-    unshare.arg("--net");
+    unshare.args(namespaces);
     if !rustix::process::geteuid().is_root() {
         // Where the kernel lets everybody have a user namespace, that is enough.
         unshare.arg("--map-root-user");

@@ -91,6 +91,17 @@ async fn a_lost_query_is_asked_again_in_time() {
 }
 
 #[tokio::test]
+async fn an_answer_too_long_for_a_datagram_comes_over_tcp() {
+    let (_peer, target, _) = named();
+    let names = NameServer::over_tcp(["127.0.0.1"]).await;
+    let prober = names.prober();
+    for _ in 0..2 {
+        assert_eq!(attempt(&prober, &target).await.outcome, DELIVERED);
+    }
+    assert_eq!(names.asked(), [A; 2], "over UDP first");
+}
+
+#[tokio::test]
 async fn nobody_answers() {
     let (_peer, target, _) = named();
     let names = NameServer::start(|_, _| Reply::Silence).await;

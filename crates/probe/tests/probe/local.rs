@@ -7,7 +7,9 @@ use std::{
 };
 
 use aviary_core::{Evidence, Fault, LocalFault, Phase};
+use aviary_probe::{Dns, Host, Prober, SystemClock};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::runtime::Handle;
 
 use crate::{
     cell::{self, run_command, run_tool},
@@ -25,11 +27,13 @@ fn no_file_is_left() {
         let (_listener, address) = listener();
         let names = NameServer::of(["127.0.0.1"]).await;
         let (literal, looking_up) = (prober(), names.prober());
+        let sharing = Prober::new(Host::new(names.dns().shared_on(Handle::current())), SystemClock);
         let targets = [
             (&literal, target(&format!("tcp://{address}")), Phase::Connect),
             (&literal, target(&format!("tls://{address}")), Phase::Connect),
             (&literal, target(&format!("udp://{address}")), Phase::Connect),
             (&looking_up, target("tcp://probed.test:2003"), Phase::Dns),
+            (&sharing, target("tcp://probed.test:2003"), Phase::Dns),
         ];
         let before = getrlimit(Resource::Nofile);
         let last = fs::File::open("/dev/null").unwrap();
@@ -50,6 +54,7 @@ fn no_file_is_left() {
 #[test]
 fn no_port_is_left() {
     cell::own_network("local::no_port_is_left", async {
+        let names = NameServer::of(["127.0.0.1"]).await;
         // Towards one peer each port can be used once.
         fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40003").unwrap();
         let listener = std::net::TcpListener::bind("0.0.0.0:2003").unwrap();
@@ -71,6 +76,12 @@ fn no_port_is_left() {
         let held = [40000, 40001, 40002, 40003].map(|port| UdpSocket::bind(("0.0.0.0", port)).unwrap());
         let datagram = target("udp://127.0.0.1:2003");
         assert_eq!(attempt(&datagram).await.outcome, local(Phase::Connect, LocalFault::NoPorts));
+        let sharing = Prober::new(Host::new(names.dns().shared_on(Handle::current())), SystemClock);
+        for prober in [&names.prober(), &sharing] {
+            let seen = run(prober, &target("tcp://probed.test:2003"), this_second(), A_SECOND).await;
+            assert_eq!(seen.outcome, local(Phase::Dns, LocalFault::NoPorts), "{seen:?}");
+        }
+        assert_eq!(names.asked(), []);
         drop(held);
         let _unread = UdpSocket::bind("127.0.0.1:2003").unwrap();
         assert_eq!(attempt(&datagram).await.outcome, delivered(Evidence::Sent));
@@ -95,6 +106,11 @@ fn no_route() {
         let asking = prober_asking(NOWHERE.parse().unwrap());
         let seen = run(&asking, &target("tcp://probed.test:2003"), this_second(), A_SECOND).await;
         assert_eq!(seen.outcome, lost(Phase::Dns, Fault::Resolver));
+        // And where every name meets that, it is our own fault.
+        let dns = Dns::with_servers(&[NOWHERE.parse().unwrap()]).unwrap().shared_on(Handle::current());
+        let sharing = Prober::new(Host::new(dns), SystemClock);
+        let seen = run(&sharing, &target("tcp://probed.test:2003"), this_second(), A_SECOND).await;
+        assert_eq!(seen.outcome, local(Phase::Dns, LocalFault::NoRoute));
 
         for kind in ["unreachable", "prohibit", "blackhole"] {
             run_tool("ip", &format!("route add {kind} 192.0.2.0/24"));

@@ -7,14 +7,15 @@ use std::{
 };
 
 use aviary_probe::{Dns, Host, Prober, SystemClock};
-use hickory_resolver::{
-    config::{ConnectionConfig, NameServerConfig, ResolverConfig},
-    proto::{
-        op::{Message, ResponseCode},
-        rr::{RData, Record, RecordType},
-    },
+use hickory_resolver::proto::{
+    op::{Message, ResponseCode},
+    rr::{RData, Record, RecordType},
 };
-use tokio::{net::UdpSocket, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, UdpSocket},
+    task::JoinSet,
+};
 
 use crate::rig::ANY;
 
@@ -27,26 +28,36 @@ pub(crate) enum Reply {
     Code(ResponseCode),
     /// Nothing.
     Silence,
+    /// That the answer is too long for a datagram.
+    Truncated,
     /// A reply, so much later.
     After(Duration, Box<Self>),
 }
 
-/// A name server over UDP, stopped when dropped.
+/// A name server, stopped when dropped.
 pub(crate) struct NameServer {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<RecordType>>>,
-    _task: JoinSet<()>,
+    asked: Arc<Mutex<Vec<(String, RecordType)>>>,
+    task: JoinSet<()>,
 }
 
 impl NameServer {
     /// A name server that replies to its queries, counted from 0, as `script` has it.
     pub(crate) async fn start(script: impl Fn(usize, RecordType) -> Reply + Send + 'static) -> Self {
-        let socket = Arc::new(UdpSocket::bind(ANY).await.expect("loopback is there"));
+        Self::start_at(ANY, move |index, _, kind| script(index, kind)).await
+    }
+
+    /// The same at `address`, and the script is told the name too.
+    pub(crate) async fn start_at(
+        address: SocketAddr,
+        script: impl Fn(usize, &str, RecordType) -> Reply + Send + 'static,
+    ) -> Self {
+        let socket = Arc::new(UdpSocket::bind(address).await.expect("a free port"));
         let address = socket.local_addr().expect("bound");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let mut task = JoinSet::new();
         task.spawn(serve(socket, Arc::clone(&asked), script));
-        Self { address, asked, _task: task }
+        Self { address, asked, task }
     }
 
     /// A name server that has these addresses for every name.
@@ -55,9 +66,38 @@ impl NameServer {
         Self::start(move |_, _| Reply::Addresses(addresses.clone())).await
     }
 
+    /// A name server that has these addresses for every name, and tells them over TCP only.
+    pub(crate) async fn over_tcp<const N: usize>(addresses: [&str; N]) -> Self {
+        let addresses = addresses.map(|address| address.parse().expect("an address")).to_vec();
+        let mut server = Self::start(|_, _| Reply::Truncated).await;
+        let listener = TcpListener::bind(server.address).await.expect("few use the same port of TCP");
+        server.task.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let length = stream.read_u16().await.expect("a query");
+                let mut query = vec![0; length.into()];
+                stream.read_exact(&mut query).await.expect("a whole query");
+                let query = Message::from_vec(&query).expect("a query");
+                let answer = answer(&query, Reply::Addresses(addresses.clone())).expect("not silent");
+                stream.write_u16(answer.len() as u16).await.expect("who asked waits");
+                stream.write_all(&answer).await.expect("who asked waits");
+            }
+        });
+        server
+    }
+
     /// The types of what was asked, in order.
     pub(crate) fn asked(&self) -> Vec<RecordType> {
+        self.questions().into_iter().map(|(_, kind)| kind).collect()
+    }
+
+    /// What was asked, in order.
+    pub(crate) fn questions(&self) -> Vec<(String, RecordType)> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lookups that ask this server only.
+    pub(crate) fn dns(&self) -> Dns {
+        Dns::with_servers(&[self.address]).expect("a hosts file")
     }
 
     /// A prober that asks this server only.
@@ -67,17 +107,13 @@ impl NameServer {
 }
 
 pub(crate) fn prober_asking(server: SocketAddr) -> Prober<Host, SystemClock> {
-    let mut connection = ConnectionConfig::udp();
-    connection.port = server.port();
-    let server = NameServerConfig::new(server.ip(), true, vec![connection]);
-    let dns = Dns::with(ResolverConfig::from_parts(None, Vec::new(), vec![server])).expect("a hosts file");
-    Prober::new(Host::new(dns), SystemClock)
+    Prober::new(Host::new(Dns::with_servers(&[server]).expect("a hosts file")), SystemClock)
 }
 
 async fn serve(
     socket: Arc<UdpSocket>,
-    asked: Arc<Mutex<Vec<RecordType>>>,
-    script: impl Fn(usize, RecordType) -> Reply,
+    asked: Arc<Mutex<Vec<(String, RecordType)>>>,
+    script: impl Fn(usize, &str, RecordType) -> Reply,
 ) {
     let mut late = JoinSet::new();
     let mut buffer = [0; 2048];
@@ -85,8 +121,10 @@ async fn serve(
         let (bytes, from) = socket.recv_from(&mut buffer).await.expect("unconnected");
         let query = Message::from_vec(&buffer[..bytes]).expect("a query");
         let kind = query.queries[0].query_type();
-        asked.lock().unwrap_or_else(PoisonError::into_inner).push(kind);
-        let (reply, after) = match script(index, kind) {
+        let name = query.queries[0].name().to_ascii();
+        let name = name.trim_end_matches('.');
+        asked.lock().unwrap_or_else(PoisonError::into_inner).push((name.to_owned(), kind));
+        let (reply, after) = match script(index, name, kind) {
             Reply::After(after, reply) => (*reply, after),
             reply => (reply, Duration::ZERO),
         };
@@ -111,6 +149,7 @@ fn answer(query: &Message, reply: Reply) -> Option<Vec<u8>> {
                 .filter(|data| data.record_type() == asked.query_type());
             answer.add_answers(records.map(|data| Record::from_rdata(asked.name().clone(), 60, data)));
         }
+        Reply::Truncated => answer.metadata.truncation = true,
         Reply::Code(code) => answer.metadata.response_code = code,
         Reply::Silence | Reply::After(..) => return None,
     }

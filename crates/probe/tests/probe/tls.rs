@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use aviary_core::{Evidence, Fault, Outcome, Phase, Protocol};
-use aviary_probe::{Handshake, KeyExchange, Observation, TlsClient};
+use aviary_probe::{Handshake, KeyExchange, Observation, Target, TlsClient};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -137,6 +137,51 @@ async fn every_handshake_is_a_full_one() {
             assert_eq!(facts.not_after, Some(67_090_118_400), "rcgen's 4096-01-01");
         }
     }
+}
+
+#[tokio::test]
+async fn now_and_then_is_once_a_minute_for_each_target() {
+    let rig = Rig::start().await;
+    let prober = prober().inspecting_tls_sometimes();
+    let tcp = rig.target(Protocol::Tcp);
+    let start = this_second();
+    let mut inspected = Vec::new();
+    for name in ["canary.one", "canary.two"] {
+        let target = Target::new(rig.url(Protocol::Tls).parse().unwrap(), name, &rig.tls, None).unwrap();
+        for after in 0..120 {
+            let seen = run(&prober, &target, start.plus(after), A_SECOND).await;
+            assert_eq!(seen.outcome, delivered(Evidence::PeerClosed));
+            if let Some(facts) = seen.tls {
+                assert_eq!(facts.not_after, Some(67_090_118_400), "rcgen's 4096-01-01");
+                inspected.push((name, after));
+            }
+        }
+    }
+    let [(_, one), (_, one_again), (_, two), (_, two_again)] = inspected[..] else { panic!("{inspected:?}") };
+    assert_eq!((one_again - one, two_again - two), (60, 60));
+    assert_ne!(one, two, "each in a second of its own");
+    assert_eq!(run(&prober, &tcp, start.plus(one), A_SECOND).await.tls, None);
+}
+
+/// Which is when somebody most wants to know it.
+#[tokio::test]
+async fn an_expired_certificate_tells_when_it_ended() {
+    let authority = Authority::new();
+    let leaf = authority.sign("localhost", |leaf| leaf.not_after = date_time_ymd(2024, 1, 1));
+    let acceptor = acceptor(authority.server(&leaf));
+    let (listener, address) = listener();
+    let target = target_with(&format!("tls://localhost:{}", address.port()), &authority.client(), None);
+    let probers = [prober().inspecting_tls(), prober().inspecting_tls_sometimes(), prober()];
+    let mut told = Vec::new();
+    for prober in probers {
+        let (seen, _) = tokio::join!(run(&prober, &target, this_second(), A_SECOND), async {
+            acceptor.accept(accept(&listener).await).await
+        });
+        assert_eq!(seen.outcome, BAD);
+        told.push(seen.tls.map(|facts| (facts.handshake, facts.not_after)));
+    }
+    let ended = Some((Handshake::Failed, Some(1_704_067_200)));
+    assert_eq!(told, [ended, ended, None]);
 }
 
 /// The proof that the test above would notice: the same kind of server resumes sessions of whoever wants it to.
