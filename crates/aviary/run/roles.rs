@@ -123,8 +123,13 @@ async fn start_collector(
         });
     }
     let services = config.services.iter().map(|service| service_options(service, config.sink.is_some()));
-    let options =
-        Options { name: section.name.clone(), services: services.collect(), tokens, open: section.open };
+    let options = Options {
+        name: section.name.clone(),
+        services: services.collect(),
+        tokens,
+        open: section.open,
+        ..Options::default()
+    };
     let collector = Collector::new(options, SystemClock);
     let server = collector.serve(listener);
     Ok((collector, server, address))
