@@ -66,6 +66,8 @@ pub struct Options {
     pub tokens: Vec<TokenRule>,
     /// Anybody may do everything, also from beyond loopback.
     pub open: bool,
+    /// Everybody has shown a certificate that was asked for: without tokens, they may report and read.
+    pub certified: bool,
     /// The `[[service]]` sections for agents that take theirs from this collector, as TOML.
     pub services_document: Option<String>,
 }
@@ -130,7 +132,7 @@ struct Inner {
 impl Collector {
     /// A collector without any history, by `clock`.
     pub fn new(options: Options, clock: impl Clock) -> Self {
-        let access = Access::new(options.tokens, options.open);
+        let access = Access::new(options.tokens, options.open, options.certified);
         let state = State::new(options.name, options.services, clock.wall());
         let monotonic = clock.clone();
         let inner = Inner {
@@ -156,7 +158,7 @@ impl Collector {
     pub fn serve_reports<L: Listener<Addr = SocketAddr>>(&self, listener: L, token: TokenRule) -> Server {
         let (stop, stopped) = watch::channel(false);
         let way_in =
-            Self { inner: Arc::clone(&self.inner), access: Arc::new(Access::new(vec![token], false)) };
+            Self { inner: Arc::clone(&self.inner), access: Arc::new(Access::new(vec![token], false, false)) };
         Server { stop, http: serve_until(stopped, api::intake_only(way_in), listener), judged: None }
     }
 
