@@ -9,3 +9,4 @@ mod reports;
 mod rig;
 mod secrets;
 mod support;
+mod tls;
