@@ -10,3 +10,4 @@ mod reports;
 mod rig;
 mod secrets;
 mod support;
+mod tls;

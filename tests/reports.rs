@@ -1,9 +1,16 @@
 //! Reports that are not as they should be: refused whole, with a reason, and nothing else is lost.
 
-use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt as _,
+    time::Duration,
+};
 
-use aviary_core::{Evidence, Micros, Outcome, Second, Timestamp, Vantage, VantageKind};
-use aviary_wire::report::{ClosedSlot, REPORT_BYTES_MAX, Report, Roster, RosterSeries};
+use aviary_core::{Evidence, Fault, Micros, Outcome, Phase, Second, Span, Timestamp, Vantage, VantageKind};
+use aviary_wire::report::{
+    Certificate, ClosedSlot, Event, EventKind, REPORT_BYTES_MAX, Report, Roster, RosterSeries,
+};
 use serde_json::Value;
 
 use crate::support::{
@@ -100,6 +107,145 @@ fn a_bad_report_is_refused_whole_and_loses_nothing_else() {
     assert_eq!(delivered(&running), 2, "what comes after is taken");
 }
 
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn a_report_may_be_packed_and_a_bomb_is_refused() {
+    let running = Aviary::start("");
+    let path = "/api/v1/reports";
+    let sent = |encoding: &str, body: &[u8]| {
+        let headers = [("Content-Encoding", encoding)];
+        let (status, body) =
+            http::request(running.collector, "POST", path, &headers, body, PATIENCE).unwrap();
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        (status, answer["error"]["code"].as_str().unwrap_or_default().to_owned())
+    };
+    let good = report(roster("eu"), 0, now().minus(10)).encode();
+    let packed = gzip(&good);
+    let bomb = gzip(&vec![0; 1 << 30]);
+    assert!(bomb.len() < REPORT_BYTES_MAX, "{}", bomb.len());
+    let table: [(&str, &[u8], u16, &str); 7] = [
+        ("gzip", &packed, 200, ""),
+        ("identity", &good, 200, ""),
+        ("gzip", &packed[..packed.len() - 9], 400, "bad_encoding"),
+        ("gzip", &good, 400, "bad_encoding"),
+        ("gzip", &gzip(&good[..good.len() - 1]), 400, "bad_report"),
+        ("gzip", &bomb, 413, "report_too_large"),
+        ("br", &good, 415, "unknown_encoding"),
+    ];
+    for (encoding, body, status, code) in table {
+        assert_eq!(sent(encoding, body), (status, code.to_owned()), "{encoding} {}", body.len());
+    }
+    assert_eq!(delivered(&running), 1);
+}
+
+#[test]
+fn when_too_many_report_at_once_the_rest_is_told_when_to_come_back() {
+    let running = Aviary::start("");
+    let body = report(roster("eu"), 0, now().minus(10)).encode();
+    let head = format!(
+        "POST /api/v1/reports HTTP/1.1\r\nHost: collector\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let begun = |part: &[u8]| {
+        let mut stream = TcpStream::connect(running.collector).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&[head.as_bytes(), part].concat()).unwrap();
+        stream
+    };
+    let answer = |mut stream: TcpStream| {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    // Each has a place while its body is on the way.
+    let mut waiting: Vec<TcpStream> = (0..64).map(|_| begun(&body[..1])).collect();
+    std::thread::sleep(Duration::from_secs(1));
+    let busy = answer(begun(&body)).to_lowercase();
+    assert!(busy.starts_with("http/1.1 503 ") && busy.contains("\r\nretry-after: "), "{busy}");
+    for mut stream in waiting.drain(..) {
+        stream.write_all(&body[1..]).unwrap();
+        assert!(answer(stream).starts_with("HTTP/1.1 200 "));
+    }
+    assert!(answer(begun(&body)).starts_with("HTTP/1.1 200 "), "there is room again");
+    assert_eq!(delivered(&running), 1);
+}
+
+#[test]
+fn what_an_agent_tells_is_shown_and_what_it_stops_probing_ends() {
+    let running = Aviary::start("");
+    let first = now().minus(30);
+    let mut all = roster("eu");
+    let series = all.series[0].clone();
+    let address = "192.0.2.7".parse().unwrap();
+    all.series.push(RosterSeries {
+        address: Some(address),
+        name: "canary.ingest.tcp.one".to_owned(),
+        ..series
+    });
+    let refused = ClosedSlot {
+        series: 1,
+        second: first,
+        outcome: Outcome::Lost { phase: Phase::Connect, fault: Fault::Refused },
+        reached: None,
+        address: Some("192.0.2.7:2003".parse().unwrap()),
+    };
+    let mut told = report(all.clone(), 0, first);
+    told.slots.push(refused);
+    told.self_suspect = vec![Span::new(now().minus(8), now())];
+    told.certificates = vec![Certificate {
+        endpoint: all.series[0].endpoint.clone(),
+        address: "192.0.2.7:2003".parse().unwrap(),
+        not_after: 4_000_000_000,
+    }];
+    told.events = vec![Event {
+        second: first,
+        kind: EventKind::AddressAdded,
+        host: "graphite.example.com".to_owned(),
+        address,
+    }];
+    for _ in 0..2 {
+        assert_eq!(post(&running, "/api/v1/reports", None, &told.encode()).0, 200);
+    }
+    let agents = running.get("/api/v1/agents");
+    let agent = &agents["agents"][0];
+    assert_eq!((&agent["self_suspect"], &agent["double"]), (&true.into(), &false.into()), "{agent}");
+    let certificate = serde_json::json!([{"endpoint": "tcp://graphite.example.com:2003", "address": "192.0.2.7:2003",
+        "not_after": 4_000_000_000_i64}]);
+    assert_eq!(agent["certificates"], certificate);
+    let sums = running.get("/api/v1/sums?by=address");
+    let addresses: Vec<_> =
+        sums["groups"].as_array().unwrap().iter().map(|row| &row["by"]["address"]).collect();
+    assert_eq!(addresses, ["192.0.2.7", "none"]);
+    let slots =
+        running.get(&format!("/api/v1/slots?series=address:192.0.2.7&from={first}&until={}", first.plus(1)));
+    let slot = &slots["series"][0]["slots"][0];
+    assert_eq!((&slot["outcome"], &slot["address"]), (&"lost".into(), &"192.0.2.7:2003".into()), "{slots}");
+
+    let deploy = br#"{"kind":"deploy","text":"release 42","service":"ingest"}"#;
+    assert_eq!(post(&running, "/api/v1/events", None, deploy).0, 201);
+    assert_eq!(post(&running, "/api/v1/events", None, b"{}").0, 400);
+    assert_eq!(post(&running, "/api/v1/events", None, &[b' '; 20 << 10]).0, 413);
+    let events = running.get("/api/v1/events");
+    let kinds: Vec<_> = events["events"].as_array().unwrap().iter().map(|event| &event["kind"]).collect();
+    assert_eq!(kinds, ["address_added", "deploy"], "{events}");
+    let before = running.get(&format!("/api/v1/events?from={first}&until={}", first.plus(1)));
+    assert_eq!(before["events"][0]["vantage"]["node"], "canary-7", "{before}");
+
+    let ends = now().minus(5);
+    let rest = Roster { since: ends, series: all.series[..1].to_vec(), ..all };
+    let told = Report { sequence: 1, ..report(rest, 0, ends) };
+    assert_eq!(post(&running, "/api/v1/reports", None, &told.encode()).0, 200);
+    let until = ends.plus(2);
+    let sums = running.get(&format!("/api/v1/sums?by=address&window=12s&until={until}"));
+    let scheduled: Vec<_> = sums["groups"].as_array().unwrap().iter().map(|row| &row["scheduled"]).collect();
+    assert_eq!(scheduled, [10, 12], "two seconds after its end: {sums}");
+}
+
 #[test]
 fn an_unknown_agent_may_not_report_and_a_known_one_only_for_its_region() {
     let configuration = "[[collector.token]]\nname = \"eu-agents\"\nsecret = { env = \"EU_TOKEN\" }\nscope = [\"report\"]\n\
@@ -163,8 +309,8 @@ fn an_agent_waits_for_a_collector_that_is_away_and_nothing_counts_twice() {
     collector.process().freeze();
     std::thread::sleep(Duration::from_secs(12));
     collector.process().thaw();
-    let span = aviary_core::Span::new(from, now().plus(2));
-    collector.wait_until_closed(span.intersection(aviary_core::Span::new(span.from, span.until.plus(6))));
+    let span = Span::new(from, now().plus(2));
+    collector.wait_until_closed(span.intersection(Span::new(span.from, span.until.plus(6))));
     std::thread::sleep(Duration::from_secs(5));
     let path = format!("/api/v1/sums?window={}s&until={}", span.seconds(), span.until);
     let answered = http::request(

@@ -9,7 +9,7 @@ use super::{
     kind::{At, Boolean, choice, list, section, some},
     reader::Reader,
     scalar,
-    secret::{self, Secret},
+    secret::{self, Pem, Secret},
 };
 
 /// Where a collector listens unless told otherwise.
@@ -28,6 +28,19 @@ pub(crate) struct Collector {
     pub(crate) tokens: Vec<Token>,
     /// Whether it is meant to take reports from beyond loopback without a token.
     pub(crate) open: bool,
+    /// What it speaks TLS with; absent: it answers in plain HTTP.
+    pub(crate) tls: Option<Tls>,
+}
+
+/// What the collector speaks TLS with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tls {
+    /// The certificate, and those that lead to its authority.
+    pub(crate) certificate: Pem,
+    /// Its private key.
+    pub(crate) key: Pem,
+    /// The authority whose certificates clients must show.
+    pub(crate) client_ca: Option<Pem>,
 }
 
 /// One `[[collector.token]]`.
@@ -69,18 +82,18 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     reader.not_yet("data", "keeps the slots in memory only");
     reader.optional("retain", "how long the slots are kept", scalar::duration("400d"));
     reader.not_yet("retain", "keeps the newest minutes only");
-    const PLAIN: &str = "answers in plain HTTP all the same: put a TLS proxy before it";
-    reader.optional("certificate", "the certificate of the API", secret::file_reference());
-    reader.not_yet("certificate", PLAIN);
-    reader.optional("key", "the key of that certificate", secret::reference());
-    reader.not_yet("key", PLAIN);
-    reader.optional("client_ca", "the authority whose certificates agents show", secret::file_reference());
-    reader.not_yet("client_ca", PLAIN);
+    let certificate = "the certificate of the API, with `key`; absent: plain HTTP";
+    let certificate = reader.optional("certificate", certificate, secret::certificate());
+    let key = reader.optional("key", "the key of that certificate", secret::private_key());
+    let client_ca = "the authority whose certificates everybody must show";
+    let client_ca = reader.optional("client_ca", client_ca, secret::certificate());
+    refuse_half_of_tls(reader);
 
     let listen = listen.unwrap_or(LISTEN);
-    if !listen.ip().to_canonical().is_loopback() && !reader.has("token") && !open {
+    if !listen.ip().to_canonical().is_loopback() && !reader.has("token") && !reader.has("client_ca") && !open
+    {
         let message = format!("a collector on {listen} would take reports from anybody who reaches it");
-        let help = "add a [[collector.token]] for the agents, listen on 127.0.0.1, or say that it is meant with open = true";
+        let help = "add a [[collector.token]] for the agents or a client_ca, listen on 127.0.0.1, or say that it is meant with open = true";
         reader.refuse("listen", Refusal::new(message).help(help));
     }
     if open && reader.has("token") {
@@ -96,7 +109,20 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
         url,
         tokens: tokens.into_iter().map(|token| token.value).collect(),
         open,
+        tls: certificate.zip(key).map(|(certificate, key)| Tls { certificate, key, client_ca }),
     })
+}
+
+/// A certificate without its key can be shown to nobody, and whoever shows none cannot ask for one.
+fn refuse_half_of_tls(reader: &Reader<'_>) {
+    let pairs = [("certificate", "key"), ("key", "certificate"), ("client_ca", "certificate")];
+    for (given, missing) in pairs {
+        if reader.has(given) && !reader.has(missing) {
+            let message = format!("`{given}` is of no use without `{missing}`");
+            let help = format!("add {missing} = {{ file = \"PATH\" }}, or take `{given}` out");
+            reader.refuse(given, Refusal::new(message).help(help));
+        }
+    }
 }
 
 fn token(reader: &mut Reader<'_>) -> Option<Token> {

@@ -1,6 +1,12 @@
 //! Secrets: where they come from, and a type that does not give them away.
 
-use std::{fmt, fs::File, io::Read, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fmt,
+    fs::File,
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use toml::de::DeValue;
 
@@ -43,6 +49,21 @@ pub(crate) enum Reference {
     Variable(String),
     /// Here: it was the value of a variable that overrides the key.
     Override(Secret),
+}
+
+/// A text in PEM, and the file that it stands in. The text may hold a private key: its `Debug` does not show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pem {
+    /// The file, where it stands in one.
+    pub(crate) path: Option<PathBuf>,
+    text: Secret,
+}
+
+impl Pem {
+    /// The text.
+    pub(crate) fn text(&self) -> &str {
+        self.text.expose()
+    }
 }
 
 /// Where a secret is to be found, for a key that this version does not act on: nothing is loaded.
@@ -102,7 +123,43 @@ pub(super) fn authorities() -> impl Kind<Output = String> {
     Referenced { table: file_table(), secret: false, load }
 }
 
+/// The certificate that a peer is shown, with those that lead to its authority.
+pub(super) fn certificate() -> impl Kind<Output = Pem> {
+    let load = |reference, context: &Context<'_>| {
+        let pem = load_pem(reference, context, Access::Anybody)?;
+        if pem.text().contains(CERTIFICATE_BEGINS) {
+            return Ok(pem);
+        }
+        Err(Refusal::new("there is no certificate in it")
+            .help("name a PEM file with the certificate, and those of its authorities after it"))
+    };
+    Referenced { table: file_table(), secret: false, load }
+}
+
+/// The private key of such a certificate, which nobody else may read.
+pub(super) fn private_key() -> impl Kind<Output = Pem> {
+    let load = |reference, context: &Context<'_>| {
+        let pem = load_pem(reference, context, Access::OwnerAndGroup)?;
+        if pem.text().contains(KEY_BEGINS) {
+            return Ok(pem);
+        }
+        Err(Refusal::new("there is no private key in it").help("name a PEM file with the certificate's key"))
+    };
+    Referenced { table: secret_table(), secret: true, load }
+}
+
+fn load_pem(reference: Reference, context: &Context<'_>, access: Access) -> Result<Pem, Refusal> {
+    let Reference::File(path) = &reference else {
+        return Ok(Pem { path: None, text: load(reference, context)? });
+    };
+    let path = context.directory().join(path);
+    let what = if access == Access::Anybody { "" } else { "secret " };
+    let text = Secret(read(&path, what, access)?);
+    Ok(Pem { path: Some(path), text })
+}
+
 const CERTIFICATE_BEGINS: &str = "-----BEGIN CERTIFICATE-----";
+const KEY_BEGINS: &str = "PRIVATE KEY-----";
 
 /// A text that stands elsewhere, and what is made of it.
 struct Referenced<R, L> {

@@ -2,6 +2,7 @@
 
 mod roles;
 mod summary;
+mod tls;
 
 use std::{io::Write as _, path::Path};
 

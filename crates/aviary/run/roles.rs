@@ -11,6 +11,7 @@ use aviary_sink::{Addresses, Arrival, Count, Identity, Sink};
 use aviary_store::{Limits, Spool};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
+use super::tls::{Paths, Pems, Tls, TlsListener};
 use crate::config::{self, Config};
 
 /// How many arrivals are handed to the collector in one go.
@@ -19,8 +20,19 @@ const ARRIVALS_AT_ONCE: usize = 1_024;
 /// The roles that run.
 pub(super) struct Roles {
     agent: Option<Agent<Host, SystemClock>>,
-    collector: Option<(Collector, Server, SocketAddr)>,
+    collector: Option<RunningCollector>,
     sink: Option<(Arc<Sink>, JoinHandle<()>)>,
+}
+
+/// The collector of this process.
+struct RunningCollector {
+    collector: Collector,
+    servers: Vec<Server>,
+    address: SocketAddr,
+    /// Where the agent of this process reports to: in plain HTTP, also where the API is served over TLS.
+    way_in: SocketAddr,
+    /// Follows the files of certificates.
+    follow: Option<JoinHandle<()>>,
 }
 
 impl Roles {
@@ -39,14 +51,14 @@ impl Roles {
                     None => Identity::self_signed()?,
                 };
                 let trusted = identity.ca_pem().map(str::to_owned);
-                let collector = collector.as_ref().map(|(collector, ..)| collector.clone());
+                let collector = collector.as_ref().map(|running| running.collector.clone());
                 (Some(start_sink(section, identity, config, collector).await?), trusted)
             }
             None => (None, None),
         };
         let agent = match (&config.agent, &config.vantage) {
             (Some(section), Some(vantage)) => {
-                let own = collector.as_ref().map(|(_, _, address)| (*address, internal.as_str()));
+                let own = collector.as_ref().map(|running| (running.way_in, internal.as_str()));
                 Some(start_agent(section, vantage, config, own, trusted.as_deref())?)
             }
             _ => None,
@@ -56,7 +68,7 @@ impl Roles {
 
     /// The collector of this process and where it listens.
     pub(super) fn collector(&self) -> Option<(&Collector, SocketAddr)> {
-        self.collector.as_ref().map(|(collector, _, address)| (collector, *address))
+        self.collector.as_ref().map(|running| (&running.collector, running.address))
     }
 
     /// The agent of this process.
@@ -80,8 +92,13 @@ impl Roles {
             drop(sink);
             pump.abort();
         }
-        if let Some((_, server, _)) = self.collector {
-            server.stop().await;
+        if let Some(running) = self.collector {
+            if let Some(follow) = running.follow {
+                follow.abort();
+            }
+            for server in running.servers {
+                server.stop().await;
+            }
         }
         untaken
     }
@@ -104,7 +121,7 @@ async fn start_collector(
     section: &config::collector::Collector,
     config: &Config,
     internal: &str,
-) -> anyhow::Result<(Collector, Server, SocketAddr)> {
+) -> anyhow::Result<RunningCollector> {
     let listener = TcpListener::bind(section.listen).await.with_context(|| {
         let port = section.listen.port();
         format!(
@@ -114,21 +131,56 @@ async fn start_collector(
         )
     })?;
     let address = listener.local_addr()?;
+    let own_token = TokenRule {
+        name: "the agent of this process".to_owned(),
+        secret: internal.to_owned(),
+        scopes: vec![Scope::Report],
+        region: None,
+    };
     let mut tokens: Vec<TokenRule> = section.tokens.iter().map(token_rule).collect();
     if !tokens.is_empty() {
-        tokens.push(TokenRule {
-            name: "the agent of this process".to_owned(),
-            secret: internal.to_owned(),
-            scopes: vec![Scope::Report],
-            region: None,
-        });
+        tokens.push(own_token.clone());
     }
     let services = config.services.iter().map(|service| service_options(service, config.sink.is_some()));
-    let options =
-        Options { name: section.name.clone(), services: services.collect(), tokens, open: section.open };
+    let options = Options {
+        name: section.name.clone(),
+        services: services.collect(),
+        tokens,
+        open: section.open,
+        certified: section.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
+        services_document: None,
+    };
     let collector = Collector::new(options, SystemClock);
-    let server = collector.serve(listener);
-    Ok((collector, server, address))
+    let Some(section) = &section.tls else {
+        let servers = vec![collector.serve(listener)];
+        return Ok(RunningCollector { collector, servers, address, way_in: address, follow: None });
+    };
+    let (pems, paths) = tls_files(section);
+    let tls = Tls::new(&pems)?;
+    let (mut servers, mut way_in) = (Vec::new(), address);
+    if config.agent.as_ref().is_some_and(|agent| agent.collectors.is_empty()) {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+        way_in = listener.local_addr()?;
+        servers.push(collector.serve_reports(listener, own_token));
+    }
+    servers.push(collector.serve(TlsListener::new(listener, tls.clone(), SystemClock)?));
+    let follow = Some(tokio::spawn(tls.follow(paths, pems)));
+    Ok(RunningCollector { collector, servers, address, way_in, follow })
+}
+
+fn tls_files(section: &config::collector::Tls) -> (Pems, Paths) {
+    let config::collector::Tls { certificate, key, client_ca } = section;
+    let pems = Pems {
+        certificate: certificate.text().to_owned(),
+        key: key.text().to_owned(),
+        client_ca: client_ca.as_ref().map(|pem| pem.text().to_owned()),
+    };
+    let paths = Paths {
+        certificate: certificate.path.clone(),
+        key: key.path.clone(),
+        client_ca: client_ca.as_ref().and_then(|pem| pem.path.clone()),
+    };
+    (pems, paths)
 }
 
 fn token_rule(token: &config::collector::Token) -> TokenRule {

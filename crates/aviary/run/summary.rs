@@ -65,7 +65,10 @@ pub(super) fn where_to_look(config: &Config, roles: &Roles) -> String {
         let url = config.collector.as_ref().and_then(|collector| collector.url.as_ref());
         let base = match url {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-            None => format!("http://{}", reachable(address)),
+            None => {
+                let is_tls = config.collector.as_ref().is_some_and(|collector| collector.tls.is_some());
+                format!("{}://{}", if is_tls { "https" } else { "http" }, reachable(address))
+            }
         };
         lines.push(format!("  collector  {base}/api/v1/services"));
         lines.push(format!("             {base}/api/v1/sums?by=protocol&window=60s"));

@@ -1,9 +1,14 @@
 //! `GET /api/v1/agents`: who reports.
 
-use aviary_core::Timestamp;
+use std::net::SocketAddr;
+
+use aviary_core::{Span, Timestamp, verdict::SEEN_SECONDS};
 use serde::Serialize;
 
-use crate::state::{AgentSeen, State};
+use crate::{
+    closed_until,
+    state::{AgentSeen, State},
+};
 
 /// An agent that has been silent for longer is `late`.
 const LATE_SECONDS: u64 = 5;
@@ -36,10 +41,24 @@ struct AgentBody {
     epoch: u32,
     series: usize,
     dropped_slots: u64,
+    /// It suspected itself in its newest closed seconds.
+    self_suspect: bool,
+    /// Another agent reports from the same vantage.
+    double: bool,
+    certificates: Vec<CertificateBody>,
+}
+
+#[derive(Debug, Serialize)]
+struct CertificateBody {
+    endpoint: String,
+    address: String,
+    /// Seconds since the Unix epoch.
+    not_after: i64,
 }
 
 /// All agents that have reported.
 pub(crate) fn all(state: &State, now: Timestamp) -> Answer {
+    let newest = Span::before(closed_until(now), SEEN_SECONDS);
     let agents = state.agents().iter().map(|(vantage, agent)| AgentBody {
         node: vantage.node.clone(),
         kind: vantage.kind.name(),
@@ -55,8 +74,20 @@ pub(crate) fn all(state: &State, now: Timestamp) -> Answer {
         epoch: agent.epoch,
         series: agent.series,
         dropped_slots: agent.dropped,
+        self_suspect: agent.is_suspect(newest),
+        double: agent.is_double,
+        certificates: certificates(agent),
     });
     Answer { agents: agents.collect() }
+}
+
+fn certificates(agent: &AgentSeen) -> Vec<CertificateBody> {
+    let body = |(endpoint, address, not_after): (&str, SocketAddr, i64)| CertificateBody {
+        endpoint: endpoint.to_owned(),
+        address: address.to_string(),
+        not_after,
+    };
+    agent.certificates().map(body).collect()
 }
 
 fn standing(agent: &AgentSeen, now: Timestamp) -> &'static str {

@@ -1,9 +1,8 @@
 //! The addresses of the API.
 
-use std::net::SocketAddr;
-
 use axum::{
     Json, Router,
+    body::Body,
     extract::{
         ConnectInfo, Path, Query, State,
         rejection::{PathRejection, QueryRejection},
@@ -13,16 +12,30 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::{Collector, Counts, access::Scope, agents, error::ApiError, intake, services, slots, sums};
+use crate::{
+    Collector, Counts, Peer, access::Scope, agents, document, error::ApiError, events, intake, services,
+    slots, sums,
+};
+
+/// What agents need and no more: reports.
+pub(crate) fn intake_only(collector: Collector) -> Router {
+    Router::new()
+        .route("/api/v1/reports", post(intake::post))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(collector)
+}
 
 pub(crate) fn router(collector: Collector) -> Router {
     Router::new()
         .route("/api/v1/reports", post(intake::post))
         .route("/api/v1/services", get(services_all))
         .route("/api/v1/services/{name}", get(service))
+        .route("/api/v1/services.toml", get(document::get))
         .route("/api/v1/sums", get(sums_of))
         .route("/api/v1/slots", get(slots_of))
         .route("/api/v1/agents", get(agents_all))
+        .route("/api/v1/events", get(events_of).post(event))
         .route("/healthz", get(healthz))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -39,7 +52,7 @@ fn parameters(given: Parameters) -> Result<Vec<(String, String)>, ApiError> {
 
 async fn services_all(
     State(collector): State<Collector>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     headers: HeaderMap,
 ) -> Result<Json<services::Answer>, ApiError> {
     collector.access().allow(Scope::Read, &headers, peer.ip())?;
@@ -48,7 +61,7 @@ async fn services_all(
 
 async fn service(
     State(collector): State<Collector>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<services::ServiceBody>, ApiError> {
@@ -67,7 +80,7 @@ async fn service(
 
 async fn sums_of(
     State(collector): State<Collector>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     headers: HeaderMap,
     given: Parameters,
 ) -> Result<Json<sums::Answer>, ApiError> {
@@ -81,7 +94,7 @@ async fn sums_of(
 
 async fn slots_of(
     State(collector): State<Collector>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     headers: HeaderMap,
     given: Parameters,
 ) -> Result<Json<slots::Answer>, ApiError> {
@@ -95,7 +108,7 @@ async fn slots_of(
 
 async fn agents_all(
     State(collector): State<Collector>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     headers: HeaderMap,
 ) -> Result<Json<agents::Answer>, ApiError> {
     collector.access().allow(Scope::Read, &headers, peer.ip())?;
@@ -103,9 +116,35 @@ async fn agents_all(
     Ok(Json(agents::all(&collector.state(), now)))
 }
 
+async fn events_of(
+    State(collector): State<Collector>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    given: Parameters,
+) -> Result<Json<events::Answer>, ApiError> {
+    collector.access().allow(Scope::Read, &headers, peer.ip())?;
+    let span = events::span(&parameters(given)?, collector.now())?;
+    Ok(Json(collector.state().events().answer(span)))
+}
+
+async fn event(
+    State(collector): State<Collector>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<events::Body>), ApiError> {
+    let token = collector.access().allow(Scope::Report, &headers, peer.ip())?;
+    let body = intake::read(body, events::EVENT_BYTES_MAX, events::too_large).await?;
+    let event = events::Event::parse(&body, token.map(|rule| &*rule.name), collector.now())?;
+    let shown = event.body();
+    collector.state().note_event(event);
+    Ok((StatusCode::CREATED, Json(shown)))
+}
+
 async fn healthz(State(collector): State<Collector>) -> Json<Value> {
     let state = collector.state();
     let Counts { reports, refused, too_old, ahead, unowned } = state.counts();
+    let (held, dropped) = state.events().counts();
     Json(json!({
         "status": "ok",
         "name": state.name(),
@@ -113,6 +152,7 @@ async fn healthz(State(collector): State<Collector>) -> Json<Value> {
         "series": state.catalog().len(),
         "reports": {"taken": reports, "refused": refused},
         "slots": {"too_old": too_old, "ahead": ahead, "losses_without_detail": state.losses().dropped()},
+        "events": {"held": held, "dropped": dropped},
         "stored_points_of_no_series": unowned,
     }))
 }
@@ -124,7 +164,9 @@ async fn not_found(uri: Uri) -> ApiError {
             "{path}: this collector speaks version 1 of the API, below /api/v1/; upgrade it, or use an older agent"
         )
     } else {
-        format!("{path}: nothing is here; see /api/v1/services, /api/v1/sums, /api/v1/slots, /api/v1/agents")
+        format!(
+            "{path}: nothing is here; see /api/v1/services, /api/v1/sums, /api/v1/slots, /api/v1/agents, /api/v1/events"
+        )
     };
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }

@@ -1,26 +1,30 @@
 //! Taking reports.
 
-use std::{error::Error as _, net::SocketAddr, time::Duration};
+use std::{error::Error as _, io::Read as _, time::Duration};
 
 use aviary_wire::report::{REPORT_BYTES_MAX, Report, ReportError};
 use axum::{
     Json,
     body::{Body, Bytes, to_bytes},
     extract::{ConnectInfo, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header},
 };
+use flate2::read::MultiGzDecoder;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::{Collector, access::Scope, error::ApiError, state::Refusal};
+use crate::{Collector, Peer, access::Scope, error::ApiError, state::Refusal};
 
 /// An agent that takes longer to send a report is told to come back.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A body from this size on is decoded on another thread.
+const AT_ONCE_BYTES_MAX: usize = 64 << 10;
+
 /// `POST /api/v1/reports`
 pub(crate) async fn post(
     State(collector): State<Collector>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
@@ -30,7 +34,7 @@ pub(crate) async fn post(
         && collector.state().refused(collector.now())
     {
         // Told at most once a second: anybody who reaches the port can be refused.
-        tracing::warn!(%peer, status = error.status().as_u16(), code = error.code(), reason = error.message(),
+        tracing::warn!(peer = %peer.0, status = error.status().as_u16(), code = error.code(), reason = error.message(),
             "A report was refused.");
     }
     taken
@@ -38,7 +42,7 @@ pub(crate) async fn post(
 
 async fn take(
     collector: &Collector,
-    peer: SocketAddr,
+    Peer(peer): Peer,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
@@ -48,11 +52,18 @@ async fn take(
         let message = "more reports come than can be read at once; come back in a moment";
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message));
     };
-    let body = read(body).await?;
-    let report = Report::decode(&body).map_err(|error| match error {
-        ReportError::TooLarge { .. } => too_large(error.to_string()),
-        error => ApiError::bad("bad_report", error.to_string()),
-    })?;
+    let encoding = Encoding::of(headers)?;
+    let body = read(body, REPORT_BYTES_MAX, too_large).await?;
+    let report = if matches!(encoding, Encoding::Identity) && body.len() < AT_ONCE_BYTES_MAX {
+        decode(encoding, &body)
+    } else {
+        // Milliseconds of work, which nobody else's request is to wait for.
+        let decoded = tokio::task::spawn_blocking(move || decode(encoding, &body)).await;
+        decoded.unwrap_or_else(|error| {
+            let message = format!("the report could not be decoded here: {error}");
+            Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message))
+        })
+    }?;
     let now = collector.now();
     let taken = collector.state().take(&report, region, now).map_err(|refusal| {
         let (status, code) = match refusal {
@@ -67,25 +78,77 @@ async fn take(
     Ok(Json(json!({"slots": taken.slots, "too_old": taken.too_old, "ahead": taken.ahead})))
 }
 
-async fn read(body: Body) -> Result<Bytes, ApiError> {
-    let Ok(read) = timeout(BODY_TIMEOUT, to_bytes(body, REPORT_BYTES_MAX)).await else {
-        let message = format!("the report did not come within {} s", BODY_TIMEOUT.as_secs());
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "slow_report", message));
+/// How a body is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Identity,
+    Gzip,
+}
+
+impl Encoding {
+    fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let mut given = headers.get_all(header::CONTENT_ENCODING).iter();
+        let name = match (given.next(), given.next()) {
+            (None, _) => return Ok(Self::Identity),
+            (Some(name), None) => String::from_utf8_lossy(name.as_bytes()).trim().to_ascii_lowercase(),
+            (Some(_), Some(_)) => "several in turn".to_owned(),
+        };
+        match name.as_str() {
+            "identity" | "" => Ok(Self::Identity),
+            "gzip" | "x-gzip" => Ok(Self::Gzip),
+            _ => {
+                let name: String = name.chars().take(50).collect();
+                let message = format!("content-encoding `{name}` is not understood; send gzip, or none");
+                Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown_encoding", message))
+            }
+        }
+    }
+}
+
+/// The report in `body`. The bound on a report is one on what comes out of the encoding: of a bomb, no more is made.
+fn decode(encoding: Encoding, body: &[u8]) -> Result<Report, ApiError> {
+    let inflated;
+    let bytes = match encoding {
+        Encoding::Identity => body,
+        Encoding::Gzip => {
+            let mut bytes = Vec::new();
+            let mut decoder = MultiGzDecoder::new(body).take(REPORT_BYTES_MAX as u64 + 1);
+            decoder.read_to_end(&mut bytes).map_err(|error| {
+                ApiError::bad("bad_encoding", format!("the body is truncated or no gzip: {error}"))
+            })?;
+            if bytes.len() > REPORT_BYTES_MAX {
+                return Err(too_large());
+            }
+            inflated = bytes;
+            &inflated
+        }
+    };
+    Report::decode(bytes).map_err(|error| match error {
+        ReportError::TooLarge { .. } => {
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "report_too_large", error.to_string())
+        }
+        error => ApiError::bad("bad_report", error.to_string()),
+    })
+}
+
+fn too_large() -> ApiError {
+    let message =
+        format!("a report has at most {REPORT_BYTES_MAX} bytes, unpacked; send several smaller ones");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "report_too_large", message)
+}
+
+/// The whole of `body`, of at most `limit` bytes.
+pub(crate) async fn read(body: Body, limit: usize, too_large: fn() -> ApiError) -> Result<Bytes, ApiError> {
+    let Ok(read) = timeout(BODY_TIMEOUT, to_bytes(body, limit)).await else {
+        let message = format!("the body did not come within {} s", BODY_TIMEOUT.as_secs());
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "slow_body", message));
     };
     read.map_err(|error| {
         let is_limit = error.source().is_some_and(|source| source.to_string().contains("length limit"));
         if is_limit {
-            too_large(format!("a report has at most {REPORT_BYTES_MAX} bytes; send several smaller ones"))
+            too_large()
         } else {
-            ApiError::new(
-                StatusCode::BAD_REQUEST,
-                "cut_report",
-                format!("the report did not come whole: {error}"),
-            )
+            ApiError::bad("cut_body", format!("the body did not come whole: {error}"))
         }
     })
-}
-
-fn too_large(message: String) -> ApiError {
-    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "report_too_large", message)
 }

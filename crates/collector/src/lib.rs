@@ -11,7 +11,9 @@
 mod access;
 mod agents;
 mod api;
+mod document;
 mod error;
+mod events;
 mod intake;
 mod services;
 mod slots;
@@ -20,22 +22,24 @@ mod stored;
 mod sums;
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use aviary_core::{Clock, Endpoint, Evidence, Micros, Second, Timestamp, verdict::Policy};
+use axum::{Router, extract::connect_info::Connected, serve::IncomingStream};
 use tokio::{
-    net::TcpListener,
     sync::{Semaphore, SemaphorePermit, watch},
     task::JoinHandle,
     time::sleep,
 };
 
 pub use access::{Scope, TokenRule};
+pub use axum::serve::Listener;
 pub use state::Counts;
 
-use crate::{access::Access, state::State};
+use crate::{access::Access, document::Document, state::State};
 
 /// A second is closed so many seconds after it began: its last slot is due almost a second in, has a second to its
 /// deadline, and its report leaves within another.
@@ -62,6 +66,10 @@ pub struct Options {
     pub tokens: Vec<TokenRule>,
     /// Anybody may do everything, also from beyond loopback.
     pub open: bool,
+    /// Everybody has shown a certificate that was asked for: without tokens, they may report and read.
+    pub certified: bool,
+    /// The `[[service]]` sections for agents that take theirs from this collector, as TOML.
+    pub services_document: Option<String>,
 }
 
 /// A service that is judged.
@@ -110,11 +118,12 @@ impl ServiceOptions {
 #[derive(Clone)]
 pub struct Collector {
     inner: Arc<Inner>,
+    access: Arc<Access>,
 }
 
 struct Inner {
     state: Mutex<State>,
-    access: Access,
+    services_document: Option<Document>,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     monotonic: Box<dyn Fn() -> Micros + Send + Sync>,
     intake: Semaphore,
@@ -123,36 +132,34 @@ struct Inner {
 impl Collector {
     /// A collector without any history, by `clock`.
     pub fn new(options: Options, clock: impl Clock) -> Self {
-        let access = Access::new(options.tokens, options.open);
+        let access = Access::new(options.tokens, options.open, options.certified);
         let state = State::new(options.name, options.services, clock.wall());
         let monotonic = clock.clone();
         let inner = Inner {
             state: Mutex::new(state),
-            access,
+            services_document: options.services_document.map(Document::new),
             now: Box::new(move || clock.wall()),
             monotonic: Box::new(move || monotonic.monotonic()),
             intake: Semaphore::new(REPORTS_AT_ONCE),
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), access: Arc::new(access) }
     }
 
-    /// Serves the API on `listener` until the server is stopped.
-    pub fn serve(&self, listener: TcpListener) -> Server {
+    /// Serves the API on `listener`, and judges each second, until the server is stopped.
+    pub fn serve<L: Listener<Addr = SocketAddr>>(&self, listener: L) -> Server {
         let (stop, stopped) = watch::channel(false);
-        let router = api::router(self.clone());
-        let mut until = stopped.clone();
-        let shutdown = async move {
-            // The other end gone means stop as well.
-            _ = until.wait_for(|stop| *stop).await;
-        };
-        let http = tokio::spawn(async move {
-            let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
-            if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(shutdown).await {
-                tracing::error!(%error, "The collector's listener failed; no more reports are taken.");
-            }
-        });
+        let http = serve_until(stopped.clone(), api::router(self.clone()), listener);
         let judged = tokio::spawn(self.clone().judge_each_second(stopped));
-        Server { stop, http, judged }
+        Server { stop, http, judged: Some(judged) }
+    }
+
+    /// Takes reports, and nothing else, on `listener` from whoever shows `token`: a way in for the agent of this
+    /// process where the API is served in a way that it cannot use.
+    pub fn serve_reports<L: Listener<Addr = SocketAddr>>(&self, listener: L, token: TokenRule) -> Server {
+        let (stop, stopped) = watch::channel(false);
+        let way_in =
+            Self { inner: Arc::clone(&self.inner), access: Arc::new(Access::new(vec![token], false, false)) };
+        Server { stop, http: serve_until(stopped, api::intake_only(way_in), listener), judged: None }
     }
 
     /// Notes that storage has a datapoint called `name` (without an API key) for `second`.
@@ -181,7 +188,8 @@ impl Collector {
         let now = self.now();
         let mut state = self.state();
         state.advance(now);
-        let grouping = state.catalog().group(&[aviary_core::Tag::Protocol], |_| true);
+        let lives = |id| state.ledger().life(id).until > span.from;
+        let grouping = state.catalog().group(&[aviary_core::Tag::Protocol], lives);
         let windows = state.ledger().sums(span, &grouping.group_of, grouping.values.len());
         grouping.values.into_iter().flatten().zip(windows).collect()
     }
@@ -226,7 +234,11 @@ impl Collector {
     }
 
     fn access(&self) -> &Access {
-        &self.inner.access
+        &self.access
+    }
+
+    fn services_document(&self) -> Option<&Document> {
+        self.inner.services_document.as_ref()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -245,11 +257,54 @@ pub(crate) const fn settled_until(now: Timestamp) -> Second {
     closed_until(now).minus(SETTLE_SECONDS)
 }
 
+/// Who asks: the address of the other end, whatever the listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Any listener, as one of which axum can tell the [`Peer`].
+struct Door<L>(L);
+
+impl<L: Listener<Addr = SocketAddr>> Listener for Door<L> {
+    type Io = L::Io;
+    type Addr = SocketAddr;
+
+    fn accept(&mut self) -> impl Future<Output = (Self::Io, Self::Addr)> + Send {
+        self.0.accept()
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+impl<L: Listener<Addr = SocketAddr>> Connected<IncomingStream<'_, Door<L>>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Door<L>>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+fn serve_until<L: Listener<Addr = SocketAddr>>(
+    mut stopped: watch::Receiver<bool>,
+    router: Router,
+    listener: L,
+) -> JoinHandle<()> {
+    let shutdown = async move {
+        // The other end gone means stop as well.
+        _ = stopped.wait_for(|stop| *stop).await;
+    };
+    tokio::spawn(async move {
+        let service = router.into_make_service_with_connect_info::<Peer>();
+        if let Err(error) = axum::serve(Door(listener), service).with_graceful_shutdown(shutdown).await {
+            tracing::error!(%error, "The collector's listener failed; no more reports are taken.");
+        }
+    })
+}
+
 /// A collector that is being served.
 pub struct Server {
     stop: watch::Sender<bool>,
     http: JoinHandle<()>,
-    judged: JoinHandle<()>,
+    judged: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -263,7 +318,9 @@ impl Server {
         if tokio::time::timeout(Self::FAREWELL, self.http).await.is_err() {
             abort.abort();
         }
-        // It ends at once and returns nothing.
-        _ = self.judged.await;
+        if let Some(judged) = self.judged {
+            // It ends at once and returns nothing.
+            _ = judged.await;
+        }
     }
 }

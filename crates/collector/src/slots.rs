@@ -93,6 +93,7 @@ pub(crate) fn answer(state: &State, query: &Query) -> Result<Answer, ApiError> {
     let catalog = state.catalog();
     let chosen: Vec<SeriesId> = catalog
         .ids()
+        .filter(|id| state.ledger().life(*id).until > query.span.from)
         .filter(|id| query.tags.iter().all(|(tag, value)| catalog.tag(*id, *tag) == value))
         .collect();
     let span = query.span.intersection(state.ledger().held());

@@ -1,10 +1,15 @@
 //! Everything a collector knows, and how it changes.
 
+mod agent;
+mod check;
+mod fleet;
 mod judge;
+mod schedule;
 
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use aviary_core::{
@@ -15,15 +20,20 @@ use aviary_core::{
     mark::{Mark, Sender, Storage},
     window::Proof,
 };
-use aviary_wire::report::{self, ClosedSlot, Gap, Report, Roster};
+use aviary_wire::report::{ClosedSlot, Gap, Report, Roster};
 
-pub(crate) use self::judge::Standing;
-use crate::{ServiceOptions, settled_until, stored::StoredSeries};
+pub(crate) use self::{agent::AgentSeen, judge::Standing};
+use crate::{
+    ServiceOptions,
+    events::{Event, Events},
+    settled_until,
+    stored::StoredSeries,
+};
 
 /// The most series of all agents together: what one collector is made for.
 const SERIES_MAX: usize = 100_000;
 
-/// The most agents that are remembered, each with its newest roster: the longest silent is forgotten first. An agent
+/// The most agents that are remembered, each with its last rosters: the longest silent is forgotten first. An agent
 /// whose roster was forgotten sends it again.
 const AGENTS_MAX: usize = 10_000;
 
@@ -41,9 +51,10 @@ pub(crate) struct State {
     catalog: Catalog,
     ledger: Ledger,
     losses: Losses,
-    /// The newest roster of each agent.
+    /// The last rosters of each agent.
     rosters: HashMap<u64, KnownRoster>,
     agents: BTreeMap<Vantage, AgentSeen>,
+    events: Events,
     stored: StoredSeries,
     /// Seconds before this are settled.
     settled_until: Second,
@@ -54,27 +65,12 @@ pub(crate) struct State {
     refusal_told: Second,
 }
 
+#[derive(Clone)]
 struct KnownRoster {
-    vantage: Vantage,
-    ids: Vec<SeriesId>,
-}
-
-/// What is known of an agent.
-pub(crate) struct AgentSeen {
-    pub(crate) first_report: Timestamp,
-    pub(crate) last_report: Timestamp,
-    pub(crate) boot: u64,
-    /// The number of its newest report.
-    pub(crate) sequence: u64,
-    pub(crate) epoch: u32,
-    roster_id: u64,
-    /// Said already that its slots come too late or too early.
-    is_warned: bool,
-    pub(crate) configuration: String,
-    pub(crate) dropped: u64,
-    pub(crate) series: usize,
-    /// How far the agent's wall clock was ahead of ours when its newest report arrived, its way included.
-    pub(crate) clock_offset_us: i64,
+    vantage: Arc<Vantage>,
+    since: Second,
+    /// The series at each place, with its first full slot.
+    series: Arc<[(SeriesId, Second)]>,
 }
 
 /// What a collector counted of its own work.
@@ -134,6 +130,7 @@ impl State {
             losses: Losses::new(LOSSES_MAX),
             rosters: HashMap::new(),
             agents: BTreeMap::new(),
+            events: Events::default(),
             stored: StoredSeries::default(),
             settled_until: settled_until(now),
             untold_until: Second(0),
@@ -167,6 +164,15 @@ impl State {
         &self.agents
     }
 
+    pub(crate) const fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Notes an event that somebody told.
+    pub(crate) fn note_event(&mut self, event: Event) {
+        self.events.note(event);
+    }
+
     pub(crate) fn standing(&self) -> impl Iterator<Item = (&str, &Standing)> {
         self.standing.iter().map(|(name, standing)| (name.as_str(), standing))
     }
@@ -198,7 +204,7 @@ impl State {
         // Whose slots these are, is what the roster says that is known here, if it is.
         let known = self.rosters.get(&report.roster_id);
         let (vantage, series) = match (known, &report.roster) {
-            (Some(known), _) => (&known.vantage, known.ids.len()),
+            (Some(known), _) => (&*known.vantage, known.series.len()),
             (None, Some(roster)) => (&roster.vantage, roster.series.len()),
             (None, None) => return Err(Refusal::UnknownRoster(report.roster_id)),
         };
@@ -208,48 +214,46 @@ impl State {
             let (claimed, token, allowed) = (vantage.region.clone(), token.to_owned(), allowed.to_owned());
             return Err(Refusal::Region { claimed, token, allowed });
         }
-        check_places(report, series)?;
-        check_seconds(report, now)?;
-        check_gaps(report, self.ledger.held())?;
+        check::places(report, series)?;
+        check::seconds(report, now)?;
+        check::gaps(report, self.ledger.held())?;
         if let Some(roster) = &report.roster {
             self.learn(roster, report.roster_id)?;
         }
-        let Some(known) = self.rosters.get(&report.roster_id) else {
+        let Some(known) = self.rosters.get(&report.roster_id).cloned() else {
             return Err(Refusal::UnknownRoster(report.roster_id));
         };
-        let (ids, vantage) = (known.ids.clone(), known.vantage.clone());
         let mut taken = Taken { slots: 0, too_old: 0, ahead: 0 };
         for slot in &report.slots {
             taken.slots += 1;
-            match self.close(ids[slot.series as usize], slot) {
+            match self.close(known.series[slot.series as usize].0, slot) {
                 Ok(()) => {}
                 Err(OutOfReach::TooOld { .. }) => taken.too_old += 1,
                 Err(OutOfReach::TooNew { .. }) => taken.ahead += 1,
             }
         }
         for gap in &report.gaps {
-            for id in &ids[gap.first as usize..(gap.first + gap.count) as usize] {
+            for (id, _) in &known.series[gap.first as usize..(gap.first + gap.count) as usize] {
                 self.skip(*id, gap, &mut taken);
             }
         }
         self.counts.reports += 1;
         self.counts.too_old += taken.too_old;
         self.counts.ahead += taken.ahead;
-        self.see(vantage, report, ids.len(), now);
-        self.warn_of_unheld(report, taken);
+        self.see(&known, report, now);
+        self.warn_of_unheld(&known.vantage, taken);
         Ok(taken)
     }
 
     /// Says, once for each life of an agent, that its clock or its backlog puts slots out of reach.
-    fn warn_of_unheld(&mut self, report: &Report, taken: Taken) {
+    fn warn_of_unheld(&mut self, vantage: &Vantage, taken: Taken) {
         if taken.too_old + taken.ahead == 0 {
             return;
         }
-        let Some(known) = self.rosters.get(&report.roster_id) else { return };
-        let Some(agent) = self.agents.get_mut(&known.vantage) else { return };
+        let Some(agent) = self.agents.get_mut(vantage) else { return };
         if !std::mem::replace(&mut agent.is_warned, true) {
             let Taken { too_old, ahead, .. } = taken;
-            let (node, region) = (&known.vantage.node, &known.vantage.region);
+            let Vantage { node, region, .. } = vantage;
             tracing::warn!(
                 node,
                 region,
@@ -284,9 +288,10 @@ impl State {
             if service.storage {
                 self.stored.carry(id, &told.name);
             }
-            ids.push(id);
+            ids.push((id, told.from));
         }
-        self.rosters.insert(id, KnownRoster { vantage: roster.vantage.clone(), ids });
+        let (vantage, since) = (Arc::new(roster.vantage.clone()), roster.since);
+        self.rosters.insert(id, KnownRoster { vantage, since, series: ids.into() });
         Ok(())
     }
 
@@ -347,49 +352,6 @@ impl State {
         self.losses.note(series, second, Loss { phase, cause, reached, address });
     }
 
-    fn see(&mut self, vantage: Vantage, report: &Report, series: usize, now: Timestamp) {
-        if !self.agents.contains_key(&vantage)
-            && self.agents.len() >= AGENTS_MAX
-            && let Some(silent) =
-                self.agents.iter().min_by_key(|(_, agent)| agent.last_report).map(|(it, _)| it.clone())
-            && let Some(forgotten) = self.agents.remove(&silent)
-        {
-            self.rosters.remove(&forgotten.roster_id);
-        }
-        let agent = self.agents.entry(vantage).or_insert_with(|| AgentSeen {
-            first_report: now,
-            last_report: now,
-            boot: report.boot,
-            sequence: report.sequence,
-            epoch: report.epoch,
-            roster_id: report.roster_id,
-            is_warned: false,
-            configuration: String::new(),
-            dropped: 0,
-            series,
-            clock_offset_us: 0,
-        });
-        agent.last_report = agent.last_report.max(now);
-        // What is told of the agent itself is as old as the report, and an old one may come late.
-        if agent.boot == report.boot && report.sequence < agent.sequence {
-            return;
-        }
-        if agent.boot != report.boot {
-            agent.is_warned = false;
-        }
-        if agent.roster_id != report.roster_id {
-            self.rosters.remove(&agent.roster_id);
-        }
-        agent.boot = report.boot;
-        agent.sequence = report.sequence;
-        agent.epoch = report.epoch;
-        agent.roster_id = report.roster_id;
-        agent.configuration.clone_from(&report.configuration);
-        agent.dropped = report.dropped;
-        agent.series = series;
-        agent.clock_offset_us = report.wall.0.cast_signed().saturating_sub(now.0.cast_signed());
-    }
-
     /// Storage has a datapoint of this name and second.
     pub(crate) fn stored(&mut self, name: &str, second: Second) {
         let Some(series) = self.stored.owner(name) else {
@@ -403,36 +365,6 @@ impl State {
 
     pub(crate) fn storage_untold(&mut self, until: Second) {
         self.untold_until = self.untold_until.max(until);
-    }
-}
-
-/// A report that is all ahead comes from a clock that is; of any other the rest is taken.
-fn check_seconds(report: &Report, now: Timestamp) -> Result<(), Refusal> {
-    let seconds = report.slots.iter().map(|slot| slot.second);
-    let begins = report.gaps.iter().map(|gap| gap.span.from);
-    match seconds.chain(begins).min() {
-        Some(second) if second.0 >= now.second().0 + AHEAD_SECONDS_MAX => {
-            Err(Refusal::Ahead { second, ahead: second.0 - now.second().0 })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A few kilobytes of gaps that overlap could tell millions of slots a million times over, and nobody else would be
-/// served meanwhile. No slot is told twice, so what an agent may have skipped has a bound.
-fn check_gaps(report: &Report, held: Span) -> Result<(), Refusal> {
-    let limit = report::SERIES_MAX as u64 * held.seconds();
-    let told = |gap: &Gap| u64::from(gap.count) * gap.span.intersection(held).seconds().max(1);
-    let told = report.gaps.iter().map(told).sum();
-    if told > limit { Err(Refusal::Gaps { told, limit }) } else { Ok(()) }
-}
-
-fn check_places(report: &Report, series: usize) -> Result<(), Refusal> {
-    let slots = report.slots.iter().map(|slot| u64::from(slot.series) + 1);
-    let gaps = report.gaps.iter().map(|gap: &Gap| u64::from(gap.first) + u64::from(gap.count));
-    match slots.chain(gaps).max() {
-        Some(place) if place > series as u64 => Err(Refusal::Place { place: place - 1, series }),
-        _ => Ok(()),
     }
 }
 

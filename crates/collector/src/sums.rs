@@ -102,7 +102,10 @@ pub(crate) fn answer(state: &State, query: &Query) -> Result<Answer, ApiError> {
         return Err(ApiError::bad("beyond_history", message));
     }
     let catalog = state.catalog();
-    let wanted = |id| query.service.as_ref().is_none_or(|service| catalog.tag(id, Tag::Service) == service);
+    let wanted = |id| {
+        let is_asked = query.service.as_ref().is_none_or(|service| catalog.tag(id, Tag::Service) == service);
+        is_asked && state.ledger().life(id).until > query.span.from
+    };
     let grouping = catalog.group(&query.by, wanted);
     let steps = query.span.seconds() / query.step;
     let rows = steps.saturating_mul(grouping.values.len() as u64);

@@ -3,8 +3,10 @@
 //! Four bit planes hold 64 seconds of a series in one half of a cache line; the planes of all series for the same 64
 //! seconds lie side by side, so that summing a group reads memory in one direction and a window is a popcount.
 
+use std::collections::BTreeMap;
+
 use crate::{
-    mark::Mark,
+    mark::{Mark, Sender},
     time::{Second, Span},
     window::{Proof, Window},
 };
@@ -62,10 +64,21 @@ struct Block {
     planes: Vec<Planes>,
 }
 
-#[derive(Clone, Copy)]
 struct Life {
+    /// From its first full slot to its removal.
     span: Span,
+    /// The first second after the last that was told by a sender.
+    told_until: Second,
     proof: Proof,
+    is_paused: bool,
+}
+
+impl Life {
+    /// What was told of a series is part of its life, also where its removal was told: a sender that goes on is
+    /// counted and not hidden.
+    fn span(&self) -> Span {
+        Span::new(self.span.from, self.span.until.max(self.told_until))
+    }
 }
 
 /// A slot that the ledger does not hold.
@@ -95,6 +108,9 @@ pub enum OutOfReach {
 pub struct Ledger {
     blocks: Vec<Block>,
     lives: Vec<Life>,
+    /// Where agents were told not to probe a series between two parts of its life, in order and apart: of the few that
+    /// have such.
+    pauses: BTreeMap<SeriesId, Vec<Span>>,
     until: Second,
 }
 
@@ -106,7 +122,7 @@ impl Ledger {
         let mut blocks: Vec<_> =
             (oldest..oldest + BLOCKS).map(|number| Block { number, planes: Vec::new() }).collect();
         blocks.sort_by_key(|block| block.number % BLOCKS);
-        Self { blocks, lives: Vec::new(), until }
+        Self { blocks, lives: Vec::new(), pauses: BTreeMap::new(), until }
     }
 
     /// Adds a series that is scheduled from `from` on.
@@ -120,7 +136,8 @@ impl Ledger {
         let id = SeriesId(
             u32::try_from(self.lives.len()).expect("fewer series than a u32 counts: memory ends first"),
         );
-        self.lives.push(Life { span: Span::new(from, Second(u64::MAX)), proof });
+        let span = Span::new(from, Second(u64::MAX));
+        self.lives.push(Life { span, told_until: Second(0), proof, is_paused: false });
         self.blocks.iter_mut().for_each(|block| block.planes.push(Planes::default()));
         id
     }
@@ -135,9 +152,9 @@ impl Ledger {
         self.lives.is_empty()
     }
 
-    /// The span in which `series` is scheduled.
+    /// The span in which `series` is scheduled: to its removal, or to the last slot that was told all the same.
     pub fn life(&self, series: SeriesId) -> Span {
-        self.lives[series.index()].span
+        self.lives[series.index()].span()
     }
 
     /// What shows delivery for `series`.
@@ -149,6 +166,30 @@ impl Ledger {
     pub fn extend_back(&mut self, series: SeriesId, from: Second) {
         let span = &mut self.lives[series.index()].span;
         span.from = span.from.min(from);
+    }
+
+    /// Lets `series` be scheduled until `until`, whatever was known of its end; `Second(u64::MAX)` for one that goes on.
+    pub fn end(&mut self, series: SeriesId, until: Second) {
+        self.lives[series.index()].span.until = until;
+    }
+
+    /// Says in which spans after `since` the agent was told not to probe `series`, whatever was known of that: in order
+    /// and apart. What is before `since` stays.
+    ///
+    /// A slot of a pause is muted unless a sender told what became of it. That is read off the pauses and not merged
+    /// into the marks, where it could not be taken back when an older statement about the series comes later.
+    pub fn pause(&mut self, series: SeriesId, since: Second, pauses: &[Span]) {
+        let held = self.held().from;
+        let mut known = self.pauses.remove(&series).unwrap_or_default();
+        known.retain_mut(|pause| {
+            pause.until = pause.until.min(since);
+            pause.until > held.max(pause.from)
+        });
+        known.extend(pauses.iter().filter(|pause| !pause.is_empty()));
+        self.lives[series.index()].is_paused = !known.is_empty();
+        if !known.is_empty() {
+            self.pauses.insert(series, known);
+        }
     }
 
     /// The seconds that are held.
@@ -175,6 +216,7 @@ impl Ledger {
     /// Merges what `mark` says into one slot, and returns whether anything changed.
     pub fn merge(&mut self, series: SeriesId, second: Second, mark: Mark) -> Result<bool, OutOfReach> {
         self.reach(second)?;
+        self.told(series, second.plus(1), mark);
         let planes = self.planes_mut(series, second.0 / BLOCK_SECONDS);
         let bit = (second.0 % BLOCK_SECONDS) as u32;
         let before = planes.mark(bit);
@@ -191,6 +233,7 @@ impl Ledger {
         if inside.is_empty() {
             return span.seconds();
         }
+        self.told(series, inside.until, mark);
         for number in inside.from.0 / BLOCK_SECONDS..=inside.until.minus(1).0 / BLOCK_SECONDS {
             let mask = block_mask(number, inside);
             let planes = self.planes_mut(series, number);
@@ -207,7 +250,12 @@ impl Ledger {
     pub fn mark(&self, series: SeriesId, second: Second) -> Result<Mark, OutOfReach> {
         self.reach(second)?;
         let block = &self.blocks[(second.0 / BLOCK_SECONDS % BLOCKS) as usize];
-        Ok(block.planes[series.index()].mark((second.0 % BLOCK_SECONDS) as u32))
+        let mark = block.planes[series.index()].mark((second.0 % BLOCK_SECONDS) as u32);
+        let is_paused = || self.pauses.get(&series).into_iter().flatten().any(|pause| pause.contains(second));
+        if mark.sender() == Sender::Unknown && is_paused() {
+            return Ok(Mark::sent(Sender::Muted));
+        }
+        Ok(mark)
     }
 
     /// Sums each group over the held seconds of `span`: `group_of` gives each series' group, [`NO_GROUP`] for none.
@@ -236,18 +284,38 @@ impl Ledger {
         let late_mask = if first == last { 0 } else { block_mask(last, chunk) };
         let rows =
             self.lives.iter().zip(&group_of[..self.lives.len()]).zip(early.planes.iter().zip(&late.planes));
-        for ((life, &group), (early, late)) in rows {
+        for (id, ((life, &group), (early, late))) in (0..).map(SeriesId).zip(rows) {
             if group == NO_GROUP {
                 continue;
             }
+            // A chunk is at most 64 seconds, so what of a span lies in its two blocks does not overlap either.
+            let inside = |span: Span| {
+                let inside = chunk.intersection(span);
+                early_mask & block_mask(first, inside) | late_mask & block_mask(last, inside)
+            };
             let alive = if life.span.from <= chunk.from && chunk.until <= life.span.until {
                 early_mask | late_mask
             } else {
-                let alive = chunk.intersection(life.span);
-                early_mask & block_mask(first, alive) | late_mask & block_mask(last, alive)
+                inside(life.span())
             };
-            let overlaid = |plane: usize| early.0[plane] & early_mask | late.0[plane] & late_mask;
-            tally(&mut windows[group as usize], alive, [0, 1, 2, 3].map(overlaid), life.proof);
+            let mut planes =
+                [0, 1, 2, 3].map(|plane| early.0[plane] & early_mask | late.0[plane] & late_mask);
+            if life.is_paused {
+                let pauses = self.pauses.get(&id).into_iter().flatten();
+                let paused = pauses.fold(0, |paused, pause| paused | inside(*pause));
+                let [s0, s1, t0, t1] = planes;
+                let muted = paused & !s0 & !s1 & !(t0 & t1);
+                planes = planes.map(|plane| plane | muted);
+            }
+            tally(&mut windows[group as usize], alive, planes, life.proof);
+        }
+    }
+
+    /// Remembers that a sender told of the seconds before `until`, if `mark` is a sender's.
+    fn told(&mut self, series: SeriesId, until: Second, mark: Mark) {
+        if mark.sender() != Sender::Unknown {
+            let told_until = &mut self.lives[series.index()].told_until;
+            *told_until = until.max(*told_until);
         }
     }
 
@@ -322,7 +390,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::mark::{Sender, Storage};
+    use crate::mark::Storage;
 
     fn any_mark() -> impl Strategy<Value = Mark> {
         (0u8..16).prop_map(Mark::from_bits)
@@ -355,9 +423,14 @@ mod tests {
         fn sums_are_what_counting_slot_by_slot_gives(
             marks in any_marks(),
             lives in prop::collection::vec((0u64..1000, any_proof()), 4),
+            ends in prop::collection::vec((0u64..1100, 0u64..1000, 0u64..200), 4),
             from in 0u64..1000, seconds in 0u64..700,
         ) {
-            let ledger = ledger_of(&marks, &lives);
+            let mut ledger = ledger_of(&marks, &lives);
+            for (series, (until, pause, seconds)) in (0..).map(SeriesId).zip(ends) {
+                ledger.end(series, Second(until));
+                ledger.pause(series, Second(0), &[Span::new(Second(pause), Second(pause + seconds))]);
+            }
             let span = Span::new(Second(from), Second((from + seconds).min(1000)));
             let groups = [0, 1, NO_GROUP, 0];
             let mut expected = vec![Window::default(); 2];
@@ -445,5 +518,31 @@ mod tests {
         ledger.merge(series, Second(995), Mark::new(Sender::Lost, Storage::NotStored)).unwrap();
         ledger.extend_back(series, Second(980));
         assert_eq!(sum(&ledger), Window { scheduled: 20, unknown: 19, lost: 1, ..Window::default() });
+    }
+
+    #[test]
+    fn a_series_ends_pauses_and_comes_back() {
+        let mut ledger = Ledger::new(Second(1_000));
+        let series = ledger.register(Second(900), Proof::Sender);
+        let sum =
+            |ledger: &Ledger, from: u64| ledger.sums(Span::new(Second(from), Second(1_000)), &[0], 1)[0];
+        ledger.merge_span(series, Span::new(Second(900), Second(920)), Mark::sent(Sender::Delivered));
+        ledger.end(series, Second(920));
+        let before = Window { scheduled: 20, delivered: 20, ..Window::default() };
+        assert_eq!(sum(&ledger, 900), before);
+        assert_eq!(sum(&ledger, 950), Window::default(), "nothing is scheduled after its end");
+
+        ledger.end(series, Second(u64::MAX));
+        ledger.pause(series, Second(0), &[Span::new(Second(920), Second(990))]);
+        assert_eq!(sum(&ledger, 900), Window { scheduled: 100, muted: 70, unknown: 10, ..before });
+        assert_eq!(ledger.mark(series, Second(989)).unwrap().sender(), Sender::Muted);
+        assert_eq!(ledger.mark(series, Second(990)).unwrap().sender(), Sender::Unknown);
+        ledger.merge(series, Second(930), Mark::sent(Sender::Lost)).unwrap();
+        assert_eq!(sum(&ledger, 930).lost, 1, "what a sender told is not muted");
+
+        ledger.pause(series, Second(980), &[]);
+        assert_eq!(sum(&ledger, 900).muted, 59, "what was known before the statement stays");
+        ledger.end(series, Second(920));
+        assert_eq!(sum(&ledger, 900).scheduled, 31, "it lives at least until the last slot that was told");
     }
 }

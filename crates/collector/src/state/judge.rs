@@ -41,7 +41,9 @@ impl State {
         self.settle(now);
         self.losses.forget_before(self.ledger.held().from);
         let span = Span::before(closed_until(now), JUDGED_SECONDS);
-        for (name, mut sums) in self.sums_by_service(span) {
+        let services = self.sums_by_service(span);
+        self.standing.retain(|name, _| services.contains_key(name));
+        for (name, mut sums) in services {
             sums.watched_seconds = now.second().0.saturating_sub(self.started.0);
             let verdict = verdict::judge(&self.service(&name).policy, &sums);
             let before = self.standing.get(&name).map(|standing| (standing.verdict.state, standing.since));
@@ -61,18 +63,20 @@ impl State {
         }
     }
 
-    /// What there is to judge of each service that is configured or reported.
+    /// What there is to judge of each service that is configured or reported. A series that has ended is judged no
+    /// more: what nobody probes is neither silent nor well.
     fn sums_by_service(&self, span: Span) -> BTreeMap<String, Sums> {
         let mut sums: BTreeMap<String, Sums> = BTreeMap::new();
         let by_vantage = [Tag::Service, Tag::Kind, Tag::Region, Tag::Zone, Tag::Network, Tag::Node];
-        let vantages = self.catalog.group(&by_vantage, |_| true);
+        let goes_on = |id| self.ledger.life(id).until >= span.until;
+        let vantages = self.catalog.group(&by_vantage, goes_on);
         let seen = Span::before(span.until, SEEN_SECONDS);
         let seen = self.ledger.sums(seen, &vantages.group_of, vantages.values.len());
         for (values, window) in vantages.values.iter().zip(&seen) {
             let is_seen = window.unknown < window.scheduled;
             sums.entry(values[0].clone()).or_default().vantages_seen += usize::from(is_seen);
         }
-        let endpoints = self.catalog.group(&[Tag::Service, Tag::Endpoint], |_| true);
+        let endpoints = self.catalog.group(&[Tag::Service, Tag::Endpoint], goes_on);
         let windows = self.ledger.sums(span, &endpoints.group_of, endpoints.values.len());
         for (values, window) in endpoints.values.iter().zip(windows) {
             // The catalog's texts of this tag are endpoints.

@@ -1,3 +1,5 @@
+mod lives;
+
 use aviary_core::{Evidence, Micros, VantageKind, Window, verdict::Policy};
 use aviary_wire::report::RosterSeries;
 use proptest::prelude::*;

@@ -1,0 +1,36 @@
+//! What a report must be to be taken, beyond being one.
+
+use aviary_core::{Span, Timestamp};
+use aviary_wire::report::{self, Gap, Report};
+
+use super::{AHEAD_SECONDS_MAX, Refusal};
+
+/// A report that is all ahead comes from a clock that is; of any other the rest is taken.
+pub(super) fn seconds(report: &Report, now: Timestamp) -> Result<(), Refusal> {
+    let seconds = report.slots.iter().map(|slot| slot.second);
+    let begins = report.gaps.iter().map(|gap| gap.span.from);
+    match seconds.chain(begins).min() {
+        Some(second) if second.0 >= now.second().0 + AHEAD_SECONDS_MAX => {
+            Err(Refusal::Ahead { second, ahead: second.0 - now.second().0 })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A few kilobytes of gaps that overlap could tell millions of slots a million times over, and nobody else would be
+/// served meanwhile. No slot is told twice, so what an agent may have skipped has a bound.
+pub(super) fn gaps(report: &Report, held: Span) -> Result<(), Refusal> {
+    let limit = report::SERIES_MAX as u64 * held.seconds();
+    let told = |gap: &Gap| u64::from(gap.count) * gap.span.intersection(held).seconds().max(1);
+    let told = report.gaps.iter().map(told).sum();
+    if told > limit { Err(Refusal::Gaps { told, limit }) } else { Ok(()) }
+}
+
+pub(super) fn places(report: &Report, series: usize) -> Result<(), Refusal> {
+    let slots = report.slots.iter().map(|slot| u64::from(slot.series) + 1);
+    let gaps = report.gaps.iter().map(|gap: &Gap| u64::from(gap.first) + u64::from(gap.count));
+    match slots.chain(gaps).max() {
+        Some(place) if place > series as u64 => Err(Refusal::Place { place: place - 1, series }),
+        _ => Ok(()),
+    }
+}
