@@ -7,6 +7,7 @@ mod config;
 mod output;
 mod probe;
 mod run;
+mod selftest;
 mod status;
 mod sums;
 mod telemetry;
@@ -68,6 +69,7 @@ fn perform(command: Command, environment: &Environment, host: &str) -> anyhow::R
             drop(out);
             run::run(&arguments.config, environment, host)
         }
+        Command::Selftest(arguments) => selftest::selftest(&arguments, &mut out).map(Ending::from),
         Command::Status(arguments) => status::status(&arguments, &mut out).map(Ending::from),
         Command::Sums(arguments) => sums::sums(&arguments, &mut out).map(Ending::from),
     }
