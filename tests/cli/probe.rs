@@ -106,7 +106,7 @@ fn text_says_what_happened_in_a_sentence() {
     let (address, _) = reader(1);
     let ran = aviary(&["probe", &format!("tcp://{address}"), &format!("tcp://{}", nowhere())]);
     assert!(ran.out.contains("the peer read everything and closed"), "{}", ran.out);
-    assert!(ran.out.contains("the connection was refused: nothing listens on that port"), "{}", ran.out);
+    assert!(ran.out.contains("nothing listens on that port"), "{}", ran.out);
     assert!(ran.out.contains("connect ") && ran.out.contains("confirm "), "{}", ran.out);
 }
 

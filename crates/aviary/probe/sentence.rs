@@ -146,7 +146,9 @@ impl Story {
                  certificate?"
             ),
             Fault::Unreachable => {
-                format!("{so_far}, then a router answered that the address cannot be reached any more")
+                format!(
+                    "{so_far}, then a router answered, as the datapoint was written, that the address cannot be reached"
+                )
             }
             other => self.otherwise("writing the datapoint", other),
         }
@@ -246,7 +248,8 @@ mod tests {
     use super::*;
 
     fn observed(outcome: Outcome, reached: Option<Evidence>) -> Observation {
-        let mut timings = Timings { total_us: 1_000_400, ..Timings::default() };
+        let mut timings = Timings::default();
+        timings.total_us = 1_000_400;
         for (phase, micros) in Phase::ALL.iter().zip([250, 12_300, 3_456, 18, 984_000]) {
             timings.set(*phase, micros);
         }

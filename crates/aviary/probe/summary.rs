@@ -67,7 +67,8 @@ mod tests {
     fn summary(outcomes: impl IntoIterator<Item = (Outcome, u32)>) -> Summary {
         let mut summary = Summary::default();
         for (outcome, total_us) in outcomes {
-            let timings = Timings { total_us, ..Timings::default() };
+            let mut timings = Timings::default();
+            timings.total_us = total_us;
             summary.add(&Observation { outcome, timings, address: None, reached: None, tls: None });
         }
         summary

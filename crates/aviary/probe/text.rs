@@ -112,8 +112,10 @@ impl Screen {
 
     /// What the letters in bars mean; nothing where there are none.
     pub(super) fn legend(self) -> Option<String> {
-        let entry =
-            |phase: &Phase| format!("{} {phase}", self.paint.with(hue(*phase).on_default(), letter(*phase)));
+        let entry = |phase: &Phase| {
+            let waits = if *phase == Phase::Confirm { " (waiting)" } else { "" };
+            format!("{} {phase}{waits}", self.paint.with(hue(*phase).on_default(), letter(*phase)))
+        };
         self.draws.then(|| Phase::ALL.iter().map(entry).collect::<Vec<_>>().join("  "))
     }
 
@@ -241,5 +243,115 @@ fn when(until: i64, now: Second) -> String {
         format!("ended {count} {unit}{plural} ago")
     } else {
         format!("in {count} {unit}{plural}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aviary_core::{Evidence, Fault, Timings};
+    use aviary_probe::{Handshake, TlsFacts};
+
+    use super::*;
+
+    /// A terminal without colours.
+    const DRAWN: Screen = Screen { paint: Paint::off(), draws: true };
+    const NOW: Second = Second(1_763_690_400);
+
+    fn observed(outcome: Outcome, phases: [u32; 5]) -> Observation {
+        let mut timings = Timings::default();
+        timings.total_us = phases.iter().fold(0, |total: u32, micros| total.saturating_add(*micros));
+        for (phase, micros) in Phase::ALL.iter().zip(phases) {
+            timings.set(*phase, micros);
+        }
+        let address = Some("192.0.2.7:2030".parse().unwrap());
+        Observation { outcome, timings, address, reached: None, tls: None }
+    }
+
+    fn shown(screen: Screen, url: &str, observed: &Observation) -> String {
+        let mut out = Vec::new();
+        screen.show(&mut out, &url.parse().unwrap(), NOW, observed).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn bars_begin_where_the_one_before_ended() {
+        let mut seen = observed(Outcome::Delivered(Evidence::PeerClosed), [0, 100, 800, 1, 99]);
+        seen.tls = Some(TlsFacts {
+            version: "1.3",
+            cipher: "TLS13_AES_256_GCM_SHA384".to_owned(),
+            handshake: Handshake::Full,
+            not_after: Some(NOW.0 as i64 + 41 * 86_400 + 5),
+        });
+        let expected = "\
+tls://h.example:2030  delivered after 1.0 ms at 192.0.2.7:2030
+  the peer read everything and closed
+  dns         0 us
+  connect   100 us  █████
+  tls       800 us       █████████████████████████████████████████
+  send        1 us                                                █
+  confirm    99 us                                                ██████
+  TLS 1.3, TLS13_AES_256_GCM_SHA384, full handshake
+  certificate until 2026-01-01 (in 41 days)
+";
+        let shown = shown(DRAWN, "tls://h.example:2030", &seen);
+        let trimmed: String = shown.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
+        assert_eq!(trimmed, expected);
+    }
+
+    #[test]
+    fn no_line_is_longer_than_a_terminal_and_programs_get_sentences_whole() {
+        let seen =
+            observed(Outcome::Lost { phase: Phase::Tls, fault: Fault::TlsProtocol }, [900_000, 9, 1, 1, 1]);
+        let url = "tls://127.0.0.1:2030";
+        let drawn = shown(DRAWN, url, &seen);
+        assert!(drawn.lines().all(|line| line.chars().count() <= COLUMNS), "{drawn}");
+        let plain = shown(Screen { draws: false, ..DRAWN }, url, &seen);
+        assert!(
+            !plain.contains('█') && plain.lines().nth(1).unwrap().ends_with("such as TLS 1.1 only"),
+            "{plain}"
+        );
+    }
+
+    #[test]
+    fn what_took_any_time_has_a_cell_and_none_leaves_the_line() {
+        let table = [
+            [0; 5],
+            [0, 0, 0, 0, 1],
+            [1; 5],
+            [1_000_000, 1, 1, 1, 1],
+            [u32::MAX; 5],
+            [1, 1, 1, 1, 1_000_000],
+        ];
+        for phases in table {
+            let seen = observed(Outcome::Missed, phases);
+            for (bar, micros) in waterfall(&seen).iter().zip(phases) {
+                assert!(bar.before + bar.cells <= BARS, "{phases:?}: {bar:?}");
+                assert_eq!(bar.cells > 0, micros > 0, "{phases:?}: {bar:?}");
+            }
+            assert_eq!(DRAWN.bar(&seen).chars().count(), BAR, "{phases:?}");
+        }
+    }
+
+    #[test]
+    fn one_bar_of_several_attempts_reads_without_colours() {
+        let seen = observed(Outcome::Delivered(Evidence::PeerClosed), [0, 500, 500, 0, 100]);
+        assert_eq!(DRAWN.bar(&seen), "ccccccccccttttttttttww");
+        assert_eq!(DRAWN.legend().unwrap(), "d dns  c connect  t tls  s send  w confirm (waiting)");
+    }
+
+    #[test]
+    fn how_far_a_certificate_reaches() {
+        let day = 86_400;
+        let table = [
+            (41 * day + 7, "in 41 days"),
+            (day, "in 1 day"),
+            (5 * 3600, "in 5 hours"),
+            (-1, "ended 0 hours ago"),
+            (-3 * day, "ended 3 days ago"),
+            (800 * day, "in 2 years"),
+        ];
+        for (after, expected) in table {
+            assert_eq!(when(NOW.0 as i64 + after, NOW), expected);
+        }
     }
 }

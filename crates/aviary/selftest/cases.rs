@@ -299,8 +299,8 @@ pub(super) const TABLE: &[Row] = &[
     names(
         "name_garbage",
         Names::Garbage,
-        lost(Phase::Dns, Fault::Timeout),
-        "what comes is no answer: nobody answers",
+        lost(Phase::Dns, Fault::Resolver),
+        "the name server answers with noise: it failed",
     ),
     names("name_truncated", Names::Truncated, Delivered, "what was cut is asked for again over TCP"),
     names("name_wrong_id", Names::WrongId, Delivered, "a forged answer comes first, and is ignored"),

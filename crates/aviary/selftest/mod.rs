@@ -21,7 +21,7 @@ use self::{
     cases::Row,
     stage::{Seen, Stage},
 };
-use crate::output::Format;
+use crate::{ask, output::Format};
 
 /// Plays faults and compares what is seen of them with what must be.
 #[derive(Args, Debug)]
@@ -68,8 +68,14 @@ fn perform(table: &[Row], arguments: &SelftestArguments, out: &mut impl Write) -
     let pairs = table
         .iter()
         .flat_map(|row| row.protocols.iter().copied().filter(wanted).map(|protocol| (*row, protocol)));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let cases = runtime.block_on(play_all(pairs.collect()))?;
+    let runtime = ask::runtime()?;
+    let play = || runtime.block_on(play_all(pairs.collect()));
+    // What a library warns of here was provoked, and is no news but to whoever looks for what went wrong.
+    let cases = if tracing::enabled!(tracing::Level::DEBUG) {
+        play()?
+    } else {
+        tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), play)?
+    };
     match arguments.format {
         Format::Text => show::text(out, &cases)?,
         Format::Json => show::json(out, &cases)?,

@@ -40,7 +40,7 @@ pub(super) fn text(out: &mut impl Write, cases: &[Case]) -> io::Result<()> {
                 } else {
                     ""
                 };
-                (time(seen), paint.bad(&format!("DIFFERS: {}{arrived}", class(seen.outcome))))
+                (time(seen), paint.bad(format!("DIFFERS: {}{arrived}", class(seen.outcome))))
             }
             Verdict::NotPlayed(why) => ("-".to_owned(), format!("not played: {why}")),
         };
@@ -65,9 +65,10 @@ fn summary(cases: &[Case]) -> String {
     match differing {
         0 => format!("{all} cases, none differs{not_played}"),
         _ => format!(
-            "{all} cases, {differing} differ{}{not_played}: what probes from this host say of such a fault is not to be \
-             trusted. A firewall or proxy on loopback, or a very busy machine, can be the reason; otherwise please \
-             report it.",
+            "{all} cases, {differing} differ{}{not_played}.\n\
+             What probes from this host say of such a fault is not to be trusted. A firewall\n\
+             or proxy on loopback, or a very busy machine, can be the reason; play it again,\n\
+             and report it if it stays.",
             if differing == 1 { "s" } else { "" }
         ),
     }

@@ -41,6 +41,9 @@ const PORT_TRIES: usize = 16;
 /// The time for which an answer may be kept, in seconds.
 const TTL: u32 = 60;
 
+/// Behind a number it is the header of an answer with 65,535 records of each kind, none of which is there.
+const NOISE: &[u8] = &[0xff; 40];
+
 /// What a name server does wrong with every question.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NameMisbehaviour {
@@ -66,7 +69,7 @@ pub enum NameMisbehaviour {
     NoAddress,
     /// A question for IPv4 addresses is answered with records of IPv6 addresses, and the other way round.
     WrongFamily,
-    /// Answers are bytes that are no message.
+    /// Answers have the right transaction's number, and noise behind it.
     Garbage,
     /// Answers in datagrams are empty and say that they were cut; over TCP they are whole.
     Truncated,
@@ -261,7 +264,7 @@ impl Names {
             NameMisbehaviour::Fails => coded(ResponseCode::ServFail),
             NameMisbehaviour::Refuses => coded(ResponseCode::Refused),
             NameMisbehaviour::NoAddress => coded(ResponseCode::NoError),
-            NameMisbehaviour::Garbage => Some(b"this is no message".to_vec()),
+            NameMisbehaviour::Garbage => Some([&id.to_be_bytes(), NOISE].concat()),
             NameMisbehaviour::WrongFamily => {
                 let mut answer = answer_with(question, id, &[]);
                 let other: IpAddr = match question.queries.first()?.query_type() {
