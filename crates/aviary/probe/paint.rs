@@ -36,6 +36,7 @@ impl Paint {
     }
 
     pub(crate) fn with(self, style: Style, text: impl fmt::Display) -> String {
-        if self.on { format!("{style}{text}{style:#}") } else { text.to_string() }
+        let text = text.to_string();
+        if self.on && !text.is_empty() { format!("{style}{text}{style:#}") } else { text }
     }
 }

@@ -158,12 +158,10 @@ impl Story {
         let Self { so_far, spent, protocol } = self;
         match (fault, protocol) {
             (Fault::Timeout, Protocol::Https) => {
-                format!(
-                    "{so_far}, then silence until the deadline: the server accepts but does not answer in {spent}"
-                )
+                format!("{so_far}, then silence until the deadline: the server accepts but does not answer")
             }
             (Fault::Timeout, _) if reached == Some(Evidence::KernelAcked) => format!(
-                "{so_far}, then silence until the deadline: the server accepts but does not read and close in {spent}"
+                "{so_far}, then silence until the deadline: the server accepts but does not read, or not to the end"
             ),
             (Fault::Timeout, _) => format!(
                 "{so_far}, then nothing written was acknowledged in {spent}: the peer vanished, or takes no more"
@@ -297,7 +295,7 @@ mod tests {
             ),
             (
                 lost(Protocol::Https, P::Confirm, F::Timeout, Some(Evidence::Sent)),
-                "the server accepts but does not answer in 984 ms",
+                "until the deadline: the server accepts but does not answer",
             ),
             (
                 lost(Protocol::Tcp, P::Confirm, F::Timeout, Some(Evidence::Sent)),

@@ -21,6 +21,9 @@ const BARS: usize = 52;
 /// The columns of the bar of one of several attempts, with room for the URL behind it.
 const BAR: usize = 22;
 
+/// The columns of an outcome's word.
+const OUTCOME: usize = "not measured".len();
+
 /// What attempts are shown on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Screen {
@@ -45,7 +48,7 @@ impl Screen {
     ) -> io::Result<()> {
         let url = self.paint.strong(endpoint);
         let took = human(observed.timings.total_us);
-        writeln!(out, "{url}  {} after {took}{}", self.outcome(observed, ""), at(endpoint, observed))?;
+        writeln!(out, "{url}  {} after {took}{}", self.outcome(observed, 0), at(endpoint, observed))?;
         self.say(out, "  ", &sentence(endpoint.protocol(), observed))?;
         let bars = waterfall(observed);
         for (phase, micros) in phases(observed) {
@@ -83,7 +86,7 @@ impl Screen {
         endpoint: &Endpoint,
         observed: &Observation,
     ) -> io::Result<()> {
-        let outcome = self.outcome(observed, "         ");
+        let outcome = self.outcome(observed, OUTCOME);
         let took = human(observed.timings.total_us);
         let phases = if self.draws { self.bar(observed) } else { phase_list(observed) };
         writeln!(out, "{number:>4}  {outcome}  {took:>7}  {phases}  {endpoint}{}", at(endpoint, observed))?;
@@ -99,12 +102,14 @@ impl Screen {
             return writeln!(out, "{indent}{sentence}");
         }
         let mut line = indent.to_owned();
-        for word in sentence.split(' ') {
+        // A number and its unit stay together.
+        let sentence = sentence.replace(" ms", "\u{a0}ms").replace(" us", "\u{a0}us");
+        for word in sentence.split(' ').map(|word| word.replace('\u{a0}', " ")) {
             if line.chars().count() + 1 + word.chars().count() > COLUMNS && line.len() > indent.len() {
                 writeln!(out, "{}", line.trim_end())?;
                 line = indent.to_owned();
             }
-            line.push_str(word);
+            line.push_str(&word);
             line.push(' ');
         }
         writeln!(out, "{}", line.trim_end())
@@ -119,14 +124,14 @@ impl Screen {
         self.draws.then(|| Phase::ALL.iter().map(entry).collect::<Vec<_>>().join("  "))
     }
 
-    /// The word for the outcome, as wide as `room`.
-    fn outcome(self, observed: &Observation, room: &str) -> String {
+    /// The word for the outcome, as wide as `room` at least.
+    fn outcome(self, observed: &Observation, room: usize) -> String {
         let word = match observed.outcome {
             // The host's own fault says nothing of the service.
-            Outcome::Local { .. } => "unmeasured",
+            Outcome::Local { .. } => "not measured",
             outcome => outcome.name(),
         };
-        let word = format!("{word:<width$}", width = room.len());
+        let word = format!("{word:<room$}");
         match observed.outcome {
             Outcome::Delivered(_) => self.paint.good(word),
             Outcome::Lost { .. } => self.paint.bad(word),
