@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{check::CheckArguments, probe::ProbeArguments, status::StatusArguments, sums::SumsArguments};
+use crate::{
+    check::CheckArguments, probe::ProbeArguments, selftest::SelftestArguments, status::StatusArguments,
+    sums::SumsArguments,
+};
 
 const EXIT_STATUS: &str = "\
 Exit status: 0 all well; 1 what was asked about is not well (a lost probe, a problem found by check, a service \
@@ -46,6 +49,9 @@ pub(crate) enum Command {
     /// Say every problem in configuration files, each with its line and what would be right
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArguments),
+    /// Play each fault that can be played here against each protocol, and see whether probes tell it right
+    #[command(after_help = SELFTEST_EXAMPLES)]
+    Selftest(SelftestArguments),
     /// Show a collector's verdict on each service
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArguments),
@@ -64,7 +70,19 @@ const PROBE_EXAMPLES: &str = "\
 Examples:
   aviary probe tcp://graphite.example.com:2003
   aviary probe --count 10 tls://127.0.0.1:2030 --ca ca.pem
-  aviary probe --format json https://graphite.example.com/api/v1/sink udp://graphite.example.com:2003";
+  aviary probe --count 60 --all-addresses https://graphite.example.com/api/v1/sink
+  aviary probe tls://graphite.example.com:2030 --resolve graphite.example.com:2030:192.0.2.7
+  aviary probe --name-server 192.0.2.53 tcp://graphite.example.com:2003
+  aviary probe --format json tcp://graphite.example.com:2003 udp://graphite.example.com:2003
+Exit status: 0 all delivered, as far as the protocol can show; 1 one was not, or Ctrl-C; 2 usage.";
+
+const SELFTEST_EXAMPLES: &str = "\
+Examples:
+  aviary selftest
+  aviary selftest --only tls --only https
+  aviary selftest --format json | jq 'select(.verdict != \"same\")'
+It starts servers and name servers on free loopback ports, needs neither privileges nor a network, and sends nothing
+anywhere else. Exit status: 0 nothing differs; 1 something does; 2 it could not be played.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:

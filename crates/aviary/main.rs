@@ -9,6 +9,7 @@ mod config;
 mod output;
 mod probe;
 mod run;
+mod selftest;
 #[allow(dead_code, reason = "wired with the agent's standing")]
 mod service_manager;
 #[allow(dead_code, reason = "wired with the agent's standing")]
@@ -82,6 +83,7 @@ fn perform(command: Command, environment: &Environment, host: &str) -> anyhow::R
             drop(out);
             run::run(&arguments.config, environment, host)
         }
+        Command::Selftest(arguments) => selftest::selftest(&arguments, &mut out).map(Ending::from),
         Command::Status(arguments) => status::status(&arguments, &mut out).map(Ending::from),
         Command::Sums(arguments) => sums::sums(&arguments, &mut out).map(Ending::from),
     }

@@ -266,11 +266,11 @@ fn gauges(standing: &Standing) -> Vec<Line> {
 
 /// How many durations each bucket has more than it had.
 fn added(told: Option<&Histogram>, now: &Histogram) -> Vec<(usize, u64)> {
-    let told: BTreeMap<usize, u32> = told.into_iter().flat_map(Histogram::buckets).collect();
-    let more = |(bucket, count): (usize, u32)| {
+    let told: BTreeMap<usize, u64> = told.into_iter().flat_map(Histogram::buckets).collect();
+    let more = |(bucket, count): (usize, u64)| {
         let before = told.get(&bucket).copied().unwrap_or(0);
         let more = if count < before { count } else { count - before };
-        (bucket, u64::from(more))
+        (bucket, more)
     };
     now.buckets().map(more).filter(|(_, more)| *more > 0).collect()
 }

@@ -3,4 +3,5 @@
 mod check;
 mod probe;
 mod run;
+mod selftest;
 mod status;

@@ -2,15 +2,19 @@
 
 use std::{
     collections::BTreeSet,
-    io::Read as _,
+    io::{BufRead as _, Read as _},
     net::{SocketAddr, TcpListener},
     thread,
 };
 
+use aviary_core::Protocol;
+use aviary_probe::SystemClock;
+use aviary_sink::{Addresses, Authority, NameMisbehaviour, NameServer, Options, Sink};
 use serde_json::Value;
+use tokio::runtime::Runtime;
 
 use crate::support::{
-    aviary::aviary,
+    aviary::{AVIARY, aviary, command},
     haproxy::{Haproxy, TlsVersions},
     openssl::{OpensslServer, StalledPeer},
     pki::Pki,
@@ -106,19 +110,23 @@ fn text_says_what_happened_in_a_sentence() {
     let (address, _) = reader(1);
     let ran = aviary(&["probe", &format!("tcp://{address}"), &format!("tcp://{}", nowhere())]);
     assert!(ran.out.contains("the peer read everything and closed"), "{}", ran.out);
-    assert!(ran.out.contains("the connection was refused: nothing listens on that port"), "{}", ran.out);
+    assert!(ran.out.contains("nothing listens on that port"), "{}", ran.out);
     assert!(ran.out.contains("connect ") && ran.out.contains("confirm "), "{}", ran.out);
 }
 
 #[test]
 fn bad_usage_ends_with_2_and_says_what_would_be_right() {
-    let table: [(&[&str], &str); 6] = [
+    let table: [(&[&str], &str); 10] = [
         (&["probe"], "<URL>"),
         (&["probe", "graphite:2003"], "protocol `graphite` is not known"),
         (&["probe", "tcp://h"], "the port is missing"),
         (&["probe", "--count", "0", "tcp://h:1"], "0 is not in 1.."),
         (&["probe", "--name", "a b", "tcp://h:1"], "a Graphite name is parts of"),
         (&["probe", "--ca", "/nonexistent.pem", "tcp://h:1"], "cannot read /nonexistent.pem"),
+        (&["probe", "--resolve", "h:1", "tcp://h:1"], "write HOST:PORT:ADDRESS"),
+        (&["probe", "--resolve", "127.0.0.1:1:127.0.0.1", "tcp://h:1"], "write HOST:PORT:ADDRESS"),
+        (&["probe", "--resolve", "h:2:127.0.0.1", "tcp://h:1"], "none has the host h and the port 2"),
+        (&["probe", "--name-server", "ns1", "tcp://h:1"], "write the name server's address"),
     ];
     for (arguments, expected) in table {
         let ran = aviary(arguments);
@@ -189,4 +197,144 @@ fn a_stalled_handshake_is_given_up_after_a_second() {
     assert_eq!(outcome, "lost tls timeout");
     let total = line["timings_us"]["total"].as_u64().unwrap();
     assert!((1_000_000..1_050_000).contains(&total), "{total} us");
+}
+
+/// A name server for every name, with these addresses, for as long as the runtime lives that comes with it.
+fn name_server(addresses: &[&str]) -> (Runtime, NameServer) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+    let any = "127.0.0.1:0".parse().unwrap();
+    let server = runtime.block_on(NameServer::start(any, addresses, NameMisbehaviour::None)).unwrap();
+    (runtime, server)
+}
+
+#[test]
+fn all_addresses_shows_the_dead_one_of_four() {
+    let (address, _) = reader(2);
+    let port = address.port();
+    let others: Vec<_> = ["127.0.0.2", "127.0.0.4"]
+        .into_iter()
+        .map(|host| {
+            let listener = TcpListener::bind((host, port)).unwrap();
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    listener.accept().unwrap().0.read_to_string(&mut String::new()).unwrap();
+                }
+            })
+        })
+        .collect();
+    let (_runtime, names) = name_server(&["127.0.0.3", "127.0.0.1", "127.0.0.4", "127.0.0.2"]);
+    let (names, url) = (names.address().to_string(), format!("tcp://graphite.test:{port}"));
+    let (status, lines) = json(&["--all-addresses", "--name-server", &names, &url]);
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| format!("{} {}", line["address"].as_str().unwrap(), line["outcome"].as_str().unwrap()))
+        .collect();
+    let expected = [(1, "delivered"), (2, "delivered"), (3, "lost"), (4, "delivered")];
+    assert_eq!(told, expected.map(|(host, outcome)| format!("127.0.0.{host}:{port} {outcome}")));
+    assert_eq!(status, 1);
+    assert!(lines.iter().all(|line| line["timings_us"]["dns"].as_u64().unwrap() > 0), "each is looked up");
+
+    let ran = aviary(&["probe", "--count", "1", "--all-addresses", "--name-server", &names, &url]);
+    assert!(
+        ran.out.contains(&format!("at 127.0.0.3:{port}\n  the connection was refused after ")),
+        "{}",
+        ran.out
+    );
+    others.into_iter().for_each(|reader| reader.join().unwrap());
+}
+
+#[test]
+fn resolve_keeps_the_name_that_the_certificate_is_for() {
+    let authority = Authority::new().unwrap();
+    let identity = authority.identity(&["graphite.test"]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca.pem");
+    std::fs::write(&ca, authority.pem()).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listen = Addresses::all("127.0.0.1:0".parse().unwrap());
+    let started = runtime.block_on(Sink::start(Options::new(listen, identity), SystemClock));
+    let (sink, mut arrivals) = started.unwrap();
+    for protocol in [Protocol::Tls, Protocol::Https] {
+        let port = sink.addresses().get(protocol).unwrap().port();
+        let given = format!("Graphite.TEST.:{port}:127.0.0.1");
+        let url = format!("{protocol}://graphite.test:{port}");
+        let (status, lines) = json(&["--ca", ca.to_str().unwrap(), "--resolve", &given, &url]);
+        assert_eq!((status, lines[0]["outcome"].as_str()), (0, Some("delivered")), "{lines:?}");
+        assert_eq!(lines[0]["address"].as_str(), Some(format!("127.0.0.1:{port}").as_str()));
+        assert_eq!(runtime.block_on(arrivals.recv()).unwrap().protocol, protocol);
+        // Without a name server to ask there is no other way.
+        let (status, lines) = json(&["--ca", ca.to_str().unwrap(), "--name-server", "127.0.0.1:1", &url]);
+        assert_eq!((status, lines[0]["phase"].as_str()), (1, Some("dns")));
+    }
+}
+
+#[test]
+fn several_attempts_end_with_a_summary() {
+    let (address, _) = reader(2);
+    let (good, bad) = (format!("tcp://{address}"), format!("tcp://{}", nowhere()));
+    let ran = aviary(&["probe", "--count", "2", &good, &bad]);
+    assert_eq!(ran.status, 1);
+    assert!(
+        ran.out.contains(&format!("{good}\n  2 of 2 delivered, 0 lost; delivered in p50 ")),
+        "{}",
+        ran.out
+    );
+    assert!(ran.out.ends_with(&format!("{bad}\n  0 of 2 delivered, 2 lost\n")), "{}", ran.out);
+    assert!(!ran.out.contains('\x1b') && !ran.out.contains('█'), "plain where there is no terminal");
+}
+
+#[test]
+fn ctrl_c_ends_with_the_summary_so_far() {
+    let (address, _) = reader(60);
+    let mut command = command();
+    let url = format!("tcp://{address}");
+    command.args(["probe", "--count", "60", &url]).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    out.read_line(&mut first).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT)
+        .unwrap();
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(first.trim_start().starts_with("1  delivered"), "{first}");
+    assert!(rest.contains("delivered, 0 lost; delivered in p50 "), "{rest}");
+}
+
+/// On a terminal of 80 columns: bars, colours unless told otherwise, and no line that would be broken.
+#[test]
+fn a_terminal_gets_bars_and_colours() {
+    let (address, _) = reader(2);
+    let shown = |no_color: bool| {
+        let mut script = std::process::Command::new("script");
+        script.args(["-qec", &format!("{AVIARY} probe tcp://{address}"), "/dev/null"]).env("TERM", "xterm");
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+            script.env_remove(name);
+        }
+        if no_color {
+            script.env("NO_COLOR", "1");
+        }
+        let output = script.stdin(std::process::Stdio::null()).output().expect("script is util-linux's");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let coloured = shown(false);
+    assert!(coloured.contains("\x1b[32mdelivered\x1b[0m") && coloured.contains('█'), "{coloured}");
+    let plain = shown(true);
+    assert!(!plain.contains('\x1b') && plain.contains('█'), "{plain}");
+    assert!(plain.lines().all(|line| line.trim_end().chars().count() <= 80), "{plain}");
+}
+
+#[test]
+fn source_is_where_the_peer_sees_us() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    let peer = thread::spawn(move || {
+        let (mut stream, from) = listener.accept().unwrap();
+        stream.read_to_string(&mut String::new()).unwrap();
+        from.ip().to_string()
+    });
+    let (status, _) = json(&["--source", "127.0.0.7", &url]);
+    assert_eq!((status, peer.join().unwrap().as_str()), (0, "127.0.0.7"));
 }

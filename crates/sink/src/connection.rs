@@ -14,7 +14,7 @@ use tracing::debug;
 use crate::{
     Misbehaviour,
     counts::Count,
-    https,
+    handshake, https,
     intake::Intake,
     stream::{self, End, PATIENCE},
 };
@@ -56,6 +56,9 @@ pub(crate) async fn serve(tcp: TcpStream, tls: Option<TlsAcceptor>, intake: Arc<
     let Some(tls) = tls else {
         return converse(tcp, how, &intake).await;
     };
+    if let Some(flaw) = handshake::Flaw::of(how) {
+        return handshake::spoil(tcp, flaw, &tls).await;
+    }
     match timeout(PATIENCE, tls.accept(tcp)).await {
         Ok(Ok(stream)) => converse(stream, how, &intake).await,
         Ok(Err(error)) => {

@@ -1,7 +1,7 @@
 //! Datapoints out of HTTP requests, in the shape that Hosted Graphite documents: `POST` or `PUT`, lines in the body,
 //! the API key as the user of Basic authentication, 202 with an empty body.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use aviary_wire::pickle;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -15,10 +15,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::{
@@ -26,14 +23,11 @@ use crate::{
     connection::Stream,
     counts::Count,
     intake::{Intake, Refused},
-    stream::PATIENCE,
+    stream::{self, PATIENCE},
 };
 
 /// The longest body: a batch, as large as a pickle may be.
 const BODY_BYTES_MAX: usize = pickle::FRAME_BYTES_MAX;
-
-/// How long a peer may take to close its half once it has its answer.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// The content type of a pickle in a body, without a length before it; that of go-carbon's HTTP receiver.
 const PICKLE_TYPE: &[u8] = b"application/python-pickle";
@@ -53,29 +47,12 @@ pub(crate) async fn serve(stream: impl Stream, intake: &Arc<Intake>) {
         .without_shutdown()
         .await;
     match served {
-        Ok(parts) => close(parts.io.into_inner()).await,
+        Ok(parts) => stream::close(parts.io.into_inner()).await,
         Err(error) => {
             intake.count(if error.is_timeout() { Count::Idle } else { Count::Broken });
             debug!(protocol = %intake.protocol, "connection broke: {error}");
         }
     }
-}
-
-/// Closes a connection whose last answer is written. What the peer still sends, be it its `close_notify`, is read
-/// first: closing over it would reset the connection and take the answer along.
-async fn close(mut stream: impl Stream) {
-    stream.shutdown().await.ok();
-    let drain = async {
-        let mut left = BODY_BYTES_MAX;
-        let mut buffer = [0; 1024];
-        while let Ok(bytes @ 1..) = stream.read(&mut buffer).await {
-            left = left.saturating_sub(bytes);
-            if left == 0 {
-                break;
-            }
-        }
-    };
-    timeout(LINGER, drain).await.ok();
 }
 
 type Answer = Response<Full<Bytes>>;

@@ -2,9 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::{ServerConfig, crypto::aws_lc_rs, version};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use crate::Authority;
 
 /// A certificate chain with its private key. `Debug` does not show the key.
 #[derive(Clone)]
@@ -32,7 +33,7 @@ pub enum IdentityError {
     #[error("the certificate and its key are refused: {0}; are they a pair?")]
     Refused(rustls::Error),
     /// A certificate could not be made.
-    #[error("a certificate for localhost could not be made: {0}")]
+    #[error("a certificate could not be made: {0}")]
     Making(rcgen::Error),
 }
 
@@ -52,34 +53,29 @@ impl Identity {
     }
 
     /// A new identity for `localhost`, `127.0.0.1` and `::1`, signed by an authority of its own that nobody knows until
-    /// shown [`Identity::ca_pem`] and whose key is forgotten at once. Its dates are as wide as rcgen's defaults (1975
-    /// to 4096): it lives as long as the process.
+    /// shown [`Identity::ca_pem`] and whose key is forgotten at once.
     pub fn self_signed() -> Result<Self, IdentityError> {
-        let mut ca = CertificateParams::default();
-        ca.distinguished_name.push(DnType::CommonName, "aviary sink, made at start");
-        ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let ca_key = KeyPair::generate().map_err(IdentityError::Making)?;
-        let ca = CertifiedIssuer::self_signed(ca, ca_key).map_err(IdentityError::Making)?;
-
-        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-        let mut leaf = CertificateParams::new(names).map_err(IdentityError::Making)?;
-        leaf.distinguished_name = rcgen::DistinguishedName::new();
-        leaf.distinguished_name.push(DnType::CommonName, "localhost");
-        leaf.use_authority_key_identifier_extension = true;
-        leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
-        let key = KeyPair::generate().map_err(IdentityError::Making)?;
-        let leaf = leaf.signed_by(&key, &ca).map_err(IdentityError::Making)?;
-        Ok(Self {
-            chain: vec![leaf.der().clone()],
-            key: Arc::new(PrivateKeyDer::Pkcs8(key.serialize_der().into())),
-            ca_pem: Some(ca.pem()),
-        })
+        Authority::new()?.identity(&["localhost", "127.0.0.1", "::1"])
     }
 
-    /// The certificate that a prober must trust, as PEM; `None` of an identity that was not made here.
+    /// An identity that an [`Authority`] has signed, whose certificate is `ca_pem`.
+    pub(crate) fn signed(
+        leaf: CertificateDer<'static>,
+        key: Arc<PrivateKeyDer<'static>>,
+        ca_pem: String,
+    ) -> Self {
+        Self { chain: vec![leaf], key, ca_pem: Some(ca_pem) }
+    }
+
+    /// The certificate of the authority that signed, as PEM; `None` of an identity that was not made here.
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
+    }
+
+    /// The server's own certificate.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        // Checked where identities are made: there is one.
+        &self.chain[0]
     }
 
     /// What a listener needs: TLS 1.2 and 1.3, no client certificates, aws-lc-rs by name and never the process's
@@ -107,6 +103,8 @@ impl fmt::Debug for Identity {
 
 #[cfg(test)]
 mod tests {
+    use rcgen::KeyPair;
+
     use super::*;
 
     #[test]

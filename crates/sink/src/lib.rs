@@ -9,16 +9,21 @@
 //! counted ([`Count`]). What is malformed costs itself only: the lines behind it are taken. No name that came is ever
 //! logged, because its first part may be an API key.
 //!
+//! Beside the listeners there is a [`NameServer`], which misbehaves in the ways of name servers.
+//!
 //! A stream is read to its end and then closed, so that a peer that half-closes and reads to the end knows that the
 //! sink has read everything. Where the sink gives a stream up, it resets it: an orderly end would claim the same.
 
+mod authority;
 mod connection;
 mod counts;
+mod handshake;
 mod https;
 mod identity;
 mod intake;
 mod listener;
 mod misbehaviour;
+mod name_server;
 mod stream;
 mod udp;
 
@@ -31,16 +36,18 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{
-    counts::Counters,
-    intake::{Common, Intake},
-    listener::Command,
-};
 pub use crate::{
+    authority::{Authority, Flaw},
     counts::{Count, Counts},
     identity::{Identity, IdentityError},
     intake::Arrival,
     misbehaviour::{Misbehaviour, MisbehaviourError},
+    name_server::{DECOY, NameMisbehaviour, NameServer, NameServerError},
+};
+use crate::{
+    counts::Counters,
+    intake::{Common, Intake},
+    listener::Command,
 };
 
 /// An address for each listener, `None` for one that is not wanted; port 0 asks for any that is free.

@@ -18,7 +18,7 @@ use crate::{Misbehaviour, SinkError, connection, counts::Count, intake::Intake};
 const BACKLOG: i32 = 1024;
 
 /// How long nothing is accepted when the host has no file or memory for it: until then nothing will have changed.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a listener is told, and where it says that it is so.
 pub(crate) struct Command {

@@ -6,8 +6,8 @@ use aviary_core::Protocol;
 
 /// What a listener does wrong, from the next connection, request or datagram on.
 ///
-/// Written as `none`, `refuse`, `never_read`, `read_then_reset`, `tar_pit`, `stall_handshake`, `status=503`,
-/// `drop=10%` or `slow=300ms`.
+/// Written as `none`, `refuse`, `never_read`, `read_then_reset`, `tar_pit`, `stall_handshake`, `cut_handshake`,
+/// `old_version`, `tls_alert`, `plain_text`, `status=503`, `drop=10%` or `slow=300ms`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Misbehaviour {
     /// Nothing.
@@ -23,6 +23,14 @@ pub enum Misbehaviour {
     TarPit,
     /// Connections are accepted and nothing more: a `ClientHello` is never answered.
     StallHandshake,
+    /// The first half of the answer to a `ClientHello` is sent, and then the end.
+    CutHandshake,
+    /// A `ClientHello` is answered with a `ServerHello` of TLS 1.1.
+    OldVersion,
+    /// A `ClientHello` is answered with the fatal alert `handshake_failure`.
+    TlsAlert,
+    /// A `ClientHello` is answered in the clear, as a server without TLS does that speaks first or reports an error.
+    PlainText,
     /// Every request is answered with this status, and what it brought is not handed on.
     Status(u16),
     /// Everything looks well, and this share of the datapoints (0 to 1) is not handed on: of every thousand exactly as
@@ -44,6 +52,7 @@ impl Misbehaviour {
         match self {
             Self::None | Self::Refuse | Self::NeverRead | Self::Drop { .. } | Self::Slow { .. } => true,
             Self::ReadThenReset | Self::TarPit | Self::StallHandshake => !matches!(protocol, Protocol::Udp),
+            Self::CutHandshake | Self::OldVersion | Self::TlsAlert | Self::PlainText => protocol.is_tls(),
             Self::Status(_) => matches!(protocol, Protocol::Https),
         }
     }
@@ -58,6 +67,10 @@ impl fmt::Display for Misbehaviour {
             Self::ReadThenReset => f.write_str("read_then_reset"),
             Self::TarPit => f.write_str("tar_pit"),
             Self::StallHandshake => f.write_str("stall_handshake"),
+            Self::CutHandshake => f.write_str("cut_handshake"),
+            Self::OldVersion => f.write_str("old_version"),
+            Self::TlsAlert => f.write_str("tls_alert"),
+            Self::PlainText => f.write_str("plain_text"),
             Self::Status(status) => write!(f, "status={status}"),
             Self::Drop { share } => write!(f, "drop={}%", millionths(*share) as f64 / 10_000.0),
             Self::Slow { by } => write!(f, "slow={}ms", by.as_millis()),
@@ -71,7 +84,7 @@ pub enum MisbehaviourError {
     /// Not the name of one.
     #[error(
         "`{0}` is no misbehaviour; it is one of none, refuse, never_read, read_then_reset, tar_pit, stall_handshake, \
-         status=503, drop=10%, slow=300ms"
+         cut_handshake, old_version, tls_alert, plain_text, status=503, drop=10%, slow=300ms"
     )]
     Unknown(String),
     /// Not an HTTP status that ends a request.
@@ -97,6 +110,10 @@ impl FromStr for Misbehaviour {
             ("read_then_reset", None) => Self::ReadThenReset,
             ("tar_pit", None) => Self::TarPit,
             ("stall_handshake", None) => Self::StallHandshake,
+            ("cut_handshake", None) => Self::CutHandshake,
+            ("old_version", None) => Self::OldVersion,
+            ("tls_alert", None) => Self::TlsAlert,
+            ("plain_text", None) => Self::PlainText,
             ("status", Some(value)) => {
                 let status = value.parse().ok().filter(|status| (200..600).contains(status));
                 Self::Status(status.ok_or_else(|| MisbehaviourError::Status(value.to_owned()))?)
@@ -162,6 +179,10 @@ mod tests {
             "read_then_reset",
             "tar_pit",
             "stall_handshake",
+            "cut_handshake",
+            "old_version",
+            "tls_alert",
+            "plain_text",
             "status=503",
             "drop=10%",
             "drop=7%",

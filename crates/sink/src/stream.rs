@@ -3,7 +3,10 @@
 use std::{future::Future, io, pin::pin, time::Duration};
 
 use aviary_wire::{datapoint::LINE_BYTES_MAX, pickle};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
 use tracing::debug;
 
 use crate::{counts::Count, intake::Intake};
@@ -14,6 +17,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How much is read at a time; one datapoint, as a prober sends it, fits many times.
 const READ_BYTES: usize = 2048;
+
+/// How long a peer may take to close its half once it has its answer.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// How a stream came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,4 +143,21 @@ async fn more(
             None
         }
     }
+}
+
+/// Closes a connection whose last answer is written. What the peer still sends, be it its `close_notify`, is read
+/// first: closing over it would reset the connection and take the answer along.
+pub(crate) async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    stream.shutdown().await.ok();
+    let drain = async {
+        let mut left = pickle::FRAME_BYTES_MAX;
+        let mut buffer = [0; 1024];
+        while let Ok(bytes @ 1..) = stream.read(&mut buffer).await {
+            left = left.saturating_sub(bytes);
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    timeout(LINGER, drain).await.ok();
 }

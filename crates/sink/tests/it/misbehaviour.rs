@@ -106,6 +106,56 @@ async fn a_stalled_handshake_is_never_answered() {
     assert!(timeout(A_WHILE, silent.read(&mut [0; 9])).await.is_err());
 }
 
+/// The error that ends a handshake, with an end of the connection as `None`.
+async fn handshake_error(rig: &Rig, protocol: Protocol) -> Option<rustls::Error> {
+    let error = timeout(SOON, rig.open(protocol)).await.expect("an answer").err().expect("no handshake");
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return None;
+    }
+    let error = error.into_inner().expect("an error of TLS, not of the socket");
+    Some(*error.downcast::<rustls::Error>().expect("an error of TLS"))
+}
+
+#[tokio::test]
+async fn handshakes_fail_as_asked() {
+    let rig = Rig::start().await;
+    for protocol in [Protocol::Tls, Protocol::PickleTls, Protocol::Https] {
+        rig.sink.misbehave(protocol, Misbehaviour::CutHandshake).await.unwrap();
+        assert_eq!(handshake_error(&rig, protocol).await, None, "{protocol}");
+        rig.sink.misbehave(protocol, Misbehaviour::OldVersion).await.unwrap();
+        let error = handshake_error(&rig, protocol).await;
+        assert!(matches!(error, Some(rustls::Error::PeerIncompatible(_))), "{protocol}: {error:?}");
+        rig.sink.misbehave(protocol, Misbehaviour::TlsAlert).await.unwrap();
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);
+        assert_eq!(handshake_error(&rig, protocol).await, Some(alert), "{protocol}");
+        rig.sink.misbehave(protocol, Misbehaviour::PlainText).await.unwrap();
+        let error = handshake_error(&rig, protocol).await;
+        assert!(matches!(error, Some(rustls::Error::InvalidMessage(_))), "{protocol}: {error:?}");
+    }
+}
+
+/// What a client hears is half of an answer, and not just an end.
+#[tokio::test]
+async fn a_cut_handshake_is_cut_in_the_middle() {
+    let rig = Rig::start().await;
+    rig.sink.misbehave(Protocol::Tls, Misbehaviour::CutHandshake).await.unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(config.into(), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    let mut stream = rig.connect(Protocol::Tls).await.unwrap();
+    stream.write_all(&hello).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with(&[22, 3, 3]) && answer.len() > 300, "{} bytes", answer.len());
+}
+
 #[tokio::test]
 async fn read_then_reset_is_a_reset() {
     let mut rig = Rig::start().await;
@@ -174,6 +224,8 @@ async fn what_does_not_fit_is_refused_and_changes_nothing() {
         (Protocol::Udp, Misbehaviour::ReadThenReset),
         (Protocol::Udp, Misbehaviour::StallHandshake),
         (Protocol::Tcp, Misbehaviour::Status(503)),
+        (Protocol::Pickle, Misbehaviour::CutHandshake),
+        (Protocol::Udp, Misbehaviour::PlainText),
     ] {
         let error = rig.sink.misbehave(protocol, how).await.unwrap_err();
         assert!(matches!(error, SinkError::Unfit { .. }));
