@@ -1,7 +1,8 @@
 //! The database: what waited longer than a second, durable.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -17,7 +18,10 @@ use redb::{
     ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, StorageBackend, TableDefinition,
     backends::FileBackend,
 };
-use rustix::fs::{Advice, fadvise};
+use rustix::{
+    fs::{Advice, FallocateFlags, fadvise, fallocate},
+    io::Errno,
+};
 
 use super::{Record, SpoolError, disk::open_private, waiting::Head};
 
@@ -83,7 +87,8 @@ impl Database {
         let is_new = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
         // redb says itself that an altered file may make it panic, and a spool is no reason not to start.
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            let backend = Backend { file: FileBackend::new(file)?, disk: disk.clone() };
+            let backend =
+                Backend { handle: file.try_clone()?, file: FileBackend::new(file)?, disk: disk.clone() };
             let database = redb::Builder::new()
                 .set_cache_size(CACHE_BYTES)
                 .set_check_integrity_on_open(!is_new)
@@ -254,6 +259,8 @@ impl DiskUse {
 /// redb's file, counting. It takes no locks on it: the directory has one of its own, which holds the tail too.
 #[derive(Debug)]
 struct Backend {
+    /// The same file, for what redb does not know of.
+    handle: File,
     file: FileBackend,
     disk: DiskUse,
 }
@@ -267,7 +274,18 @@ impl StorageBackend for Backend {
         self.file.read(offset, out)
     }
 
+    /// Takes the space at once: so what a full disk refuses is growth, and never a page inside the file. Without that
+    /// redb could not even delete on a full disk, since it never writes over a page that is in use.
     fn set_len(&self, len: u64) -> io::Result<()> {
+        let old = self.file.len()?;
+        if len > old {
+            match fallocate(&self.handle, FallocateFlags::empty(), old, len - old) {
+                Ok(()) => return Ok(()),
+                // A file system that cannot do it.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         self.file.set_len(len)
     }
 

@@ -19,7 +19,7 @@ const BYTES_MAX: u64 = 64;
 /// The directory is ours for as long as this lives, also against a copy of ourselves; the kernel ends it with us.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
     /// The number of this opening: greater than that of any before.
     pub(super) opening: u32,
 }
@@ -46,15 +46,22 @@ impl Lock {
         }
         let before = words.next().and_then(|word| word.parse::<u32>().ok());
         let opening = opening(now).max(before.map_or(0, |before| before.saturating_add(1)));
-        let write = || {
+        let mut write = || {
             file.set_len(0)?;
             file.seek(SeekFrom::Start(0))?;
             file.write_all(format!("{} {opening}\n", process::id()).as_bytes())?;
             file.sync_data()
         };
-        let mut write = write;
         write().map_err(SpoolError::io("write", &path))?;
-        Ok(Self { _file: file, opening })
+        Ok(Self { file, opening })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A process that somebody is just starting has our files open for a moment, and with them the lock. The kernel
+        // would let go of it a little later; there is nothing to be done about an error.
+        let _later = self.file.unlock().is_err();
     }
 }
 
