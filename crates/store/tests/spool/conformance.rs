@@ -85,7 +85,7 @@ fn drops_the_oldest_beyond_its_bytes_and_counts_them(make: impl FnOnce(Limits) -
 
     let mut empty = record(1_021, 0);
     empty.body = Bytes::new();
-    (0..100).for_each(|_| drop(spool.append(empty.clone()).unwrap()));
+    (0..100).for_each(|_| assert!(spool.append(empty.clone()).is_ok()));
     assert_eq!(spool.depth().records, 15, "records without a body are bounded too");
 }
 
