@@ -79,12 +79,17 @@ impl Database {
     /// Opens the database at `path`, or makes one, and reads what it holds. Every page is checked on the way: of a file
     /// that was damaged nothing is believed.
     pub(super) fn open(path: PathBuf, disk: &DiskUse) -> Result<(Self, Contents), Unopened> {
-        let file = open_private(&path, false)
-            .map_err(|error| Unopened::Error(SpoolError::io("open", &path)(error)))?;
+        let is_new = fs::metadata(&path).map_or(true, |metadata| metadata.len() == 0);
+        // A file appears under its name once it is whole: killed before that, there was none.
+        let place = if is_new { path.with_extension("redb.new") } else { path.clone() };
+        if is_new {
+            remove_if_there(&place).map_err(Unopened::Error)?;
+        }
+        let opened = open_private(&place, false).map_err(SpoolError::io("open", &place));
+        let file = opened.map_err(Unopened::Error)?;
         // A write that failed leaves pages in memory that the disk does not have: look at the disk. Where the file
         // system has no such thing, there is no disk either.
         let _no_disk = fadvise(&file, 0, None, Advice::DontNeed).is_err();
-        let is_new = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
         // redb says itself that an altered file may make it panic, and a spool is no reason not to start.
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let backend =
@@ -105,6 +110,8 @@ impl Database {
             Ok(Ok((database, None))) => {
                 let database = Self { database, path };
                 database.begin().map_err(Unopened::Error)?;
+                let renamed = fs::rename(&place, &database.path).map_err(SpoolError::io("rename", &place));
+                renamed.map_err(Unopened::Error)?;
                 Ok((database, Contents::default()))
             }
             Ok(Err(error)) if is_damage(&error) => Err(Unopened::Damaged(error.to_string())),
@@ -174,6 +181,13 @@ impl Database {
     /// The size of the file in bytes; 0 if the system does not say.
     pub(super) fn file_bytes(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), SpoolError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SpoolError::io("remove", path)(error)),
+        _ => Ok(()),
     }
 }
 

@@ -69,3 +69,27 @@ impl Drop for Lock {
 pub(super) fn opening(now: Second) -> u32 {
     u32::try_from(now.0).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_ends_with_its_owner_though_a_child_has_the_file_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Lock::take(directory.path(), Second(7)).unwrap();
+        // What a fork has until it executes something else.
+        let _of_the_child = first.file.try_clone().unwrap();
+        assert!(matches!(Lock::take(directory.path(), Second(8)), Err(SpoolError::InUse { .. })));
+        drop(first);
+        assert_eq!(Lock::take(directory.path(), Second(8)).unwrap().opening, 8);
+    }
+
+    #[test]
+    fn the_number_of_the_opening_rises_whatever_the_clock_does() {
+        let directory = tempfile::tempdir().unwrap();
+        for (now, expected) in [(100, 100), (100, 101), (5, 102), (1_000, 1_000), (u64::MAX, u32::MAX)] {
+            assert_eq!(Lock::take(directory.path(), Second(now)).unwrap().opening, expected);
+        }
+    }
+}
