@@ -1,7 +1,8 @@
 //! The database: what waited longer than a second, durable.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -17,7 +18,10 @@ use redb::{
     ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, StorageBackend, TableDefinition,
     backends::FileBackend,
 };
-use rustix::fs::{Advice, fadvise};
+use rustix::{
+    fs::{Advice, FallocateFlags, fadvise, fallocate},
+    io::Errno,
+};
 
 use super::{Record, SpoolError, disk::open_private, waiting::Head};
 
@@ -75,15 +79,21 @@ impl Database {
     /// Opens the database at `path`, or makes one, and reads what it holds. Every page is checked on the way: of a file
     /// that was damaged nothing is believed.
     pub(super) fn open(path: PathBuf, disk: &DiskUse) -> Result<(Self, Contents), Unopened> {
-        let file = open_private(&path, false)
-            .map_err(|error| Unopened::Error(SpoolError::io("open", &path)(error)))?;
+        let is_new = fs::metadata(&path).map_or(true, |metadata| metadata.len() == 0);
+        // A file appears under its name once it is whole: killed before that, there was none.
+        let place = if is_new { path.with_extension("redb.new") } else { path.clone() };
+        if is_new {
+            remove_if_there(&place).map_err(Unopened::Error)?;
+        }
+        let opened = open_private(&place, false).map_err(SpoolError::io("open", &place));
+        let file = opened.map_err(Unopened::Error)?;
         // A write that failed leaves pages in memory that the disk does not have: look at the disk. Where the file
         // system has no such thing, there is no disk either.
         let _no_disk = fadvise(&file, 0, None, Advice::DontNeed).is_err();
-        let is_new = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
         // redb says itself that an altered file may make it panic, and a spool is no reason not to start.
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            let backend = Backend { file: FileBackend::new(file)?, disk: disk.clone() };
+            let backend =
+                Backend { handle: file.try_clone()?, file: FileBackend::new(file)?, disk: disk.clone() };
             let database = redb::Builder::new()
                 .set_cache_size(CACHE_BYTES)
                 .set_check_integrity_on_open(!is_new)
@@ -100,6 +110,8 @@ impl Database {
             Ok(Ok((database, None))) => {
                 let database = Self { database, path };
                 database.begin().map_err(Unopened::Error)?;
+                let renamed = fs::rename(&place, &database.path).map_err(SpoolError::io("rename", &place));
+                renamed.map_err(Unopened::Error)?;
                 Ok((database, Contents::default()))
             }
             Ok(Err(error)) if is_damage(&error) => Err(Unopened::Damaged(error.to_string())),
@@ -169,6 +181,13 @@ impl Database {
     /// The size of the file in bytes; 0 if the system does not say.
     pub(super) fn file_bytes(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), SpoolError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SpoolError::io("remove", path)(error)),
+        _ => Ok(()),
     }
 }
 
@@ -254,6 +273,8 @@ impl DiskUse {
 /// redb's file, counting. It takes no locks on it: the directory has one of its own, which holds the tail too.
 #[derive(Debug)]
 struct Backend {
+    /// The same file, for what redb does not know of.
+    handle: File,
     file: FileBackend,
     disk: DiskUse,
 }
@@ -267,7 +288,18 @@ impl StorageBackend for Backend {
         self.file.read(offset, out)
     }
 
+    /// Takes the space at once: so what a full disk refuses is growth, and never a page inside the file. Without that
+    /// redb could not even delete on a full disk, since it never writes over a page that is in use.
     fn set_len(&self, len: u64) -> io::Result<()> {
+        let old = self.file.len()?;
+        if len > old {
+            match fallocate(&self.handle, FallocateFlags::empty(), old, len - old) {
+                Ok(()) => return Ok(()),
+                // A file system that cannot do it.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         self.file.set_len(len)
     }
 

@@ -104,13 +104,14 @@ impl SpoolError {
 
 fn remedy(kind: io::ErrorKind) -> &'static str {
     use io::ErrorKind::{
-        NotADirectory, NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+        AlreadyExists, NotADirectory, NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem,
+        StorageFull,
     };
     match kind {
         StorageFull | QuotaExceeded => "make room there",
         ReadOnlyFilesystem => "mount it for writing",
         PermissionDenied => "let the user that aviary runs as write there",
-        NotADirectory | NotFound => "set `data` to a directory that can be made",
+        AlreadyExists | NotADirectory | NotFound => "set `data` to a directory that can be made",
         _ => "look for errors of the disk in the kernel's log",
     }
 }

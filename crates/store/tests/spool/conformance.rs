@@ -80,14 +80,12 @@ fn drops_the_oldest_beyond_its_bytes_and_counts_them(make: impl FnOnce(Limits) -
     assert_eq!(seconds(&mut spool), [1_015, 1_016, 1_017, 1_018, 1_019]);
     assert_eq!(spool.dropped(), (15, 45));
     let flushed = spool.flush(Second(1_020)).unwrap();
-    assert_eq!((flushed.dropped_records, flushed.dropped_slots), (1, 3), "since the last flush");
+    assert_eq!((flushed.dropped_records, flushed.dropped_slots), (2, 6), "since the last flush");
     assert_eq!(spool.flush(Second(1_021)).unwrap().dropped_records, 0, "each is told once");
 
     let mut empty = record(1_021, 0);
     empty.body = Bytes::new();
-    for _ in 0..100 {
-        spool.append(empty.clone()).unwrap();
-    }
+    (0..100).for_each(|_| assert!(spool.append(empty.clone()).is_ok()));
     assert_eq!(spool.depth().records, 15, "records without a body are bounded too");
 }
 

@@ -115,6 +115,24 @@ fn a_damaged_database_is_set_aside_and_the_tail_is_still_read() {
 }
 
 #[test]
+fn a_process_killed_while_it_made_the_database_leaves_no_damage() {
+    for (has_name, left) in [(false, 0), (false, 4_096), (false, 100_000), (true, 100_000)] {
+        let (directory, path) = filled();
+        let whole = fs::read(&path).unwrap();
+        fs::write(directory.path().join("spool.redb.new"), &whole[..left]).unwrap();
+        if has_name {
+            fs::write(&path, "").unwrap();
+        } else {
+            fs::remove_file(&path).unwrap();
+        }
+        let mut spool = open(directory.path(), 300).unwrap();
+        assert_eq!(spool.recovered().damaged, None);
+        assert_eq!(seconds(&mut spool), [102], "of the tail");
+        assert_eq!(files(directory.path()), ["spool.lock", "spool.redb", "spool.tail"]);
+    }
+}
+
+#[test]
 fn any_one_bit_turned_over_neither_stops_the_start_nor_is_believed() {
     let whole = {
         let (_directory, path) = filled();

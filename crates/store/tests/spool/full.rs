@@ -82,7 +82,7 @@ fn a_disk_that_is_full_at_the_start_is_used_once_there_is_room() {
         let directory = parent.join("agent");
         let ballast = parent.join("ballast");
         // It ends where the disk does.
-        fs::write(&ballast, vec![1; 4 << 20]).unwrap_err();
+        fs::write(&ballast, vec![1; 5 << 20]).unwrap_err();
         let mut spool = Spool::open(&directory, LIMITS, Second(1_000)).unwrap();
         assert!(!spool.is_on_disk());
         let trouble = spool.trouble().unwrap().to_string();

@@ -186,7 +186,7 @@ fn copied(directory: &Path) -> TempDir {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn what_waits_is_there_whatever_happened(steps in steps()) {
