@@ -71,7 +71,8 @@ async fn run<N: Network>(address: String, prefix: String, network: N, standing: 
     for tick in 0_u64.. {
         ticks.tick().await;
         if tick % LOOK_UP_EVERY == 0 {
-            match connect(&address, &prefix, &network, server.take()).await {
+            let second = standing().now.second();
+            match connect(&address, &prefix, (&network, second), server.take()).await {
                 Ok(found) => {
                     if std::mem::take(&mut failing) {
                         tracing::info!(server = %found.0, "StatsD is told again.");
@@ -110,7 +111,7 @@ type Server = (SocketAddr, Arc<Client>);
 async fn connect<N: Network>(
     address: &str,
     prefix: &str,
-    network: &N,
+    network: (&N, Second),
     before: Option<Server>,
 ) -> Result<Server, (String, Option<Server>)> {
     let found = match resolve(address, network).await {
@@ -129,7 +130,10 @@ async fn connect<N: Network>(
     }
 }
 
-async fn resolve<N: Network>(address: &str, network: &N) -> Result<Vec<SocketAddr>, String> {
+async fn resolve<N: Network>(
+    address: &str,
+    (network, second): (&N, Second),
+) -> Result<Vec<SocketAddr>, String> {
     if let Ok(address) = address.parse() {
         return Ok(vec![address]);
     }
@@ -140,7 +144,7 @@ async fn resolve<N: Network>(address: &str, network: &N) -> Result<Vec<SocketAdd
         return Ok(vec![(ip, port).into()]);
     }
     let cannot = |why: &str| format!("{host} cannot be looked up: {}", why.replace('_', " "));
-    match network.resolve(host, Family::Any).await {
+    match network.resolve(Question { name: host, family: Family::Any, second }).await {
         Ok(found) => Ok(found.into_iter().map(|ip| (ip, port).into()).collect()),
         Err(Failure { blame: Blame::Service(fault), .. }) => Err(cannot(fault.name())),
         Err(Failure { blame: Blame::Local(fault), .. }) => Err(cannot(fault.name())),
