@@ -4,6 +4,7 @@ mod ask;
 mod check;
 mod cli;
 mod config;
+mod metadata;
 mod output;
 mod probe;
 mod run;
@@ -17,7 +18,7 @@ use clap::Parser as _;
 
 use crate::{
     cli::{Cli, Command},
-    config::Environment,
+    config::{Environment, limits::HostLimits},
 };
 
 /// What a command came to, as its exit status says it.
@@ -61,7 +62,10 @@ fn main() -> ExitCode {
 fn perform(command: Command, environment: &Environment, host: &str) -> anyhow::Result<Ending> {
     let mut out = std::io::stdout().lock();
     match command {
-        Command::Check(arguments) => check::check(&arguments, &mut out, environment, host).map(Ending::from),
+        Command::Check(arguments) => {
+            let limits = HostLimits::of_this_process();
+            check::check(&arguments, &mut out, environment, host, &limits).map(Ending::from)
+        }
         Command::Probe(arguments) => probe::probe(&arguments, &mut out).map(Ending::from),
         Command::Run(arguments) => {
             // Its lines come from several threads over days; the lock is for commands that print and end.

@@ -1,16 +1,18 @@
 //! What a whole file comes to.
 
-use aviary_core::{AcceptableLoss, Evidence, Protocol, VantageKind};
-use aviary_probe::{AddressChoice, Family};
+use std::ffi::OsString;
 
-use super::{collector::Scope, *};
+use aviary_core::{AcceptableLoss, Evidence, Protocol, VantageKind};
+use aviary_probe::Family;
+
+use super::{collector::Scope, service::Addresses, *};
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
     variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
 }
 
 fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, Problems> {
-    parse(Path::new("a.toml"), text.to_owned(), &environment(variables), "host-1")
+    parse(Path::new("a.toml"), text.to_owned(), None, &environment(variables), "host-1")
 }
 
 fn messages(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
@@ -48,6 +50,7 @@ fn every_key_reaches_the_program() {
     let config = read(text, &[("TOKEN", "0123456789abcdef"), ("KEY", "k")]).unwrap();
 
     let vantage = config.vantage.unwrap();
+    let vantage = vantage.as_written();
     assert_eq!(
         (vantage.kind, vantage.region.as_str(), vantage.node.as_str()),
         (VantageKind::Datacentre, "eu", "n")
@@ -79,8 +82,8 @@ fn every_key_reaches_the_program() {
     assert_eq!(service.policy.by_endpoint, [("udp://h:1".to_owned(), loss("3%"))].into());
     assert_eq!(service.policy.min_vantages, 2);
     assert_eq!(service.endpoints.iter().map(|endpoint| endpoint.required).collect::<Vec<_>>(), [true, false]);
-    assert_eq!(service.endpoints[0].addresses, AddressChoice::Rotate);
-    assert_eq!(service.endpoints[1].addresses, AddressChoice::First);
+    assert_eq!(service.endpoints[0].addresses, Addresses::Rotate);
+    assert_eq!(service.endpoints[1].addresses, Addresses::First);
     assert_eq!(service.counts_as_delivered, Some(Evidence::KernelAcked));
     assert_eq!(service.api_key.unwrap().expose(), "k");
     assert_eq!(service.family, Family::Ipv6);
@@ -118,7 +121,7 @@ fn the_environment_overrides_the_file() {
     let config = read(SMALL, &variables).unwrap();
     let (vantage, agent, collector) =
         (config.vantage.unwrap(), config.agent.unwrap(), config.collector.unwrap());
-    assert_eq!(vantage.region, "us");
+    assert_eq!(vantage.region.text(), "us");
     assert_eq!((collector.listen.to_string().as_str(), collector.open), ("0.0.0.0:1", true));
     assert_eq!(agent.collectors.len(), 2);
     assert_eq!(agent.token.unwrap().expose(), "0123456789abcdef");
@@ -129,7 +132,7 @@ fn a_vantage_may_come_from_the_environment_alone_and_a_role_may_not() {
     let text = SMALL.replace("[vantage]\nregion = \"eu\"\n", "");
     assert_eq!(messages(&text, &[]), ["[agent] does not know where it probes from"]);
     let config = read(&text, &[("AVIARY_VANTAGE_REGION", "us"), ("AVIARY_SINK_TCP", "127.0.0.1:1")]).unwrap();
-    assert_eq!(config.vantage.unwrap().region, "us");
+    assert_eq!(config.vantage.unwrap().region.text(), "us");
     assert!(config.sink.is_none());
     let notes: Vec<_> = config.notes.into_iter().map(|note| note.message).collect();
     assert_eq!(notes, ["the variable AVIARY_SINK_TCP changes nothing: the file has no [sink]"]);
@@ -184,8 +187,16 @@ fn listeners_are_in_the_way_of_each_other_where_the_system_says_so() {
         ("127.0.0.1:0", "127.0.0.1:0", false),
     ];
     for (one, other, expected) in table {
-        assert_eq!(are_in_the_way(one.parse().unwrap(), other.parse().unwrap()), expected, "{one} {other}");
-        assert_eq!(are_in_the_way(other.parse().unwrap(), one.parse().unwrap()), expected, "{other} {one}");
+        assert_eq!(
+            draft::are_in_the_way(one.parse().unwrap(), other.parse().unwrap()),
+            expected,
+            "{one} {other}"
+        );
+        assert_eq!(
+            draft::are_in_the_way(other.parse().unwrap(), one.parse().unwrap()),
+            expected,
+            "{other} {one}"
+        );
     }
 }
 

@@ -1,5 +1,6 @@
 //! `aviary run`: the roles that the configuration has sections for, in one process.
 
+mod host;
 mod roles;
 mod summary;
 
@@ -29,6 +30,9 @@ pub(crate) fn run(path: &Path, environment: &Environment, host: &str) -> anyhow:
             return Ok(Ending::Unusable);
         }
     };
+    if !host::can_carry(&config, path)? {
+        return Ok(Ending::Unusable);
+    }
     for note in &config.notes {
         tracing::warn!(key = note.key, "{}", note.message);
     }
@@ -44,9 +48,14 @@ pub(crate) fn run(path: &Path, environment: &Environment, host: &str) -> anyhow:
 async fn serve(config: Config) -> anyhow::Result<Ending> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let roles = roles::Roles::start(&config).await?;
+    let vantage = tokio::select! {
+        vantage = host::vantage(&config) => vantage?,
+        _ = terminate.recv() => return Ok(Ending::Well),
+        _ = interrupt.recv() => return Ok(Ending::Well),
+    };
+    let roles = roles::Roles::start(&config, vantage.as_ref()).await?;
     let printer = summary::Printer::start()?;
-    printer.print(summary::where_to_look(&config, &roles));
+    printer.print(summary::where_to_look(&config, vantage.as_ref(), &roles));
     tokio::select! {
         () = summary::print_regularly(&printer, &roles) => {}
         _ = terminate.recv() => tracing::info!("SIGTERM: ending."),

@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use aviary_agent::{Agent, AgentSeries, Push, Token};
 use aviary_collector::{Collector, Options, Scope, Server, ServiceOptions, TokenRule};
 use aviary_core::{Endpoint, Evidence, Protocol, Series, Vantage};
-use aviary_probe::{ApiKey, Dns, Host, KeyExchange, SystemClock, Target, TlsClient};
+use aviary_probe::{AddressChoice, ApiKey, Dns, Host, KeyExchange, SystemClock, Target, TlsClient};
 use aviary_sink::{Addresses, Arrival, Count, Identity, Sink};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, secret::Pem, service::Addresses as Choice};
 
 /// How many arrivals are handed to the collector in one go.
 const ARRIVALS_AT_ONCE: usize = 1_024;
@@ -24,7 +24,7 @@ pub(super) struct Roles {
 
 impl Roles {
     /// Starts what `config` has sections for; where one cannot start, none runs.
-    pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
+    pub(super) async fn start(config: &Config, vantage: Option<&Vantage>) -> anyhow::Result<Self> {
         let internal = internal_token()?;
         let collector = match &config.collector {
             Some(section) => Some(start_collector(section, config, &internal).await?),
@@ -43,7 +43,7 @@ impl Roles {
             }
             None => (None, None),
         };
-        let agent = match (&config.agent, &config.vantage) {
+        let agent = match (&config.agent, vantage) {
             (Some(section), Some(vantage)) => {
                 let own = collector.as_ref().map(|(_, _, address)| (*address, internal.as_str()));
                 Some(start_agent(section, vantage, config, own, trusted.as_deref())?)
@@ -224,7 +224,7 @@ fn start_agent(
     let mut tls_clients: BTreeMap<Option<&str>, TlsClient> = BTreeMap::new();
     let mut series = Vec::new();
     for service in &config.services {
-        let ca = service.ca.as_deref();
+        let ca = service.ca.as_ref().map(Pem::text);
         let tls = match tls_clients.get(&ca) {
             Some(tls) => tls.clone(),
             None => {
@@ -238,7 +238,7 @@ fn start_agent(
         for endpoint in &service.endpoints {
             let name = graphite_name(&service.name, vantage, &endpoint.endpoint, &service.prefix);
             let target = Target::new(endpoint.endpoint.clone(), &name, &tls, key.as_ref())?
-                .addressing(endpoint.addresses, service.family);
+                .addressing(address_choice(endpoint.addresses), service.family);
             let target = match service.counts_as_delivered {
                 Some(rung) if rung < Evidence::PeerClosed => target.counting(rung),
                 _ => target,
@@ -252,7 +252,7 @@ fn start_agent(
         collectors.push(format!("http://{}", reachable(address)));
         token = token.or_else(|| Some(Token::new(internal)));
     }
-    let push = Push { collectors, token, ca: section.ca.as_ref().map(|pem| pem.clone().into_bytes()) };
+    let push = Push { collectors, token, ca: section.ca.as_ref().map(|pem| pem.text().as_bytes().to_vec()) };
     let options = aviary_agent::Options {
         vantage: vantage.clone(),
         series,
@@ -261,6 +261,13 @@ fn start_agent(
         push,
     };
     Ok(Agent::start(options, Host::new(Dns::from_system()?), SystemClock)?)
+}
+
+const fn address_choice(addresses: Choice) -> AddressChoice {
+    match addresses {
+        Choice::First => AddressChoice::First,
+        Choice::Rotate | Choice::All => AddressChoice::Rotate,
+    }
 }
 
 fn graphite_name(service: &str, vantage: &Vantage, endpoint: &Endpoint, prefix: &str) -> String {

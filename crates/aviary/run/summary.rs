@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use aviary_core::Protocol;
+use aviary_core::{Protocol, Vantage};
 use aviary_sink::Count;
 use tokio::time::{Instant, interval_at};
 
@@ -43,7 +43,7 @@ impl Printer {
 }
 
 /// What runs, and where to look.
-pub(super) fn where_to_look(config: &Config, roles: &Roles) -> String {
+pub(super) fn where_to_look(config: &Config, vantage: Option<&Vantage>, roles: &Roles) -> String {
     let mut lines =
         vec![format!("aviary {} runs, configuration {}:", env!("CARGO_PKG_VERSION"), config.version)];
     if let Some(sink) = roles.sink() {
@@ -52,7 +52,7 @@ pub(super) fn where_to_look(config: &Config, roles: &Roles) -> String {
             .filter_map(|protocol| Some(format!("{protocol} {}", sink.addresses().get(*protocol)?)));
         lines.push(format!("  sink       {}", listeners.collect::<Vec<_>>().join(", ")));
     }
-    if let (Some(agent), Some(vantage)) = (&config.agent, &config.vantage) {
+    if let (Some(agent), Some(vantage)) = (&config.agent, vantage) {
         let series: usize = config.services.iter().map(|service| service.endpoints.len()).sum();
         let collectors: Vec<_> = agent.collectors.iter().map(ToString::to_string).collect();
         let whom = if collectors.is_empty() { "this process".to_owned() } else { collectors.join(", ") };
