@@ -102,10 +102,10 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
     let source = "the address or interface that probes come from";
     let source = reader.optional("source", source, network::source());
     let services = "who says what is probed; absent: the [[service]] sections of this file";
-    let services = reader.optional("services", services, table("{ from = \"collector\" }", services_from));
+    reader.optional("services", services, table("{ from = \"collector\" }", services_from));
 
     refuse_half_an_identity(reader);
-    let services_from_collector = services.is_some();
+    let services_from_collector = reader.has("services");
     if services_from_collector && !reader.has("collector") {
         let message = "services from a collector need one elsewhere: the collector of this process has them from this file";
         let help =

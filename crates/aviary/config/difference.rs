@@ -185,3 +185,118 @@ fn series(config: &Config) -> BTreeSet<SeriesName> {
     });
     of_service.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsString, path::Path};
+
+    use super::*;
+    use crate::config::{Environment, parse};
+
+    const RUNNING: &str = r#"
+        [vantage]
+        region = "eu"
+        [agent]
+        collector = ["https://127.0.0.1:1"]
+        listen = "127.0.0.1:8611"
+        [log]
+        level = "info"
+        [[service]]
+        name = "a"
+        endpoints = ["tcp://h:1", "udp://h:1"]
+        [[service]]
+        name = "b"
+        endpoints = ["tcp://h:2"]
+    "#;
+
+    fn config(text: &str, variables: &[(&str, &str)]) -> Config {
+        let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let environment: Environment = variables.collect();
+        parse(Path::new("a.toml"), text.to_owned(), None, &environment, "host").unwrap()
+    }
+
+    /// What changes, a line each: `+` and `-` for series, `=` for how many stay, `now` and `later` for keys.
+    fn shown(difference: &Difference) -> Vec<String> {
+        let Difference { added, removed, unchanged, applied, needs_restart } = difference;
+        let lines = [
+            added.iter().map(|name| format!("+ {name}")).collect::<Vec<_>>(),
+            removed.iter().map(|name| format!("- {name}")).collect(),
+            vec![format!("= {}", unchanged.len())],
+            applied.iter().map(|change| format!("now {change}")).collect(),
+            needs_restart.iter().map(|change| format!("later {change}")).collect(),
+        ];
+        lines.concat()
+    }
+
+    #[test]
+    fn what_changes_is_told_by_what_it_takes() {
+        let table: [(&str, &str, &[&str]); 14] = [
+            ("\"udp://h:1\"", "\"udp://h:3\"", &["+ canary.a udp://h:3", "- canary.a udp://h:1", "= 2"]),
+            ("name = \"b\"", "name = \"c\"", &["+ canary.c tcp://h:2", "- canary.b tcp://h:2", "= 2"]),
+            (
+                "name = \"b\"",
+                "name = \"b\"\nprefix = \"team\"",
+                &[
+                    "+ team.b tcp://h:2",
+                    "- canary.b tcp://h:2",
+                    "= 2",
+                    "now service.b.prefix: canary, and then team",
+                ],
+            ),
+            (
+                "name = \"b\"",
+                "name = \"b\"\naddresses = \"all\"",
+                &[
+                    "+ canary.b tcp://h:2, each address",
+                    "- canary.b tcp://h:2",
+                    "= 2",
+                    "now service.b.endpoints.tcp://h:2.addresses: rotate, and then all",
+                ],
+            ),
+            (
+                "name = \"b\"",
+                "name = \"b\"\nfamily = \"ipv6\"",
+                &["= 3", "now service.b.family: any, and then ipv6"],
+            ),
+            (
+                "name = \"b\"",
+                "name = \"b\"\nacceptable_loss = \"1%\"",
+                &["= 3", "now service.b.acceptable_loss: 0.5%, and then 1%"],
+            ),
+            ("level = \"info\"", "level = \"debug\"", &["= 3", "now log.level: info, and then debug"]),
+            ("level = \"info\"", "file = \"x\"", &["= 3", "later log.file: x"]),
+            ("[agent]", "[agent]\nspool.age = \"1d\"", &["= 3", "now agent.spool.age: 7d, and then 1d"]),
+            ("[agent]", "[agent]\nspool.age = \"168h\"", &["= 3"]),
+            ("8611", "8612", &["= 3", "later agent.listen: 127.0.0.1:8611, and then 127.0.0.1:8612"]),
+            ("[agent]", "[agent]\ndata = \"x\"", &["= 3", "later agent.data: x"]),
+            ("\"eu\"", "\"us\"", &["= 3", "later vantage.region: eu, and then us"]),
+            ("[log]", "[sink]\ntcp = \"127.0.0.1:1\"\n[log]", &["= 3", "later sink: present"]),
+        ];
+        let running = config(RUNNING, &[]);
+        for (from, to, expected) in table {
+            assert!(RUNNING.contains(from), "{from}");
+            let difference = between(&running, &config(&RUNNING.replace(from, to), &[]));
+            assert_eq!(shown(&difference), expected, "{from} {to}");
+            assert_eq!(difference.is_empty(), expected.len() == 1);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_known_to_have_changed_and_not_shown() {
+        let with_token = |token| config(RUNNING, &[("AVIARY_AGENT_TOKEN", token)]);
+        let table = [
+            (config(RUNNING, &[]), with_token("hunter2hunter2hunter2"), vec!["= 3", "now agent.token"]),
+            (
+                with_token("0123456789abcdef"),
+                with_token("hunter2hunter2hunter2"),
+                vec!["= 3", "now agent.token"],
+            ),
+            (with_token("0123456789abcdef"), with_token("0123456789abcdef"), vec!["= 3"]),
+        ];
+        for (running, new, expected) in table {
+            let difference = between(&running, &new);
+            assert_eq!(shown(&difference), expected);
+            assert!(!format!("{difference:?}").contains("hunter2"));
+        }
+    }
+}

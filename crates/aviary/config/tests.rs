@@ -176,6 +176,32 @@ fn ten_thousand_series_are_the_most() {
 }
 
 #[test]
+fn a_datapoint_has_a_kibibyte_at_most() {
+    let with_prefix = |bytes: usize| {
+        let prefix = ["x".repeat(200), "y".repeat(200), "z".repeat(200), "p".repeat(bytes - 603)].join(".");
+        read(&SMALL.replace("name = \"a\"", &format!("name = \"a\"\nprefix = \"{prefix}\"")), &[])
+    };
+    // The rest of the name has 45 bytes, and 64 are kept for value, time and the frame of a pickle.
+    let config = with_prefix(1024 - 45 - 64).unwrap();
+    let service = &config.services[0];
+    let series = aviary_core::Series {
+        service: service.name.clone(),
+        vantage: config.vantage.unwrap().as_written(),
+        endpoint: service.endpoints[0].endpoint.clone(),
+        address: None,
+    };
+    let name = series.graphite_name(&service.prefix);
+    let second = aviary_core::Second(4_000_000_000);
+    let longest = aviary_wire::pickle::encode_frame(&name, 1.0, second).len();
+    assert!(longest <= 1024 && longest > 1024 - 64, "{longest}");
+    let Problems(problems) = with_prefix(1024 - 45 - 64 + 1).unwrap_err();
+    assert_eq!(
+        problems[0].message,
+        "the datapoints of tcp://h:1 would have 1025 bytes with their name, and 1024 are the most"
+    );
+}
+
+#[test]
 fn listeners_are_in_the_way_of_each_other_where_the_system_says_so() {
     let table = [
         ("127.0.0.1:1", "127.0.0.1:1", true),
@@ -206,3 +232,6 @@ fn no_secret_is_in_what_is_printed_of_a_configuration() {
     let config = read(&text, &[("AVIARY_AGENT_TOKEN", "hunter2hunter2hunter2"), ("KEY", "hunter2")]).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
 }
+
+mod overrides;
+mod services;
