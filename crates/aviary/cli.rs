@@ -69,7 +69,8 @@ Examples:
 const CHECK_EXAMPLES: &str = "\
 Examples:
   aviary check agent.toml collector.toml
-  aviary check --schema > aviary.schema.json        for editors";
+  aviary check --against /etc/aviary/agent.toml new.toml      what a reload would change
+  aviary check --schema > aviary.schema.json                  for editors";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:

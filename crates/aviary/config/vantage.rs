@@ -88,11 +88,11 @@ pub(super) fn vantage(reader: &mut Reader<'_>) -> Option<Vantage> {
         "which question these probes answer; external by default",
         member(VantageKind::ALL),
     );
-    let region = "the cloud's or data centre's region; \"auto\" asks the cloud";
+    let region = "the cloud's or data centre's region, or \"auto\" to ask the cloud";
     let region = reader.required("region", region, scalar::line("eu-west-1"));
-    let zone = "the availability zone, where there are such; \"auto\" asks the cloud";
+    let zone = "the availability zone, where there are such, or \"auto\"";
     let zone = reader.optional("zone", zone, scalar::line("eu-west-1a"));
-    let network = "the network or provider, where it matters; \"auto\" asks the cloud";
+    let network = "the network or provider, where it matters, or \"auto\"";
     let network = reader.optional("network", network, scalar::line("aws"));
     let node = reader.optional(
         "node",
