@@ -5,6 +5,7 @@ mod cli;
 mod edges;
 mod graphite;
 mod local;
+mod metadata;
 mod reports;
 mod rig;
 mod secrets;

@@ -178,11 +178,13 @@ fn ten_thousand_series_are_the_most() {
 #[test]
 fn a_datapoint_has_a_kibibyte_at_most() {
     let with_prefix = |bytes: usize| {
-        let prefix = ["x".repeat(200), "y".repeat(200), "z".repeat(200), "p".repeat(bytes - 603)].join(".");
+        let prefix =
+            ["w", "x", "y", "z"].map(|part| part.repeat(200)).join(".") + "." + &"p".repeat(bytes - 804);
         read(&SMALL.replace("name = \"a\"", &format!("name = \"a\"\nprefix = \"{prefix}\"")), &[])
     };
-    // The rest of the name has 45 bytes, and 64 are kept for value, time and the frame of a pickle.
-    let config = with_prefix(1024 - 45 - 64).unwrap();
+    // 64 bytes are kept for value, time and the frame of a pickle.
+    let prefix_bytes_max = 1024 - ".a.tcp.external.eu.none.none.host-1.h_1".len() - 64;
+    let config = with_prefix(prefix_bytes_max).unwrap();
     let service = &config.services[0];
     let series = aviary_core::Series {
         service: service.name.clone(),
@@ -194,7 +196,7 @@ fn a_datapoint_has_a_kibibyte_at_most() {
     let second = aviary_core::Second(4_000_000_000);
     let longest = aviary_wire::pickle::encode_frame(&name, 1.0, second).len();
     assert!(longest <= 1024 && longest > 1024 - 64, "{longest}");
-    let Problems(problems) = with_prefix(1024 - 45 - 64 + 1).unwrap_err();
+    let Problems(problems) = with_prefix(prefix_bytes_max + 1).unwrap_err();
     assert_eq!(
         problems[0].message,
         "the datapoints of tcp://h:1 would have 1025 bytes with their name, and 1024 are the most"

@@ -205,7 +205,7 @@ impl Keys {
 fn duration(duration: Duration) -> String {
     const UNITS: [(u128, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
     let millis = duration.as_millis();
-    let unit = UNITS.iter().find(|(unit, _)| millis > 0 && millis % unit == 0);
+    let unit = UNITS.iter().find(|(unit, _)| millis > 0 && millis.is_multiple_of(*unit));
     match unit {
         Some((unit, name)) => format!("{}{name}", millis / unit),
         None if millis == 0 => "0s".to_owned(),

@@ -19,12 +19,11 @@ fn script(text: &str) -> Script {
     let mut lines = text.lines().filter(|line| !line.starts_with('#'));
     let mut script = Vec::new();
     while let (Some(question), Some(answer)) = (lines.next(), lines.next()) {
-        let (request, header) = match question.match_indices(' ').nth(1) {
-            Some((at, _)) => (&question[..at], Some(question[at + 1..].to_ascii_lowercase())),
-            None => (question, None),
-        };
+        let mut words = question.splitn(3, ' ');
+        let request = words.by_ref().take(2).collect::<Vec<_>>().join(" ");
+        let header = words.next().map(str::to_ascii_lowercase);
         let (status, body) = answer.split_once(' ').unwrap();
-        script.push((request.to_owned(), header, status.parse().unwrap(), body.to_owned()));
+        script.push((request, header, status.parse().unwrap(), body.to_owned()));
     }
     script
 }

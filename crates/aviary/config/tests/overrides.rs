@@ -122,7 +122,7 @@ fn scalars(prefix: &str, schema: &Json, found: &mut BTreeSet<String>) {
 
 /// The kinds that a value may be of.
 fn alternatives(schema: &Json) -> impl Iterator<Item = &Json> {
-    schema["anyOf"].as_array().map_or(std::slice::from_ref(schema), Vec::as_slice).iter()
+    schema["anyOf"].as_array().map_or_else(|| std::slice::from_ref(schema), Vec::as_slice).iter()
 }
 
 #[test]
