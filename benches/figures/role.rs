@@ -187,6 +187,7 @@ fn start_agent(
         is_durable: false,
         controls: Vec::new(),
         pulse: Box::new(|| ()),
+        listener: Box::new(|_| ()),
     };
     let network = Host::new(Dns::from_system()?);
     if with_the_second {
