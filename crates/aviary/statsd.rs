@@ -13,8 +13,8 @@ use std::{
     time::Duration,
 };
 
-use aviary_core::{Phase, Protocol, Vantage, graphite::sanitise, histogram::Histogram};
-use aviary_probe::{Blame, Failure, Family, Network};
+use aviary_core::{Phase, Protocol, Second, Vantage, graphite::sanitise, histogram::Histogram};
+use aviary_probe::{Blame, Failure, Family, Network, Question};
 use statsd::client::{Client, Pipeline};
 use tokio::task::JoinHandle;
 

@@ -108,8 +108,7 @@ pub fn http_client(push: &Push) -> Result<reqwest::Client, PushError> {
         headers.insert(header::AUTHORIZATION, bearer);
     }
     let roots = aviary_probe::trusted_roots(push.ca.as_deref().as_slice())?;
-    let roots =
-        roots.iter().map(|der| reqwest::Certificate::from_der(der)).collect::<Result<Vec<_>, _>>()?;
+    let roots = roots.iter().map(|der| reqwest::Certificate::from_der(der)).collect::<Result<Vec<_>, _>>()?;
     let mut client = reqwest::Client::builder()
         .tls_certs_only(roots)
         .default_headers(headers)

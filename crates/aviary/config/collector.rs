@@ -97,7 +97,7 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     let certificate = reader.optional("certificate", certificate, secret::certificate());
     let key = reader.optional("key", "the key of that certificate", secret::private_key());
     let client_ca = "the authority whose certificates everybody must show";
-    let client_ca = reader.optional("client_ca", client_ca, secret::certificate());
+    let client_ca = reader.optional("client_ca", client_ca, secret::authorities());
     refuse_half_of_tls(reader);
 
     let listen = listen.unwrap_or(LISTEN);

@@ -138,6 +138,12 @@ impl Keys {
             self.all("scope", token.scope.iter().map(|scope| scope.name()));
             self.maybe("region", token.region.as_ref());
         }
+        if let Some(tls) = &collector.tls {
+            "collector".clone_into(&mut self.section);
+            self.pem("certificate", Some(&tls.certificate));
+            self.pem("key", Some(&tls.key));
+            self.pem("client_ca", tls.client_ca.as_ref());
+        }
     }
 
     fn sink(&mut self, sink: &Sink) {

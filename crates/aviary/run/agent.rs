@@ -8,13 +8,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use aviary_agent::{
-    Agent, AgentSeries, Assignment, ClientIdentity, News, Observer, Options, Push, Token,
-};
+use aviary_agent::{Agent, AgentSeries, Assignment, ClientIdentity, News, Observer, Options, Push, Token};
 use aviary_core::{Clock as _, Endpoint, Evidence, Series, Vantage, endpoint};
 use aviary_probe::{
-    AddressChoice, ApiKey, Dns, Family, Host, KeyExchange, Network as _, Question, Source, SystemClock, Target,
-    TlsClient,
+    AddressChoice, ApiKey, Dns, Family, Host, KeyExchange, Network as _, Question, Source, SystemClock,
+    Target, TlsClient,
 };
 use aviary_store::{Limits, Spool};
 use tokio::{net::TcpListener, runtime::Runtime, time::timeout};
@@ -118,9 +116,7 @@ impl RunningAgent {
         let agent = Agent::start(options, host.clone(), SystemClock)?;
         let reload = Arc::<Mutex<Reload>>::default();
         let admin = match listener {
-            Some(listener) => {
-                Some(Admin::start(listener, SystemClock, source(&agent.observer(), &reload))?)
-            }
+            Some(listener) => Some(Admin::start(listener, SystemClock, source(&agent.observer(), &reload))?),
             None => None,
         };
         let mut running = Self {
@@ -159,7 +155,11 @@ impl RunningAgent {
     ///
     /// # Errors
     /// Something that cannot be probed or pushed with; what ran before goes on.
-    pub(super) async fn take_on(&mut self, section: &config::agent::Agent, config: &Config) -> anyhow::Result<()> {
+    pub(super) async fn take_on(
+        &mut self,
+        section: &config::agent::Agent,
+        config: &Config,
+    ) -> anyhow::Result<()> {
         let push = push(section, self.here.collector.as_ref());
         if push != self.push {
             self.agent.redirect(push.clone())?;

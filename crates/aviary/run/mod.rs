@@ -80,7 +80,6 @@ fn refuse(Problems(problems): &Problems, path: &Path) -> std::io::Result<()> {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
 }
 
 impl Signals {
@@ -88,7 +87,6 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
-            hangup: signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?,
         })
     }
 
@@ -109,6 +107,7 @@ async fn serve(
     log: &Log,
 ) -> anyhow::Result<Ending> {
     let mut signals = Signals::new()?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let manager = ServiceManager::from_environment().unwrap_or_else(|error| {
         tracing::warn!("{error}");
         ServiceManager::default()
@@ -143,7 +142,7 @@ async fn serve(
     loop {
         tokio::select! {
             () = signals.end() => break,
-            _ = signals.hangup.recv() => {
+            _ = hangup.recv() => {
                 manager.reloading();
                 log.reopen();
                 reloader.reload(&mut roles, log, "SIGHUP").await;
@@ -154,7 +153,10 @@ async fn serve(
                 reloader.reload(&mut roles, log, why).await;
                 manager.ready(&status(reloader.config()));
             }
-            _ = follow.tick() => reloader.follow_addresses(&mut roles).await,
+            _ = follow.tick() => {
+                log.tell_dropped();
+                reloader.follow_addresses(&mut roles).await;
+            }
             () = summaries.due() => printer.print(summary::summary(&roles)),
         }
         summaries.set(reloader.config());

@@ -28,7 +28,8 @@ pub(super) struct Reloader {
 impl Reloader {
     pub(super) fn new(config: Config, path: &Path, environment: &Environment, host: &str) -> Self {
         let services = config.agent.as_ref().filter(|agent| agent.services_from_collector);
-        let services = services.map(|agent| Services::new(super::agent::push(agent, None), agent.data.as_deref()));
+        let services =
+            services.map(|agent| Services::new(super::agent::push(agent, None), agent.data.as_deref()));
         Self {
             watch: Watch::new(&config.files),
             config,
@@ -50,8 +51,7 @@ impl Reloader {
         let Some(services) = &mut self.services else { return Ok(()) };
         match services.at_start().await {
             Some(text) => {
-                self.config =
-                    config::load_with_services(&self.path, &text, &self.environment, &self.host)?;
+                self.config = config::load_with_services(&self.path, &text, &self.environment, &self.host)?;
                 services.keep();
             }
             None => tracing::error!("Nothing is probed until a collector tells the services."),

@@ -67,7 +67,10 @@ impl Services {
                 Ok(true) => return,
                 Ok(false) => is_told = false,
                 Err(error) if !std::mem::replace(&mut is_told, true) => {
-                    tracing::warn!(reason = format!("{error:#}"), "No collector tells the services; they stay as they are.");
+                    tracing::warn!(
+                        reason = format!("{error:#}"),
+                        "No collector tells the services; they stay as they are."
+                    );
                 }
                 Err(_) => {}
             }
@@ -83,7 +86,10 @@ impl Services {
     pub(super) fn keep(&self) {
         let (Some(copy), Some((hash, services))) = (&self.copy, &self.known) else { return };
         if let Err(error) = write(copy, hash, &services.text) {
-            tracing::error!(reason = format!("{error:#}"), "The services are not kept for a start without a collector.");
+            tracing::error!(
+                reason = format!("{error:#}"),
+                "The services are not kept for a start without a collector."
+            );
         }
     }
 
@@ -143,12 +149,18 @@ async fn ask(
     let told = tag.map(|tag| tag.trim_matches('"').to_owned());
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
-        ensure!(body.len() + chunk.len() <= DOCUMENT_BYTES_MAX, "{url} tells more than {DOCUMENT_BYTES_MAX} bytes");
+        ensure!(
+            body.len() + chunk.len() <= DOCUMENT_BYTES_MAX,
+            "{url} tells more than {DOCUMENT_BYTES_MAX} bytes"
+        );
         body.extend_from_slice(&chunk);
     }
     let text = String::from_utf8(body).with_context(|| format!("what {url} tells is no text"))?;
     let hash = sha256(&text);
-    ensure!(told.as_ref() == Some(&hash), "what came from {url} is not what it was sent as: its hash differs");
+    ensure!(
+        told.as_ref() == Some(&hash),
+        "what came from {url} is not what it was sent as: its hash differs"
+    );
     // A proxy may not know about versions.
     Ok((known != Some(hash.as_str())).then_some((hash, text)))
 }
@@ -156,7 +168,8 @@ async fn ask(
 fn write(copy: &Path, hash: &str, text: &str) -> anyhow::Result<()> {
     let directory = copy.parent().context("the copy has no directory")?;
     let next = directory.join(format!("{COPY}.new"));
-    let mut file = std::fs::File::create(&next).with_context(|| format!("cannot write {}", next.display()))?;
+    let mut file =
+        std::fs::File::create(&next).with_context(|| format!("cannot write {}", next.display()))?;
     write!(file, "{HEAD}{hash}\n{text}")?;
     file.sync_all()?;
     std::fs::rename(&next, copy).with_context(|| format!("cannot replace {}", copy.display()))

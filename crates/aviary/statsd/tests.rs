@@ -109,17 +109,25 @@ impl Network for Names {
     type Connection = <Host as Network>::Connection;
     type Datagram = <Host as Network>::Datagram;
 
-    async fn resolve(&self, _: &str, _: Family) -> Result<Vec<IpAddr>, Failure> {
+    async fn resolve(&self, _: Question<'_>) -> Result<Vec<IpAddr>, Failure> {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed).min(self.answers.len() - 1);
         self.answers[asked].map(|ip| vec![ip]).ok_or(Failure::service(Phase::Dns, Fault::Resolver))
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<Self::Connection, Failure> {
-        self.network.connect(address).await
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        source: Option<&aviary_probe::Source>,
+    ) -> Result<Self::Connection, Failure> {
+        self.network.connect(address, source).await
     }
 
-    fn datagram(&self, address: SocketAddr) -> Result<Self::Datagram, Failure> {
-        self.network.datagram(address)
+    fn datagram(
+        &self,
+        address: SocketAddr,
+        source: Option<&aviary_probe::Source>,
+    ) -> Result<Self::Datagram, Failure> {
+        self.network.datagram(address, source)
     }
 }
 
