@@ -174,8 +174,7 @@ impl<C: Clock> Keeper<C> {
     pub(crate) fn new(
         batch: Arc<Batch>,
         clock: C,
-        spool: SpoolThread,
-        fresh: Arc<Fresh>,
+        (spool, fresh): (SpoolThread, Arc<Fresh>),
         standing: Arc<Mutex<KeeperStanding>>,
         controls: Controls,
         (boot, sequence): (u64, u64),

@@ -250,8 +250,7 @@ impl<N: Network, C: Clock> Agent<N, C> {
         let keeper = Keeper::new(
             Arc::clone(&batch),
             clock.clone(),
-            spool.clone(),
-            Arc::clone(&fresh),
+            (spool.clone(), Arc::clone(&fresh)),
             Arc::clone(&keeper_standing),
             controls.clone(),
             (boot, sequence),
