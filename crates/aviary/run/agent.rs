@@ -242,7 +242,8 @@ impl RunningAgent {
         self.statsd = address.map(|address| {
             let source = source(&self.agent.observer(), &self.reload);
             let prefix = statsd::prefix(&self.here.vantage);
-            (address.to_owned(), Statsd::start(address.to_owned(), prefix, self.host.clone(), source))
+            let host = self.host.clone();
+            (address.to_owned(), Statsd::start(address.to_owned(), prefix, host, SystemClock, source))
         });
     }
 }
