@@ -157,12 +157,8 @@ fn every_scalar_is_overridden_by_its_variable() {
             "AGENT_KEY" => &[("AVIARY_AGENT_CERTIFICATE", PEM)],
             "COLLECTOR_CERTIFICATE" => &[("AVIARY_COLLECTOR_KEY", PEM)],
             "COLLECTOR_KEY" => &[("AVIARY_COLLECTOR_CERTIFICATE", PEM)],
-            "COLLECTOR_CLIENT_CA" => {
-                &[("AVIARY_COLLECTOR_CERTIFICATE", PEM), ("AVIARY_COLLECTOR_KEY", PEM)]
-            }
-            "SERVICE_IN_GEST_READBACK_SETTLE" => {
-                &[("AVIARY_SERVICE_IN_GEST_READBACK_GRAPHITE", "https://g")]
-            }
+            "COLLECTOR_CLIENT_CA" => &[("AVIARY_COLLECTOR_CERTIFICATE", PEM), ("AVIARY_COLLECTOR_KEY", PEM)],
+            "SERVICE_IN_GEST_READBACK_SETTLE" => &[("AVIARY_SERVICE_IN_GEST_READBACK_GRAPHITE", "https://g")],
             _ => &[],
         };
         variables.extend(companions);
