@@ -223,13 +223,13 @@ fn what_a_reload_would_change_is_said_beforehand() {
     let roles = "no problem: agent, 2 series, reporting to http://127.0.0.1:8610/";
     let new = RUNNING
         .replace("h:2", "h:3")
-        .replace("[agent]", "[agent]\nspool.size = \"1GiB\"\nlisten = \"127.0.0.1:8611\"");
+        .replace("[agent]", "[agent]\nstatsd = \"127.0.0.1:8125\"\nlisten = \"127.0.0.1:8611\"");
     let expected = format!(
         "new.toml: {roles}\n\
          new.toml: in the place of running.toml: 1 series added, 1 removed, 1 unchanged\n  \
          + canary.a tcp://h:3\n  \
          - canary.a tcp://h:2\n  \
-         acts at once: agent.spool.size: 256.0 MiB, and then 1.0 GiB\n  \
+         acts at once: agent.statsd: 127.0.0.1:8125\n  \
          needs a restart: agent.listen: 127.0.0.1:8611\n"
     );
     assert_eq!(against(RUNNING, &new, &[]), (0, expected));
@@ -239,7 +239,7 @@ fn what_a_reload_would_change_is_said_beforehand() {
         \"added\":{\"count\":1,\"names\":[\"canary.a tcp://h:3\"]},\
         \"removed\":{\"count\":1,\"names\":[\"canary.a tcp://h:2\"]},\
         \"unchanged\":{\"count\":1,\"names\":[\"canary.a tcp://h:1\"]}},\
-        \"applied\":[{\"key\":\"agent.spool.size\",\"from\":\"256.0 MiB\",\"to\":\"1.0 GiB\"}],\
+        \"applied\":[{\"key\":\"agent.statsd\",\"from\":null,\"to\":\"127.0.0.1:8125\"}],\
         \"needs_restart\":[{\"key\":\"agent.listen\",\"from\":null,\"to\":\"127.0.0.1:8611\"}]}\n";
     assert_eq!((status, out.as_str()), (0, expected));
 

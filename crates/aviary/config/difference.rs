@@ -14,10 +14,14 @@ use super::{
 /// Keys, or beginnings of keys up to a dot, that a running process does not take up. What a sink or collector listens on
 /// is bound when it starts; where an agent keeps its spool cannot be moved under it; and another vantage is another
 /// place, so that every series would end and another begin.
-const NEEDS_RESTART: [&str; 14] = [
+const NEEDS_RESTART: [&str; 18] = [
     "vantage",
+    "agent.controls",
     "agent.data",
     "agent.listen",
+    "agent.name_servers",
+    "agent.services",
+    "agent.spool",
     "collector.data",
     "collector.listen",
     "collector.name",
@@ -30,6 +34,9 @@ const NEEDS_RESTART: [&str; 14] = [
     "receiver",
     "sink",
 ];
+
+/// Keys of files that a running process follows where they are, and whose texts therefore act at once.
+const FOLLOWED_IN_PLACE: [&str; 3] = ["collector.certificate", "collector.key", "collector.client_ca"];
 
 /// A series as far as a file knows it: the vantage is one for all, and which addresses a name has is found out later.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,7 +140,8 @@ pub(crate) fn between(running: &Config, new: &Config) -> Difference {
         let shown =
             |value: Option<&Value>| value.map(|value| value.shown.clone()).filter(|text| !text.is_empty());
         let change = Change { key: key.clone(), from: shown(from), to: shown(to) };
-        if needs_restart(key) {
+        let is_elsewhere = FOLLOWED_IN_PLACE.contains(&key.as_str()) && change.from != change.to;
+        if needs_restart(key) || is_elsewhere {
             difference.needs_restart.push(change);
         } else {
             difference.applied.push(change);
@@ -265,7 +273,7 @@ mod tests {
             ),
             ("level = \"info\"", "level = \"debug\"", &["= 3", "now log.level: info, and then debug"]),
             ("level = \"info\"", "file = \"x\"", &["= 3", "later log.file: x"]),
-            ("[agent]", "[agent]\nspool.age = \"1d\"", &["= 3", "now agent.spool.age: 7d, and then 1d"]),
+            ("[agent]", "[agent]\nspool.age = \"1d\"", &["= 3", "later agent.spool.age: 7d, and then 1d"]),
             ("[agent]", "[agent]\nspool.age = \"168h\"", &["= 3"]),
             ("8611", "8612", &["= 3", "later agent.listen: 127.0.0.1:8611, and then 127.0.0.1:8612"]),
             ("[agent]", "[agent]\ndata = \"x\"", &["= 3", "later agent.data: x"]),

@@ -160,13 +160,16 @@ impl RunningAgent {
         section: &config::agent::Agent,
         config: &Config,
     ) -> anyhow::Result<()> {
-        let push = push(section, self.here.collector.as_ref());
-        if push != self.push {
-            self.agent.redirect(push.clone())?;
-            self.push = push;
-        }
         find_addresses(&self.host, &config.services).await;
-        self.assign(config).await?;
+        let assignment = assignment(config, &self.here, &self.dns)?;
+        let push = push(section, self.here.collector.as_ref());
+        self.agent.redirect(push.clone())?;
+        if let Err(error) = self.assign(assignment).await {
+            // All of it, or nothing.
+            self.agent.redirect(self.push.clone())?;
+            return Err(error);
+        }
+        self.push = push;
         self.tell_statsd(section.statsd.as_deref());
         Ok(())
     }
@@ -186,10 +189,8 @@ impl RunningAgent {
         }
         let has_each = |service: &Service| service.endpoints.iter().any(|it| it.addresses == Addresses::All);
         // A name that had no address at the start has no change either when it gets its first.
-        if config.services.iter().any(has_each)
-            && names_of(&assignment(config, &self.here, &self.dns)?) != self.assigned.0
-        {
-            self.assign(config).await?;
+        if config.services.iter().any(has_each) && self.names_now(config) != self.assigned.0 {
+            self.assign(assignment(config, &self.here, &self.dns)?).await?;
         }
         Ok(())
     }
@@ -218,8 +219,23 @@ impl RunningAgent {
         (untaken, self.is_durable)
     }
 
-    async fn assign(&mut self, config: &Config) -> anyhow::Result<()> {
-        let assignment = assignment(config, &self.here, &self.dns)?;
+    /// The names that the series of `config` would have now: cheap enough to be asked each second.
+    fn names_now(&self, config: &Config) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        for service in &config.services {
+            for endpoint in &service.endpoints {
+                let addresses = addresses(service, endpoint, &self.dns).into_iter();
+                names.extend(
+                    addresses
+                        .map(|address| series(service, endpoint, address, &self.here.vantage))
+                        .map(|series| series.graphite_name(&service.prefix)),
+                );
+            }
+        }
+        names
+    }
+
+    async fn assign(&mut self, assignment: Assignment) -> anyhow::Result<()> {
         let assigned = (names_of(&assignment), assignment.configuration.clone());
         let series = assigned.0.len();
         let first = self.agent.reassign(assignment).await?;
@@ -242,7 +258,8 @@ impl RunningAgent {
         self.statsd = address.map(|address| {
             let source = source(&self.agent.observer(), &self.reload);
             let prefix = statsd::prefix(&self.here.vantage);
-            (address.to_owned(), Statsd::start(address.to_owned(), prefix, self.host.clone(), source))
+            let host = self.host.clone();
+            (address.to_owned(), Statsd::start(address.to_owned(), prefix, host, SystemClock, source))
         });
     }
 }
@@ -391,6 +408,20 @@ fn addresses(service: &Service, endpoint: &ServiceEndpoint, dns: &Dns) -> Vec<Op
     }
 }
 
+fn series(
+    service: &Service,
+    endpoint: &ServiceEndpoint,
+    address: Option<IpAddr>,
+    vantage: &Vantage,
+) -> Series {
+    Series {
+        service: service.name.clone(),
+        vantage: vantage.clone(),
+        endpoint: endpoint.endpoint.clone(),
+        address,
+    }
+}
+
 fn one(
     config: &Config,
     service: &Service,
@@ -399,12 +430,7 @@ fn one(
     tls: &TlsClient,
     vantage: &Vantage,
 ) -> anyhow::Result<AgentSeries> {
-    let series = Series {
-        service: service.name.clone(),
-        vantage: vantage.clone(),
-        endpoint: endpoint.endpoint.clone(),
-        address,
-    };
+    let series = series(service, endpoint, address, vantage);
     let name = series.graphite_name(&service.prefix);
     let choice = match (address, endpoint.addresses) {
         (Some(address), _) => AddressChoice::Only(address),

@@ -112,25 +112,20 @@ async fn serve(
         tracing::warn!("{error}");
         ServiceManager::default()
     });
+    let mut reloader = Reloader::new(config, path, environment, host);
     let vantage = tokio::select! {
-        vantage = host::vantage(&config) => vantage?,
+        vantage = host::vantage(reloader.config()) => vantage?,
         () = signals.end() => return Ok(Ending::Well),
     };
-    let mut reloader = Reloader::new(config, path, environment, host);
     tokio::select! {
-        loaded = reloader.fetch_services() => match loaded {
-            Ok(()) => {}
-            Err(problems) => {
-                refuse(&problems, path)?;
-                return Ok(Ending::Unusable);
-            }
-        },
+        () = reloader.fetch_services() => {}
         () = signals.end() => return Ok(Ending::Well),
     }
     if !host::can_carry(reloader.config(), path)? {
         return Ok(Ending::Unusable);
     }
     let mut roles = Roles::start(reloader.config(), vantage.as_ref(), &manager).await?;
+    reloader.tell_failure(&roles, None);
     let printer = summary::Printer::start()?;
     printer.print(summary::where_to_look(reloader.config(), vantage.as_ref(), &roles));
     let status = |config: &Config| format!("runs configuration {}", config.version);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{roles::Roles, services::Services, watch::Watch};
 use crate::{
     config::{
-        self, Config, Environment, Problems,
+        self, Config, Environment, ServicesText,
         difference::{self, Difference},
         limits::{self, HostLimits},
     },
@@ -45,18 +45,30 @@ impl Reloader {
         &self.config
     }
 
-    /// Where a collector says what is probed: asks it, or takes what it said last. Without either the agent begins with
-    /// nothing to probe.
-    pub(super) async fn fetch_services(&mut self) -> Result<(), Problems> {
-        let Some(services) = &mut self.services else { return Ok(()) };
-        match services.at_start().await {
-            Some(text) => {
-                self.config = config::load_with_services(&self.path, &text, &self.environment, &self.host)?;
-                services.keep();
+    /// Where a collector says what is probed: asks it, or takes what it said last. Without either, and where neither can
+    /// be used, the agent begins with nothing to probe, and goes on asking.
+    pub(super) async fn fetch_services(&mut self) {
+        let Some(services) = &mut self.services else { return };
+        services.ask_once().await;
+        for is_copy in [false, true] {
+            if is_copy {
+                services.offer_copy();
             }
-            None => tracing::error!("Nothing is probed until a collector tells the services."),
+            let Some(text) = services.current() else { continue };
+            match config::load_with_services(&self.path, &text, &self.environment, &self.host) {
+                Ok(config) => {
+                    services.accept();
+                    self.watch.follow(&config.files, self.watch.look());
+                    self.config = config;
+                    return;
+                }
+                Err(problems) => {
+                    tracing::error!("The services cannot be used: {problems}");
+                    services.refuse(&problems.to_string());
+                }
+            }
         }
-        Ok(())
+        tracing::error!("Nothing is probed until a collector tells the services.");
     }
 
     /// Waits until there may be another configuration; returns why.
@@ -75,41 +87,50 @@ impl Reloader {
 
     /// Takes on what the files and the collector say now. A problem changes nothing, and is said.
     pub(super) async fn reload(&mut self, roles: &mut Roles, log: &Log, why: &'static str) {
+        let seen = self.watch.look();
         let failed = match self.try_reload(roles, log, why).await {
-            Ok(()) => None,
+            Ok(()) => {
+                self.watch.follow(&self.config.files, seen);
+                None
+            }
             Err(error) => {
+                self.watch.dismiss(seen);
                 tracing::error!(why, "The configuration is not taken on, the one before stands: {error}");
                 Some(error)
             }
         };
+        self.tell_failure(roles, failed);
+    }
+
+    /// Says how the last reload ended, to whoever asks: also of services that wait for a better version.
+    pub(super) fn tell_failure(&self, roles: &Roles, failed: Option<String>) {
+        let refused = || self.services.as_ref().and_then(Services::why_refused).map(str::to_owned);
         if let Some(agent) = roles.agent() {
-            agent.reloaded(failed);
+            agent.reloaded(failed.or_else(refused));
         }
     }
 
     async fn try_reload(&mut self, roles: &mut Roles, log: &Log, why: &'static str) -> Result<(), String> {
-        let in_words = |problems: Problems| problems.to_string();
         let text = self.services.as_ref().and_then(Services::current);
-        let config = match &text {
-            Some(text) => config::load_with_services(&self.path, text, &self.environment, &self.host),
-            None => config::load(&self.path, &self.environment, &self.host),
+        let config = match self.load(text.as_ref()) {
+            Ok(config) => config,
+            Err(error) => {
+                if let Some(services) = &mut self.services {
+                    services.refuse(&error);
+                }
+                return Err(error);
+            }
         };
-        let config = config.map_err(in_words)?;
-        let excess = limits::exceeded(&config, &HostLimits::of_this_process());
-        if let Some(excess) = excess.first() {
-            return Err(format!("{excess}; {}", excess.help()));
-        }
-        self.watch = Watch::new(&config.files);
         let difference = difference::between(&self.config, &config);
-        if config.log.level != self.config.log.level {
-            log.set_level(&config.log.level).map_err(|error| error.to_string())?;
-        }
         if let (Some(agent), Some(section)) = (roles.agent_mut(), &config.agent) {
             agent.take_on(section, &config).await.map_err(|error| format!("{error:#}"))?;
             if let Some(services) = &mut self.services {
                 services.redirect(super::agent::push(section, None));
-                services.keep();
+                services.accept();
             }
+        }
+        if config.log.level != self.config.log.level {
+            log.set_level(&config.log.level).map_err(|error| error.to_string())?;
         }
         if let Some((collector, _)) = roles.collector() {
             collector.take_on(super::roles::services(&config), config.services_document.clone());
@@ -117,6 +138,19 @@ impl Reloader {
         tell(&difference, &config, why);
         self.config = config;
         Ok(())
+    }
+
+    /// The configuration as it stands now, if this host can carry it.
+    fn load(&self, services: Option<&ServicesText>) -> Result<Config, String> {
+        let config = match services {
+            Some(text) => config::load_with_services(&self.path, text, &self.environment, &self.host),
+            None => config::load(&self.path, &self.environment, &self.host),
+        };
+        let config = config.map_err(|problems| problems.to_string())?;
+        match limits::exceeded(&config, &HostLimits::of_this_process()).first() {
+            Some(excess) => Err(format!("{excess}; {}", excess.help())),
+            None => Ok(config),
+        }
     }
 
     /// Begins and ends the series of addresses that came and went.

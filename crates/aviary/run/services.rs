@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use aviary_agent::Push;
 use reqwest::{StatusCode, Url, header};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Interval, MissedTickBehavior, interval, timeout},
+};
 
 use crate::config::ServicesText;
 
@@ -28,45 +31,117 @@ const COPY: &str = "services.toml";
 /// What stands before the hash in the first line of the copy.
 const HEAD: &str = "# sha256 ";
 
-/// The services of a collector, of which the newest good version is known.
+/// A document of services, with its hash.
+type Version = (String, ServicesText);
+
+/// The services of a collector: those that are probed, and what it tells that is not taken on yet.
 pub(super) struct Services {
     push: Push,
     copy: Option<PathBuf>,
-    known: Option<(String, ServicesText)>,
+    /// What is probed.
+    known: Option<Version>,
+    /// What the collector tells now, to be taken on or refused.
+    offered: Option<Version>,
+    /// The hash of what could not be taken on, which is not asked for again, and why.
+    refused: Option<(String, String)>,
+    asks: Interval,
+    /// A question that is under way: it is not begun anew when whoever waits for it turns to something else.
+    asking: Option<JoinHandle<anyhow::Result<Option<Version>>>>,
+    /// That nobody answers was said.
+    is_told: bool,
 }
 
 impl Services {
     /// Services that the collectors of `push` hand out, with their copy in `directory`.
     pub(super) fn new(push: Push, directory: Option<&Path>) -> Self {
-        Self { push, copy: directory.map(|it| it.join(COPY)), known: None }
+        let mut asks = interval(ASK_EVERY);
+        asks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        asks.reset();
+        Self {
+            push,
+            copy: directory.map(|it| it.join(COPY)),
+            known: None,
+            offered: None,
+            refused: None,
+            asks,
+            asking: None,
+            is_told: false,
+        }
     }
 
-    /// The services as a collector tells them now; where none does, as it told them last.
-    pub(super) async fn at_start(&mut self) -> Option<ServicesText> {
-        match self.fetch().await {
-            Ok(_) => {}
+    /// Asks for the services once, and offers them; says so where nobody tells them.
+    pub(super) async fn ask_once(&mut self) {
+        match fetch(self.push.clone(), None).await {
+            Ok(offered) => self.offered = offered,
             Err(error) => {
                 tracing::warn!(reason = format!("{error:#}"), "No collector tells the services.");
-                self.known = self.read_copy();
+                self.is_told = true;
             }
         }
-        self.current()
     }
 
-    /// The services that are known.
+    /// Offers the services that were kept, if any were.
+    pub(super) fn offer_copy(&mut self) {
+        self.offered = self.read_copy();
+    }
+
+    /// What is to be probed: what the collector offers, or else what it told before.
     pub(super) fn current(&self) -> Option<ServicesText> {
-        self.known.as_ref().map(|(_, text)| text.clone())
+        self.offered.as_ref().or(self.known.as_ref()).map(|(_, text)| text.clone())
     }
 
-    /// Waits until a collector tells other services than are known.
+    /// What is [`Self::current`] was taken on: it is kept for a start without a collector.
+    pub(super) fn accept(&mut self) {
+        let Some(offered) = self.offered.take() else {
+            // Something else has changed here: what was refused may be usable now.
+            if let Some((hash, _)) = &mut self.refused {
+                hash.clear();
+            }
+            return;
+        };
+        let (hash, services) = self.known.insert(offered);
+        self.refused = None;
+        let Some(copy) = &self.copy else { return };
+        if let Err(error) = write(copy, hash, &services.text) {
+            tracing::error!(
+                reason = format!("{error:#}"),
+                "The services are not kept for a start without a collector."
+            );
+        }
+    }
+
+    /// What is offered, if anything is, cannot be taken on, which is `why`; what was known stands.
+    pub(super) fn refuse(&mut self, why: &str) {
+        if let Some((hash, _)) = self.offered.take() {
+            self.refused = Some((hash, why.to_owned()));
+        }
+    }
+
+    /// Why what the collector tells now is not taken on.
+    pub(super) fn why_refused(&self) -> Option<&str> {
+        self.refused.as_ref().map(|(_, why)| why.as_str())
+    }
+
+    /// Waits until a collector tells other services than are known. Given up and asked again, it goes on where it was.
     pub(super) async fn changed(&mut self) {
-        let mut is_told = false;
         loop {
-            sleep(ASK_EVERY).await;
-            match self.fetch().await {
-                Ok(true) => return,
-                Ok(false) => is_told = false,
-                Err(error) if !std::mem::replace(&mut is_told, true) => {
+            if self.asking.is_none() {
+                self.asks.tick().await;
+                let newest = self.refused.as_ref().map(|(hash, _)| hash);
+                let newest = newest.or(self.known.as_ref().map(|(hash, _)| hash)).cloned();
+                self.asking = Some(tokio::spawn(fetch(self.push.clone(), newest)));
+            }
+            let Some(asking) = &mut self.asking else { continue };
+            let answer = asking.await;
+            self.asking = None;
+            match answer.map_err(anyhow::Error::from).flatten() {
+                Ok(Some(offered)) => {
+                    self.offered = Some(offered);
+                    self.is_told = false;
+                    return;
+                }
+                Ok(None) => self.is_told = false,
+                Err(error) if !std::mem::replace(&mut self.is_told, true) => {
                     tracing::warn!(
                         reason = format!("{error:#}"),
                         "No collector tells the services; they stay as they are."
@@ -82,38 +157,7 @@ impl Services {
         self.push = push;
     }
 
-    /// What was fetched is good: it is kept for a start without a collector.
-    pub(super) fn keep(&self) {
-        let (Some(copy), Some((hash, services))) = (&self.copy, &self.known) else { return };
-        if let Err(error) = write(copy, hash, &services.text) {
-            tracing::error!(
-                reason = format!("{error:#}"),
-                "The services are not kept for a start without a collector."
-            );
-        }
-    }
-
-    /// Asks each collector until one tells; returns whether the services are others than were known.
-    async fn fetch(&mut self) -> anyhow::Result<bool> {
-        let client = aviary_agent::http_client(&self.push)?;
-        let mut failed = None;
-        for base in &self.push.collectors {
-            let known = self.known.as_ref().map(|(hash, _)| hash.as_str());
-            match timeout(ANSWER_TIMEOUT, ask(&client, base, known)).await {
-                Ok(Ok(None)) => return Ok(false),
-                Ok(Ok(Some((hash, text)))) => {
-                    let origin = format!("services from {base}");
-                    self.known = Some((hash, ServicesText { origin, text }));
-                    return Ok(true);
-                }
-                Ok(Err(error)) => failed = Some(error),
-                Err(_) => failed = Some(anyhow::anyhow!("{base} does not answer")),
-            }
-        }
-        Err(failed.unwrap_or_else(|| anyhow::anyhow!("no collector is named")))
-    }
-
-    fn read_copy(&self) -> Option<(String, ServicesText)> {
+    fn read_copy(&self) -> Option<Version> {
         let copy = self.copy.as_ref()?;
         let text = std::fs::read_to_string(copy).ok()?;
         let (head, text) = text.split_once('\n')?;
@@ -125,6 +169,23 @@ impl Services {
         let origin = format!("services kept in {}", copy.display());
         Some((hash.to_owned(), ServicesText { origin, text: text.to_owned() }))
     }
+}
+
+/// Asks each collector until one tells; `None` if that is the `known` version.
+async fn fetch(push: Push, known: Option<String>) -> anyhow::Result<Option<Version>> {
+    let client = aviary_agent::http_client(&push)?;
+    let mut failed = None;
+    for base in &push.collectors {
+        match timeout(ANSWER_TIMEOUT, ask(&client, base, known.as_deref())).await {
+            Ok(Ok(told)) => {
+                let origin = format!("services from {base}");
+                return Ok(told.map(|(hash, text)| (hash, ServicesText { origin, text })));
+            }
+            Ok(Err(error)) => failed = Some(error),
+            Err(_) => failed = Some(anyhow::anyhow!("{base} does not answer")),
+        }
+    }
+    Err(failed.unwrap_or_else(|| anyhow::anyhow!("no collector is named")))
 }
 
 /// What the collector at `base` hands out, with its hash; `None` if that is `known`.
@@ -184,20 +245,51 @@ fn sha256(text: &str) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_copy_is_used_only_as_it_was_written() {
+    fn version(text: &str) -> Version {
+        let origin = "services from http://127.0.0.1:1".to_owned();
+        (sha256(text), ServicesText { origin, text: text.to_owned() })
+    }
+
+    fn current(services: &Services) -> Option<String> {
+        services.current().map(|it| it.text)
+    }
+
+    #[tokio::test]
+    async fn the_copy_is_used_only_as_it_was_written() {
         let directory = tempfile::tempdir().unwrap();
         let text = "[[service]]\nname = \"ingest\"\n";
         let mut services = Services::new(Push::default(), Some(directory.path()));
         assert!(services.read_copy().is_none());
-        let origin = "services from http://127.0.0.1:1".to_owned();
-        services.known = Some((sha256(text), ServicesText { origin, text: text.to_owned() }));
-        services.keep();
+        services.offered = Some(version(text));
+        services.accept();
         let (hash, kept) = services.read_copy().unwrap();
         assert_eq!((hash, kept.text.as_str()), (sha256(text), text));
         let path = directory.path().join(COPY);
         let damaged = std::fs::read_to_string(&path).unwrap().replace("ingest", "digest");
         std::fs::write(&path, damaged).unwrap();
         assert!(services.read_copy().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_neither_runs_nor_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut services = Services::new(Push::default(), Some(directory.path()));
+        services.offered = Some(version("good"));
+        services.accept();
+        services.offered = Some(version("bad"));
+        assert_eq!(current(&services).as_deref(), Some("bad"));
+        services.refuse("line 1");
+        assert_eq!(
+            (current(&services).as_deref(), services.why_refused()),
+            (Some("good"), Some("line 1")),
+            "a reload of the agent's own file goes on with what was good"
+        );
+        assert_eq!(services.read_copy().unwrap().1.text, "good");
+        services.accept();
+        assert_eq!(services.why_refused(), Some("line 1"), "until the collector tells something else");
+        assert_ne!(services.refused.as_ref().unwrap().0, sha256("bad"), "which it is asked for again");
+        services.offered = Some(version("better"));
+        services.accept();
+        assert_eq!((current(&services).as_deref(), services.why_refused()), (Some("better"), None));
     }
 }

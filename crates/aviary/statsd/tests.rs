@@ -10,7 +10,7 @@ use std::{
 
 use aviary_core::Fault;
 use aviary_core::VantageKind;
-use aviary_probe::{Dns, Host};
+use aviary_probe::{Dns, Host, SystemClock};
 use proptest::prelude::*;
 
 use super::*;
@@ -175,7 +175,8 @@ fn the_address_is_looked_up_each_minute_and_nothing_ends_the_telling() {
         let address = format!("statsd.example.com:{port}");
         // A second is five milliseconds here.
         let every = Duration::from_millis(5);
-        let telling = run(address, "aviary.agent.eu.n".to_owned(), network, Arc::new(standing), every);
+        let telling =
+            run(address, "aviary.agent.eu.n".to_owned(), network, SystemClock, Arc::new(standing), every);
         let statsd = Statsd(tokio::spawn(telling));
         let mut told = [Vec::new(), Vec::new()];
         while sum(&told[1], NAME) < 30 {

@@ -152,17 +152,16 @@ fn every_scalar_is_overridden_by_its_variable() {
         let variable = format!("AVIARY_{name}");
         let sample = sample.replace("PEM", PEM);
         let mut variables = vec![(variable.as_str(), sample.as_str())];
-        let companion = match *name {
-            "AGENT_CERTIFICATE" => Some(("AVIARY_AGENT_KEY", PEM)),
-            "AGENT_KEY" => Some(("AVIARY_AGENT_CERTIFICATE", PEM)),
-            "COLLECTOR_CERTIFICATE" => Some(("AVIARY_COLLECTOR_KEY", PEM)),
-            "COLLECTOR_KEY" => Some(("AVIARY_COLLECTOR_CERTIFICATE", PEM)),
-            "SERVICE_IN_GEST_READBACK_SETTLE" => {
-                Some(("AVIARY_SERVICE_IN_GEST_READBACK_GRAPHITE", "https://g"))
-            }
-            _ => None,
+        let companions: &[(&str, &str)] = match *name {
+            "AGENT_CERTIFICATE" => &[("AVIARY_AGENT_KEY", PEM)],
+            "AGENT_KEY" => &[("AVIARY_AGENT_CERTIFICATE", PEM)],
+            "COLLECTOR_CERTIFICATE" => &[("AVIARY_COLLECTOR_KEY", PEM)],
+            "COLLECTOR_KEY" => &[("AVIARY_COLLECTOR_CERTIFICATE", PEM)],
+            "COLLECTOR_CLIENT_CA" => &[("AVIARY_COLLECTOR_CERTIFICATE", PEM), ("AVIARY_COLLECTOR_KEY", PEM)],
+            "SERVICE_IN_GEST_READBACK_SETTLE" => &[("AVIARY_SERVICE_IN_GEST_READBACK_GRAPHITE", "https://g")],
+            _ => &[],
         };
-        variables.extend(companion);
+        variables.extend(companions);
         let text = match *name {
             "AGENT_SERVICES_FROM" => FILE.split("[[service]]").next().unwrap_or_default(),
             _ => FILE,
