@@ -209,11 +209,12 @@ impl<C: Clock> Keeper<C> {
                     self.enrol(enrolment);
                     false
                 }
+                // Before what is urgent: while everything fails, something always is.
+                _ = second.tick() => true,
                 () = self.batch.urgent() => {
                     sleep(REPORT_GAP).await;
                     false
                 }
-                _ = second.tick() => true,
             };
             while let Ok(enrolment) = enrolments.try_recv() {
                 self.enrol(enrolment);
@@ -439,5 +440,113 @@ impl Tell for CrewProgress {
                 series.tell(Span::new(slot.second, slot.second.plus(1)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use aviary_core::{Fault, Micros, Outcome, Phase, Timestamp, Timings, Vantage, VantageKind};
+    use aviary_probe::{KeyExchange, Observation, Target, TlsClient, scripted::PausedClock};
+    use aviary_store::{Limits, Spool};
+    use aviary_wire::report::RosterSeries;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::AgentSeries;
+
+    const SINCE: Second = Second(1_763_690_400);
+
+    struct Rig {
+        batch: Arc<Batch>,
+        fresh: Arc<Fresh>,
+        spool: SpoolThread,
+        crew: Crew,
+        seconds: Arc<AtomicU64>,
+        standing: Arc<Mutex<KeeperStanding>>,
+        enrolments: mpsc::Sender<Enrolment>,
+        keeper: tokio::task::JoinHandle<()>,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let batch = Arc::new(Batch::default());
+            let tls = TlsClient::new(&[], KeyExchange::Classic).unwrap();
+            let endpoint: aviary_core::Endpoint = "tcp://192.0.2.1:2003".parse().unwrap();
+            let target = Target::new(endpoint.clone(), "canary.a", &tls, None).unwrap();
+            let series = AgentSeries {
+                service: "ingest".to_owned(),
+                name: "canary.a".to_owned(),
+                address: None,
+                target,
+            };
+            let crew = batch.enlist(&[series]);
+            let limits = Limits { bytes: 64 << 20, age_seconds: 3_600 };
+            let spool = SpoolThread::start(Spool::in_memory(limits), false).unwrap();
+            let fresh = Arc::<Fresh>::default();
+            let standing = Arc::<Mutex<KeeperStanding>>::default();
+            let seconds = Arc::new(AtomicU64::new(0));
+            let counted = Arc::clone(&seconds);
+            let keeper = Keeper::new(
+                Arc::clone(&batch),
+                PausedClock::starting_at(SINCE.start()),
+                spool.clone(),
+                Arc::clone(&fresh),
+                Arc::clone(&standing),
+                Controls::default(),
+                (7, 0),
+                Box::new(move |news| {
+                    if matches!(news, News::Second(_)) {
+                        counted.fetch_add(1, Ordering::Relaxed);
+                    }
+                }),
+            );
+            let vantage = Vantage {
+                kind: VantageKind::External,
+                region: "eu".to_owned(),
+                zone: None,
+                network: None,
+                node: "n".to_owned(),
+            };
+            let one = RosterSeries {
+                service: "ingest".to_owned(),
+                endpoint,
+                address: None,
+                name: "canary.a".to_owned(),
+                from: SINCE,
+            };
+            let roster = Roster { vantage, since: SINCE, series: vec![one] };
+            let (enrolments, enrolled) = mpsc::channel(1);
+            enrolments.try_send(Enrolment { crew, roster, configuration: "c".to_owned() }).unwrap();
+            let keeper = tokio::spawn(keeper.run(enrolled));
+            Self { batch, fresh, spool, crew, seconds, standing, enrolments, keeper }
+        }
+
+        fn lose(&self, second: Second) {
+            let outcome = Outcome::Lost { phase: Phase::Connect, fault: Fault::Timeout };
+            let observed =
+                Observation { outcome, timings: Timings::default(), address: None, reached: None, tls: None };
+            self.batch.close(self.crew, 0, second, &observed);
+        }
+
+        async fn end(self) {
+            self.batch.finish();
+            drop(self.enrolments);
+            timeout(Duration::from_secs(5), self.keeper).await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn seconds_go_on_while_everything_fails() {
+        let rig = Rig::new();
+        // Losses so close to each other that something is urgent all the time.
+        for slot in 0..1_000 {
+            rig.lose(SINCE.plus(slot));
+            sleep(Duration::from_micros(2_500)).await;
+        }
+        let seconds = rig.seconds.load(Ordering::Relaxed);
+        assert!(seconds >= 2, "{seconds} seconds were noted in at least two and a half");
+        rig.end().await;
     }
 }
