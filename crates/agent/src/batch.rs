@@ -6,9 +6,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use aviary_core::{Endpoint, Evidence, Outcome, Second, histogram::Histogram};
+use aviary_core::{Endpoint, Evidence, Outcome, Second, Span, histogram::Histogram};
 use aviary_probe::Observation;
-use aviary_wire::report::{Certificate, ClosedSlot, EVENTS_MAX, Event, Gap, PhaseTimings};
+use aviary_wire::report::{Certificate, ClosedSlot, EVENTS_MAX, Event, Gap, PhaseTimings, SPAN_SECONDS_MAX};
 use tokio::sync::Notify;
 
 use crate::{
@@ -331,7 +331,8 @@ pub(crate) const fn shows_network(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Delivered(evidence) if !matches!(evidence, Evidence::Sent))
 }
 
-/// Neighbouring series with the same gap as one: after a stall all of them have it.
+/// Neighbouring series with the same gap as one: after a stall all of them have it. A gap that is longer than a report may
+/// tell in one stroke, as of a clock that stood in 1970 until somebody set it, becomes several.
 pub(crate) fn merged(mut gaps: Vec<Gap>) -> Vec<Gap> {
     gaps.sort_unstable_by_key(|gap| (gap.span, gap.outcome, gap.first));
     let mut merged: Vec<Gap> = Vec::new();
@@ -346,5 +347,28 @@ pub(crate) fn merged(mut gaps: Vec<Gap>) -> Vec<Gap> {
             _ => merged.push(gap),
         }
     }
-    merged
+    let stretches = merged.into_iter().flat_map(|gap| {
+        let begins = (gap.span.from.0..gap.span.until.0).step_by(SPAN_SECONDS_MAX as usize).map(Second);
+        let ends = move |from: Second| from.plus(SPAN_SECONDS_MAX).min(gap.span.until);
+        begins.map(move |from| Gap { span: Span::new(from, ends(from)), ..gap })
+    });
+    stretches.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use aviary_wire::report::Report;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_wrong_by_decades_leaves_reports_that_can_be_taken() {
+        let span = Span::new(Second(100), Second(1_763_690_400));
+        let gap = |first| Gap { first, count: 1, span, outcome: Outcome::Missed };
+        let gaps = merged(vec![gap(1), gap(0), gap(3)]);
+        let told: u64 = gaps.iter().map(|gap| u64::from(gap.count) * gap.span.seconds()).sum();
+        assert_eq!(told, 3 * span.seconds());
+        let report = Report { configuration: "c".to_owned(), gaps: gaps.clone(), ..Report::default() };
+        assert_eq!(Report::decode(&report.encode()).map(|report| report.gaps), Ok(gaps));
+    }
 }

@@ -65,6 +65,11 @@ impl SeriesProgress {
         }
     }
 
+    /// The end of what was told last: a slot that was dropped on its way leaves a hole before it for good.
+    pub fn newest(&self) -> Second {
+        self.ahead.last().map_or(self.next, |told| told.until)
+    }
+
     /// What was not told of the slots before `until`.
     pub fn untold(&self, until: Second) -> impl Iterator<Item = Span> {
         let begins = std::iter::once(self.next).chain(self.ahead.iter().map(|told| told.until));
