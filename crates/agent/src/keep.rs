@@ -249,9 +249,10 @@ impl<C: Clock> Keeper<C> {
     /// Makes reports of what waits in the batch, and returns whether those were the last.
     async fn keep(&mut self, is_second: bool) -> bool {
         let now = self.clock.wall().second();
-        if is_second && now.0 >= self.certificates_told.0 + CERTIFICATES_SECONDS {
+        // The clock may be stepped either way.
+        if is_second && now.0.abs_diff(self.certificates_told.0) >= CERTIFICATES_SECONDS {
             self.certificates_told = now;
-            self.batch.tell_certificates_again();
+            self.batch.tell_certificates_again(now);
         }
         let mut taken = self.batch.take();
         for (crew, slots) in std::mem::take(&mut taken.crews) {
@@ -389,7 +390,9 @@ impl<C: Clock> Keeper<C> {
             *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
         }
         let rosters: BTreeSet<_> = crews.iter().map(|crew| crew.roster_id).collect();
-        self.spool.flush(&Progress { boot: self.boot, sequence: self.sequence, crews }, rosters, aging);
+        let (walked, epoch_from) = self.batch.walked();
+        let progress = Progress { boot: self.boot, sequence: self.sequence, walked, epoch_from, crews };
+        self.spool.flush(&progress, rosters, aging);
     }
 }
 

@@ -33,7 +33,7 @@ use aviary_core::{Clock, Endpoint, Outcome, Second, Span, Timestamp, Vantage, pl
 use aviary_probe::{Network, Prober, Target};
 use aviary_store::Spool;
 use aviary_wire::{
-    progress::Progress,
+    progress::{Progress, SeriesProgress},
     report::{Certificate, Event, Report, Roster, RosterSeries},
 };
 use tokio::{
@@ -219,7 +219,8 @@ impl<N: Network, C: Clock> Agent<N, C> {
         let newest = spool.newest(0, 1).first().map(|(_, record)| record.second);
         let believed = Believed::starting(clock.wall(), clock.monotonic(), newest);
         let plan = Arc::new(plan(&assignment.series));
-        let ticker = Ticker::new(Arc::clone(&plan), clock.clone(), left.as_ref().map_or(NOTHING, walked));
+        let mut ticker = Ticker::new(Arc::clone(&plan), clock.clone(), NOTHING);
+        ticker.remember(left.iter().flat_map(walked));
         let first = ticker.second();
         let reports =
             left.map_or_else(Vec::new, |left| untold(&left, &assignment.configuration, boot, first, &clock));
@@ -518,11 +519,11 @@ fn recover(spool: &mut Spool) -> Option<Progress> {
     Some(progress)
 }
 
-/// The seconds in which an earlier life told slots.
-fn walked(progress: &Progress) -> Span {
-    let from = progress.crews.iter().map(|crew| crew.since).min();
-    let until = progress.crews.iter().flat_map(|crew| &crew.series).map(|series| series.next).max();
-    Span::new(from.unwrap_or_default(), until.unwrap_or_default())
+/// The seconds that earlier lives walked. What their clock jumped over has yet to come.
+fn walked(progress: &Progress) -> Vec<Span> {
+    let until = progress.crews.iter().flat_map(|crew| &crew.series).map(SeriesProgress::newest).max();
+    let newest = Span::new(progress.epoch_from, until.unwrap_or_default());
+    progress.walked.iter().copied().chain(std::iter::once(newest)).collect()
 }
 
 fn plan(series: &[AgentSeries]) -> Plan {

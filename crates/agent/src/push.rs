@@ -142,6 +142,8 @@ pub(crate) enum Pushed {
     Refused(String),
     /// It is to be pushed again after so long.
     Later(Duration),
+    /// The same, and it was not even looked at.
+    Gone(Duration),
 }
 
 /// What a collector answered.
@@ -158,6 +160,8 @@ enum Answer {
         reason: String,
         after: Option<Duration>,
     },
+    /// Nobody is there.
+    Gone(String),
 }
 
 /// Pushes reports, one at a time, to the first collector that takes them.
@@ -243,6 +247,7 @@ impl Pusher {
             }
             Answer::Refused(reason) => Pushed::Refused(reason),
             Answer::Later { reason, after } => Pushed::Later(self.back_off(&reason, after)),
+            Answer::Gone(reason) => Pushed::Gone(self.back_off(&reason, None)),
         }
     }
 
@@ -321,6 +326,7 @@ impl Pusher {
         };
         let response = match request.send().await {
             Ok(response) => response,
+            Err(error) if error.is_connect() => return Answer::Gone(innermost(&error)),
             Err(error) => return Answer::Later { reason: innermost(&error), after: None },
         };
         let status = response.status();

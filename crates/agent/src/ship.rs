@@ -193,8 +193,6 @@ impl<C: Clock> Shipper<C> {
         if !fresh.is_empty() && !is_away && !is_turn {
             return self.parcel_of(fresh);
         }
-        // One is enough to see whether a collector is back.
-        let count = if is_away { 1 } else { self.together() };
         let Ok(waiting) = self.spool.newest(CATCH_UP_BYTES, CATCH_UP_RECORDS).await else {
             self.has_backlog = true;
             return self.parcel_of(fresh);
@@ -209,7 +207,7 @@ impl<C: Clock> Shipper<C> {
             slots: record.slots,
             body: Body { report: record.body, roster_id: record.roster, roster },
         });
-        let (parcel, _) = parcel(kept.collect(), count);
+        let (parcel, _) = parcel(kept.collect(), self.together());
         if parcel.is_none() {
             return self.parcel_of(fresh);
         }
@@ -273,6 +271,10 @@ impl<C: Clock> Shipper<C> {
                 return None;
             }
             Pushed::Again => Duration::ZERO,
+            Pushed::Gone(pause) => {
+                self.together = CATCH_UP_RECORDS;
+                pause
+            }
             Pushed::Later(pause) => {
                 if parcel.kept.len() > 1 {
                     self.together = (self.together / 4).max(1);
