@@ -13,7 +13,12 @@ use flate2::read::MultiGzDecoder;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::{Collector, Peer, access::Scope, error::ApiError, state::{Refusal, Taken}};
+use crate::{
+    Collector, Peer,
+    access::Scope,
+    error::ApiError,
+    state::{Refusal, Taken},
+};
 
 /// An agent that takes longer to send a report is told to come back.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
