@@ -78,7 +78,10 @@ fn a_bad_report_is_refused_whole_and_loses_nothing_else() {
     let running = Aviary::start("");
     let good = report(roster("eu"), 0, now().minus(10));
     let bytes = good.encode();
-    assert_eq!(post(&running, "/api/v1/reports", None, &bytes).0, 200);
+    let (status, receipt) = post(&running, "/api/v1/reports", None, &bytes);
+    assert_eq!(status, 200);
+    let told = receipt["now_us"].as_u64().unwrap();
+    assert!(now().0.abs_diff(told / 1_000_000) <= 2, "the receipt tells the collector's clock: {receipt}");
     assert_eq!(delivered(&running), 1);
     assert_eq!(post(&running, "/api/v1/reports", None, &bytes).0, 200, "a repeat is welcome");
     assert_eq!(delivered(&running), 1, "and changes nothing");

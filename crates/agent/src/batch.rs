@@ -6,9 +6,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use aviary_core::{Endpoint, Evidence, Outcome, Second, histogram::Histogram};
+use aviary_core::{Endpoint, Evidence, Outcome, Second, Span, histogram::Histogram};
 use aviary_probe::Observation;
-use aviary_wire::report::{Certificate, ClosedSlot, EVENTS_MAX, Event, Gap, PhaseTimings};
+use aviary_wire::report::{Certificate, ClosedSlot, EVENTS_MAX, Event, Gap, PhaseTimings, SPAN_SECONDS_MAX};
 use tokio::sync::Notify;
 
 use crate::{
@@ -27,6 +27,9 @@ const GAPS_WAITING_MAX: usize = 65_536;
 
 /// How many certificates are remembered: one for each endpoint and address.
 const CERTIFICATES_MAX: usize = 1_000;
+
+/// A certificate that was not seen for so long is none any more.
+const UNSEEN_SECONDS: u64 = 86_400;
 
 /// Which crew of lanes closed a slot: its series are places in that crew's roster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +55,7 @@ struct State {
     events: VecDeque<Event>,
     stats: Stats,
     epoch: u32,
+    walked: (Vec<Span>, Second),
     finished: bool,
 }
 
@@ -65,9 +69,10 @@ struct CrewSlots {
     is_over: bool,
 }
 
-/// When a certificate ends, and whether that was reported.
+/// When a certificate ends, when it was seen last, and whether that was reported.
 struct Known {
     not_after: i64,
+    seen: Second,
     since_told: bool,
 }
 
@@ -177,11 +182,14 @@ impl Batch {
             (observed.tls.as_ref().and_then(|tls| tls.not_after), observed.address)
         {
             let key = (crew.endpoints[series as usize].clone(), address);
-            let is_new = state.certificates.get(&key).is_none_or(|known| known.not_after != not_after);
-            if is_new
-                && (state.certificates.len() < CERTIFICATES_MAX || state.certificates.contains_key(&key))
-            {
-                state.certificates.insert(key, Known { not_after, since_told: true });
+            let fresh = Known { not_after, seen: second, since_told: true };
+            let known = state.certificates.entry(key).or_insert(fresh);
+            known.since_told |= known.not_after != not_after;
+            (known.not_after, known.seen) = (not_after, second);
+            if state.certificates.len() > CERTIFICATES_MAX {
+                let oldest = state.certificates.iter().min_by_key(|(_, known)| known.seen);
+                let oldest = oldest.map(|(key, _)| key.clone());
+                oldest.and_then(|oldest| state.certificates.remove(&oldest));
             }
         }
         if crew.slots.len() >= SLOTS_WAITING_MAX {
@@ -220,8 +228,16 @@ impl Batch {
         self.lock().stats.abandon_late.record(late_us);
     }
 
-    pub(crate) fn stepped(&self, epoch: u32) {
-        self.lock().epoch = epoch;
+    /// Which epoch of the wall clock begins, with what was walked in earlier ones and where this one begins.
+    pub(crate) fn stepped(&self, epoch: u32, walked: (Vec<Span>, Second)) {
+        let mut state = self.lock();
+        state.epoch = epoch;
+        state.walked = walked;
+    }
+
+    /// See [`Self::stepped`].
+    pub(crate) fn walked(&self) -> (Vec<Span>, Second) {
+        self.lock().walked.clone()
     }
 
     pub(crate) fn beat_dropped(&self) {
@@ -242,9 +258,12 @@ impl Batch {
         self.lock().stats.dropped += slots;
     }
 
-    /// All certificates are to be told again: to a collector that may not know them.
-    pub(crate) fn tell_certificates_again(&self) {
-        self.lock().certificates.values_mut().for_each(|known| known.since_told = true);
+    /// All certificates are to be told again: to a collector that may not know them. Those that nobody has shown for long
+    /// are forgotten: names move on to other addresses, and what is no longer there does not run out.
+    pub(crate) fn tell_certificates_again(&self, now: Second) {
+        let mut state = self.lock();
+        state.certificates.retain(|_, known| known.seen.plus(UNSEEN_SECONDS) > now);
+        state.certificates.values_mut().for_each(|known| known.since_told = true);
     }
 
     /// A crew closes nothing more.
@@ -331,7 +350,8 @@ pub(crate) const fn shows_network(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Delivered(evidence) if !matches!(evidence, Evidence::Sent))
 }
 
-/// Neighbouring series with the same gap as one: after a stall all of them have it.
+/// Neighbouring series with the same gap as one: after a stall all of them have it. A gap that is longer than a report may
+/// tell in one stroke, as of a clock that stood in 1970 until somebody set it, becomes several.
 pub(crate) fn merged(mut gaps: Vec<Gap>) -> Vec<Gap> {
     gaps.sort_unstable_by_key(|gap| (gap.span, gap.outcome, gap.first));
     let mut merged: Vec<Gap> = Vec::new();
@@ -346,5 +366,68 @@ pub(crate) fn merged(mut gaps: Vec<Gap>) -> Vec<Gap> {
             _ => merged.push(gap),
         }
     }
-    merged
+    let stretches = merged.into_iter().flat_map(|gap| {
+        let begins = (gap.span.from.0..gap.span.until.0).step_by(SPAN_SECONDS_MAX as usize).map(Second);
+        let ends = move |from: Second| from.plus(SPAN_SECONDS_MAX).min(gap.span.until);
+        begins.map(move |from| Gap { span: Span::new(from, ends(from)), ..gap })
+    });
+    stretches.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use aviary_wire::report::Report;
+
+    use super::*;
+
+    fn shows(batch: &Batch, crew: Crew, number: u64, second: Second) {
+        let tls = aviary_probe::TlsFacts {
+            version: "1.3",
+            cipher: String::new(),
+            handshake: aviary_probe::Handshake::Full,
+            not_after: Some(number.cast_signed()),
+        };
+        let address = SocketAddr::from(([192, 0, (number >> 8) as u8, number as u8], 443));
+        let observed = Observation {
+            outcome: Outcome::Delivered(Evidence::PeerClosed),
+            timings: aviary_core::Timings::default(),
+            address: Some(address),
+            reached: None,
+            tls: Some(tls),
+        };
+        batch.close(crew, 0, second, &observed);
+    }
+
+    #[test]
+    fn certificates_of_addresses_that_went_make_room_and_are_forgotten() {
+        let batch = Batch::default();
+        let tls = aviary_probe::TlsClient::new(&[], aviary_probe::KeyExchange::Classic).unwrap();
+        let endpoint: Endpoint = "tls://graphite.example.com:2030".parse().unwrap();
+        let target = aviary_probe::Target::new(endpoint, "canary.a", &tls, None).unwrap();
+        let series =
+            AgentSeries { service: "ingest".to_owned(), name: "canary.a".to_owned(), address: None, target };
+        let crew = batch.enlist(&[series]);
+        for number in 0..CERTIFICATES_MAX as u64 + 100 {
+            shows(&batch, crew, number, Second(1_000 + number));
+        }
+        let told = batch.take().certificates;
+        assert_eq!(told.len(), CERTIFICATES_MAX);
+        let newest = CERTIFICATES_MAX as i64 + 99;
+        assert!(told.iter().any(|told| told.not_after == newest), "the newest is among them");
+        shows(&batch, crew, 500, Second(80_000));
+        batch.tell_certificates_again(Second(90_000));
+        let told: Vec<_> = batch.take().certificates.iter().map(|told| told.not_after).collect();
+        assert_eq!(told, [500], "of a day ago only what was seen since");
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_by_decades_leaves_reports_that_can_be_taken() {
+        let span = Span::new(Second(100), Second(1_763_690_400));
+        let gap = |first| Gap { first, count: 1, span, outcome: Outcome::Missed };
+        let gaps = merged(vec![gap(1), gap(0), gap(3)]);
+        let told: u64 = gaps.iter().map(|gap| u64::from(gap.count) * gap.span.seconds()).sum();
+        assert_eq!(told, 3 * span.seconds());
+        let report = Report { configuration: "c".to_owned(), gaps: gaps.clone(), ..Report::default() };
+        assert_eq!(Report::decode(&report.encode()).map(|report| report.gaps), Ok(gaps));
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 use aviary_core::{Clock, Endpoint, Outcome, Second, Span};
 use aviary_probe::{DEADLINE_US, Network, Prober, Target};
 use futures_util::future::join_all;
-use tokio::{sync::watch, time::sleep};
+use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use crate::batch::shows_network;
 
@@ -51,13 +51,20 @@ impl Controls {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let told = controls.clone();
+        let targets: Arc<[Target]> = targets.into();
+        let mut tries = JoinSet::new();
         let try_each_second = async move {
             loop {
                 let second = clock.wall().second();
                 let deadline = clock.monotonic().plus(DEADLINE_US);
-                let tried = targets.iter().map(|target| prober.reach(target, deadline));
-                let reached = join_all(tried).await.into_iter().map(|reached| reached.is_ok());
-                told.tell(second, targets.iter().map(|it| it.endpoint().clone()).zip(reached).collect());
+                let (targets, prober, told) = (Arc::clone(&targets), prober.clone(), told.clone());
+                // Not waited for: an attempt that runs to its deadline is not to cost the next second its own.
+                tries.spawn(async move {
+                    let tried = targets.iter().map(|target| prober.reach(target, deadline));
+                    let reached = join_all(tried).await.into_iter().map(|reached| reached.is_ok());
+                    told.tell(second, targets.iter().map(|it| it.endpoint().clone()).zip(reached).collect());
+                });
+                while tries.try_join_next().is_some() {}
                 let rest = 1_000_000 - clock.wall().0 % 1_000_000;
                 tokio::select! {
                     () = sleep(Duration::from_micros(rest)) => {}
@@ -81,7 +88,8 @@ impl Controls {
         // An attempt that ends in the next second still speaks of this one.
         state.seconds.insert(second, Tally { well, failed: reached.len() as u64 - well });
         let oldest = second.minus(KEPT_SECONDS);
-        state.seconds.retain(|second, _| *second >= oldest);
+        let kept = Span::new(oldest, second.plus(KEPT_SECONDS));
+        state.seconds.retain(|second, _| kept.contains(*second));
         state.newest = reached;
     }
 
@@ -117,7 +125,9 @@ impl Suspicion {
     /// anything failed, and every control too.
     pub(crate) fn judge(&mut self, controls: &Controls, now: Second) -> Vec<Span> {
         let due = now.minus(JUDGED_AFTER_SECONDS);
-        let later = self.seconds.split_off(&due);
+        let mut later = self.seconds.split_off(&due);
+        // Of a clock that was ahead and set back.
+        later.split_off(&now.plus(KEPT_SECONDS));
         let mut spans: Vec<Span> = Vec::new();
         for (second, slots) in std::mem::replace(&mut self.seconds, later) {
             let tried = controls.at(second).unwrap_or_default();

@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     News,
     batch::{Batch, Crew, TakenSlots},
+    believed::Believed,
     controls::{Controls, Suspicion},
     push::Body,
     spool::SpoolThread,
@@ -34,6 +35,10 @@ const REPORT_GAP: Duration = Duration::from_millis(20);
 
 /// One report carries at most so many slots; more are split.
 pub(crate) const SLOTS_PER_REPORT: usize = 65_536;
+
+/// A report of more bytes is split: it is to pass the collector's bound with its roster beside it, and a slow line within
+/// the time that a push may take.
+pub(crate) const REPORT_BYTES: usize = 1 << 20;
 
 /// How many bytes of reports wait in memory to be pushed at most. What does not fit is fetched from the spool later.
 const FRESH_BYTES_MAX: usize = 8 << 20;
@@ -52,6 +57,7 @@ pub(crate) struct Enrolment {
 }
 
 /// A report that nobody has taken yet.
+#[derive(Clone, Debug)]
 pub(crate) struct Kept {
     /// Where it is in the spool; `None` if that could not take it.
     pub(crate) id: Option<RecordId>,
@@ -76,7 +82,7 @@ struct FreshState {
 impl Fresh {
     /// Puts reports in, and returns how many slots of others were dropped for want of room: only reports that are in no
     /// spool are lost by that.
-    fn put(&self, reports: Vec<Kept>, is_last: bool) -> u64 {
+    pub(crate) fn put(&self, reports: Vec<Kept>, is_last: bool) -> u64 {
         let mut lost = 0;
         let mut state = self.lock();
         state.is_last |= is_last;
@@ -94,17 +100,17 @@ impl Fresh {
         lost
     }
 
-    /// Takes everything out, the newest first.
+    /// Takes everything out, the newest first; what is put back has its place again.
     pub(crate) fn take(&self) -> Vec<Kept> {
         let mut state = self.lock();
         state.bytes = 0;
         state.reports.drain(..).rev().collect()
     }
 
-    /// Puts back what only exists here.
-    pub(crate) fn put_back(&self, reports: impl Iterator<Item = Kept>) {
+    /// Puts back what was taken out, the newest first.
+    pub(crate) fn put_back(&self, reports: impl IntoIterator<Item = Kept>) {
         let mut state = self.lock();
-        for report in reports.filter(|report| report.id.is_none()) {
+        for report in reports {
             state.bytes += report.body.report.len();
             state.reports.push_front(report);
         }
@@ -149,6 +155,7 @@ pub(crate) struct KeeperStanding {
 pub(crate) struct Keeper<C> {
     batch: Arc<Batch>,
     clock: C,
+    believed: Believed,
     spool: SpoolThread,
     fresh: Arc<Fresh>,
     standing: Arc<Mutex<KeeperStanding>>,
@@ -174,15 +181,16 @@ impl<C: Clock> Keeper<C> {
     pub(crate) fn new(
         batch: Arc<Batch>,
         clock: C,
-        (spool, fresh): (SpoolThread, Arc<Fresh>),
-        standing: Arc<Mutex<KeeperStanding>>,
+        spool: SpoolThread,
+        (fresh, standing): (Arc<Fresh>, Arc<Mutex<KeeperStanding>>),
         controls: Controls,
-        (boot, sequence): (u64, u64),
+        (boot, sequence, believed): (u64, u64, Believed),
         listener: Box<dyn FnMut(News<'_>) + Send>,
     ) -> Self {
         Self {
             batch,
             clock,
+            believed,
             spool,
             fresh,
             standing,
@@ -208,11 +216,12 @@ impl<C: Clock> Keeper<C> {
                     self.enrol(enrolment);
                     false
                 }
+                // Before what is urgent: while everything fails, something always is.
+                _ = second.tick() => true,
                 () = self.batch.urgent() => {
                     sleep(REPORT_GAP).await;
                     false
                 }
-                _ = second.tick() => true,
             };
             while let Ok(enrolment) = enrolments.try_recv() {
                 self.enrol(enrolment);
@@ -240,9 +249,10 @@ impl<C: Clock> Keeper<C> {
     /// Makes reports of what waits in the batch, and returns whether those were the last.
     async fn keep(&mut self, is_second: bool) -> bool {
         let now = self.clock.wall().second();
-        if is_second && now.0 >= self.certificates_told.0 + CERTIFICATES_SECONDS {
+        // The clock may be stepped either way.
+        if is_second && now.0.abs_diff(self.certificates_told.0) >= CERTIFICATES_SECONDS {
             self.certificates_told = now;
-            self.batch.tell_certificates_again();
+            self.batch.tell_certificates_again(now);
         }
         let mut taken = self.batch.take();
         for (crew, slots) in std::mem::take(&mut taken.crews) {
@@ -251,6 +261,8 @@ impl<C: Clock> Keeper<C> {
             early.gaps.extend(slots.gaps);
             early.is_over |= slots.is_over;
         }
+        // Of a reload that failed: it closed nothing.
+        self.early.retain(|crew, slots| !slots.is_over || self.crews.contains_key(crew));
         let known =
             self.early.keys().filter(|crew| self.crews.contains_key(crew)).copied().collect::<Vec<_>>();
         let newest = self.crews.keys().next_back().copied();
@@ -320,19 +332,29 @@ impl<C: Clock> Keeper<C> {
     }
 
     async fn spool_and_hand_over(&mut self, reports: Vec<(Crew, Report)>, is_last: bool) {
+        let second = self.clock.wall().second();
         let mut fresh = Vec::with_capacity(reports.len());
-        for (crew, report) in reports {
-            let Some(enrolled) = self.crews.get_mut(&crew) else { continue };
-            let roster_id = report.roster_id;
-            let slots = slots_of(&report);
-            let report = Bytes::from(report.encode());
-            let record =
-                Record { roster: roster_id, slots, second: self.clock.wall().second(), body: report.clone() };
+        for of_crew in reports.chunk_by(|one, next| one.0 == next.0) {
+            let Some(enrolled) = of_crew.first().and_then(|(crew, _)| self.crews.get_mut(crew)) else {
+                continue;
+            };
+            let roster_id = enrolled.progress.roster_id;
+            let encoded: Vec<_> = of_crew.iter().flat_map(|(_, report)| within_bytes(report)).collect();
+            let record = |(slots, body): &(u64, Bytes)| Record {
+                roster: roster_id,
+                slots: *slots,
+                second,
+                body: body.clone(),
+            };
             let roster = (!enrolled.is_spooled).then(|| (roster_id, enrolled.roster.clone()));
-            let ids = self.spool.keep(roster, vec![record]).await;
-            enrolled.is_spooled |= ids.is_some();
-            let body = Body { report, roster_id, roster: Some(enrolled.roster.clone()) };
-            fresh.push(Kept { id: ids.and_then(|ids| ids.first().copied()), slots, body });
+            // In one go: a disk that hangs is waited for once.
+            let kept = self.spool.keep(roster, encoded.iter().map(record).collect()).await;
+            enrolled.is_spooled |= kept.is_ok();
+            let ids = kept.unwrap_or_default().into_iter().chain(std::iter::repeat(None));
+            for ((slots, report), id) in encoded.into_iter().zip(ids) {
+                let body = Body { report, roster_id, roster: Some(enrolled.roster.clone()) };
+                fresh.push(Kept { id, slots, body });
+            }
         }
         if is_last || !fresh.is_empty() {
             let lost = self.fresh.put(fresh, is_last);
@@ -354,10 +376,11 @@ impl<C: Clock> Keeper<C> {
                 *series = SeriesProgress::starting(now);
             }
         }
+        let aging = self.believed.second(self.clock.wall(), self.clock.monotonic());
         let crews: Vec<_> = self.crews.values().map(|enrolled| enrolled.progress.clone()).collect();
         if let Some(newest) = self.crews.values().next_back() {
             let series = &newest.progress.series;
-            let is_ticking = |it: &&SeriesProgress| it.next.plus(TICKING_SECONDS) >= now;
+            let is_ticking = |it: &&SeriesProgress| it.newest().plus(TICKING_SECONDS) >= now;
             let standing = KeeperStanding {
                 configuration: newest.configuration.clone(),
                 series: series.len(),
@@ -367,8 +390,46 @@ impl<C: Clock> Keeper<C> {
             *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
         }
         let rosters: BTreeSet<_> = crews.iter().map(|crew| crew.roster_id).collect();
-        self.spool.flush(&Progress { boot: self.boot, sequence: self.sequence, crews }, rosters, now);
+        let (walked, epoch_from) = self.batch.walked();
+        let progress = Progress { boot: self.boot, sequence: self.sequence, walked, epoch_from, crews };
+        self.spool.flush(&progress, rosters, aging);
     }
+}
+
+/// The report as bytes, with how many slots it tells: several where one would be larger than is good to push.
+fn within_bytes(report: &Report) -> Vec<(u64, Bytes)> {
+    let bytes = report.encode();
+    let counts = [
+        report.slots.len(),
+        report.gaps.len(),
+        report.timings.len(),
+        report.events.len(),
+        report.certificates.len(),
+        report.self_suspect.len(),
+    ];
+    if bytes.len() <= REPORT_BYTES || counts.iter().all(|count| *count <= 1) {
+        return vec![(slots_of(report), bytes.into())];
+    }
+    let mut first = report.clone();
+    let mut second = Report {
+        slots: halved(&mut first.slots),
+        gaps: halved(&mut first.gaps),
+        timings: halved(&mut first.timings),
+        events: halved(&mut first.events),
+        certificates: halved(&mut first.certificates),
+        self_suspect: halved(&mut first.self_suspect),
+        ..Report::default()
+    };
+    (second.boot, second.sequence, second.epoch) = (report.boot, report.sequence, report.epoch);
+    (second.wall, second.monotonic, second.dropped) = (report.wall, report.monotonic, report.dropped);
+    (second.configuration, second.roster_id) = (report.configuration.clone(), report.roster_id);
+    let mut all = within_bytes(&first);
+    all.extend(within_bytes(&second));
+    all
+}
+
+fn halved<T>(list: &mut Vec<T>) -> Vec<T> {
+    list.split_off(list.len().div_ceil(2))
 }
 
 /// How many slots a report tells.
@@ -438,5 +499,156 @@ impl Tell for CrewProgress {
                 series.tell(Span::new(slot.second, slot.second.plus(1)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use aviary_core::{Fault, Micros, Outcome, Phase, Timings, Vantage, VantageKind};
+    use aviary_probe::{KeyExchange, Observation, Target, TlsClient, scripted::PausedClock};
+    use aviary_store::{Limits, Spool};
+    use aviary_wire::report::RosterSeries;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::AgentSeries;
+
+    const SINCE: Second = Second(1_763_690_400);
+
+    struct Rig {
+        batch: Arc<Batch>,
+        fresh: Arc<Fresh>,
+        spool: SpoolThread,
+        crew: Crew,
+        seconds: Arc<AtomicU64>,
+        standing: Arc<Mutex<KeeperStanding>>,
+        enrolments: mpsc::Sender<Enrolment>,
+        keeper: tokio::task::JoinHandle<()>,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let batch = Arc::new(Batch::default());
+            let tls = TlsClient::new(&[], KeyExchange::Classic).unwrap();
+            let endpoint: aviary_core::Endpoint = "tcp://192.0.2.1:2003".parse().unwrap();
+            let target = Target::new(endpoint.clone(), "canary.a", &tls, None).unwrap();
+            let series = AgentSeries {
+                service: "ingest".to_owned(),
+                name: "canary.a".to_owned(),
+                address: None,
+                target,
+            };
+            let crew = batch.enlist(&[series]);
+            let limits = Limits { bytes: 64 << 20, age_seconds: 3_600 };
+            let spool = SpoolThread::start(Spool::in_memory(limits), false).unwrap();
+            let fresh = Arc::<Fresh>::default();
+            let standing = Arc::<Mutex<KeeperStanding>>::default();
+            let seconds = Arc::new(AtomicU64::new(0));
+            let counted = Arc::clone(&seconds);
+            let keeper = Keeper::new(
+                Arc::clone(&batch),
+                PausedClock::starting_at(SINCE.start()),
+                spool.clone(),
+                (Arc::clone(&fresh), Arc::clone(&standing)),
+                Controls::default(),
+                (7, 0, Believed::starting(SINCE.start(), Micros(0), None)),
+                Box::new(move |news| {
+                    if matches!(news, News::Second(_)) {
+                        counted.fetch_add(1, Ordering::Relaxed);
+                    }
+                }),
+            );
+            let vantage = Vantage {
+                kind: VantageKind::External,
+                region: "eu".to_owned(),
+                zone: None,
+                network: None,
+                node: "n".to_owned(),
+            };
+            let one = RosterSeries {
+                service: "ingest".to_owned(),
+                endpoint,
+                address: None,
+                name: "canary.a".to_owned(),
+                from: SINCE,
+            };
+            let roster = Roster { vantage, since: SINCE, series: vec![one] };
+            let (enrolments, enrolled) = mpsc::channel(1);
+            enrolments.try_send(Enrolment { crew, roster, configuration: "c".to_owned() }).unwrap();
+            let keeper = tokio::spawn(keeper.run(enrolled));
+            Self { batch, fresh, spool, crew, seconds, standing, enrolments, keeper }
+        }
+
+        fn lose(&self, second: Second) {
+            let outcome = Outcome::Lost { phase: Phase::Connect, fault: Fault::Timeout };
+            let observed =
+                Observation { outcome, timings: Timings::default(), address: None, reached: None, tls: None };
+            self.batch.close(self.crew, 0, second, &observed);
+        }
+
+        async fn end(self) {
+            self.batch.finish();
+            drop(self.enrolments);
+            timeout(Duration::from_secs(5), self.keeper).await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_was_dropped_does_not_make_its_series_silent_for_good() {
+        let rig = Rig::new();
+        for slot in (0..60).filter(|slot| *slot != 3) {
+            rig.lose(SINCE.plus(slot));
+        }
+        sleep(Duration::from_millis(1_300)).await;
+        // By the clock of this test no time has passed, and each slot beyond the hole is newer.
+        let standing = rig.standing.lock().unwrap().clone();
+        assert_eq!((standing.series, standing.ticking), (1, 1));
+        assert_eq!(rig.spool.standing().slots, 59);
+        assert_eq!(rig.fresh.take().iter().map(|kept| kept.slots).sum::<u64>(), 59);
+        rig.end().await;
+    }
+
+    #[test]
+    fn no_report_is_too_large_to_be_taken() {
+        let outcome = Outcome::Lost { phase: Phase::Connect, fault: Fault::Timeout };
+        let slot = |number: u32| ClosedSlot {
+            series: number % 10_000,
+            second: SINCE.plus(u64::from(number / 10_000)),
+            outcome,
+            reached: None,
+            address: Some(
+                format!("[2001:db8:1234:5678:9abc:def0:{:x}:{:x}]:20030", number >> 16, number)
+                    .parse()
+                    .unwrap(),
+            ),
+        };
+        let report = Report {
+            configuration: "c".to_owned(),
+            slots: (0..60_000).map(slot).collect(),
+            gaps: vec![Gap { first: 0, count: 9, span: Span::before(SINCE, 9), outcome: Outcome::Missed }],
+            ..Report::default()
+        };
+        assert!(report.encode().len() > REPORT_BYTES);
+        let parts = within_bytes(&report);
+        assert!(parts.iter().all(|(_, bytes)| bytes.len() <= REPORT_BYTES));
+        let decoded: Vec<_> = parts.iter().map(|(_, bytes)| Report::decode(bytes).unwrap()).collect();
+        assert_eq!(parts.iter().map(|(slots, _)| slots).sum::<u64>(), slots_of(&report));
+        assert_eq!(decoded.iter().flat_map(|part| part.slots.clone()).collect::<Vec<_>>(), report.slots);
+        assert_eq!(decoded.iter().flat_map(|part| part.gaps.clone()).collect::<Vec<_>>(), report.gaps);
+    }
+
+    #[tokio::test]
+    async fn seconds_go_on_while_everything_fails() {
+        let rig = Rig::new();
+        // Losses so close to each other that something is urgent all the time.
+        for slot in 0..1_000 {
+            rig.lose(SINCE.plus(slot));
+            sleep(Duration::from_micros(2_500)).await;
+        }
+        let seconds = rig.seconds.load(Ordering::Relaxed);
+        assert!(seconds >= 2, "{seconds} seconds were noted in at least two and a half");
+        rig.end().await;
     }
 }

@@ -10,6 +10,7 @@
 //! lane, the shipper hardly for the disk. The agent knows nothing of the collector but the address that it pushes to.
 
 mod batch;
+mod believed;
 mod controls;
 mod groups;
 mod keep;
@@ -32,12 +33,12 @@ use aviary_core::{Clock, Endpoint, Outcome, Second, Span, Timestamp, Vantage, pl
 use aviary_probe::{Network, Prober, Target};
 use aviary_store::Spool;
 use aviary_wire::{
-    progress::Progress,
+    progress::{Progress, SeriesProgress},
     report::{Certificate, Event, Report, Roster, RosterSeries},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
 pub use batch::{Batch, Crew, Stats};
@@ -49,6 +50,7 @@ pub use spool::SpoolStanding;
 pub use ticker::{Beat, Ticker};
 
 use crate::{
+    believed::Believed,
     controls::Controls,
     keep::{Enrolment, Fresh, Keeper, KeeperStanding, untold},
     push::Pusher,
@@ -191,6 +193,8 @@ pub struct Agent<N, C> {
     started: Timestamp,
     ticker: TickerThread,
     lanes: Vec<thread::JoinHandle<()>>,
+    /// Those that others took over from, until they are done.
+    relieved: JoinSet<()>,
     crew: Crew,
     roster: Roster,
     enrolments: mpsc::Sender<Enrolment>,
@@ -212,8 +216,11 @@ impl<N: Network, C: Clock> Agent<N, C> {
         let Options { assignment, boot, push, mut spool, is_durable, controls, pulse, listener } = options;
         let pusher = Pusher::new(&push, boot)?;
         let left = recover(&mut spool);
+        let newest = spool.newest(0, 1).first().map(|(_, record)| record.second);
+        let believed = Believed::starting(clock.wall(), clock.monotonic(), newest);
         let plan = Arc::new(plan(&assignment.series));
-        let ticker = Ticker::new(Arc::clone(&plan), clock.clone(), left.as_ref().map_or(NOTHING, walked));
+        let mut ticker = Ticker::new(Arc::clone(&plan), clock.clone(), NOTHING);
+        ticker.remember(left.iter().flat_map(walked));
         let first = ticker.second();
         let reports =
             left.map_or_else(Vec::new, |left| untold(&left, &assignment.configuration, boot, first, &clock));
@@ -250,10 +257,10 @@ impl<N: Network, C: Clock> Agent<N, C> {
         let keeper = Keeper::new(
             Arc::clone(&batch),
             clock.clone(),
-            (spool.clone(), Arc::clone(&fresh)),
-            Arc::clone(&keeper_standing),
+            spool.clone(),
+            (Arc::clone(&fresh), Arc::clone(&keeper_standing)),
             controls.clone(),
-            (boot, sequence),
+            (boot, sequence, believed),
             listener,
         );
         let shipping = Arc::<Mutex<ShippingStanding>>::default();
@@ -275,6 +282,7 @@ impl<N: Network, C: Clock> Agent<N, C> {
             clock,
             ticker,
             lanes: lanes.threads,
+            relieved: JoinSet::new(),
             crew: lanes.crew,
             roster,
             enrolments,
@@ -314,7 +322,8 @@ impl<N: Network, C: Clock> Agent<N, C> {
         let crew = std::mem::replace(&mut self.crew, lanes.crew);
         let batch = Arc::clone(&self.batch);
         // Attempts that are under way have up to a second left.
-        tokio::task::spawn_blocking(move || {
+        while self.relieved.try_join_next().is_some() {}
+        self.relieved.spawn_blocking(move || {
             join(relieved);
             batch.dismiss(crew);
         });
@@ -361,8 +370,18 @@ impl<N: Network, C: Clock> Agent<N, C> {
     /// Ends: starts no more slots, lets what is in flight finish or be abandoned, sends the last report. Returns how
     /// many slots no collector took; a durable spool keeps them for the next life.
     pub async fn stop(self) -> u64 {
-        let Self { ticker, lanes, keeper, shipper, batch, spool, stop_controls, clock, enrolments, .. } =
-            self;
+        let Self {
+            ticker,
+            lanes,
+            mut relieved,
+            keeper,
+            shipper,
+            batch,
+            spool,
+            stop_controls,
+            enrolments,
+            ..
+        } = self;
         stop_controls.send_replace(true);
         let joined = tokio::task::spawn_blocking(move || {
             ticker.stop();
@@ -371,6 +390,8 @@ impl<N: Network, C: Clock> Agent<N, C> {
         if let Err(error) = joined.await {
             tracing::error!(%error, "The probing threads did not end as they should.");
         }
+        // A reload just before: their slots too are to be in the last report.
+        while relieved.join_next().await.is_some() {}
         batch.finish();
         drop(enrolments);
         if let Err(error) = keeper.await {
@@ -380,7 +401,7 @@ impl<N: Network, C: Clock> Agent<N, C> {
             tracing::error!(%error, "The shipper had panicked; what it had not sent waits in the spool.");
             u64::MAX
         });
-        spool.end(clock.wall().second()).await;
+        spool.end().await;
         untaken
     }
 }
@@ -438,6 +459,17 @@ impl Lanes {
     ) -> Result<Self, AgentError> {
         let series: Arc<[AgentSeries]> = series.into();
         let crew = batch.enlist(&series);
+        Self::start_crew(crew, series, plan, network, clock, batch).inspect_err(|_| batch.dismiss(crew))
+    }
+
+    fn start_crew<N: Network, C: Clock>(
+        crew: Crew,
+        series: Arc<[AgentSeries]>,
+        plan: &Arc<Plan>,
+        network: &N,
+        clock: &C,
+        batch: &Arc<Batch>,
+    ) -> Result<Self, AgentError> {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let count = (1 + series.len() / SERIES_PER_LANE).min(cores);
         let mut lanes = Self { crew, senders: Vec::with_capacity(count), threads: Vec::with_capacity(count) };
@@ -487,11 +519,11 @@ fn recover(spool: &mut Spool) -> Option<Progress> {
     Some(progress)
 }
 
-/// The seconds in which an earlier life told slots.
-fn walked(progress: &Progress) -> Span {
-    let from = progress.crews.iter().map(|crew| crew.since).min();
-    let until = progress.crews.iter().flat_map(|crew| &crew.series).map(|series| series.next).max();
-    Span::new(from.unwrap_or_default(), until.unwrap_or_default())
+/// The seconds that earlier lives walked. What their clock jumped over has yet to come.
+fn walked(progress: &Progress) -> Vec<Span> {
+    let until = progress.crews.iter().flat_map(|crew| &crew.series).map(SeriesProgress::newest).max();
+    let newest = Span::new(progress.epoch_from, until.unwrap_or_default());
+    progress.walked.iter().copied().chain(std::iter::once(newest)).collect()
 }
 
 fn plan(series: &[AgentSeries]) -> Plan {

@@ -3,9 +3,10 @@
 use std::{collections::BTreeSet, fmt, io::Write as _, sync::Arc, time::Duration};
 
 use aviary_probe::TlsError;
+use aviary_wire::report::{REPORT_BYTES_MAX, Report};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use reqwest::{Url, header};
+use reqwest::{StatusCode, Url, header};
 use serde::Deserialize;
 
 /// A push that takes longer is tried again: the same report twice says the same.
@@ -141,6 +142,8 @@ pub(crate) enum Pushed {
     Refused(String),
     /// It is to be pushed again after so long.
     Later(Duration),
+    /// The same, and it was not even looked at.
+    Gone(Duration),
 }
 
 /// What a collector answered.
@@ -157,6 +160,8 @@ enum Answer {
         reason: String,
         after: Option<Duration>,
     },
+    /// Nobody is there.
+    Gone(String),
 }
 
 /// Pushes reports, one at a time, to the first collector that takes them.
@@ -214,11 +219,11 @@ impl Pusher {
     /// Pushes a report.
     pub(crate) async fn push(&mut self, body: &Body) -> Pushed {
         let introduces = !self.introduced.contains(&body.roster_id);
-        let bytes = match (introduces, &body.roster) {
-            (true, Some(roster)) => Bytes::from([&roster[..], &body.report[..]].concat()),
-            _ => body.report.clone(),
+        let answer = match (introduces, &body.roster) {
+            (true, Some(roster)) => self.introduce(roster, &body.report).await,
+            _ => self.post(body.report.clone()).await,
         };
-        match self.post(bytes).await {
+        match answer {
             Answer::Taken { now_us } => {
                 if self.failures > 0 {
                     tracing::info!(collector = %self.collector(), "A collector takes reports again.");
@@ -242,6 +247,7 @@ impl Pusher {
             }
             Answer::Refused(reason) => Pushed::Refused(reason),
             Answer::Later { reason, after } => Pushed::Later(self.back_off(&reason, after)),
+            Answer::Gone(reason) => Pushed::Gone(self.back_off(&reason, None)),
         }
     }
 
@@ -280,17 +286,47 @@ impl Pusher {
         (mixed >> 11) as f64 / (1_u64 << 53) as f64
     }
 
+    /// Pushes a report with its roster, or after it where both together are more than a collector takes.
+    async fn introduce(&self, roster: &Bytes, report: &Bytes) -> Answer {
+        let together = |report: &[u8]| Bytes::from([roster, report].concat());
+        if roster.len() + report.len() <= REPORT_BYTES_MAX {
+            return self.post(together(report)).await;
+        }
+        let Ok(Report { boot, sequence, epoch, wall, monotonic, configuration, dropped, roster_id, .. }) =
+            Report::decode(report)
+        else {
+            return self.post(report.clone()).await;
+        };
+        let nothing = Report {
+            boot,
+            sequence,
+            epoch,
+            wall,
+            monotonic,
+            configuration,
+            dropped,
+            roster_id,
+            ..Report::default()
+        };
+        match self.post(together(&nothing.encode())).await {
+            Answer::Taken { .. } => self.post(report.clone()).await,
+            other => other,
+        }
+    }
+
     async fn post(&self, body: Bytes) -> Answer {
         let request =
             self.client.post(self.collector().clone()).header(header::CONTENT_TYPE, "application/x-protobuf");
         let compressed =
             if self.compresses && body.len() >= COMPRESSED_FROM { compress(&body) } else { None };
+        let is_compressed = compressed.is_some();
         let request = match compressed {
             Some(compressed) => request.header(header::CONTENT_ENCODING, "gzip").body(compressed),
             None => request.body(body),
         };
         let response = match request.send().await {
             Ok(response) => response,
+            Err(error) if error.is_connect() => return Answer::Gone(innermost(&error)),
             Err(error) => return Answer::Later { reason: innermost(&error), after: None },
         };
         let status = response.status();
@@ -310,7 +346,8 @@ impl Pusher {
         let reason = format!("{status} {message}");
         match code.as_str() {
             "unknown_roster" => Answer::Stranger,
-            "unsupported_encoding" => Answer::Plain,
+            // Whatever it calls that, and whoever on the way says so; of a plain body it would be no reason.
+            _ if status == StatusCode::UNSUPPORTED_MEDIA_TYPE && is_compressed => Answer::Plain,
             code if FINAL_CODES.contains(&code) => Answer::Refused(reason),
             // A token can be put right without a restart of this agent, so 401 and 403 wait like everything else.
             _ => Answer::Later { reason, after: after.map(Duration::from_secs) },

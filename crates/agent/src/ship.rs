@@ -1,11 +1,12 @@
 //! Pushing reports to a collector, again and again until it has taken them.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use aviary_core::{Clock, Micros, Timestamp};
+use aviary_core::{Clock, Micros, Second, Timestamp};
 use aviary_store::RecordId;
 use aviary_wire::report::Report;
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use tokio::{
 
 use crate::{
     batch::Batch,
-    keep::{Fresh, Kept},
+    keep::{Fresh, Kept, REPORT_BYTES},
     merge::{merge, mergeable},
     push::{Body, Push, Pushed, Pusher, RETRY_MIN},
     spool::{SpoolThread, Waiting},
@@ -28,6 +29,9 @@ const CATCH_UP_GAP: Duration = Duration::from_millis(250);
 /// So many bytes and reports that waited are fetched at once, to be told as one.
 const CATCH_UP_BYTES: u64 = 1 << 20;
 const CATCH_UP_RECORDS: usize = 300;
+
+/// What has waited in the spool for so long, and is not known as backlog, was forgotten there.
+const FORGOTTEN_SECONDS: u64 = 5;
 
 /// How long the last reports are tried for before the agent ends without having delivered them.
 const FAREWELL: Duration = Duration::from_secs(4);
@@ -69,14 +73,32 @@ pub(crate) struct Shipper<C> {
     standing: Arc<Mutex<ShippingStanding>>,
     /// The spool may hold reports that nobody took.
     has_backlog: bool,
+    /// When of those some were pushed last.
+    caught_up: Micros,
+    /// So many pushes carry one report each: of several together one was refused for good, and nobody said which.
+    alone: usize,
+    /// What is being pushed: a push can be broken off.
+    underway: Option<Parcel>,
+    /// So many reports are pushed as one: fewer after a failure, and more again as they are taken.
+    together: usize,
     reminded: Option<Micros>,
 }
 
-/// What is pushed in one go, with where it came from.
+/// What is pushed in one go, with what it was made of, newest first.
+#[derive(Clone, Debug)]
 struct Parcel {
-    ids: Vec<RecordId>,
-    slots: u64,
+    kept: Vec<Kept>,
     body: Body,
+}
+
+impl Parcel {
+    fn slots(&self) -> u64 {
+        self.kept.iter().map(|kept| kept.slots).sum()
+    }
+
+    fn ids(&self) -> impl Iterator<Item = RecordId> {
+        self.kept.iter().filter_map(|kept| kept.id)
+    }
 }
 
 impl<C: Clock> Shipper<C> {
@@ -98,6 +120,10 @@ impl<C: Clock> Shipper<C> {
             redirected,
             standing,
             has_backlog: true,
+            caught_up: Micros(0),
+            alone: 0,
+            underway: None,
+            together: CATCH_UP_RECORDS,
             reminded: None,
         }
     }
@@ -111,15 +137,16 @@ impl<C: Clock> Shipper<C> {
             // and those that waited in turn.
             if pause.is_zero() && !self.has_backlog && self.fresh.is_empty() {
                 tokio::select! {
+                    () = self.batch.until_finished() => {}
                     () = self.fresh.changed() => {}
-                    _ = self.redirected.changed() => self.redirect(),
+                    Ok(()) = self.redirected.changed() => self.redirect(),
                 }
             } else if !pause.is_zero() {
                 let is_away = self.pusher.failures() > 0;
                 tokio::select! {
                     biased;
                     () = self.batch.until_finished() => {}
-                    _ = self.redirected.changed() => self.redirect(),
+                    Ok(()) = self.redirected.changed() => self.redirect(),
                     () = self.fresh.changed(), if !is_away => {}
                     () = sleep(pause) => {}
                 }
@@ -127,9 +154,11 @@ impl<C: Clock> Shipper<C> {
             if self.batch.is_finished() {
                 return self.farewell().await;
             }
+            self.look_for_forgotten();
             let parcel = self.next().await;
             let Some(parcel) = parcel else {
-                pause = Duration::ZERO;
+                // Without a parcel there is a backlog only if the spool hangs.
+                pause = if self.has_backlog { RETRY_MIN } else { Duration::ZERO };
                 continue;
             };
             // A push that hangs does not hold up the end: what it carries is pushed again, which says the same.
@@ -141,77 +170,130 @@ impl<C: Clock> Shipper<C> {
             };
             pause = match pushed {
                 Some(pause) => pause,
-                None if self.has_backlog => CATCH_UP_GAP,
+                None if self.has_backlog && self.fresh.is_empty() => CATCH_UP_GAP,
                 None => Duration::ZERO,
             };
             self.remind();
         }
     }
 
+    /// What could not be acknowledged, or was written when nobody waited for it any more, is pushed once more.
+    fn look_for_forgotten(&mut self) {
+        let is_forgotten = |oldest: Second| oldest.plus(FORGOTTEN_SECONDS) < self.clock.wall().second();
+        self.has_backlog |= self.spool.standing().oldest.is_some_and(is_forgotten);
+    }
+
     /// The newest reports that can be pushed as one.
     async fn next(&mut self) -> Option<Parcel> {
         let is_away = self.pusher.failures() > 0;
+        let now = self.clock.monotonic();
+        // Fresh reports may never end, so that those that wait have their turn in between.
+        let is_turn = self.has_backlog && now.since(self.caught_up) >= CATCH_UP_GAP.as_micros() as u64;
         let fresh = self.fresh.take();
-        if !fresh.is_empty() && !is_away {
-            let (parcel, rest) = parcel(fresh);
-            // What does not go with it goes next: from the spool, or from where it was.
-            self.has_backlog |= rest.iter().any(|kept| kept.id.is_some());
-            self.fresh.put_back(rest.into_iter());
-            return parcel;
+        if !fresh.is_empty() && !is_away && !is_turn {
+            return self.parcel_of(fresh);
         }
-        let waiting = self.spool.newest(CATCH_UP_BYTES, CATCH_UP_RECORDS).await;
-        if waiting.is_empty() {
-            self.has_backlog = false;
-            let (parcel, rest) = parcel(fresh);
-            self.fresh.put_back(rest.into_iter());
-            return parcel;
-        }
-        self.fresh.put_back(fresh.into_iter());
-        let kept = waiting.into_iter().map(|Waiting { id, record, roster }| Kept {
+        let Ok(waiting) = self.spool.newest(CATCH_UP_BYTES, CATCH_UP_RECORDS).await else {
+            self.has_backlog = true;
+            return self.parcel_of(fresh);
+        };
+        self.has_backlog = !waiting.is_empty();
+        // While the collector is away, what the spool has becomes backlog, which comes back at a bounded rate.
+        let fresh: Vec<_> = fresh.into_iter().filter(|kept| !is_away || kept.id.is_none()).collect();
+        let soon: BTreeSet<_> = fresh.iter().filter_map(|kept| kept.id).collect();
+        let backlog = waiting.into_iter().filter(|waiting| !soon.contains(&waiting.id));
+        let kept = backlog.map(|Waiting { id, record, roster }| Kept {
             id: Some(id),
             slots: record.slots,
             body: Body { report: record.body, roster_id: record.roster, roster },
         });
-        parcel(kept.collect()).0
+        let (parcel, _) = parcel(kept.collect(), self.together());
+        if parcel.is_none() {
+            return self.parcel_of(fresh);
+        }
+        self.caught_up = now;
+        self.fresh.put_back(fresh);
+        parcel
+    }
+
+    /// How many reports to push as one. A parcel that is too much for a collector, or for what is on the way, is to fail a
+    /// few times and not for ever.
+    const fn together(&self) -> usize {
+        if self.alone > 0 { 1 } else { self.together }
+    }
+
+    fn parcel_of(&self, fresh: Vec<Kept>) -> Option<Parcel> {
+        let (parcel, rest) = parcel(fresh, self.together());
+        self.fresh.put_back(rest);
+        parcel
+    }
+
+    /// Has what was not taken pushed again: from the spool, or from where it was if that does not have it.
+    fn set_aside(&mut self, parcel: Option<Parcel>) {
+        let Some(Parcel { kept, .. }) = parcel else { return };
+        self.has_backlog |= kept.iter().any(|kept| kept.id.is_some());
+        self.fresh.put_back(kept.into_iter().filter(|kept| kept.id.is_none()));
     }
 
     /// Pushes, and returns how long to wait if it was not taken.
     async fn push(&mut self, parcel: Parcel) -> Option<Duration> {
         let collector = self.pusher.collector().to_string();
         let began = self.clock.monotonic();
-        let pushed = self.pusher.push(&parcel.body).await;
+        let body = parcel.body.clone();
+        self.underway = Some(parcel);
+        let pushed = self.pusher.push(&body).await;
+        let parcel = self.underway.take()?;
         let pause = match pushed {
             Pushed::Taken { now_us } => {
-                self.reminded = None;
-                self.spool.acknowledge(parcel.ids).await;
                 self.note_taken(collector, now_us, began);
+                self.reminded = None;
+                self.together = (self.together * 2).min(CATCH_UP_RECORDS);
+                self.done_with(&parcel).await;
+                return None;
+            }
+            Pushed::Refused(reason) if parcel.kept.len() > 1 => {
+                tracing::warn!(
+                    reason,
+                    reports = parcel.kept.len(),
+                    "Refused together, reports are pushed one by one."
+                );
+                self.alone = parcel.kept.len();
+                Duration::ZERO
+            }
+            Pushed::Refused(reason) => {
+                self.batch.lost(parcel.slots());
+                tracing::error!(
+                    reason,
+                    slots = parcel.slots(),
+                    "The collector refused a report for good; its slots stay unknown."
+                );
+                self.done_with(&parcel).await;
                 return None;
             }
             Pushed::Again => Duration::ZERO,
-            Pushed::Refused(reason) => {
-                self.batch.lost(parcel.slots);
-                tracing::error!(
-                    reason,
-                    slots = parcel.slots,
-                    "The collector refused a report for good; its slots stay unknown."
-                );
-                self.spool.acknowledge(parcel.ids).await;
-                return None;
+            Pushed::Gone(pause) => {
+                self.together = CATCH_UP_RECORDS;
+                pause
             }
-            Pushed::Later(pause) => pause,
+            Pushed::Later(pause) => {
+                if parcel.kept.len() > 1 {
+                    self.together = (self.together / 4).max(1);
+                }
+                pause
+            }
         };
-        let is_spooled = !parcel.ids.is_empty();
-        self.has_backlog |= is_spooled;
-        if !is_spooled {
-            let Parcel { slots, body, .. } = parcel;
-            self.fresh.put_back(std::iter::once(Kept { id: None, slots, body }));
-        }
+        self.set_aside(Some(parcel));
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         standing.failures = self.pusher.failures();
         standing.last_error = self.pusher.last_error().map(str::to_owned);
         standing.collector = collector;
         drop(standing);
         Some(pause)
+    }
+
+    async fn done_with(&mut self, parcel: &Parcel) {
+        self.alone = self.alone.saturating_sub(1);
+        self.spool.acknowledge(parcel.ids().collect()).await;
     }
 
     fn note_taken(&self, collector: String, now_us: Option<u64>, began: Micros) {
@@ -239,6 +321,8 @@ impl<C: Clock> Shipper<C> {
 
     /// Tries to get everything across, and gives up after a while; returns how many slots were not taken.
     async fn farewell(mut self) -> u64 {
+        let broken_off = self.underway.take();
+        self.set_aside(broken_off);
         let all = async {
             while !self.fresh.is_last() {
                 self.fresh.changed().await;
@@ -246,22 +330,31 @@ impl<C: Clock> Shipper<C> {
             self.has_backlog = true;
             loop {
                 let Some(parcel) = self.next().await else {
-                    if self.has_backlog || !self.fresh.is_empty() {
-                        continue;
+                    if !self.has_backlog {
+                        break;
                     }
-                    break;
+                    // The spool hangs.
+                    sleep(RETRY_MIN).await;
+                    continue;
                 };
                 match timeout(FAREWELL_PUSH, self.push(parcel)).await {
                     Ok(None) => {}
                     // It has turned to the next collector already, unless this one only asks for the roster.
                     Ok(Some(pause)) => sleep(pause.min(RETRY_MIN)).await,
-                    Err(_) => self.pusher.turn(),
+                    Err(_) => {
+                        let broken_off = self.underway.take();
+                        self.set_aside(broken_off);
+                        self.pusher.turn();
+                    }
                 }
             }
         };
         // Whether all was taken is seen below.
         _ = timeout(FAREWELL, all).await;
-        self.spool.newest(0, 0).await;
+        let broken_off = self.underway.take();
+        self.set_aside(broken_off);
+        // Once it answers, it knows what was acknowledged.
+        _ = self.spool.newest(0, 0).await;
         self.spool.standing().slots + self.fresh.unkept_slots()
     }
 
@@ -286,29 +379,34 @@ impl<C: Clock> Shipper<C> {
     }
 }
 
-/// As many of `kept`, newest first, as can be told as one report, and the rest.
-fn parcel(mut kept: Vec<Kept>) -> (Option<Parcel>, Vec<Kept>) {
-    if kept.len() <= 1 {
-        let parcel = kept.pop().map(|kept| Parcel {
-            ids: kept.id.into_iter().collect(),
-            slots: kept.slots,
-            body: kept.body,
-        });
-        return (parcel, Vec::new());
+/// As many of `kept`, newest first and at most `count_max`, as can be told as one report, and the rest.
+fn parcel(mut kept: Vec<Kept>, count_max: usize) -> (Option<Parcel>, Vec<Kept>) {
+    let mut bytes = 0;
+    let fits = |kept: &&Kept| {
+        bytes += kept.body.report.len();
+        bytes <= REPORT_BYTES
+    };
+    let count = kept.iter().take(count_max).take_while(fits).count();
+    if count <= 1 {
+        let rest = kept.split_off(kept.len().min(1));
+        let parcel = kept.pop().map(|kept| Parcel { body: kept.body.clone(), kept: vec![kept] });
+        return (parcel, rest);
     }
     // What is not a report any more cannot be merged: it is pushed by itself, and the collector says what is wrong.
-    let decoded: Vec<_> = kept.iter().map_while(|kept| Report::decode(&kept.body.report).ok()).collect();
+    let reports = kept[..count].iter();
+    let decoded: Vec<_> = reports.map_while(|kept| Report::decode(&kept.body.report).ok()).collect();
     let count = mergeable(&decoded).max(1);
     let rest = kept.split_off(count);
-    let slots = kept.iter().map(|kept| kept.slots).sum();
-    let ids = kept.iter().filter_map(|kept| kept.id).collect();
-    let Some(first) = kept.into_iter().next() else { return (None, rest) };
+    let Some(first) = kept.first() else { return (None, rest) };
     let report = if count == 1 {
-        first.body.report
+        first.body.report.clone()
     } else {
         merge(decoded.into_iter().take(count).collect())
-            .map_or(first.body.report, |report| Bytes::from(report.encode()))
+            .map_or_else(|| first.body.report.clone(), |report| Bytes::from(report.encode()))
     };
-    let body = Body { report, ..first.body };
-    (Some(Parcel { ids, slots, body }), rest)
+    let body = Body { report, ..first.body.clone() };
+    (Some(Parcel { kept, body }), rest)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -22,6 +25,9 @@ const REQUESTS_MAX: usize = 64;
 /// How long a report waits for being written before it leaves all the same: a loss is not to be told late because a
 /// disk hangs.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long the end waits for the disk.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Under which the progress is kept.
 const PROGRESS: &str = "progress";
@@ -55,12 +61,19 @@ pub(crate) struct Waiting {
     pub(crate) roster: Option<Bytes>,
 }
 
+/// The disk hangs: it did not answer within the patience.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Hangs;
+
+/// Which records are kept, under which ids; in the order of what was asked for.
+type Ids = Vec<Option<RecordId>>;
+
 enum Request {
-    Keep { roster: Option<(u64, Bytes)>, records: Vec<Record>, kept: oneshot::Sender<Vec<RecordId>> },
+    Keep { roster: Option<(u64, Bytes)>, records: Vec<Record>, kept: oneshot::Sender<Ids> },
     Acknowledge(Vec<RecordId>),
     Newest { bytes: u64, count: usize, found: oneshot::Sender<Vec<Waiting>> },
     Flush { progress: Bytes, rosters: BTreeSet<u64>, now: Second },
-    End { now: Second, flushed: oneshot::Sender<()> },
+    End { flushed: oneshot::Sender<()> },
 }
 
 /// How the spool's thread is asked. Cheap to clone.
@@ -68,50 +81,72 @@ enum Request {
 pub(crate) struct SpoolThread {
     requests: mpsc::Sender<Request>,
     standing: Arc<Mutex<SpoolStanding>>,
+    /// Somebody lost patience since it last did something: until then nobody else waits for it.
+    hangs: Arc<AtomicBool>,
 }
 
 impl SpoolThread {
     pub(crate) fn start(spool: Spool, is_durable: bool) -> std::io::Result<Self> {
+        Self::start_after(spool, is_durable, Duration::ZERO)
+    }
+
+    /// Starts with a disk that hangs for so long.
+    pub(crate) fn start_after(spool: Spool, is_durable: bool, hung: Duration) -> std::io::Result<Self> {
         let (requests, received) = mpsc::channel(REQUESTS_MAX);
         let standing = Arc::<Mutex<SpoolStanding>>::default();
-        let worker = Worker { spool, is_durable, standing: Arc::clone(&standing) };
+        let hangs = Arc::<AtomicBool>::default();
+        let (told, is_told) = (Arc::clone(&standing), Arc::clone(&hangs));
+        let worker = Worker { spool, is_durable, standing: told, hangs: is_told, now: Second(0) };
         worker.note();
-        thread::Builder::new().name("spool".to_owned()).spawn(move || worker.run(received))?;
-        Ok(Self { requests, standing })
+        thread::Builder::new().name("spool".to_owned()).spawn(move || {
+            thread::sleep(hung);
+            worker.run(received);
+        })?;
+        Ok(Self { requests, standing, hangs })
     }
 
     pub(crate) fn standing(&self) -> SpoolStanding {
         lock(&self.standing).clone()
     }
 
-    /// Writes records, with their roster if it is new. `None`: the disk hangs, and they may be written or not.
+    /// Writes records, with their roster if it is new. If the disk hangs, they may be written later, or not.
     pub(crate) async fn keep(
         &self,
         roster: Option<(u64, Bytes)>,
         records: Vec<Record>,
-    ) -> Option<Vec<RecordId>> {
+    ) -> Result<Ids, Hangs> {
         let (kept, ids) = oneshot::channel();
-        let asked = async {
-            self.requests.send(Request::Keep { roster, records, kept }).await.ok()?;
-            ids.await.ok()
-        };
-        timeout(PATIENCE, asked).await.ok().flatten()
+        let without = vec![None; records.len()];
+        let kept = self.ask(Request::Keep { roster, records, kept }, ids).await?;
+        Ok(kept.unwrap_or(without))
     }
 
     /// A collector has these: they go with the next flush.
     pub(crate) async fn acknowledge(&self, ids: Vec<RecordId>) {
         // A spool that takes no requests keeps them, and they are pushed once more: that says the same.
-        _ = timeout(PATIENCE, self.requests.send(Request::Acknowledge(ids))).await;
+        _ = timeout(self.patience(), self.requests.send(Request::Acknowledge(ids))).await;
     }
 
     /// The newest records that wait, newest first.
-    pub(crate) async fn newest(&self, bytes: u64, count: usize) -> Vec<Waiting> {
+    pub(crate) async fn newest(&self, bytes: u64, count: usize) -> Result<Vec<Waiting>, Hangs> {
         let (found, waiting) = oneshot::channel();
+        Ok(self.ask(Request::Newest { bytes, count, found }, waiting).await?.unwrap_or_default())
+    }
+
+    /// What the thread answers; `None` if it is gone.
+    async fn ask<T>(&self, request: Request, answer: oneshot::Receiver<T>) -> Result<Option<T>, Hangs> {
         let asked = async {
-            self.requests.send(Request::Newest { bytes, count, found }).await.ok()?;
-            waiting.await.ok()
+            self.requests.send(request).await.ok()?;
+            answer.await.ok()
         };
-        timeout(PATIENCE, asked).await.ok().flatten().unwrap_or_default()
+        timeout(self.patience(), asked).await.map_err(|_| {
+            self.hangs.store(true, Ordering::Relaxed);
+            Hangs
+        })
+    }
+
+    fn patience(&self) -> Duration {
+        if self.hangs.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE }
     }
 
     /// Brings everything to the disk, with how far the series were told. `rosters` are those in use.
@@ -121,11 +156,16 @@ impl SpoolThread {
     }
 
     /// Brings everything that was asked for to the disk, and ends.
-    pub(crate) async fn end(&self, now: Second) {
+    pub(crate) async fn end(&self) {
         let (flushed, done) = oneshot::channel();
-        if self.requests.send(Request::End { now, flushed }).await.is_ok() {
-            // The thread gone is the end as well.
-            _ = done.await;
+        let ended = async {
+            if self.requests.send(Request::End { flushed }).await.is_ok() {
+                // The thread gone is the end as well.
+                _ = done.await;
+            }
+        };
+        if timeout(END_PATIENCE, ended).await.is_err() {
+            tracing::error!("The disk of the spool hangs: what was not written yet is not kept.");
         }
     }
 }
@@ -155,6 +195,9 @@ struct Worker {
     spool: Spool,
     is_durable: bool,
     standing: Arc<Mutex<SpoolStanding>>,
+    hangs: Arc<AtomicBool>,
+    /// The second of the last flush.
+    now: Second,
 }
 
 impl Worker {
@@ -180,18 +223,19 @@ impl Worker {
                     self.flush(progress, &rosters, now);
                     self.note();
                 }
-                Request::End { now, flushed } => {
-                    self.save(now);
+                Request::End { flushed } => {
+                    self.save(self.now);
                     self.note();
                     drop(self.spool);
                     _ = flushed.send(());
                     return;
                 }
             }
+            self.hangs.store(false, Ordering::Relaxed);
         }
     }
 
-    fn keep(&mut self, roster: Option<(u64, Bytes)>, records: Vec<Record>) -> Vec<RecordId> {
+    fn keep(&mut self, roster: Option<(u64, Bytes)>, records: Vec<Record>) -> Ids {
         if let Some((id, bytes)) = roster {
             self.put(&roster_key(id), bytes);
         }
@@ -199,8 +243,11 @@ impl Worker {
         for record in records {
             let slots = record.slots;
             match self.spool.append(record) {
-                Ok(id) => ids.push(id),
-                Err(error) => tracing::error!(%error, slots, "A report is not spooled."),
+                Ok(id) => ids.push(Some(id)),
+                Err(error) => {
+                    tracing::error!(%error, slots, "A report is not spooled.");
+                    ids.push(None);
+                }
             }
         }
         ids
@@ -228,6 +275,7 @@ impl Worker {
     }
 
     fn save(&mut self, now: Second) {
+        self.now = now;
         match self.spool.flush(now) {
             Ok(flushed) => {
                 if flushed.dropped_slots > 0 {
@@ -265,5 +313,34 @@ impl Worker {
             on_disk: self.is_durable.then(|| self.spool.is_on_disk()),
             last_error: self.spool.trouble().map(ToString::to_string),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aviary_core::Clock as _;
+    use aviary_probe::SystemClock;
+    use aviary_store::Limits;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_is_waited_for_once_and_writes_later_what_it_can() {
+        let spool = Spool::in_memory(Limits { bytes: 1 << 20, age_seconds: 60 });
+        let spool = SpoolThread::start_after(spool, true, Duration::from_millis(900)).unwrap();
+        let record =
+            || vec![Record { roster: 1, slots: 1, second: Second(1), body: Bytes::from_static(b"r") }];
+        let began = SystemClock.monotonic();
+        assert_eq!(spool.keep(None, record()).await, Err(Hangs));
+        let patience = SystemClock.monotonic().since(began);
+        for _ in 0..20 {
+            assert_eq!(spool.keep(None, record()).await, Err(Hangs));
+        }
+        assert!(spool.newest(1, 1).await.is_err());
+        assert!(SystemClock.monotonic().since(began) < patience + 100_000, "waited again");
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert_eq!(spool.newest(1_000, 100).await.unwrap().len(), 21);
+        assert!(spool.keep(None, record()).await.is_ok());
+        spool.end().await;
     }
 }

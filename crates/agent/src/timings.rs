@@ -1,6 +1,6 @@
 //! Phase timings of delivered attempts, as histograms by service, protocol, phase and minute.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use aviary_core::{Phase, Second, Timings, histogram::Histogram};
 use aviary_wire::report::PhaseTimings;
@@ -8,12 +8,15 @@ use aviary_wire::report::PhaseTimings;
 use crate::groups::Groups;
 
 /// Minutes that are kept: the current one, and the one before for slots that close after its end.
-const MINUTES_KEPT: u64 = 2;
+const MINUTES_KEPT: usize = 2;
 
 /// Histograms of the newest minutes. Each only grows; a report carries those that grew since the last.
 #[derive(Default)]
 pub(crate) struct MinuteTimings {
     minutes: BTreeMap<Second, BTreeMap<usize, [Grown; Phase::ALL.len()]>>,
+    /// The minutes in the order in which they began here. A clock that was ahead and is set back must not make all
+    /// minutes to come old ones.
+    order: VecDeque<Second>,
 }
 
 #[derive(Clone, Default)]
@@ -26,7 +29,10 @@ impl MinuteTimings {
     /// Records the phases of an attempt of a series of `group` in the slot at `second`.
     pub(crate) fn record(&mut self, second: Second, group: usize, timings: &Timings) {
         let minute = Second(second.0 - second.0 % 60);
-        let groups = self.minutes.entry(minute).or_default();
+        let groups = self.minutes.entry(minute).or_insert_with(|| {
+            self.order.push_back(minute);
+            BTreeMap::new()
+        });
         let phases = groups.entry(group).or_default();
         for (phase, grown) in Phase::ALL.iter().zip(phases) {
             if let Some(micros) = timings.get(*phase) {
@@ -56,8 +62,9 @@ impl MinuteTimings {
                 }
             }
         }
-        if let Some(newest) = self.minutes.keys().next_back().copied() {
-            self.minutes = self.minutes.split_off(&newest.minus(60 * (MINUTES_KEPT - 1)));
+        let beyond = self.order.len().saturating_sub(MINUTES_KEPT);
+        for minute in self.order.drain(..beyond) {
+            self.minutes.remove(&minute);
         }
         taken
     }
@@ -86,6 +93,21 @@ mod tests {
         assert_eq!(second.iter().map(|timings| timings.histogram.count()).collect::<Vec<_>>(), [2, 1]);
         minutes.record(Second(240), tcp, &timings);
         minutes.take(&groups);
-        assert_eq!(minutes.minutes.len(), 1, "old minutes are let go");
+        assert_eq!(minutes.minutes.len(), 2, "old minutes are let go");
+    }
+
+    #[test]
+    fn a_minute_only_grows_also_after_a_clock_was_ahead() {
+        let mut groups = Groups::default();
+        let tcp = groups.join("ingest", Protocol::Tcp);
+        let mut minutes = MinuteTimings::default();
+        let mut timings = Timings::default();
+        timings.set(Phase::Connect, 70);
+        minutes.record(Second(365 * 86_400), tcp, &timings);
+        minutes.take(&groups);
+        for count in 1..=59 {
+            minutes.record(Second(119 + count), tcp, &timings);
+            assert_eq!(minutes.take(&groups)[0].histogram.count(), count);
+        }
     }
 }

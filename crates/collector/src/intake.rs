@@ -13,7 +13,12 @@ use flate2::read::MultiGzDecoder;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::{Collector, Peer, access::Scope, error::ApiError, state::Refusal};
+use crate::{
+    Collector, Peer,
+    access::Scope,
+    error::ApiError,
+    state::{Refusal, Taken},
+};
 
 /// An agent that takes longer to send a report is told to come back.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,7 +80,10 @@ async fn take(
         };
         ApiError::new(status, code, refusal.to_string())
     })?;
-    Ok(Json(json!({"slots": taken.slots, "too_old": taken.too_old, "ahead": taken.ahead})))
+    // The agent compares its clock with ours by it, so that it is read as late as can be.
+    let now_us = collector.now().0;
+    let Taken { slots, too_old, ahead } = taken;
+    Ok(Json(json!({"slots": slots, "too_old": too_old, "ahead": ahead, "now_us": now_us})))
 }
 
 /// How a body is encoded.

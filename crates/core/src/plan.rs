@@ -116,7 +116,7 @@ pub struct Schedule {
     walked: Vec<Span>,
 }
 
-/// So many spans of earlier epochs are remembered; a clock that is stepped more often, the oldest are forgotten.
+/// So many spans of earlier epochs and lives are remembered; a clock that is stepped more often, the oldest are forgotten.
 const WALKED_MAX: usize = 64;
 
 impl Schedule {
@@ -126,11 +126,19 @@ impl Schedule {
         Self { wall, monotonic, second, phase: 0, epoch: 0, epoch_from: second, walked: Vec::new() }
     }
 
-    /// The seconds of `span` were walked before, in an earlier life.
+    /// The seconds of `span` were walked before, in an earlier epoch or life.
     pub fn remember(&mut self, span: Span) {
         if !span.is_empty() {
             self.walked.push(span);
         }
+        if self.walked.len() > WALKED_MAX {
+            self.walked.remove(0);
+        }
+    }
+
+    /// The seconds that were walked in earlier epochs and lives, and where the walk of this epoch began.
+    pub fn walked(&self) -> (&[Span], Second) {
+        (&self.walked, self.epoch_from)
     }
 
     /// The second in which the next slot lies.
@@ -186,9 +194,6 @@ impl Schedule {
         if difference > STEP_US {
             let next = self.second;
             self.remember(Span::new(self.epoch_from, next));
-            if self.walked.len() > WALKED_MAX {
-                self.walked.remove(0);
-            }
             self.wall = wall;
             self.monotonic = monotonic;
             self.second = wall.second().plus(1);

@@ -12,6 +12,11 @@ pub struct Progress {
     pub boot: u64,
     /// The number of its next report: those from here on say more than this does.
     pub sequence: u64,
+    /// The seconds that were walked before the wall clock was stepped, and in earlier lives: what a clock jumped over is
+    /// not among them.
+    pub walked: Vec<Span>,
+    /// Where the walk began that goes on.
+    pub epoch_from: Second,
     /// One for each roster that is being probed; more than one while others take over.
     pub crews: Vec<CrewProgress>,
 }
@@ -65,6 +70,11 @@ impl SeriesProgress {
         }
     }
 
+    /// The end of what was told last: a slot that was dropped on its way leaves a hole before it for good.
+    pub fn newest(&self) -> Second {
+        self.ahead.last().map_or(self.next, |told| told.until)
+    }
+
     /// What was not told of the slots before `until`.
     pub fn untold(&self, until: Second) -> impl Iterator<Item = Span> {
         let begins = std::iter::once(self.next).chain(self.ahead.iter().map(|told| told.until));
@@ -99,7 +109,16 @@ impl Progress {
                 ahead: ahead.collect(),
             }
         });
-        message::Progress { boot: self.boot, sequence: self.sequence, crews: crews.collect() }.encode_to_vec()
+        let walked =
+            self.walked.iter().map(|span| message::Walked { from: span.from.0, seconds: span.seconds() });
+        message::Progress {
+            boot: self.boot,
+            sequence: self.sequence,
+            crews: crews.collect(),
+            walked: walked.collect(),
+            epoch_from: self.epoch_from.0,
+        }
+        .encode_to_vec()
     }
 
     /// The progress in `bytes`.
@@ -127,7 +146,17 @@ impl Progress {
             })
         });
         let crews = crews.collect::<Result<_, _>>()?;
-        Ok(Self { boot: message.boot, sequence: message.sequence, crews })
+        let walked = message.walked.into_iter().map(|walked| {
+            let from = Second(walked.from);
+            Span::new(from, from.plus(walked.seconds))
+        });
+        Ok(Self {
+            boot: message.boot,
+            sequence: message.sequence,
+            walked: walked.collect(),
+            epoch_from: Second(message.epoch_from),
+            crews,
+        })
     }
 }
 
@@ -140,6 +169,18 @@ mod message {
         pub(super) sequence: u64,
         #[prost(message, repeated, tag = "3")]
         pub(super) crews: Vec<Crew>,
+        #[prost(message, repeated, tag = "4")]
+        pub(super) walked: Vec<Walked>,
+        #[prost(uint64, tag = "5")]
+        pub(super) epoch_from: u64,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Walked {
+        #[prost(uint64, tag = "1")]
+        pub(super) from: u64,
+        #[prost(uint64, tag = "2")]
+        pub(super) seconds: u64,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -198,7 +239,9 @@ mod tests {
                 roster_id: 7, since: Second(10), until: Some(Second(99)),
                 series: vec![series, SeriesProgress::starting(Second(3))],
             }];
-            let progress = Progress { boot: 1, sequence: 2, crews };
+            let progress = Progress {
+                boot: 1, sequence: 2, walked: vec![span(5, 6)], epoch_from: Second(12), crews,
+            };
             prop_assert_eq!(Progress::decode(&progress.encode()), Ok(progress));
         }
 
