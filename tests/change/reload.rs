@@ -160,11 +160,11 @@ fn the_log_is_begun_anew_and_its_level_follows_the_file() {
         let log = format!("[log]\nfile = \"own.log\"\nlevel = \"{level}\"\n");
         agent(&collector, "", &[&endpoints[0]]) + &log
     };
-    let mut node = Node::start(&text("info"));
+    let mut node = Node::start(&text("warn"));
     let read = |node: &Node, name: &str| fs::read_to_string(node.file(name)).unwrap_or_default();
-    node.configure(&text("warn"));
+    node.configure(&text("info"));
     node.process().hang_up();
-    node.wait("the level is said", || read(&node, "own.log").contains("log.level: info, and then warn"));
+    node.wait("the level is said", || read(&node, "own.log").contains("log.level: warn, and then info"));
 
     fs::rename(node.file("own.log"), node.file("own.log.1")).unwrap();
     let rotated = read(&node, "own.log.1");
