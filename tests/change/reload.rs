@@ -156,11 +156,14 @@ fn a_bad_file_changes_nothing_and_says_why_until_it_is_good() {
 fn the_log_is_begun_anew_and_its_level_follows_the_file() {
     let (_receivers, endpoints) = receivers();
     let collector = Node::start(COLLECTOR);
+    let mut node = Node::new();
+    let path = node.file("own.log");
     let text = |level: &str| {
-        let log = format!("[log]\nfile = \"own.log\"\nlevel = \"{level}\"\n");
+        let log = format!("[log]\nfile = {path:?}\nlevel = \"{level}\"\n");
         agent(&collector, "", &[&endpoints[0]]) + &log
     };
-    let mut node = Node::start(&text("warn"));
+    node.configure(&text("warn"));
+    node.run(|_| {});
     let read = |node: &Node, name: &str| fs::read_to_string(node.file(name)).unwrap_or_default();
     node.configure(&text("info"));
     node.process().hang_up();
@@ -173,6 +176,6 @@ fn the_log_is_begun_anew_and_its_level_follows_the_file() {
     node.wait("the file is there again", || read(&node, "own.log").contains("vantage.node: n, and then m"));
     assert_eq!(read(&node, "own.log.1"), rotated, "the one that was renamed is left alone");
     let lines = read(&node, "own.log");
-    assert!(!lines.contains(" INFO "), "the level is warn by now:\n{lines}");
+    assert!(!lines.contains("The configuration was taken on."), "the level is warn by then:\n{lines}");
     assert!(!node.log().contains(" INFO "), "standard error has none of it: {}", node.log());
 }

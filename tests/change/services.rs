@@ -19,10 +19,12 @@ fn collector(endpoints: &[&str], more: &str) -> String {
     )
 }
 
-fn agent(collector: &Node) -> String {
+/// An agent of `collector`, which keeps what it is told.
+fn agent(collector: &Node, node: &Node) -> String {
     format!(
-        "[vantage]\nregion = \"eu\"\nnode = \"n\"\n[agent]\nlisten = \"@listen@\"\ndata = \"data\"\n\
+        "[vantage]\nregion = \"eu\"\nnode = \"n\"\n[agent]\nlisten = \"@listen@\"\ndata = {:?}\n\
          collector = [\"http://{}\"]\nservices = {{ from = \"collector\" }}\n",
+        node.file("data"),
         collector.address()
     )
 }
@@ -39,7 +41,9 @@ fn an_agent_probes_what_its_collector_says_and_what_it_said_last() {
     let [first, second] = ports.each_ref().map(|port| format!("tcp://{}", port.address()));
     let mut there = Node::start(&collector(&[&first], ""));
     let began = now();
-    let mut node = Node::start(&agent(&there));
+    let mut node = Node::new();
+    node.configure(&agent(&there, &node));
+    node.run(|_| {});
     there.wait_until_delivered(&first, 2);
     let earlier = version(&there);
 
@@ -64,7 +68,7 @@ fn an_agent_probes_what_its_collector_says_and_what_it_said_last() {
     assert!(warnings.contains("ca.pem"), "{ready:#}");
     assert_eq!(node.ask("/healthcheck").0, 500);
     // Its own file is its own: a reload goes on with the services that can be used.
-    node.configure(&(agent(&there) + "statsd = \"127.0.0.1:9\"\n"));
+    node.configure(&(agent(&there, &node) + "statsd = \"127.0.0.1:9\"\n"));
     node.wait_until_said("agent.statsd: 127.0.0.1:9", 1);
     let (_, checked) = node.ask("/healthcheck");
     assert!(checked["failed"].to_string().contains("ca.pem"), "nothing of that has changed: {checked:#}");
@@ -110,7 +114,9 @@ fn a_damaged_copy_is_refused_and_a_useless_collector_waited_for() {
     let receiver = Receiver::start(port.address());
     let endpoint = format!("tcp://{}", port.address());
     let mut there = Node::start(&collector(&[&endpoint], ""));
-    let mut node = Node::start(&agent(&there));
+    let mut node = Node::new();
+    node.configure(&agent(&there, &node));
+    node.run(|_| {});
     node.wait("it probes", || receiver.connections() >= 1);
     assert!(node.process().stop().success());
     assert!(there.process().stop().success());
