@@ -28,19 +28,19 @@ use crate::support::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An authority that signs servers and clients.
-struct Authority {
-    pem: String,
+pub(crate) struct Authority {
+    pub(crate) pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate with its key.
-struct Signed {
-    certificate: String,
-    key: String,
+pub(crate) struct Signed {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -59,11 +59,11 @@ impl Authority {
         Signed { certificate, key: key.serialize_pem() }
     }
 
-    fn server(&self) -> Signed {
+    pub(crate) fn server(&self) -> Signed {
         self.sign(ExtendedKeyUsagePurpose::ServerAuth, (2024, 2124))
     }
 
-    fn client(&self, dates: (i32, i32)) -> Signed {
+    pub(crate) fn client(&self, dates: (i32, i32)) -> Signed {
         self.sign(ExtendedKeyUsagePurpose::ClientAuth, dates)
     }
 }

@@ -91,6 +91,12 @@ impl Process {
         self.child.as_ref().is_some_and(|child| !has_exited(pid(child)))
     }
 
+    /// Sends it SIGHUP.
+    #[track_caller]
+    pub(crate) fn hang_up(&self) {
+        kill_process_group(self.pid(), Signal::HUP).expect("the process runs");
+    }
+
     /// Stops it in its tracks: what it holds open stays open, and nobody answers. Returns once it stands still.
     #[track_caller]
     pub(crate) fn freeze(&mut self) {

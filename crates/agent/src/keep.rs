@@ -308,7 +308,13 @@ impl<C: Clock> Keeper<C> {
                 let is_whole = report.slots.len() < SLOTS_PER_REPORT
                     && report.gaps.len() < GAPS_MAX
                     && report.timings.len() < TIMINGS_MAX;
-                let tells = !report.slots.is_empty() || !report.gaps.is_empty() || !report.timings.is_empty();
+                // What was taken out of the batch is in this report or nowhere.
+                let tells = !report.slots.is_empty()
+                    || !report.gaps.is_empty()
+                    || !report.timings.is_empty()
+                    || !report.certificates.is_empty()
+                    || !report.events.is_empty()
+                    || !report.self_suspect.is_empty();
                 if tells || (is_newest && is_second) || taken.finished {
                     self.sequence += 1;
                     reports.push((crew, report));

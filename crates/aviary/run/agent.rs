@@ -280,8 +280,9 @@ fn state_lines() -> impl FnMut(News<'_>) + Send {
             let label = |series: &aviary_wire::report::RosterSeries| SeriesLabel {
                 service: series.service.clone(),
                 endpoint: series.endpoint.clone(),
+                address: series.address,
             };
-            lines = StateLines::new(roster.series.iter().map(label).collect());
+            lines.relabel(roster.series.iter().map(label).collect());
         }
         News::Slot { series, second, outcome } => lines.observe(second, series, outcome),
         News::Second(now) => lines.lines(now).iter().for_each(|line| line.log()),

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write as _,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -228,6 +229,9 @@ async fn ask(
 
 fn write(copy: &Path, hash: &str, text: &str) -> anyhow::Result<()> {
     let directory = copy.parent().context("the copy has no directory")?;
+    // At the first start it is not there yet; the spool makes it like this too.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.with_context(|| format!("cannot make {}", directory.display()))?;
     let next = directory.join(format!("{COPY}.new"));
     let mut file =
         std::fs::File::create(&next).with_context(|| format!("cannot write {}", next.display()))?;
@@ -257,14 +261,15 @@ mod tests {
     #[tokio::test]
     async fn the_copy_is_used_only_as_it_was_written() {
         let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path().join("made").join("anew");
         let text = "[[service]]\nname = \"ingest\"\n";
-        let mut services = Services::new(Push::default(), Some(directory.path()));
+        let mut services = Services::new(Push::default(), Some(&directory));
         assert!(services.read_copy().is_none());
         services.offered = Some(version(text));
         services.accept();
         let (hash, kept) = services.read_copy().unwrap();
         assert_eq!((hash, kept.text.as_str()), (sha256(text), text));
-        let path = directory.path().join(COPY);
+        let path = directory.join(COPY);
         let damaged = std::fs::read_to_string(&path).unwrap().replace("ingest", "digest");
         std::fs::write(&path, damaged).unwrap();
         assert!(services.read_copy().is_none());

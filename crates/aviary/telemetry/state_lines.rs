@@ -5,7 +5,11 @@
 //! did not measure says nothing either way. However many series turn at once, the lines are bounded: beyond
 //! [`BURST`] at once and one a second, series that turned alike are told in one line.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::IpAddr,
+};
 
 use aviary_core::{Endpoint, Outcome, Protocol, Second};
 
@@ -19,12 +23,22 @@ const TURNS_AT: u32 = 3;
 const BURST: u32 = 10;
 
 /// What a line calls a series.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SeriesLabel {
     /// The service under test.
     pub(crate) service: String,
     /// What is probed.
     pub(crate) endpoint: Endpoint,
+    /// The one address that it goes to, where each address of a name has a series of its own.
+    pub(crate) address: Option<IpAddr>,
+}
+
+impl fmt::Display for SeriesLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, endpoint, address } = self;
+        write!(f, "{service} {endpoint}")?;
+        address.map_or(Ok(()), |address| write!(f, " at {address}"))
+    }
 }
 
 /// A line for the log.
@@ -93,6 +107,21 @@ impl StateLines {
         Self { labels, states, turned: BTreeMap::new(), budget: BURST, refilled: None }
     }
 
+    /// Other series from now on. Those that stay are not told of again for that: one that loses goes on losing.
+    pub(crate) fn relabel(&mut self, labels: Vec<SeriesLabel>) {
+        let earlier: HashMap<&SeriesLabel, usize> = self.labels.iter().zip(0..).collect();
+        let mut states = vec![State::default(); labels.len()];
+        let mut turned = BTreeMap::new();
+        for (number, label) in labels.iter().enumerate() {
+            let Some(place) = earlier.get(label) else { continue };
+            states[number] = self.states[*place];
+            if let Some(turn) = self.turned.remove(&(*place as u32)) {
+                turned.insert(number as u32, turn);
+            }
+        }
+        (self.labels, self.states, self.turned) = (labels, states, turned);
+    }
+
     /// What came of the slot of `series` at `second`; each slot once, in the order of seconds. A series that has no label
     /// is not told of.
     pub(crate) fn observe(&mut self, second: Second, series: u32, outcome: &Outcome) {
@@ -128,19 +157,16 @@ impl StateLines {
 
     fn line(&self, series: u32, turn: Turn) -> StateLine {
         // `observe` lets no other number in.
-        let SeriesLabel { service, endpoint } = &self.labels[series as usize];
+        let label = &self.labels[series as usize];
         match turn {
             Turn::Loses(outcome) => StateLine {
                 losing: true,
-                text: format!(
-                    "{service} {endpoint} loses: {}; {TURNS_AT} of its last seconds were lost.",
-                    why(&outcome)
-                ),
+                text: format!("{label} loses: {}; {TURNS_AT} of its last seconds were lost.", why(&outcome)),
             },
             Turn::Delivers { lost, measured, seconds } => StateLine {
                 losing: false,
                 text: format!(
-                    "{service} {endpoint} delivers again: {lost} of {measured} slots were lost within {seconds} s."
+                    "{label} delivers again: {lost} of {measured} slots were lost within {seconds} s."
                 ),
             },
         }
@@ -152,7 +178,7 @@ impl StateLines {
         type Alike<'l> = (bool, &'l str, Protocol, String);
         let mut groups: BTreeMap<Alike<'_>, (u64, u64)> = BTreeMap::new();
         for (series, turn) in turned {
-            let SeriesLabel { service, endpoint } = &self.labels[*series as usize];
+            let SeriesLabel { service, endpoint, .. } = &self.labels[*series as usize];
             let (losing, reason, slots) = match turn {
                 Turn::Loses(outcome) => (true, why(outcome), 0),
                 Turn::Delivers { lost, .. } => (false, String::new(), *lost),
@@ -245,6 +271,7 @@ mod tests {
         let label = |number: usize| SeriesLabel {
             service: service.to_owned(),
             endpoint: format!("tcp://10.0.0.1:{}", 1_000 + number).parse().unwrap(),
+            address: None,
         };
         (0..count).map(label).collect()
     }
@@ -307,6 +334,28 @@ mod tests {
         for (outcomes, expected) in table {
             assert_eq!(&told(outcomes), expected, "{outcomes}");
         }
+    }
+
+    #[test]
+    fn a_series_that_stays_is_not_told_of_again() {
+        let mut lines = StateLines::new(labels("ingest", 3));
+        (0..5).for_each(|second| lines.observe(Second(second), 2, &TIMEOUT));
+        assert_eq!(lines.lines(Second(4)).len(), 1);
+        lines.relabel(labels("ingest", 4).into_iter().rev().collect());
+        for second in (5..20).map(Second) {
+            lines.observe(second, 1, &TIMEOUT);
+            assert_eq!(lines.lines(second), [], "it was told of before the series were numbered anew");
+        }
+        lines.relabel(labels("ingest", 3));
+        let mut told = Vec::new();
+        for second in (20..35).map(Second) {
+            (0..3).for_each(|series| lines.observe(second, series, &DELIVERED));
+            told.extend(lines.lines(second).into_iter().map(|line| line.text));
+        }
+        assert_eq!(
+            told,
+            ["ingest tcp://10.0.0.1:1002 delivers again: 20 of 20 slots were lost within 20 s."]
+        );
     }
 
     #[test]

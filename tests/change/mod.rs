@@ -1,0 +1,7 @@
+//! Living with change: configurations, services, credentials and addresses that are others while the agent runs.
+
+mod addresses;
+mod credentials;
+mod reload;
+mod services;
+mod telling;
