@@ -14,4 +14,6 @@ pub(crate) mod openssl;
 pub(crate) mod pki;
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod receiver;
+pub(crate) mod recorder;
 pub(crate) mod service;
