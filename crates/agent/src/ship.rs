@@ -153,15 +153,19 @@ impl<C: Clock> Shipper<C> {
         let is_away = self.pusher.failures() > 0;
         let fresh = self.fresh.take();
         if !fresh.is_empty() && !is_away {
+            // What hung on its way to the spool may be there by now, under a name that nobody was told.
+            self.has_backlog |= fresh.iter().any(|kept| kept.id.is_none());
             let (parcel, rest) = parcel(fresh);
             // What does not go with it goes next: from the spool, or from where it was.
             self.has_backlog |= rest.iter().any(|kept| kept.id.is_some());
             self.fresh.put_back(rest.into_iter());
             return parcel;
         }
-        let waiting = self.spool.newest(CATCH_UP_BYTES, CATCH_UP_RECORDS).await;
+        let found = self.spool.newest(CATCH_UP_BYTES, CATCH_UP_RECORDS).await;
+        // A disk that hangs does not say that nothing waits.
+        self.has_backlog &= found.as_ref().is_none_or(|waiting| !waiting.is_empty());
+        let waiting = found.unwrap_or_default();
         if waiting.is_empty() {
-            self.has_backlog = false;
             let (parcel, rest) = parcel(fresh);
             self.fresh.put_back(rest.into_iter());
             return parcel;

@@ -49,11 +49,11 @@ pub struct Ticker<C> {
 }
 
 impl<C: Clock> Ticker<C> {
-    /// A walk that begins with the first full second from now. The seconds of `walked` were walked in an earlier life:
-    /// if the clock was set back since, nothing is sent for them again.
-    pub fn new(plan: Arc<Plan>, clock: C, walked: Span) -> Self {
+    /// A walk that begins with the first full second from now. The seconds of `walked` were walked in earlier lives: if
+    /// the clock was set back since, nothing is sent for them again.
+    pub fn new(plan: Arc<Plan>, clock: C, walked: &[Span]) -> Self {
         let mut schedule = Schedule::starting(clock.wall(), clock.monotonic());
-        schedule.remember(walked);
+        walked.iter().for_each(|span| schedule.remember(*span));
         Self { plan, schedule, clock }
     }
 
@@ -169,7 +169,7 @@ impl TickerThread {
                             skipped,
                             "The wall clock was stepped; is time synchronised on this host?"
                         );
-                        batch.stepped(step.epoch);
+                        batch.stepped(step);
                     }
                     tell(&lanes, beat, &ticker.plan, &batch);
                 }

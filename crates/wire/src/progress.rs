@@ -14,6 +14,9 @@ pub struct Progress {
     pub sequence: u64,
     /// One for each roster that is being probed; more than one while others take over.
     pub crews: Vec<CrewProgress>,
+    /// The seconds that were walked, also by lives before this one, oldest first: nothing is sent for them again, whatever
+    /// the clock is set to. Seconds that it only jumped over are not among them.
+    pub walked: Vec<Span>,
 }
 
 /// How far the series of one roster have been told.
@@ -42,6 +45,14 @@ impl SeriesProgress {
     /// Nothing was told yet of a series whose slots begin at `since`.
     pub const fn starting(since: Second) -> Self {
         Self { next: since, ahead: Vec::new() }
+    }
+
+    /// The clock was stepped, and the walk goes on at `to`. What comes before it is told. Of what lies behind it in a time
+    /// that is yet to come, nothing is.
+    pub fn step_to(&mut self, to: Second) {
+        if self.next > to {
+            *self = Self::starting(to);
+        }
     }
 
     /// The slots of `span` are told.
@@ -99,7 +110,15 @@ impl Progress {
                 ahead: ahead.collect(),
             }
         });
-        message::Progress { boot: self.boot, sequence: self.sequence, crews: crews.collect() }.encode_to_vec()
+        let walked =
+            self.walked.iter().map(|span| message::Walked { from: span.from.0, seconds: span.seconds() });
+        message::Progress {
+            boot: self.boot,
+            sequence: self.sequence,
+            crews: crews.collect(),
+            walked: walked.collect(),
+        }
+        .encode_to_vec()
     }
 
     /// The progress in `bytes`.
@@ -127,7 +146,11 @@ impl Progress {
             })
         });
         let crews = crews.collect::<Result<_, _>>()?;
-        Ok(Self { boot: message.boot, sequence: message.sequence, crews })
+        let walked = message.walked.into_iter().map(|walked| {
+            let from = Second(walked.from);
+            Span::new(from, from.plus(walked.seconds.min(SPAN_SECONDS_MAX)))
+        });
+        Ok(Self { boot: message.boot, sequence: message.sequence, crews, walked: walked.collect() })
     }
 }
 
@@ -140,6 +163,16 @@ mod message {
         pub(super) sequence: u64,
         #[prost(message, repeated, tag = "3")]
         pub(super) crews: Vec<Crew>,
+        #[prost(message, repeated, tag = "4")]
+        pub(super) walked: Vec<Walked>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Walked {
+        #[prost(uint64, tag = "1")]
+        pub(super) from: u64,
+        #[prost(uint64, tag = "2")]
+        pub(super) seconds: u64,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -198,8 +231,22 @@ mod tests {
                 roster_id: 7, since: Second(10), until: Some(Second(99)),
                 series: vec![series, SeriesProgress::starting(Second(3))],
             }];
-            let progress = Progress { boot: 1, sequence: 2, crews };
+            let progress = Progress { boot: 1, sequence: 2, crews, walked: vec![span(3, 7), span(20, 1)] };
             prop_assert_eq!(Progress::decode(&progress.encode()), Ok(progress));
+        }
+
+        #[test]
+        fn a_step_leaves_nothing_before_it_and_nothing_to_come_told(told in 11u64..60, to in 1u64..60) {
+            let mut series = SeriesProgress::starting(Second(10));
+            series.tell(span(10, told - 10));
+            series.tell(span(told + 3, 2));
+            let before = series.clone();
+            series.step_to(Second(to));
+            if to < told {
+                prop_assert_eq!(series, SeriesProgress::starting(Second(to)));
+            } else {
+                prop_assert_eq!(series, before);
+            }
         }
 
         #[test]
