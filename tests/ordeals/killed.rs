@@ -1,8 +1,10 @@
 //! kill -9 of the agent, and ends that are none.
 
-use aviary_core::{Outcome, Span};
+use std::thread;
 
-use super::{Agent, Dice, PATIENCE, assert_true, count, outcomes, pause};
+use aviary_core::{LocalFault, Outcome, Span};
+
+use super::{Agent, Dice, PATIENCE, assert_goes_on, assert_true, count, outcomes, pause};
 use crate::support::{aviary::now, ports::Port, receiver::Receiver, recorder::Recorder};
 
 /// Kills an agent again and again, `lives` times, each after so many milliseconds, and lets one more life end well. The
@@ -30,9 +32,8 @@ fn kill_again_and_again(seed: u64, lives: u64, (from, until): (u64, u64), is_awa
     }
     let end = now().plus(3);
     let all = endpoints.len();
-    recorder.until(PATIENCE, |said| {
-        said.len() == all && said.values().all(|seconds| seconds.contains_key(&end))
-    });
+    recorder
+        .until(PATIENCE, |said| said.len() == all && said.values().all(|seconds| seconds.contains_key(&end)));
     agent.stop();
 
     let outcomes = outcomes(&recorder, all);
@@ -41,7 +42,7 @@ fn kill_again_and_again(seed: u64, lives: u64, (from, until): (u64, u64), is_awa
         let is_refused = name.ends_with(&refused.replace("tcp://", "").replace(['.', ':'], "_"));
         for (second, outcome) in seconds {
             let is_expected = match outcome {
-                Outcome::Missed => true,
+                Outcome::Missed | Outcome::Local { fault: LocalFault::Starved, .. } => true,
                 Outcome::Lost { .. } => is_refused,
                 Outcome::Delivered(_) => !is_refused,
                 Outcome::Local { .. } | Outcome::Muted => false,
@@ -50,27 +51,23 @@ fn kill_again_and_again(seed: u64, lives: u64, (from, until): (u64, u64), is_awa
         }
     }
     // Of a second that was called missed the datapoint may have come: the agent was killed before it knew.
-    let told: usize = outcomes.values().flatten().filter(|(_, it)| matches!(it, Outcome::Delivered(_))).count();
+    let told: usize =
+        outcomes.values().flatten().filter(|(_, it)| matches!(it, Outcome::Delivered(_))).count();
     let received: usize = came.values().map(|seconds| seconds.len()).sum();
     assert!(told <= received && received - told <= 3 * (lives as usize + 1), "{told} told of {received}");
     assert!(told > 0, "no life was long enough to show anything");
     assert!(!agent.log().contains("ERROR"), "{}", agent.log());
-    if std::env::var_os("DBG").is_some() { eprintln!("{}", agent.log()); }
 }
 
 #[test]
-fn every_second_is_told_once_whenever_the_agent_is_killed() {
-    kill_again_and_again(1, 18, (300, 2_500), |_| false);
-}
-
-#[test]
-fn every_second_is_told_once_when_the_agent_is_killed_while_the_collector_comes_and_goes() {
-    kill_again_and_again(2, 18, (300, 2_500), |life| life % 4 >= 2);
-}
-
-#[test]
-fn an_agent_that_cannot_stay_alive_while_the_collector_is_away_keeps_what_each_life_saw() {
-    kill_again_and_again(3, 70, (250, 700), |life| life > 0);
+fn every_second_is_told_once_although_agents_are_killed_a_hundred_times() {
+    thread::scope(|scope| {
+        scope.spawn(|| kill_again_and_again(1, 18, (300, 2_500), |_| false));
+        scope.spawn(|| kill_again_and_again(2, 18, (300, 2_500), |life| life % 4 >= 2));
+        // Agents that cannot stay alive.
+        scope.spawn(|| kill_again_and_again(3, 32, (300, 1_100), |_| false));
+        scope.spawn(|| kill_again_and_again(4, 32, (300, 1_100), |life| life > 0));
+    });
 }
 
 #[test]
@@ -97,7 +94,6 @@ fn the_seconds_between_an_end_and_the_next_start_are_missed_and_reports_of_the_e
     let between = count(&outcomes, Span::new(ended.plus(1), started));
     assert!(between.len() == 1 && between["missed"] >= 4, "{between:?}");
     let earlier = count(&outcomes, Span::new(away, ended));
-    assert!(earlier.len() == 1 && earlier["delivered"] >= 4, "{earlier:?}");
-    let later = count(&outcomes, Span::new(started.plus(2), end));
-    assert_eq!(later.get("delivered"), Some(&2), "{later:?}");
+    assert_goes_on(&earlier);
+    assert_goes_on(&count(&outcomes, Span::new(started.plus(2), end.plus(1))));
 }

@@ -2,10 +2,9 @@
 //! Whatever happens, each second of each series has one outcome at the collector, none of it is the service's loss, and
 //! nothing is sent twice.
 
-
-
-
-
+mod away;
+mod clock;
+mod frozen;
 mod killed;
 
 use std::{
@@ -116,6 +115,14 @@ fn assert_none_lost(outcomes: &BTreeMap<String, BTreeMap<Second, Outcome>>) {
     }
 }
 
+/// Everything was delivered, but for what a machine that is busy with other tests did not get to.
+#[track_caller]
+fn assert_goes_on(counts: &BTreeMap<String, usize>) {
+    let delivered = counts.get("delivered").copied().unwrap_or(0);
+    let starved = counts.get("local starved").copied().unwrap_or(0);
+    assert!(delivered > starved && delivered + starved == counts.values().sum::<usize>(), "{counts:?}");
+}
+
 /// How often each outcome was said in `span`, all series together.
 fn count(outcomes: &BTreeMap<String, BTreeMap<Second, Outcome>>, span: Span) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
@@ -123,10 +130,6 @@ fn count(outcomes: &BTreeMap<String, BTreeMap<Second, Outcome>>, span: Span) -> 
         *counts.entry(word(outcome)).or_default() += 1;
     }
     counts
-}
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
 }
 
 /// Sleeps so long on the real clock.

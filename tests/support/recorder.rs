@@ -136,11 +136,14 @@ impl Record {
             self.rosters.insert(report.roster_id, series.collect());
         }
         let roster = self.rosters.get(&report.roster_id).ok_or("unknown_roster")?;
-        let singles =
-            report.slots.iter().map(|slot| (slot.series, Span::new(slot.second, slot.second.plus(1)), slot.outcome));
-        let gaps = report.gaps.iter().flat_map(|gap| {
-            (gap.first..gap.first + gap.count).map(|place| (place, gap.span, gap.outcome))
-        });
+        let singles = report
+            .slots
+            .iter()
+            .map(|slot| (slot.series, Span::new(slot.second, slot.second.plus(1)), slot.outcome));
+        let gaps = report
+            .gaps
+            .iter()
+            .flat_map(|gap| (gap.first..gap.first + gap.count).map(|place| (place, gap.span, gap.outcome)));
         let (mut count, mut newest) = (0, None);
         for (place, span, outcome) in singles.chain(gaps) {
             let (name, _) = &roster[place as usize];
@@ -205,7 +208,9 @@ async fn serve(stream: TcpStream, record: Arc<Mutex<Record>>) -> io::Result<()> 
             None => std::future::pending().await,
         };
         let length = body.len();
-        let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
         stream.write_all((head + &body).as_bytes()).await?;
     }
 }
@@ -240,7 +245,8 @@ pub(crate) fn summary(said: &Said) -> String {
 #[track_caller]
 pub(crate) fn whole(said: &Said) -> BTreeMap<String, BTreeMap<Second, Outcome>> {
     let from = said.values().filter_map(|seconds| seconds.keys().next()).min().expect("something was said");
-    let last = said.values().filter_map(|seconds| seconds.keys().next_back()).max().expect("something was said");
+    let last =
+        said.values().filter_map(|seconds| seconds.keys().next_back()).max().expect("something was said");
     let mut faults = BTreeSet::new();
     for (name, seconds) in said {
         for second in Span::new(*from, last.plus(1)).iter() {
@@ -255,6 +261,7 @@ pub(crate) fn whole(said: &Said) -> BTreeMap<String, BTreeMap<Second, Outcome>> 
         }
     }
     assert!(faults.is_empty(), "not one outcome each: {faults:#?}\nof\n{}", summary(said));
-    let one = |seconds: &BTreeMap<Second, Vec<Outcome>>| seconds.iter().map(|(at, it)| (*at, it[0])).collect();
+    let one =
+        |seconds: &BTreeMap<Second, Vec<Outcome>>| seconds.iter().map(|(at, it)| (*at, it[0])).collect();
     said.iter().map(|(name, seconds)| (name.clone(), one(seconds))).collect()
 }
