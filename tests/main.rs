@@ -8,6 +8,7 @@ mod edges;
 mod graphite;
 mod local;
 mod metadata;
+mod ordeals;
 mod reports;
 mod rig;
 mod secrets;

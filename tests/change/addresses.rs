@@ -13,7 +13,7 @@ use crate::support::{
     names::Names,
     node::{Node, wait_until_closed},
     ports::Port,
-    receiver::Receiver,
+    tcp_server::TcpServer,
 };
 
 const NAME: &str = "ingest.test";
@@ -23,10 +23,10 @@ fn loopback(last: u8) -> Ipv4Addr {
 }
 
 /// 127.0.0.1 to 127.0.0.4 at one port, with nobody at 127.0.0.3.
-fn three_of_four(port: &Port) -> (Names, Vec<Receiver>) {
+fn three_of_four(port: &Port) -> (Names, Vec<TcpServer>) {
     let names = Names::start(&[1, 2, 3, 4].map(loopback));
     let receivers =
-        [1, 2, 4].map(|last| Receiver::start(SocketAddr::new(loopback(last).into(), port.number())));
+        [1, 2, 4].map(|last| TcpServer::start(SocketAddr::new(loopback(last).into(), port.number())));
     (names, receivers.into())
 }
 
@@ -106,7 +106,7 @@ fn with_all_each_address_is_a_series_that_comes_and_goes_with_the_address() {
     assert_eq!(sums(), expected, "{}", agent.log());
 
     // The dead one is replaced. One that is left out of the answers of a minute is gone.
-    let _fifth = Receiver::start(SocketAddr::new(loopback(5).into(), port.number()));
+    let _fifth = TcpServer::start(SocketAddr::new(loopback(5).into(), port.number()));
     let changed = now();
     names.set(&[1, 2, 4, 5].map(loopback));
     let events = || {
@@ -173,7 +173,7 @@ fn where_the_name_server_is_silent_for_every_name_it_is_the_agent_that_is_cut_of
 #[test]
 fn probes_come_from_the_source_of_the_service_or_of_the_agent() {
     let ports = [Port::claim(), Port::claim()];
-    let receivers = ports.each_ref().map(|port| Receiver::start(port.address()));
+    let receivers = ports.each_ref().map(|port| TcpServer::start(port.address()));
     let [agents, own] = ports.each_ref().map(|port| format!("tcp://{}", port.address()));
     let text = format!(
         "[vantage]\nregion = \"eu\"\n[agent]\nlisten = \"@listen@\"\nsource = \"127.0.0.9\"\n\
@@ -181,7 +181,7 @@ fn probes_come_from_the_source_of_the_service_or_of_the_agent() {
          [[service]]\nname = \"b\"\nsource = \"127.0.0.8\"\nendpoints = [{own:?}]\n"
     );
     let mut node = Node::start(&text);
-    let seen = |receiver: &Receiver, last: &[u8]| {
+    let seen = |receiver: &TcpServer, last: &[u8]| {
         receiver.connections() >= 2
             && receiver.peers() == last.iter().map(|last| IpAddr::V4(loopback(*last))).collect()
     };

@@ -11,7 +11,7 @@ use crate::{
         aviary::now,
         node::{Node, PATIENCE, wait_until_closed},
         ports::Port,
-        receiver::Receiver,
+        tcp_server::TcpServer,
     },
     tls::{Authority, Signed},
 };
@@ -76,7 +76,7 @@ impl Generation {
 fn token_authority_certificate_and_key_are_replaced_under_a_running_agent() {
     let (before, after) = (Generation::new("0123456789abcdef"), Generation::new("fedcba9876543210"));
     let port = Port::claim();
-    let _receiver = Receiver::start(port.address());
+    let _receiver = TcpServer::start(port.address());
     let mut collector = Node::new();
     collector.configure(
         "[collector]\nlisten = \"@listen@\"\ncertificate = { file = \"tls.pem\" }\nkey = { file = \"tls.key\" }\n\

@@ -8,7 +8,7 @@ use crate::support::{
     aviary::{aviary, now},
     node::{Node, Slots, wait_until_closed},
     ports::Port,
-    receiver::Receiver,
+    tcp_server::TcpServer,
 };
 
 /// An agent of `collector` with these endpoints, and more keys of its section.
@@ -23,11 +23,11 @@ fn agent(collector: &Node, more: &str, endpoints: &[&str]) -> String {
 const COLLECTOR: &str = "[collector]\nlisten = \"@listen@\"\n";
 
 /// Three receivers, and their endpoints.
-fn receivers() -> (Vec<(Port, Receiver)>, Vec<String>) {
+fn receivers() -> (Vec<(Port, TcpServer)>, Vec<String>) {
     let receivers: Vec<_> = (0..3)
         .map(|_| {
             let port = Port::claim();
-            let receiver = Receiver::start(port.address());
+            let receiver = TcpServer::start(port.address());
             (port, receiver)
         })
         .collect();

@@ -9,7 +9,7 @@ use crate::support::{
     aviary::now,
     node::{Node, wait_until_closed},
     ports::Port,
-    receiver::Receiver,
+    tcp_server::TcpServer,
 };
 
 /// A collector that hands out these endpoints, with more keys for their service.
@@ -37,7 +37,7 @@ fn version(collector: &Node) -> Value {
 #[test]
 fn an_agent_probes_what_its_collector_says_and_what_it_said_last() {
     let ports = [Port::claim(), Port::claim()];
-    let receivers = ports.each_ref().map(|port| Receiver::start(port.address()));
+    let receivers = ports.each_ref().map(|port| TcpServer::start(port.address()));
     let [first, second] = ports.each_ref().map(|port| format!("tcp://{}", port.address()));
     let mut there = Node::start(&collector(&[&first], ""));
     let began = now();
@@ -88,7 +88,7 @@ fn an_agent_probes_what_its_collector_says_and_what_it_said_last() {
     // Without a collector it begins with what it was told last.
     assert!(node.process().stop().success());
     assert!(there.process().stop().success());
-    let before = receivers.each_ref().map(Receiver::connections);
+    let before = receivers.each_ref().map(TcpServer::connections);
     let from = now();
     node.run(|_| {});
     let goes_on =
@@ -111,7 +111,7 @@ fn an_agent_probes_what_its_collector_says_and_what_it_said_last() {
 #[test]
 fn a_damaged_copy_is_refused_and_a_useless_collector_waited_for() {
     let port = Port::claim();
-    let receiver = Receiver::start(port.address());
+    let receiver = TcpServer::start(port.address());
     let endpoint = format!("tcp://{}", port.address());
     let mut there = Node::start(&collector(&[&endpoint], ""));
     let mut node = Node::new();

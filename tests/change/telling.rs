@@ -10,7 +10,7 @@ use std::{
 use crate::support::{
     node::{Node, PATIENCE},
     ports::Port,
-    receiver::Receiver,
+    tcp_server::TcpServer,
 };
 
 fn agent(port: &Port, more: &str) -> String {
@@ -25,7 +25,7 @@ fn agent(port: &Port, more: &str) -> String {
 fn a_series_has_a_line_when_it_loses_and_one_when_it_delivers_again() {
     let port = Port::claim();
     let endpoint = format!("tcp://{}", port.address());
-    let receiver = Receiver::start(port.address());
+    let receiver = TcpServer::start(port.address());
     let mut node = Node::start(&agent(&port, ""));
     node.wait("it delivers", || receiver.connections() >= 3);
     assert_eq!(node.said(" loses"), 0);
@@ -36,7 +36,7 @@ fn a_series_has_a_line_when_it_loses_and_one_when_it_delivers_again() {
     node.process().hang_up();
     node.wait_until_said("The configuration was taken on.", 1);
     thread::sleep(Duration::from_secs(5));
-    let _receiver = Receiver::start(port.address());
+    let _receiver = TcpServer::start(port.address());
     node.wait_until_said(&format!("ingest {endpoint} delivers again"), 1);
     assert_eq!((node.said(" loses"), node.said(" delivers again")), (1, 1), "{}", node.log());
 }
@@ -44,7 +44,7 @@ fn a_series_has_a_line_when_it_loses_and_one_when_it_delivers_again() {
 #[test]
 fn a_summary_is_printed_as_often_as_the_file_has_it() {
     let port = Port::claim();
-    let _receiver = Receiver::start(port.address());
+    let _receiver = TcpServer::start(port.address());
     let mut node = Node::start(&agent(&port, ""));
     thread::sleep(Duration::from_secs(3));
     assert_eq!(node.said(" UTC  "), 0, "nobody asked for a line, and nobody watches:\n{}", node.log());

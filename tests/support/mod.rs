@@ -17,4 +17,6 @@ pub(crate) mod pki;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod receiver;
+pub(crate) mod recorder;
 pub(crate) mod service;
+pub(crate) mod tcp_server;

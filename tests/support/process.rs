@@ -141,8 +141,9 @@ impl Process {
         self.child = Some(child.unwrap_or_else(|error| panic!("{} cannot be started: {error}", self.name)));
     }
 
+    /// Its process id.
     #[track_caller]
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         pid(self.child.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name)))
     }
 

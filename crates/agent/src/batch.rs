@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use aviary_core::{Endpoint, Evidence, Outcome, Second, Span, histogram::Histogram};
+use aviary_core::{Endpoint, Evidence, Outcome, Second, Span, histogram::Histogram, plan::Step};
 use aviary_probe::Observation;
 use aviary_wire::report::{Certificate, ClosedSlot, EVENTS_MAX, Event, Gap, PhaseTimings, SPAN_SECONDS_MAX};
 use tokio::sync::Notify;
@@ -24,6 +24,9 @@ const SLOTS_WAITING_MAX: usize = 262_144;
 
 /// How many gaps wait at most; a gap can be any number of seconds.
 const GAPS_WAITING_MAX: usize = 65_536;
+
+/// How many steps of the wall clock wait at most: there is one a second, and they are taken as often.
+const STEPS_WAITING_MAX: usize = 64;
 
 /// How many certificates are remembered: one for each endpoint and address.
 const CERTIFICATES_MAX: usize = 1_000;
@@ -55,7 +58,7 @@ struct State {
     events: VecDeque<Event>,
     stats: Stats,
     epoch: u32,
-    walked: (Vec<Span>, Second),
+    steps: Vec<Step>,
     finished: bool,
 }
 
@@ -85,6 +88,8 @@ pub(crate) struct Taken {
     pub(crate) certificates: Vec<Certificate>,
     pub(crate) events: Vec<Event>,
     pub(crate) epoch: u32,
+    /// How the wall clock was stepped.
+    pub(crate) steps: Vec<Step>,
     pub(crate) dropped: u64,
     pub(crate) finished: bool,
 }
@@ -228,16 +233,14 @@ impl Batch {
         self.lock().stats.abandon_late.record(late_us);
     }
 
-    /// Which epoch of the wall clock begins, with what was walked in earlier ones and where this one begins.
-    pub(crate) fn stepped(&self, epoch: u32, walked: (Vec<Span>, Second)) {
+    /// The wall clock was stepped. Told before the lanes are, so that nobody takes a slot of the new time without it.
+    pub(crate) fn stepped(&self, step: Step) {
         let mut state = self.lock();
-        state.epoch = epoch;
-        state.walked = walked;
-    }
-
-    /// See [`Self::stepped`].
-    pub(crate) fn walked(&self) -> (Vec<Span>, Second) {
-        self.lock().walked.clone()
+        state.epoch = step.epoch;
+        if state.steps.len() >= STEPS_WAITING_MAX {
+            state.steps.remove(0);
+        }
+        state.steps.push(step);
     }
 
     pub(crate) fn beat_dropped(&self) {
@@ -322,6 +325,7 @@ impl Batch {
             certificates,
             events: std::mem::take(&mut state.events).into(),
             epoch: state.epoch,
+            steps: std::mem::take(&mut state.steps),
             dropped: state.stats.dropped,
             finished: state.finished,
         };

@@ -1,7 +1,7 @@
 //! Making reports of closed slots, and having them kept before anybody is told.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -25,6 +25,7 @@ use crate::{
     controls::{Controls, Suspicion},
     push::Body,
     spool::SpoolThread,
+    walked::Walked,
 };
 
 /// Reports are made so often when nothing is urgent.
@@ -166,6 +167,7 @@ pub(crate) struct Keeper<C> {
     early: BTreeMap<Crew, TakenSlots>,
     boot: u64,
     sequence: u64,
+    walked: Walked,
     certificates_told: Second,
     listener: Box<dyn FnMut(News<'_>) + Send>,
 }
@@ -184,7 +186,7 @@ impl<C: Clock> Keeper<C> {
         spool: SpoolThread,
         (fresh, standing): (Arc<Fresh>, Arc<Mutex<KeeperStanding>>),
         controls: Controls,
-        (boot, sequence, believed): (u64, u64, Believed),
+        (boot, sequence, believed, walked): (u64, u64, Believed, Walked),
         listener: Box<dyn FnMut(News<'_>) + Send>,
     ) -> Self {
         Self {
@@ -200,6 +202,7 @@ impl<C: Clock> Keeper<C> {
             early: BTreeMap::new(),
             boot,
             sequence,
+            walked,
             certificates_told: Second(0),
             listener,
         }
@@ -255,6 +258,11 @@ impl<C: Clock> Keeper<C> {
             self.batch.tell_certificates_again(now);
         }
         let mut taken = self.batch.take();
+        for step in std::mem::take(&mut taken.steps) {
+            self.walked.step(step);
+            let crews = self.crews.values_mut();
+            crews.flat_map(|it| &mut it.progress.series).for_each(|series| series.step_to(step.to));
+        }
         for (crew, slots) in std::mem::take(&mut taken.crews) {
             let early = self.early.entry(crew).or_default();
             early.slots.extend(slots.slots);
@@ -376,12 +384,6 @@ impl<C: Clock> Keeper<C> {
 
     /// Has it kept how far the series were told, and counts those that tick.
     fn note_progress(&mut self, now: Second) {
-        for enrolled in self.crews.values_mut() {
-            // A clock that was set back: what was told of times to come is not what happened.
-            for series in enrolled.progress.series.iter_mut().filter(|it| it.next > now.plus(2)) {
-                *series = SeriesProgress::starting(now);
-            }
-        }
         let aging = self.believed.second(self.clock.wall(), self.clock.monotonic());
         let crews: Vec<_> = self.crews.values().map(|enrolled| enrolled.progress.clone()).collect();
         if let Some(newest) = self.crews.values().next_back() {
@@ -395,9 +397,10 @@ impl<C: Clock> Keeper<C> {
             };
             *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
         }
-        let rosters: BTreeSet<_> = crews.iter().map(|crew| crew.roster_id).collect();
-        let (walked, epoch_from) = self.batch.walked();
-        let progress = Progress { boot: self.boot, sequence: self.sequence, walked, epoch_from, crews };
+        let rosters = self.crews.values().map(|it| (it.progress.roster_id, it.roster.clone())).collect();
+        let next = crews.iter().flat_map(|crew| &crew.series).map(|series| series.next).max();
+        let walked = self.walked.until(next.unwrap_or_default());
+        let progress = Progress { boot: self.boot, sequence: self.sequence, crews, walked };
         self.spool.flush(&progress, rosters, aging);
     }
 }
@@ -446,7 +449,7 @@ pub(crate) fn slots_of(report: &Report) -> u64 {
 
 /// What an earlier life of this agent did not tell: reports of it, made by the life `boot` that begins at `first`.
 pub(crate) fn untold<C: Clock>(
-    progress: &Progress,
+    (progress, rosters): (Progress, Vec<Roster>),
     configuration: &str,
     boot: u64,
     first: Second,
@@ -454,6 +457,7 @@ pub(crate) fn untold<C: Clock>(
 ) -> Vec<Report> {
     let mut reports = Vec::new();
     for crew in &progress.crews {
+        let roster = rosters.iter().find(|roster| roster.id() == crew.roster_id);
         let until = crew.until.map_or(first, |until| until.min(first));
         let gaps = crew.series.iter().enumerate().flat_map(|(place, series)| {
             series.untold(until).map(move |span| Gap {
@@ -472,6 +476,7 @@ pub(crate) fn untold<C: Clock>(
                 monotonic: clock.monotonic(),
                 configuration: configuration.to_owned(),
                 roster_id: crew.roster_id,
+                roster: roster.cloned(),
                 gaps: gaps.to_vec(),
                 ..Report::default()
             });
@@ -559,7 +564,7 @@ mod tests {
                 spool.clone(),
                 (Arc::clone(&fresh), Arc::clone(&standing)),
                 Controls::default(),
-                (7, 0, Believed::starting(SINCE.start(), Micros(0), None)),
+                (7, 0, Believed::starting(SINCE.start(), Micros(0), None), Walked::new(Vec::new(), SINCE)),
                 Box::new(move |news| {
                     if matches!(news, News::Second(_)) {
                         counted.fetch_add(1, Ordering::Relaxed);

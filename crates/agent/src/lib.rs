@@ -22,6 +22,7 @@ mod slots;
 mod spool;
 mod ticker;
 mod timings;
+mod walked;
 
 use std::{
     num::NonZero,
@@ -29,11 +30,11 @@ use std::{
     thread,
 };
 
-use aviary_core::{Clock, Endpoint, Outcome, Second, Span, Timestamp, Vantage, plan::Plan};
+use aviary_core::{Clock, Endpoint, Outcome, Second, Timestamp, Vantage, plan::Plan};
 use aviary_probe::{Network, Prober, Target};
 use aviary_store::Spool;
 use aviary_wire::{
-    progress::{Progress, SeriesProgress},
+    progress::Progress,
     report::{Certificate, Event, Report, Roster, RosterSeries},
 };
 use tokio::{
@@ -57,6 +58,7 @@ use crate::{
     ship::Shipper,
     spool::SpoolThread,
     ticker::{Relief, TickerThread},
+    walked::Walked,
 };
 
 /// How many beats a lane may lag behind the ticker; what does not fit is dropped, and its slots close as missed.
@@ -219,11 +221,11 @@ impl<N: Network, C: Clock> Agent<N, C> {
         let newest = spool.newest(0, 1).first().map(|(_, record)| record.second);
         let believed = Believed::starting(clock.wall(), clock.monotonic(), newest);
         let plan = Arc::new(plan(&assignment.series));
-        let mut ticker = Ticker::new(Arc::clone(&plan), clock.clone(), NOTHING);
-        ticker.remember(left.iter().flat_map(walked));
+        let walked = left.as_ref().map_or_else(Vec::new, |(left, _)| left.walked.clone());
+        let ticker = Ticker::new(Arc::clone(&plan), clock.clone(), &walked);
         let first = ticker.second();
         let reports =
-            left.map_or_else(Vec::new, |left| untold(&left, &assignment.configuration, boot, first, &clock));
+            left.map_or_else(Vec::new, |left| untold(left, &assignment.configuration, boot, first, &clock));
         let sequence = reports.len() as u64;
         for report in reports {
             let slots = keep::slots_of(&report);
@@ -260,7 +262,7 @@ impl<N: Network, C: Clock> Agent<N, C> {
             spool.clone(),
             (Arc::clone(&fresh), Arc::clone(&keeper_standing)),
             controls.clone(),
-            (boot, sequence, believed),
+            (boot, sequence, believed, Walked::new(walked, first)),
             listener,
         );
         let shipping = Arc::<Mutex<ShippingStanding>>::default();
@@ -504,26 +506,20 @@ fn join(lanes: Vec<thread::JoinHandle<()>>) {
     }
 }
 
-const NOTHING: Span = Span::new(Second(0), Second(0));
-
-/// What an earlier life left of how far it had told its series.
-fn recover(spool: &mut Spool) -> Option<Progress> {
+/// What an earlier life left of how far it had told its series, and those of their rosters that only its reports have.
+fn recover(spool: &mut Spool) -> Option<(Progress, Vec<Roster>)> {
     let mut progress = spool::progress(spool)?;
     let spooled = spool.newest(RECOVERED_BYTES_MAX, RECOVERED_RECORDS_MAX);
     let reports: Vec<_> = spooled
         .into_iter()
         .map_while(|(_, record)| Report::decode(&record.body).ok())
-        .take_while(|report| report.boot == progress.boot && report.sequence >= progress.sequence)
+        // A life that ended before it kept any progress may have told, on top, what it found untold.
+        .filter(|report| report.boot == progress.boot)
+        .take_while(|report| report.sequence >= progress.sequence)
         .collect();
     keep::catch_up(&mut progress, &reports);
-    Some(progress)
-}
-
-/// The seconds that earlier lives walked. What their clock jumped over has yet to come.
-fn walked(progress: &Progress) -> Vec<Span> {
-    let until = progress.crews.iter().flat_map(|crew| &crew.series).map(SeriesProgress::newest).max();
-    let newest = Span::new(progress.epoch_from, until.unwrap_or_default());
-    progress.walked.iter().copied().chain(std::iter::once(newest)).collect()
+    let rosters = reports.into_iter().filter_map(|report| report.roster);
+    Some((progress, rosters.collect()))
 }
 
 fn plan(series: &[AgentSeries]) -> Plan {

@@ -72,7 +72,7 @@ enum Request {
     Keep { roster: Option<(u64, Bytes)>, records: Vec<Record>, kept: oneshot::Sender<Ids> },
     Acknowledge(Vec<RecordId>),
     Newest { bytes: u64, count: usize, found: oneshot::Sender<Vec<Waiting>> },
-    Flush { progress: Bytes, rosters: BTreeSet<u64>, now: Second },
+    Flush { progress: Bytes, rosters: BTreeMap<u64, Bytes>, now: Second },
     End { flushed: oneshot::Sender<()> },
 }
 
@@ -96,7 +96,14 @@ impl SpoolThread {
         let standing = Arc::<Mutex<SpoolStanding>>::default();
         let hangs = Arc::<AtomicBool>::default();
         let (told, is_told) = (Arc::clone(&standing), Arc::clone(&hangs));
-        let worker = Worker { spool, is_durable, standing: told, hangs: is_told, now: Second(0) };
+        let worker = Worker {
+            spool,
+            is_durable,
+            standing: told,
+            hangs: is_told,
+            now: Second(0),
+            unkept: BTreeMap::new(),
+        };
         worker.note();
         thread::Builder::new().name("spool".to_owned()).spawn(move || {
             thread::sleep(hung);
@@ -149,8 +156,8 @@ impl SpoolThread {
         if self.hangs.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE }
     }
 
-    /// Brings everything to the disk, with how far the series were told. `rosters` are those in use.
-    pub(crate) fn flush(&self, progress: &Progress, rosters: BTreeSet<u64>, now: Second) {
+    /// Brings everything to the disk, with how far the series of `rosters` were told.
+    pub(crate) fn flush(&self, progress: &Progress, rosters: BTreeMap<u64, Bytes>, now: Second) {
         // The next second's says more than this one: while the disk hangs, it need not wait.
         _ = self.requests.try_send(Request::Flush { progress: progress.encode().into(), rosters, now });
     }
@@ -198,6 +205,8 @@ struct Worker {
     hangs: Arc<AtomicBool>,
     /// The second of the last flush.
     now: Second,
+    /// Rosters in use that the spool has no room for.
+    unkept: BTreeMap<u64, Bytes>,
 }
 
 impl Worker {
@@ -220,7 +229,7 @@ impl Worker {
                     _ = found.send(waiting);
                 }
                 Request::Flush { progress, rosters, now } => {
-                    self.flush(progress, &rosters, now);
+                    self.flush(progress, rosters, now);
                     self.note();
                 }
                 Request::End { flushed } => {
@@ -237,10 +246,13 @@ impl Worker {
 
     fn keep(&mut self, roster: Option<(u64, Bytes)>, records: Vec<Record>) -> Ids {
         if let Some((id, bytes)) = roster {
-            self.put(&roster_key(id), bytes);
+            self.keep_roster(id, bytes);
         }
         let mut ids = Vec::with_capacity(records.len());
-        for record in records {
+        for mut record in records {
+            if let Some(roster) = self.unkept.get(&record.roster) {
+                record.body = Bytes::from([&roster[..], &record.body[..]].concat());
+            }
             let slots = record.slots;
             match self.spool.append(record) {
                 Ok(id) => ids.push(Some(id)),
@@ -264,9 +276,12 @@ impl Worker {
         waiting.collect()
     }
 
-    fn flush(&mut self, progress: Bytes, rosters: &BTreeSet<u64>, now: Second) {
+    fn flush(&mut self, progress: Bytes, rosters: BTreeMap<u64, Bytes>, now: Second) {
+        self.unkept.retain(|id, _| rosters.contains_key(id));
+        let mut in_use: BTreeSet<_> = rosters.keys().map(|id| roster_key(*id)).collect();
+        // First, so that there is no progress of series that a life which begins now would not know.
+        rosters.into_iter().for_each(|(id, bytes)| self.keep_roster(id, bytes));
         self.put(PROGRESS, progress);
-        let mut in_use: BTreeSet<_> = rosters.iter().map(|id| roster_key(*id)).collect();
         in_use.extend(self.spool.rosters_in_use().into_iter().map(roster_key));
         let is_unused = |key: &&str| key.starts_with(ROSTER) && !in_use.contains(*key);
         let unused: Vec<_> = self.spool.keys().filter(is_unused).map(str::to_owned).collect();
@@ -295,6 +310,15 @@ impl Worker {
         }
     }
 
+    /// A process that cannot stay alive while no collector answers leaves a roster each time, more than a spool keeps:
+    /// then the reports bring it along themselves.
+    fn keep_roster(&mut self, id: u64, bytes: Bytes) {
+        match self.spool.put(&roster_key(id), bytes.clone()) {
+            Ok(()) => _ = self.unkept.remove(&id),
+            Err(_) => _ = self.unkept.insert(id, bytes),
+        }
+    }
+
     fn put(&mut self, key: &str, value: Bytes) {
         if let Err(error) = self.spool.put(key, value) {
             tracing::error!(%error, key, "A restart of this agent will not know what it has to.");
@@ -320,7 +344,7 @@ impl Worker {
 mod tests {
     use aviary_core::Clock as _;
     use aviary_probe::SystemClock;
-    use aviary_store::Limits;
+    use aviary_store::{Limits, STATE_VALUES_MAX};
 
     use super::*;
 
@@ -342,5 +366,46 @@ mod tests {
         assert_eq!(spool.newest(1_000, 100).await.unwrap().len(), 21);
         assert!(spool.keep(None, record()).await.is_ok());
         spool.end().await;
+    }
+
+    fn worker() -> Worker {
+        let spool = Spool::in_memory(Limits { bytes: 1 << 20, age_seconds: 3_600 });
+        Worker {
+            spool,
+            is_durable: false,
+            standing: Arc::default(),
+            hangs: Arc::default(),
+            now: Second(0),
+            unkept: BTreeMap::new(),
+        }
+    }
+
+    fn record(roster: u64, body: &'static [u8]) -> Record {
+        Record { roster, slots: 1, second: Second(100), body: Bytes::from_static(body) }
+    }
+
+    #[test]
+    fn there_is_no_progress_of_a_roster_that_is_not_kept() {
+        let mut worker = worker();
+        let rosters = BTreeMap::from([(7, Bytes::from_static(b"who"))]);
+        worker.flush(Bytes::from_static(b"how far"), rosters, Second(100));
+        assert_eq!(worker.spool.get(&roster_key(7)).unwrap(), "who");
+        worker.flush(Bytes::from_static(b"how far"), BTreeMap::new(), Second(101));
+        assert_eq!(worker.spool.get(&roster_key(7)), None, "nobody needs it any more");
+    }
+
+    #[test]
+    fn reports_bring_along_a_roster_that_the_spool_has_no_room_for() {
+        let mut worker = worker();
+        // As many lives as there is room for, none of whose reports was taken.
+        for roster in 0..STATE_VALUES_MAX as u64 {
+            worker.keep(Some((roster, Bytes::from_static(b"who"))), vec![record(roster, b"what")]);
+        }
+        let one_more = STATE_VALUES_MAX as u64;
+        worker.keep(Some((one_more, Bytes::from_static(b"who "))), vec![record(one_more, b"first")]);
+        worker.keep(None, vec![record(one_more, b"second")]);
+        let newest = worker.newest(1 << 20, 3);
+        let bodies: Vec<_> = newest.iter().map(|it| (it.roster.is_some(), &it.record.body[..])).collect();
+        assert_eq!(bodies, [(false, &b"who second"[..]), (false, b"who first"), (true, b"what")]);
     }
 }

@@ -49,23 +49,12 @@ pub struct Ticker<C> {
 }
 
 impl<C: Clock> Ticker<C> {
-    /// A walk that begins with the first full second from now. The seconds of `walked` were walked in an earlier life:
-    /// if the clock was set back since, nothing is sent for them again.
-    pub fn new(plan: Arc<Plan>, clock: C, walked: Span) -> Self {
+    /// A walk that begins with the first full second from now. The seconds of `walked` were walked in earlier lives: if
+    /// the clock was set back since, nothing is sent for them again.
+    pub fn new(plan: Arc<Plan>, clock: C, walked: &[Span]) -> Self {
         let mut schedule = Schedule::starting(clock.wall(), clock.monotonic());
-        schedule.remember(walked);
+        walked.iter().for_each(|span| schedule.remember(*span));
         Self { plan, schedule, clock }
-    }
-
-    /// These seconds too were walked in earlier lives.
-    pub(crate) fn remember(&mut self, walked: impl IntoIterator<Item = Span>) {
-        walked.into_iter().for_each(|span| self.schedule.remember(span));
-    }
-
-    /// The seconds that were walked in earlier epochs and lives, and where this epoch began.
-    pub(crate) fn walked(&self) -> (Vec<Span>, Second) {
-        let (walked, epoch_from) = self.schedule.walked();
-        (walked.to_vec(), epoch_from)
     }
 
     /// The plan that is walked.
@@ -156,7 +145,6 @@ impl TickerThread {
             let _alive = alive;
             // Without it the kernel may let a sleep run 50 us over, to save wake-ups. Best effort.
             _ = rustix::thread::set_current_timer_slack(NonZero::new(1));
-            batch.stepped(0, ticker.walked());
             begin(&lanes, ticker.second(), &batch);
             while !stopped.load(Ordering::Relaxed) {
                 pulse();
@@ -181,7 +169,7 @@ impl TickerThread {
                             skipped,
                             "The wall clock was stepped; is time synchronised on this host?"
                         );
-                        batch.stepped(step.epoch, ticker.walked());
+                        batch.stepped(step);
                     }
                     tell(&lanes, beat, &ticker.plan, &batch);
                 }
@@ -259,31 +247,4 @@ fn sleep_until(at: Micros) {
     let until = Timespec { tv_sec, tv_nsec: (micros * 1_000) as _ };
     // Woken early by a signal, the loop asks what is due and sleeps again.
     _ = rustix::thread::clock_nanosleep_absolute(ClockId::Monotonic, &until);
-}
-
-#[cfg(test)]
-mod tests {
-    use aviary_probe::scripted::PausedClock;
-    use tokio::time::sleep;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn what_a_clock_jumped_over_was_not_walked() {
-        let clock = PausedClock::starting_at(Second(1_000).start());
-        let mut ticker =
-            Ticker::new(Arc::new(Plan::new(["a"])), clock.clone(), Span::new(Second(900), Second(950)));
-        let mut steps = 0;
-        for second in 0..20 {
-            if second == 10 {
-                clock.step_wall(365 * 86_400 * 1_000_000);
-            }
-            sleep(Duration::from_secs(1)).await;
-            steps += ticker.fire().into_iter().flatten().filter(|beat| matches!(beat, Beat::Step(_))).count();
-        }
-        let (walked, epoch_from) = ticker.walked();
-        assert_eq!((steps, walked.len(), walked[0]), (1, 2, Span::new(Second(900), Second(950))));
-        assert!(walked[1].from == Second(1_001) && walked[1].until <= Second(1_013), "{walked:?}");
-        assert!(epoch_from > Second(1_000 + 364 * 86_400));
-    }
 }

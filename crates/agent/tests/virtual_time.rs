@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use aviary_agent::{AgentSeries, Batch, Beat, Lane, Ticker};
-use aviary_core::{Clock, Outcome, Second, Span, Timestamp, plan::Plan};
+use aviary_core::{Clock, Outcome, Second, Timestamp, plan::Plan};
 use aviary_probe::{
     KeyExchange, Prober, Target, TlsClient,
     scripted::{PausedClock, Scripted, Weather},
@@ -105,8 +105,7 @@ impl Rig {
         let batch = Arc::new(Batch::default());
         let crew = batch.enlist(&series);
         let plan = Arc::new(Plan::new(series.iter().map(|series| series.name.as_str())));
-        let nothing = Span::new(Second(0), Second(0));
-        let mut ticker = Ticker::new(plan, self.clock.clone(), nothing);
+        let mut ticker = Ticker::new(plan, self.clock.clone(), &[]);
         let (sender, beats) = mpsc::channel(1_024);
         let prober = Prober::new(network.clone(), self.clock.clone());
         let lane =

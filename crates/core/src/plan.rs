@@ -136,11 +136,6 @@ impl Schedule {
         }
     }
 
-    /// The seconds that were walked in earlier epochs and lives, and where the walk of this epoch began.
-    pub fn walked(&self) -> (&[Span], Second) {
-        (&self.walked, self.epoch_from)
-    }
-
     /// The second in which the next slot lies.
     pub const fn second(&self) -> Second {
         self.second

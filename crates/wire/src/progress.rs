@@ -12,13 +12,11 @@ pub struct Progress {
     pub boot: u64,
     /// The number of its next report: those from here on say more than this does.
     pub sequence: u64,
-    /// The seconds that were walked before the wall clock was stepped, and in earlier lives: what a clock jumped over is
-    /// not among them.
-    pub walked: Vec<Span>,
-    /// Where the walk began that goes on.
-    pub epoch_from: Second,
     /// One for each roster that is being probed; more than one while others take over.
     pub crews: Vec<CrewProgress>,
+    /// The seconds that were walked, also by lives before this one, oldest first: nothing is sent for them again, whatever
+    /// the clock is set to. Seconds that it only jumped over are not among them.
+    pub walked: Vec<Span>,
 }
 
 /// How far the series of one roster have been told.
@@ -47,6 +45,14 @@ impl SeriesProgress {
     /// Nothing was told yet of a series whose slots begin at `since`.
     pub const fn starting(since: Second) -> Self {
         Self { next: since, ahead: Vec::new() }
+    }
+
+    /// The clock was stepped, and the walk goes on at `to`. What comes before it is told. Of what lies behind it in a time
+    /// that is yet to come, nothing is.
+    pub fn step_to(&mut self, to: Second) {
+        if self.next > to {
+            *self = Self::starting(to);
+        }
     }
 
     /// The slots of `span` are told.
@@ -116,7 +122,6 @@ impl Progress {
             sequence: self.sequence,
             crews: crews.collect(),
             walked: walked.collect(),
-            epoch_from: self.epoch_from.0,
         }
         .encode_to_vec()
     }
@@ -148,15 +153,9 @@ impl Progress {
         let crews = crews.collect::<Result<_, _>>()?;
         let walked = message.walked.into_iter().map(|walked| {
             let from = Second(walked.from);
-            Span::new(from, from.plus(walked.seconds))
+            Span::new(from, from.plus(walked.seconds.min(SPAN_SECONDS_MAX)))
         });
-        Ok(Self {
-            boot: message.boot,
-            sequence: message.sequence,
-            walked: walked.collect(),
-            epoch_from: Second(message.epoch_from),
-            crews,
-        })
+        Ok(Self { boot: message.boot, sequence: message.sequence, crews, walked: walked.collect() })
     }
 }
 
@@ -171,8 +170,6 @@ mod message {
         pub(super) crews: Vec<Crew>,
         #[prost(message, repeated, tag = "4")]
         pub(super) walked: Vec<Walked>,
-        #[prost(uint64, tag = "5")]
-        pub(super) epoch_from: u64,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -239,10 +236,22 @@ mod tests {
                 roster_id: 7, since: Second(10), until: Some(Second(99)),
                 series: vec![series, SeriesProgress::starting(Second(3))],
             }];
-            let progress = Progress {
-                boot: 1, sequence: 2, walked: vec![span(5, 6)], epoch_from: Second(12), crews,
-            };
+            let progress = Progress { boot: 1, sequence: 2, crews, walked: vec![span(3, 7), span(20, 1)] };
             prop_assert_eq!(Progress::decode(&progress.encode()), Ok(progress));
+        }
+
+        #[test]
+        fn a_step_leaves_nothing_before_it_and_nothing_to_come_told(told in 11u64..60, to in 1u64..60) {
+            let mut series = SeriesProgress::starting(Second(10));
+            series.tell(span(10, told - 10));
+            series.tell(span(told + 3, 2));
+            let before = series.clone();
+            series.step_to(Second(to));
+            if to < told {
+                prop_assert_eq!(series, SeriesProgress::starting(Second(to)));
+            } else {
+                prop_assert_eq!(series, before);
+            }
         }
 
         #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    io::{self, Read as _},
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
@@ -12,13 +12,14 @@ use std::{
 };
 
 use aviary_agent::{Agent, AgentSeries, Assignment, Options, Push, Token};
-use aviary_core::{Clock as _, Micros, Outcome, Second, Timestamp, Vantage, VantageKind};
+use aviary_core::{Clock as _, Endpoint, Micros, Outcome, Second, Timestamp, Vantage, VantageKind};
 use aviary_probe::{
     KeyExchange, SystemClock, Target, TlsClient, install_crypto_provider,
     scripted::{PausedClock, Scripted, Weather},
 };
 use aviary_store::{Limits, Spool};
-use aviary_wire::report::Report;
+use aviary_wire::report::{REPORT_BYTES_MAX, Report, Roster, RosterSeries};
+use flate2::read::GzDecoder;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
@@ -61,6 +62,8 @@ pub(crate) struct Told {
     pub(crate) at: Micros,
     pub(crate) report: Report,
     pub(crate) token: Option<String>,
+    /// Its body's bytes, and whether they were compressed.
+    pub(crate) body: (usize, bool),
     pub(crate) answer: Answer,
 }
 
@@ -170,10 +173,18 @@ async fn serve(stream: TcpStream, script: Arc<Mutex<Script>>, told: Arc<Mutex<Ve
         };
         let mut body = vec![0; header("content-length").unwrap().parse().unwrap()];
         stream.read_exact(&mut body).await?;
+        let is_compressed = header("content-encoding").is_some_and(|encoding| encoding == "gzip");
+        let length = body.len();
+        if is_compressed {
+            let mut plain = Vec::new();
+            GzDecoder::new(body.as_slice()).take(REPORT_BYTES_MAX as u64).read_to_end(&mut plain)?;
+            body = plain;
+        }
         let report = Report::decode(&body).unwrap();
         let answer = script.lock().unwrap()(&report);
         let token = header("authorization");
-        told.lock().unwrap().push(Told { at: clock(), report, token, answer: answer.clone() });
+        let body = (length, is_compressed);
+        told.lock().unwrap().push(Told { at: clock(), report, token, body, answer: answer.clone() });
         let (status, headers, body) = match answer {
             Answer::Take => {
                 (200, "Content-Type: application/json\r\n", r#"{"slots":1,"too_old":0,"ahead":0}"#.to_owned())
@@ -193,29 +204,35 @@ pub(crate) fn agent(
     count: u16,
     weather: impl Fn(u32) -> Weather + Send + Sync + 'static,
 ) -> Agent<Scripted, SystemClock> {
+    let spool = Spool::in_memory(Limits { bytes: 32 << 20, age_seconds: 7_200 });
+    agent_with(spool, peers, count, weather)
+}
+
+/// The same with a spool that may hold something.
+pub(crate) fn agent_with(
+    spool: Spool,
+    peers: &[&Peer],
+    count: u16,
+    weather: impl Fn(u32) -> Weather + Send + Sync + 'static,
+) -> Agent<Scripted, SystemClock> {
     install_crypto_provider();
     let tls = TlsClient::new(&[], KeyExchange::Classic).unwrap();
     let one = |place: u16| {
-        let name = format!("canary.ingest.tcp.node-{place}");
-        let endpoint = format!("tcp://10.0.0.1:{}", FIRST_PORT + place).parse().unwrap();
+        let (name, endpoint) = (name(place), endpoint(place));
         let target = Target::new(endpoint, &name, &tls, None).unwrap();
         AgentSeries { service: "ingest".to_owned(), name, address: None, target }
     };
-    let vantage = Vantage {
-        kind: VantageKind::External,
-        region: "eu".to_owned(),
-        zone: None,
-        network: None,
-        node: "canary-7".to_owned(),
-    };
     let collectors = peers.iter().map(|peer| format!("http://{}", peer.address)).collect();
-    let assignment =
-        Assignment { vantage, series: (0..count).map(one).collect(), configuration: "test".to_owned() };
+    let assignment = Assignment {
+        vantage: vantage(),
+        series: (0..count).map(one).collect(),
+        configuration: "test".to_owned(),
+    };
     let options = Options {
         assignment,
         boot: 7,
         push: Push { collectors, token: Some(Token::new(TOKEN)), ..Push::default() },
-        spool: Spool::in_memory(Limits { bytes: 32 << 20, age_seconds: 3_600 }),
+        spool,
         is_durable: false,
         controls: Vec::new(),
         pulse: Box::new(|| ()),
@@ -225,6 +242,36 @@ pub(crate) fn agent(
     // Nothing pauses time here, so that the clock of the network is as good as the system's.
     let network = Scripted::new(PausedClock::starting_at(SystemClock.wall()), weather);
     Agent::start(options, network, SystemClock).unwrap()
+}
+
+fn name(place: u16) -> String {
+    format!("canary.ingest.tcp.node-{place}")
+}
+
+fn endpoint(place: u16) -> Endpoint {
+    format!("tcp://10.0.0.1:{}", FIRST_PORT + place).parse().unwrap()
+}
+
+fn vantage() -> Vantage {
+    Vantage {
+        kind: VantageKind::External,
+        region: "eu".to_owned(),
+        zone: None,
+        network: None,
+        node: "canary-7".to_owned(),
+    }
+}
+
+/// Who the `count` series were in a life that began at `since`.
+pub(crate) fn earlier_roster(since: Second, count: u16) -> Roster {
+    let one = |place| RosterSeries {
+        service: "ingest".to_owned(),
+        endpoint: endpoint(place),
+        address: None,
+        name: name(place),
+        from: since,
+    };
+    Roster { vantage: vantage(), since, series: (0..count).map(one).collect() }
 }
 
 /// Weather in which everything is delivered.

@@ -1,0 +1,141 @@
+//! An agent that is stopped in its tracks, one that gets no CPU, and collectors that are.
+
+use std::{thread, time::Duration};
+
+use aviary_core::{Second, Span};
+
+use super::{Agent, PATIENCE, assert_goes_on, assert_none_lost, assert_true, count, outcomes, pause};
+use crate::support::{
+    aviary::{Aviary, now},
+    receiver::Receiver,
+    recorder::Recorder,
+};
+
+/// So many series, each at an address of its own.
+const SERIES: u8 = 20;
+
+fn start(recorder: &Recorder, receiver: &Receiver) -> Agent {
+    let endpoints: Vec<String> = (1..=SERIES).map(|host| receiver.tcp(host)).collect();
+    let agent = Agent::start(recorder, &endpoints, "");
+    recorder.until(PATIENCE, |said| {
+        said.len() == usize::from(SERIES) && said.values().all(|seconds| seconds.len() >= 2)
+    });
+    agent
+}
+
+/// The most datapoints that came within any tenth of a second, of those that came in `span`.
+fn most_in_a_tenth(receiver: &Receiver, span: Span) -> usize {
+    let mut times: Vec<_> =
+        receiver.received().into_iter().filter(|it| span.contains(it.in_second)).map(|it| it.at).collect();
+    times.sort();
+    let within = |first: usize| {
+        times[first..].iter().take_while(|at| **at - times[first] < Duration::from_millis(100)).count()
+    };
+    (0..times.len()).map(within).max().unwrap_or(0)
+}
+
+fn freeze_for(seconds: u64) {
+    let (recorder, receiver) = (Recorder::start(), Receiver::start());
+    let mut agent = start(&recorder, &receiver);
+    pause(1_000);
+    let frozen = now();
+    agent.process.freeze();
+    pause(seconds * 1_000);
+    agent.process.thaw();
+    let thawed = now();
+    let end = thawed.plus(4);
+    recorder.until(PATIENCE, |said| said.values().all(|seconds| seconds.contains_key(&end)));
+    agent.stop();
+
+    let outcomes = outcomes(&recorder, usize::from(SERIES));
+    assert_none_lost(&outcomes);
+    let came = assert_true(&outcomes, &receiver);
+    let during = count(&outcomes, Span::new(frozen.plus(1), thawed));
+    let not_run: usize =
+        during.iter().filter(|(word, _)| *word == "missed" || *word == "local starved").map(|it| it.1).sum();
+    assert_eq!(not_run, during.values().sum::<usize>(), "{during:?}");
+    assert!(not_run >= (seconds as usize - 1) * usize::from(SERIES), "{during:?}");
+    assert_goes_on(&count(&outcomes, Span::new(thawed.plus(2), end)));
+    // What was under way when it was frozen may still come; nothing that claims a second long gone is begun.
+    for received in came.values().flat_map(|seconds| seconds.values()) {
+        let is_under_way = received.second <= frozen.plus(1);
+        assert!(is_under_way || received.in_second.0 - received.second.0 <= 1, "{received:?}");
+    }
+    let most = most_in_a_tenth(&receiver, Span::new(thawed, thawed.plus(3)));
+    assert!(most <= usize::from(SERIES) * 3 / 4, "{most} of {SERIES} within a tenth of a second: a burst");
+}
+
+#[test]
+fn twenty_frozen_seconds_are_missed_and_no_burst_follows() {
+    // The short one at the same time.
+    thread::scope(|scope| {
+        scope.spawn(|| freeze_for(3));
+        freeze_for(20);
+    });
+}
+
+#[test]
+fn an_agent_that_gets_two_fifths_of_a_cpu_loses_nothing_for_the_service() {
+    let (recorder, receiver) = (Recorder::start(), Receiver::start());
+    let mut agent = start(&recorder, &receiver);
+    let from = now();
+    for _ in 0..100 {
+        agent.process.freeze();
+        pause(60);
+        agent.process.thaw();
+        pause(40);
+    }
+    let until = now();
+    let end = until.plus(3);
+    recorder.until(PATIENCE, |said| said.values().all(|seconds| seconds.contains_key(&end)));
+    agent.stop();
+    let outcomes = outcomes(&recorder, usize::from(SERIES));
+    assert_none_lost(&outcomes);
+    assert_true(&outcomes, &receiver);
+    let starved = count(&outcomes, Span::new(from, until));
+    let known = ["delivered", "local starved", "missed"];
+    assert!(starved.keys().all(|word| known.contains(&word.as_str())), "{starved:?}");
+    assert!(
+        starved.get("delivered").is_some_and(|count| *count >= 20),
+        "it goes on as well as it can: {starved:?}"
+    );
+}
+
+#[test]
+fn what_a_hanging_collector_did_not_answer_it_has_once_it_answers() {
+    let (recorder, receiver) = (Recorder::start(), Receiver::start());
+    let mut agent = start(&recorder, &receiver);
+    recorder.hang(true);
+    pause(8_000);
+    recorder.hang(false);
+    let end = now();
+    recorder.until(PATIENCE, |said| said.values().all(|seconds| seconds.contains_key(&end)));
+    agent.stop();
+    let outcomes = outcomes(&recorder, usize::from(SERIES));
+    assert_none_lost(&outcomes);
+    assert_true(&outcomes, &receiver);
+    assert_goes_on(&count(&outcomes, Span::new(Second(0), end)));
+}
+
+#[test]
+fn a_frozen_collector_of_ours_knows_every_second_after_it_is_thawed() {
+    let receiver = Receiver::start();
+    let endpoints = [receiver.tcp(1)];
+    let service = format!("[[service]]\nname = \"s\"\nendpoints = {endpoints:?}\n");
+    let mut collector = Aviary::start(&service);
+    let mut agent = Agent::start_with(&format!("http://{}", collector.collector), &endpoints, "", |_, _| {});
+    pause(3_000);
+    let from = now();
+    collector.process().freeze();
+    pause(7_000);
+    collector.process().thaw();
+    let span = Span::new(from, now());
+    pause(6_000);
+    let slots = collector.slots(span);
+    assert_eq!(slots.len(), 1);
+    for (second, slot) in &slots["tcp"] {
+        assert!(["delivered", "local dns starved"].contains(&slot.outcome.as_str()), "at {second}: {slot:?}");
+    }
+    assert_eq!(slots["tcp"].len() as u64, span.seconds());
+    agent.stop();
+}
