@@ -2,11 +2,11 @@
 
 use std::{fs, thread, time::Duration};
 
-use aviary_core::{Second, Span};
+use aviary_core::Span;
 
 use crate::support::{
     aviary::{aviary, now},
-    node::{Node, Slots, wait_until_closed},
+    node::{Node, all_delivered, wait_until_closed},
     ports::Port,
     tcp_server::TcpServer,
 };
@@ -33,15 +33,6 @@ fn receivers() -> (Vec<(Port, TcpServer)>, Vec<String>) {
         .collect();
     let endpoints = receivers.iter().map(|(port, _)| format!("tcp://{}", port.address())).collect();
     (receivers, endpoints)
-}
-
-#[track_caller]
-fn all_delivered(slots: &Slots) -> (Second, Second) {
-    let (first, last) = (*slots.keys().next().unwrap(), *slots.keys().next_back().unwrap());
-    assert_eq!(slots.len() as u64, Span::new(first, last.plus(1)).seconds(), "{slots:#?}");
-    let others: Vec<_> = slots.iter().filter(|(_, slot)| slot.outcome != "delivered").collect();
-    assert!(others.is_empty(), "{others:#?}");
-    (first, last)
 }
 
 /// One series comes, one goes and one stays; `tell` has the agent take that on.

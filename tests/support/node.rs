@@ -187,3 +187,13 @@ pub(crate) fn wait_until_closed(span: Span) {
         thread::sleep(Duration::from_millis(100));
     }
 }
+
+/// The first and the last second of slots that were all delivered, with no second left out between them.
+#[track_caller]
+pub(crate) fn all_delivered(slots: &Slots) -> (Second, Second) {
+    let others: Vec<_> = slots.iter().filter(|(_, slot)| slot.outcome != "delivered").collect();
+    assert!(others.is_empty(), "{others:?}");
+    let (first, last) = slots.keys().next().zip(slots.keys().next_back()).expect("there are slots");
+    assert_eq!(slots.len() as u64, Span::new(*first, last.plus(1)).seconds(), "{:?}", slots.keys());
+    (*first, *last)
+}
