@@ -4,6 +4,7 @@
 
 mod away;
 mod clock;
+mod cut_off;
 mod frozen;
 mod killed;
 

@@ -57,6 +57,11 @@ impl Receiver {
         self.port.address()
     }
 
+    /// Its endpoint at `host`, over TCP.
+    pub(crate) fn tcp_at(&self, host: &str) -> String {
+        format!("tcp://{host}:{}", self.port.number())
+    }
+
     /// Its endpoint at 127.0.0.`host`, over TCP.
     pub(crate) fn tcp(&self, host: u8) -> String {
         format!("tcp://127.0.0.{host}:{}", self.port.number())
