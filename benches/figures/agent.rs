@@ -17,7 +17,8 @@ const SPOOL: Limits = Limits { bytes: 256 << 20, age_seconds: 86_400 };
 
 /// What an agent is to do that probes `fleet`, reports to `collector` and spools in the directory `data`, or in memory.
 pub(crate) fn options(fleet: &Fleet, collector: String, data: Option<&Path>) -> anyhow::Result<Options> {
-    let tls = TlsClient::new(&[fleet.ca.as_bytes()], KeyExchange::Classic)?;
+    let authority = (!fleet.ca.is_empty()).then_some(fleet.ca.as_bytes());
+    let tls = TlsClient::new(authority.as_slice(), KeyExchange::Classic)?;
     let series = fleet.series()?.into_iter().map(|(name, endpoint)| {
         let target = Target::new(endpoint, &name, &tls, None)?;
         Ok(AgentSeries { service: fleet::SERVICE.to_owned(), name, address: None, target })

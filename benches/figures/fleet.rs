@@ -27,7 +27,7 @@ pub(crate) struct Fleet {
     pub(crate) protocols: Vec<String>,
     /// The server's port for each protocol, by name.
     pub(crate) ports: BTreeMap<String, u16>,
-    /// The authority that the server's certificate is signed by, as PEM.
+    /// The authority that the server's certificate is signed by, as PEM; empty where nobody shows one.
     pub(crate) ca: String,
 }
 

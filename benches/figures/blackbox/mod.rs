@@ -3,7 +3,7 @@
 pub(crate) mod driver;
 mod exporter;
 
-use std::{thread, time::Duration};
+use std::{fmt, thread, time::Duration};
 
 use aviary_core::Protocol;
 
@@ -43,6 +43,13 @@ impl Stretch {
     fn is_whole(&self) -> bool {
         let succeeded = self.probes.saturating_sub(self.failed).min(self.arrived);
         succeeded * 100 >= self.wanted * 99
+    }
+}
+
+impl fmt::Display for Stretch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { probes, failed, arrived, wanted, .. } = self;
+        write!(f, "of {wanted} probes that were due {probes} ended, {failed} failed and {arrived} arrived")
     }
 }
 
@@ -103,11 +110,7 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         for (who, it) in ours.iter().map(|it| ("aviary", it)).chain(theirs.iter().map(|it| ("exporter", it)))
         {
             if !it.is_whole() {
-                table.note(format!(
-                    "CAUTION, {protocol}, {who}: of {} probes that were due {} ended, {} failed and {} arrived; what \
-                     they cost says little.",
-                    it.wanted, it.probes, it.failed, it.arrived
-                ));
+                table.note(format!("CAUTION, {protocol}, {who}: {it}; what they cost says little."));
             }
         }
     }
@@ -138,9 +141,11 @@ impl Stage {
     fn sustained(&mut self, protocol: Protocol, rates: &[usize]) -> anyhow::Result<Option<usize>> {
         for rate in rates {
             progress(&format!("whether the exporter keeps up with {rate} {protocol} probes a second"));
-            if self.blackbox(protocol, *rate)?.is_whole() {
+            let tried = self.blackbox(protocol, *rate)?;
+            if tried.is_whole() {
                 return Ok(Some(*rate));
             }
+            progress(&format!("it does not: {tried}"));
         }
         Ok(None)
     }
