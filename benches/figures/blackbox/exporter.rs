@@ -10,6 +10,8 @@ use std::{
 };
 
 use anyhow::Context as _;
+use aviary_core::Clock as _;
+use aviary_probe::SystemClock;
 use tempfile::TempDir;
 
 use crate::process;
@@ -19,9 +21,8 @@ const PROGRAM: &str = "prometheus-blackbox-exporter";
 /// It listens by then, or never.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What it sends for every series; it has no datapoints of its own. The sink takes lines of any second.
-const LINE: &str =
-    "canary.figures.tcp.external.eu-west-1.eu-west-1a.aws.node-1000.127_0_0_1_20000 1 1763690400";
+/// What it sends for every series: its modules are written down before it starts.
+const NAME: &str = "canary.figures.tcp.external.eu-west-1.eu-west-1a.aws.node-1000.127_0_0_1_20000";
 
 /// A running exporter; it ends when this is dropped.
 pub(crate) struct Exporter {
@@ -90,13 +91,15 @@ fn find() -> Option<PathBuf> {
 
 /// One module for each protocol, under its name. The deadline is aviary's; where a module can send, it sends.
 fn configured(authority: &Path) -> String {
+    // The sink takes no datapoint that is older than a day.
+    let line = format!("{NAME} 1 {}", SystemClock.wall().second());
     let tls = format!("tls_config: {{ ca_file: {} }}", authority.display());
-    let tcp = format!("preferred_ip_protocol: ip4, query_response: [ {{ send: '{LINE}' }} ]");
+    let tcp = format!("preferred_ip_protocol: ip4, query_response: [ {{ send: '{line}' }} ]");
     format!(
         "modules:\n\
          \x20 tcp: {{ prober: tcp, timeout: 1s, tcp: {{ {tcp} }} }}\n\
          \x20 tls: {{ prober: tcp, timeout: 1s, tcp: {{ {tcp}, tls: true, {tls} }} }}\n\
          \x20 https: {{ prober: http, timeout: 1s, http: {{ preferred_ip_protocol: ip4, method: POST, \
-         headers: {{ Content-Type: text/plain }}, body: \"{LINE}\\n\", {tls} }} }}\n"
+         headers: {{ Content-Type: text/plain }}, body: \"{line}\\n\", {tls} }} }}\n"
     )
 }

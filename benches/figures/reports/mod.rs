@@ -48,8 +48,8 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
             table.push(Figure {
                 name: format!("{}, {weather}", name(*size)),
                 aviary: format!("{:.2} B a slot", per_slot(tally.sent)),
-                rival: format!("{:.2} B, uncompressed", per_slot(tally.plain)),
-                ratio: String::new(),
+                rival: format!("{:.2} B uncompressed", per_slot(tally.plain)),
+                ratio: format!("{:.0} reports/s", tally.reports as f64 / seconds as f64),
                 goal: format!("at most {GOAL_BYTES:.0} B"),
                 met: per_slot(tally.sent) <= GOAL_BYTES,
             });
