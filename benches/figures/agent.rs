@@ -19,9 +19,10 @@ const SPOOL: Limits = Limits { bytes: 256 << 20, age_seconds: 86_400 };
 pub(crate) fn options(fleet: &Fleet, collector: String, data: Option<&Path>) -> anyhow::Result<Options> {
     let authority = (!fleet.ca.is_empty()).then_some(fleet.ca.as_bytes());
     let tls = TlsClient::new(authority.as_slice(), KeyExchange::Classic)?;
-    let series = fleet.series()?.into_iter().map(|(name, endpoint)| {
+    let series = fleet.series()?.into_iter().enumerate().map(|(index, (name, endpoint))| {
         let target = Target::new(endpoint, &name, &tls, None)?;
-        Ok(AgentSeries { service: fleet::SERVICE.to_owned(), name, address: None, target })
+        let address = fleet.told_apart.then(|| fleet::label(index).into());
+        Ok(AgentSeries { service: fleet::SERVICE.to_owned(), name, address, target })
     });
     let assignment = Assignment {
         vantage: fleet::vantage("figures"),

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 /// What a collector is asked of its ledger: less than it holds.
-const LEDGER_SECONDS: u64 = 600;
+pub(crate) const LEDGER_SECONDS: u64 = 600;
 
 /// A collector that runs while this is held.
 pub(crate) struct Collector {

@@ -52,6 +52,7 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
             protocols: vec![protocol.name().to_owned()],
             ports: server.ready.ports.clone(),
             ca: server.ready.ca.clone(),
+            told_apart: false,
         };
         let agent = Role::Agent {
             fleet: fleet.clone(),

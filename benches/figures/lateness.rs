@@ -94,6 +94,7 @@ fn observe(
         protocols: vec!["tcp".to_owned()],
         ports: server.ready.ports.clone(),
         ca: server.ready.ca.clone(),
+        told_apart: false,
     };
     let role = Role::Agent { fleet, collector: collector.url.clone(), data: None, with_the_second: false };
     let mut agent = Child::start(&role)?;

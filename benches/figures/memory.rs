@@ -76,6 +76,7 @@ fn per_series(protocols: &[&str], probing_seconds: u64) -> anyhow::Result<PerSer
             protocols: protocols.iter().map(|protocol| (*protocol).to_owned()).collect(),
             ports: server.ready.ports.clone(),
             ca: server.ready.ca.clone(),
+            told_apart: false,
         };
         let role = Role::Agent { fleet, collector: collector.url.clone(), data: None, with_the_second: true };
         let before = collector.reports();

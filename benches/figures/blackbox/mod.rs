@@ -156,6 +156,7 @@ impl Stage {
             protocols: vec![protocol.name().to_owned()],
             ports: self.server.ready.ports.clone(),
             ca: self.server.ready.ca.clone(),
+            told_apart: false,
         }
     }
 

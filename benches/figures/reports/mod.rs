@@ -80,6 +80,7 @@ fn observe(size: usize, seconds: u64) -> anyhow::Result<Vec<Tally>> {
         protocols: vec!["tcp".to_owned()],
         ports: BTreeMap::from([("tcp".to_owned(), 2_003)]),
         ca: String::new(),
+        told_apart: false,
     };
     let mut agents = Vec::new();
     for (_, lost) in WEATHERS {
