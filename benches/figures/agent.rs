@@ -71,7 +71,9 @@ pub(crate) fn read(agent: &Agent<Host, SystemClock>) -> anyhow::Result<Reading> 
     let buckets = |histogram: &Histogram| histogram.buckets().collect();
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
     for (class, count) in standing.groups.iter().flat_map(|group| &group.outcomes) {
-        *outcomes.entry(class.outcome.to_owned()).or_default() += count;
+        let phase = class.phase.map(|phase| phase.name());
+        let words: Vec<_> = [Some(class.outcome), phase, class.fault].into_iter().flatten().collect();
+        *outcomes.entry(words.join(" ")).or_default() += count;
     }
     let delivered = outcomes.get("delivered").copied().unwrap_or_default();
     Ok(Reading {

@@ -83,7 +83,8 @@ pub(crate) struct Reading {
     pub(crate) done: u64,
     /// Attempts known to have failed; of the agent, slots that were not delivered, for whatever reason.
     pub(crate) failed: u64,
-    /// Slots by what became of them: as the agent closed them since its start, or as the collector holds them.
+    /// Slots by what became of them: as the agent closed them since its start, with phase and fault (`lost connect
+    /// timeout`), or as the collector holds them.
     pub(crate) outcomes: BTreeMap<String, u64>,
     /// Bytes that the collector received.
     pub(crate) received: u64,
