@@ -13,7 +13,7 @@ use crate::support::{
 fn local(change: impl FnOnce(String) -> String) -> Aviary {
     let text = include_str!("../config/local.toml");
     let mut text: String = text.replace("[collector]", "").replace("listen = \"127.0.0.1:8610\"", "");
-    for port in ["2003", "2004", "2030", "2040", "2443"] {
+    for port in ["2003", "2004", "2030", "2040", "2443", "8611"] {
         text = text.replace(&format!("127.0.0.1:{port}"), &Port::claim().address().to_string());
     }
     Aviary::start(&change(text))

@@ -6,6 +6,7 @@ mod cli;
 mod edges;
 mod graphite;
 mod local;
+mod metadata;
 mod reports;
 mod rig;
 mod secrets;

@@ -41,6 +41,7 @@ pub(crate) fn options(fleet: &Fleet, collector: String, data: Option<&Path>) -> 
         is_durable: data.is_some(),
         controls: Vec::new(),
         pulse: Box::new(|| ()),
+        listener: Box::new(|_| ()),
     })
 }
 
@@ -67,7 +68,7 @@ pub(crate) fn start(
 
 /// What an agent says whenever it is asked.
 pub(crate) fn read(agent: &Agent<Host, SystemClock>) -> anyhow::Result<Reading> {
-    let standing = agent.standing();
+    let standing = agent.observer().standing();
     let buckets = |histogram: &Histogram| histogram.buckets().collect();
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
     for (class, count) in standing.groups.iter().flat_map(|group| &group.outcomes) {

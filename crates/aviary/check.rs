@@ -1,13 +1,27 @@
 //! `aviary check`: says everything that is wrong with configuration files, at once.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
+use serde_json::json;
 
 use crate::{
-    config::{self, Config, Environment, Level, Problem, Problems},
+    config::{
+        self, Config, Environment, Level, Problem, Problems,
+        difference::{Difference, SeriesName, between},
+        limits::{self, HostLimits},
+    },
     output::Format,
 };
+
+/// How many series of one kind are named for people; more are counted.
+const NAMED_MAX: usize = 20;
+
+/// How many are named for programs.
+const NAMED_IN_JSON_MAX: usize = 1_000;
 
 /// Says every problem in configuration files, each with its line and what would be right.
 #[derive(Args, Debug)]
@@ -15,6 +29,10 @@ pub(crate) struct CheckArguments {
     /// The configuration files, each looked at by itself
     #[arg(value_name = "CONFIG", required_unless_present = "schema")]
     files: Vec<PathBuf>,
+
+    /// Say what a reload would change in a process that runs with this file, if CONFIG took its place
+    #[arg(long, value_name = "RUNNING", conflicts_with = "schema")]
+    against: Option<PathBuf>,
 
     /// How to print the problems: for people, or as one JSON object a line
     #[arg(long, value_enum, default_value_t)]
@@ -25,7 +43,7 @@ pub(crate) struct CheckArguments {
     schema: bool,
 }
 
-/// Prints the problems of the named files to `out`. Returns whether there are none.
+/// Prints the problems of the named files to `out`, and what they would change. Returns whether there are none.
 ///
 /// # Errors
 ///
@@ -35,6 +53,7 @@ pub(crate) fn check(
     out: &mut impl Write,
     environment: &Environment,
     host: &str,
+    limits: &HostLimits,
 ) -> anyhow::Result<bool> {
     if arguments.schema {
         serde_json::to_writer_pretty(&mut *out, &config::schema())?;
@@ -42,29 +61,114 @@ pub(crate) fn check(
         return Ok(true);
     }
     let mut all_well = true;
+    let running = match &arguments.against {
+        None => None,
+        Some(path) => match config::load(path, environment, host) {
+            Ok(config) => Some((path, config)),
+            Err(Problems(problems)) => {
+                all_well = false;
+                print_problems(out, arguments.format, &problems)?;
+                if arguments.format == Format::Text {
+                    writeln!(out, "{}: {}: nothing runs with it", path.display(), count(&problems))?;
+                }
+                None
+            }
+        },
+    };
     for file in &arguments.files {
         let outcome = config::load(file, environment, host);
         all_well &= outcome.is_ok();
-        let problems = match &outcome {
-            Ok(config) => &config.notes,
-            Err(Problems(problems)) => problems,
-        };
-        if arguments.format == Format::Json {
-            for problem in problems {
-                writeln!(out, "{}", problem.to_json()?)?;
-            }
-            continue;
-        }
-        for problem in problems {
-            writeln!(out, "{problem}")?;
-        }
         let summary = match &outcome {
-            Ok(config) => format!("no problem: {}", roles(config)),
-            Err(Problems(problems)) => count(problems),
+            Ok(config) => {
+                print_problems(out, arguments.format, &config.notes)?;
+                print_problems(out, arguments.format, &beyond(file, config, limits))?;
+                format!("no problem: {}", roles(config))
+            }
+            Err(Problems(problems)) => {
+                print_problems(out, arguments.format, problems)?;
+                count(problems)
+            }
         };
-        writeln!(out, "{}: {summary}", file.display())?;
+        if arguments.format == Format::Text {
+            writeln!(out, "{}: {summary}", file.display())?;
+        }
+        if let (Some((path, running)), Ok(new)) = (&running, &outcome) {
+            let difference = between(running, new);
+            match arguments.format {
+                Format::Text => print_difference(out, path, file, &difference)?,
+                Format::Json => writeln!(out, "{}", difference_in_json(path, file, &difference))?,
+            }
+        }
     }
     Ok(all_well)
+}
+
+fn print_problems(out: &mut impl Write, format: Format, problems: &[Problem]) -> anyhow::Result<()> {
+    for problem in problems {
+        match format {
+            Format::Text => writeln!(out, "{problem}")?,
+            Format::Json => writeln!(out, "{}", problem.to_json()?)?,
+        }
+    }
+    Ok(())
+}
+
+/// What this host could not carry. Another may well: the file may be meant for that.
+fn beyond(file: &Path, config: &Config, limits: &HostLimits) -> Vec<Problem> {
+    let note = |excess: limits::Excess| Problem {
+        level: Level::Note,
+        ..Problem::of_file(file, format!("this host cannot carry the plan: {excess}"), excess.help())
+    };
+    limits::exceeded(config, limits).into_iter().map(note).collect()
+}
+
+fn print_difference(
+    out: &mut impl Write,
+    running: &Path,
+    file: &Path,
+    difference: &Difference,
+) -> io::Result<()> {
+    let (running, file) = (running.display(), file.display());
+    if difference.is_empty() {
+        return writeln!(out, "{file}: changes nothing of {running}");
+    }
+    let Difference { added, removed, unchanged, applied, needs_restart } = difference;
+    writeln!(
+        out,
+        "{file}: in the place of {running}: {} series added, {} removed, {} unchanged",
+        added.len(),
+        removed.len(),
+        unchanged.len()
+    )?;
+    for (sign, series) in [('+', added), ('-', removed)] {
+        for name in series.iter().take(NAMED_MAX) {
+            writeln!(out, "  {sign} {name}")?;
+        }
+        if series.len() > NAMED_MAX {
+            writeln!(out, "  {sign} {} more", series.len() - NAMED_MAX)?;
+        }
+    }
+    for (title, changes) in [("acts at once", applied), ("needs a restart", needs_restart)] {
+        for change in changes {
+            writeln!(out, "  {title}: {change}")?;
+        }
+    }
+    Ok(())
+}
+
+fn difference_in_json(running: &Path, file: &Path, difference: &Difference) -> serde_json::Value {
+    let Difference { added, removed, unchanged, applied, needs_restart } = difference;
+    let named = |series: &[SeriesName]| {
+        let names: Vec<String> = series.iter().take(NAMED_IN_JSON_MAX).map(ToString::to_string).collect();
+        json!({ "count": series.len(), "names": names })
+    };
+    json!({
+        "file": file.display().to_string(),
+        "against": running.display().to_string(),
+        "series": { "added": named(added), "removed": named(removed), "unchanged": named(unchanged) },
+        "applied": applied,
+        "needs_restart": needs_restart,
+    })
 }
 
 /// How many problems there are; notes are none.
@@ -79,9 +183,13 @@ fn count(problems: &[Problem]) -> String {
 fn roles(config: &Config) -> String {
     let mut roles = Vec::new();
     if let Some(agent) = &config.agent {
-        let series: usize = config.services.iter().map(|service| service.endpoints.len()).sum();
         roles.push("agent".to_owned());
-        roles.push(format!("{series} series"));
+        if agent.services_from_collector {
+            roles.push("services from its collector".to_owned());
+        } else {
+            let series: usize = config.services.iter().map(|service| service.endpoints.len()).sum();
+            roles.push(format!("{series} series"));
+        }
         roles.extend(agent.collectors.iter().map(|collector| format!("reporting to {collector}")));
     }
     if let Some(collector) = &config.collector {

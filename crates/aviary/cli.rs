@@ -24,8 +24,8 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 
     /// How the log on standard error is written; AVIARY_LOG sets its level, such as `debug`
-    #[arg(long, global = true, value_enum, default_value_t, env = "AVIARY_LOG_FORMAT")]
-    pub(crate) log_format: LogFormat,
+    #[arg(long, global = true, value_enum, env = "AVIARY_LOG_FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 /// How the log is written.
@@ -87,7 +87,8 @@ anywhere else. Exit status: 0 nothing differs; 1 something does; 2 it could not 
 const CHECK_EXAMPLES: &str = "\
 Examples:
   aviary check agent.toml collector.toml
-  aviary check --schema > aviary.schema.json        for editors";
+  aviary check --against /etc/aviary/agent.toml new.toml      what a reload would change
+  aviary check --schema > aviary.schema.json                  for editors";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:

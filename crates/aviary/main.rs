@@ -1,22 +1,19 @@
 //! aviary: external canary probers that count every second, and say where loss is.
 
-#[allow(dead_code, reason = "wired with the agent's standing")]
 mod admin;
 mod ask;
 mod check;
 mod cli;
 mod config;
+mod metadata;
 mod output;
 mod probe;
 mod run;
 mod selftest;
-#[allow(dead_code, reason = "wired with the agent's standing")]
 mod service_manager;
-#[allow(dead_code, reason = "wired with the agent's standing")]
 mod statsd;
 mod status;
 mod sums;
-#[allow(dead_code, reason = "wired with the agent's standing")]
 mod telemetry;
 
 use std::{io::Write as _, process::ExitCode};
@@ -25,7 +22,7 @@ use clap::Parser as _;
 
 use crate::{
     cli::{Cli, Command},
-    config::Environment,
+    config::{Environment, limits::HostLimits},
     telemetry::LogOptions,
 };
 
@@ -48,7 +45,11 @@ impl From<bool> for Ending {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let log = telemetry::start(&LogOptions::from_environment(cli.log_format));
+    // What runs for days writes its log as its configuration has it.
+    let log = match cli.command {
+        Command::Run(_) => Ok(None),
+        _ => telemetry::start(&LogOptions::from_environment(cli.log_format.unwrap_or_default())).map(Some),
+    };
     let _log = match log {
         Ok(log) => log,
         Err(error) => return unusable(&error),
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     // Everything that asks for a default gets aws-lc-rs: control traffic, where probes bring their own.
     aviary_probe::install_crypto_provider();
-    match perform(cli.command, &environment, &host) {
+    match perform(cli, &environment, &host) {
         Ok(Ending::Well) => ExitCode::SUCCESS,
         Ok(Ending::Unwell) => ExitCode::from(1),
         Ok(Ending::Unusable) => ExitCode::from(2),
@@ -73,15 +74,18 @@ fn unusable(error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn perform(command: Command, environment: &Environment, host: &str) -> anyhow::Result<Ending> {
+fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<Ending> {
     let mut out = std::io::stdout().lock();
-    match command {
-        Command::Check(arguments) => check::check(&arguments, &mut out, environment, host).map(Ending::from),
+    match cli.command {
+        Command::Check(arguments) => {
+            let limits = HostLimits::of_this_process();
+            check::check(&arguments, &mut out, environment, host, &limits).map(Ending::from)
+        }
         Command::Probe(arguments) => probe::probe(&arguments, &mut out).map(Ending::from),
         Command::Run(arguments) => {
             // Its lines come from several threads over days; the lock is for commands that print and end.
             drop(out);
-            run::run(&arguments.config, environment, host)
+            run::run(&arguments.config, environment, host, cli.log_format)
         }
         Command::Selftest(arguments) => selftest::selftest(&arguments, &mut out).map(Ending::from),
         Command::Status(arguments) => status::status(&arguments, &mut out).map(Ending::from),

@@ -13,8 +13,8 @@ use std::{
     time::Duration,
 };
 
-use aviary_core::{Phase, Protocol, Vantage, graphite::sanitise, histogram::Histogram};
-use aviary_probe::{Blame, Failure, Family, Network};
+use aviary_core::{Clock, Phase, Protocol, Second, Vantage, graphite::sanitise, histogram::Histogram};
+use aviary_probe::{Blame, Failure, Family, Network, Question};
 use statsd::client::{Client, Pipeline};
 use tokio::task::JoinHandle;
 
@@ -52,8 +52,14 @@ pub(crate) struct Statsd(JoinHandle<()>);
 impl Statsd {
     /// Sends to `address` (host and port, as configured) how the agent of `standing` stands, from a task of the caller's
     /// runtime. Nothing that happens to name or packets ends it.
-    pub(crate) fn start<N: Network>(address: String, prefix: String, network: N, standing: Source) -> Self {
-        Self(tokio::spawn(run(address, prefix, network, standing, INTERVAL)))
+    pub(crate) fn start<N: Network, C: Clock>(
+        address: String,
+        prefix: String,
+        network: N,
+        clock: C,
+        standing: Source,
+    ) -> Self {
+        Self(tokio::spawn(run(address, prefix, network, clock, standing, INTERVAL)))
     }
 
     /// Ends it, with the difference of the last second untold.
@@ -62,7 +68,14 @@ impl Statsd {
     }
 }
 
-async fn run<N: Network>(address: String, prefix: String, network: N, standing: Source, every: Duration) {
+async fn run<N: Network, C: Clock>(
+    address: String,
+    prefix: String,
+    network: N,
+    clock: C,
+    standing: Source,
+    every: Duration,
+) {
     let mut told = Told::default();
     let mut server: Option<(SocketAddr, Arc<Client>)> = None;
     let mut failing = false;
@@ -71,7 +84,7 @@ async fn run<N: Network>(address: String, prefix: String, network: N, standing: 
     for tick in 0_u64.. {
         ticks.tick().await;
         if tick % LOOK_UP_EVERY == 0 {
-            let second = standing().now.second();
+            let second = clock.wall().second();
             match connect(&address, &prefix, (&network, second), server.take()).await {
                 Ok(found) => {
                     if std::mem::take(&mut failing) {

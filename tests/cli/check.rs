@@ -89,7 +89,7 @@ fn a_problem_is_shown_in_its_line() {
   --> tests/fixtures/config/unknown-key.toml:1:1
    |
  1 | [vantage]
-   | ^^^^^^^^^ the cloud's or data centre's region: add region = "eu-west-1"
+   | ^^^^^^^^^ the cloud's or data centre's region, or "auto" to ask the cloud: add region = "eu-west-1"
 
 error: unknown key `regoin`
   --> tests/fixtures/config/unknown-key.toml:2:1
@@ -200,4 +200,96 @@ fn secrets_are_looked_for_beside_the_configuration_and_refused_when_others_can_r
     );
     write("token", &token, 0o600);
     assert_eq!(problems(), [""; 0]);
+}
+
+const RUNNING: &str = "[vantage]\nregion = \"eu\"\nnode = \"n\"\n[agent]\ncollector = [\"http://127.0.0.1:8610\"]\n\
+                       [[service]]\nname = \"a\"\nendpoints = [\"tcp://h:1\", \"tcp://h:2\"]\n";
+
+/// Writes `running` and `new`, and says what `check --against` prints and ends with, without the directory's name.
+fn against(running: &str, new: &str, arguments: &[&str]) -> (i32, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (running, new) = (write("running.toml", running), write("new.toml", new));
+    let (status, out) = check(&[&["--against", &running, &new], arguments].concat(), []);
+    (status, out.replace(&format!("{}/", directory.path().display()), ""))
+}
+
+#[test]
+fn what_a_reload_would_change_is_said_beforehand() {
+    let roles = "no problem: agent, 2 series, reporting to http://127.0.0.1:8610/";
+    let new = RUNNING
+        .replace("h:2", "h:3")
+        .replace("[agent]", "[agent]\nstatsd = \"127.0.0.1:8125\"\nlisten = \"127.0.0.1:8611\"");
+    let expected = format!(
+        "new.toml: {roles}\n\
+         new.toml: in the place of running.toml: 1 series added, 1 removed, 1 unchanged\n  \
+         + canary.a tcp://h:3\n  \
+         - canary.a tcp://h:2\n  \
+         acts at once: agent.statsd: 127.0.0.1:8125\n  \
+         needs a restart: agent.listen: 127.0.0.1:8611\n"
+    );
+    assert_eq!(against(RUNNING, &new, &[]), (0, expected));
+
+    let (status, out) = against(RUNNING, &new, &["--format", "json"]);
+    let expected = "{\"file\":\"new.toml\",\"against\":\"running.toml\",\"series\":{\
+        \"added\":{\"count\":1,\"names\":[\"canary.a tcp://h:3\"]},\
+        \"removed\":{\"count\":1,\"names\":[\"canary.a tcp://h:2\"]},\
+        \"unchanged\":{\"count\":1,\"names\":[\"canary.a tcp://h:1\"]}},\
+        \"applied\":[{\"key\":\"agent.statsd\",\"from\":null,\"to\":\"127.0.0.1:8125\"}],\
+        \"needs_restart\":[{\"key\":\"agent.listen\",\"from\":null,\"to\":\"127.0.0.1:8611\"}]}\n";
+    assert_eq!((status, out.as_str()), (0, expected));
+
+    let (status, out) = against(RUNNING, &RUNNING.replace("[agent]", "# The same.\n[agent]"), &[]);
+    assert_eq!((status, out), (0, format!("new.toml: {roles}\nnew.toml: changes nothing of running.toml\n")));
+}
+
+#[test]
+fn a_file_with_problems_is_compared_with_nothing() {
+    let broken = RUNNING.replace("region", "regoin");
+    let (status, out) = against(RUNNING, &broken, &[]);
+    assert!(status == 1 && out.ends_with("new.toml: 2 problems\n"), "{out}");
+    let (status, out) = against(&broken, RUNNING, &[]);
+    assert_eq!(status, 1);
+    assert!(out.contains("running.toml: 2 problems: nothing runs with it\nnew.toml: no problem: "), "{out}");
+    assert!(!out.contains("in the place of"), "{out}");
+}
+
+#[test]
+fn many_changed_series_are_counted_and_some_of_them_named() {
+    let urls =
+        |port: u32| (0..50).map(|host| format!("\"tcp://h{host}:{port}\"")).collect::<Vec<_>>().join(", ");
+    let with = |port| RUNNING.replace("\"tcp://h:1\", \"tcp://h:2\"", &urls(port));
+    let (_, out) = against(&with(1), &with(2), &[]);
+    assert!(out.contains(": 50 series added, 50 removed, 0 unchanged\n"), "{out}");
+    assert!(out.contains("\n  + 30 more\n") && out.contains("\n  - 30 more\n"), "{out}");
+    assert_eq!(out.lines().filter(|line| line.starts_with("  + canary.a tcp://h")).count(), 20);
+}
+
+#[test]
+fn what_this_host_cannot_carry_is_a_note_to_check_and_stops_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("agent.toml");
+    let urls = (0..50).map(|host| format!("\"udp://h{host}:1\"")).collect::<Vec<_>>().join(", ");
+    fs::write(&config, RUNNING.replace("\"tcp://h:1\", \"tcp://h:2\"", &urls)).unwrap();
+    let limited = |command: &str| {
+        let script = format!("ulimit -n 150; exec \"$0\" {command} \"$1\"");
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_aviary")]).arg(&config).env_clear();
+        let Output { status, stdout, stderr } = shell.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (status.code(), text(&stdout), text(&stderr))
+    };
+    let numbers = "50 series need 164 open files (2 each, and 64 beside them), and this process may have 150";
+    let (status, out, _) = limited("check");
+    assert!(
+        status == Some(0) && out.contains(&format!("note: this host cannot carry the plan: {numbers}")),
+        "{out}"
+    );
+    let (status, _, err) = limited("run");
+    assert!(status == Some(2) && err.contains(&format!("error: {numbers}")), "{status:?} {err}");
+    assert!(err.ends_with("not started: this host cannot carry the plan\n"), "{err}");
 }

@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    News,
     batch::{Batch, Crew, TakenSlots},
     controls::{Controls, Suspicion},
     push::Body,
@@ -138,6 +139,7 @@ impl Fresh {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeeperStanding {
     pub(crate) configuration: String,
+    pub(crate) series: usize,
     pub(crate) ticking: usize,
     pub(crate) is_suspect: bool,
 }
@@ -158,6 +160,7 @@ pub(crate) struct Keeper<C> {
     boot: u64,
     sequence: u64,
     certificates_told: Second,
+    listener: Box<dyn FnMut(News<'_>) + Send>,
 }
 
 struct Enrolled {
@@ -171,11 +174,11 @@ impl<C: Clock> Keeper<C> {
     pub(crate) fn new(
         batch: Arc<Batch>,
         clock: C,
-        spool: SpoolThread,
-        fresh: Arc<Fresh>,
+        (spool, fresh): (SpoolThread, Arc<Fresh>),
         standing: Arc<Mutex<KeeperStanding>>,
         controls: Controls,
         (boot, sequence): (u64, u64),
+        listener: Box<dyn FnMut(News<'_>) + Send>,
     ) -> Self {
         Self {
             batch,
@@ -190,6 +193,7 @@ impl<C: Clock> Keeper<C> {
             boot,
             sequence,
             certificates_told: Second(0),
+            listener,
         }
     }
 
@@ -224,6 +228,7 @@ impl<C: Clock> Keeper<C> {
         for enrolled in self.crews.values_mut() {
             enrolled.progress.until.get_or_insert(roster.since);
         }
+        (self.listener)(News::Roster(&roster));
         let series = vec![SeriesProgress::starting(roster.since); roster.series.len()];
         let progress = CrewProgress { roster_id: roster.id(), since: roster.since, until: None, series };
         let roster = roster.encode_part().into();
@@ -256,8 +261,14 @@ impl<C: Clock> Keeper<C> {
         let mut reports = Vec::new();
         for crew in known {
             let Some(slots) = self.early.remove(&crew) else { continue };
-            slots.slots.iter().for_each(|slot| self.suspicion.observe(slot.second, &slot.outcome));
             let is_newest = newest == Some(crew);
+            for slot in &slots.slots {
+                self.suspicion.observe(slot.second, &slot.outcome);
+                if is_newest {
+                    let ClosedSlot { series, second, ref outcome, .. } = *slot;
+                    (self.listener)(News::Slot { series, second, outcome });
+                }
+            }
             let mut suspect = if is_newest { self.suspicion.judge(&self.controls, now) } else { Vec::new() };
             let Some(enrolled) = self.crews.get_mut(&crew) else { continue };
             enrolled.progress.tell(&slots.slots, &slots.gaps);
@@ -302,6 +313,7 @@ impl<C: Clock> Keeper<C> {
         self.spool_and_hand_over(reports, taken.finished).await;
         self.crews.retain(|crew, enrolled| newest == Some(*crew) || !enrolled.progress.series.is_empty());
         if is_second || taken.finished {
+            (self.listener)(News::Second(now));
             self.note_progress(now);
         }
         taken.finished
@@ -348,6 +360,7 @@ impl<C: Clock> Keeper<C> {
             let is_ticking = |it: &&SeriesProgress| it.next.plus(TICKING_SECONDS) >= now;
             let standing = KeeperStanding {
                 configuration: newest.configuration.clone(),
+                series: series.len(),
                 ticking: series.iter().filter(is_ticking).count(),
                 is_suspect: self.suspicion.is_suspect(),
             };

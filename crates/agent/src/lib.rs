@@ -24,11 +24,11 @@ mod timings;
 
 use std::{
     num::NonZero,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     thread,
 };
 
-use aviary_core::{Clock, Endpoint, Second, Span, Timestamp, Vantage, plan::Plan};
+use aviary_core::{Clock, Endpoint, Outcome, Second, Span, Timestamp, Vantage, plan::Plan};
 use aviary_probe::{Network, Prober, Target};
 use aviary_store::Spool;
 use aviary_wire::{
@@ -43,7 +43,7 @@ use tokio::{
 pub use batch::{Batch, Crew, Stats};
 pub use groups::{Class, GroupTotals};
 pub use lane::Lane;
-pub use push::{ClientIdentity, Push, PushError, Token};
+pub use push::{ClientIdentity, Push, PushError, Token, http_client};
 pub use ship::ShippingStanding;
 pub use spool::SpoolStanding;
 pub use ticker::{Beat, Ticker};
@@ -110,6 +110,26 @@ pub struct Options {
     pub controls: Vec<Target>,
     /// Called at each turn of the ticker, several times a second: when it is no longer, the agent has stalled.
     pub pulse: Box<dyn Fn() + Send>,
+    /// Told of what is reported.
+    pub listener: Box<dyn FnMut(News<'_>) + Send>,
+}
+
+/// What an agent reports, for whoever logs it.
+#[derive(Clone, Copy, Debug)]
+pub enum News<'a> {
+    /// These are the series from now on.
+    Roster(&'a Roster),
+    /// A slot of a series, by its place in the roster.
+    Slot {
+        /// The series' place.
+        series: u32,
+        /// The slot's second.
+        second: Second,
+        /// What came of it.
+        outcome: &'a Outcome,
+    },
+    /// A second has passed.
+    Second(Second),
 }
 
 /// Why an agent cannot start, or take on another assignment.
@@ -189,7 +209,7 @@ impl<N: Network, C: Clock> Agent<N, C> {
     /// Starts probing on threads of its own, and shipping on the runtime of the caller. What an earlier life spooled is
     /// shipped, and what it left untold is told as missed. Blocks for a moment, to read the spool.
     pub fn start(options: Options, network: N, clock: C) -> Result<Self, AgentError> {
-        let Options { assignment, boot, push, mut spool, is_durable, controls, pulse } = options;
+        let Options { assignment, boot, push, mut spool, is_durable, controls, pulse, listener } = options;
         let pusher = Pusher::new(&push, boot)?;
         let left = recover(&mut spool);
         let plan = Arc::new(plan(&assignment.series));
@@ -230,11 +250,11 @@ impl<N: Network, C: Clock> Agent<N, C> {
         let keeper = Keeper::new(
             Arc::clone(&batch),
             clock.clone(),
-            spool.clone(),
-            Arc::clone(&fresh),
+            (spool.clone(), Arc::clone(&fresh)),
             Arc::clone(&keeper_standing),
             controls.clone(),
             (boot, sequence),
+            listener,
         );
         let shipping = Arc::<Mutex<ShippingStanding>>::default();
         let shipper = Shipper::new(
@@ -324,24 +344,17 @@ impl<N: Network, C: Clock> Agent<N, C> {
         self.batch.stats()
     }
 
-    /// How the agent is.
-    pub fn standing(&self) -> Standing {
-        let keeper = self.keeper_standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Standing {
+    /// Who can be asked how the agent is, also from elsewhere and after its end.
+    pub fn observer(&self) -> Observer<C> {
+        Observer {
             started: self.started,
-            now: self.clock.wall(),
-            configuration: keeper.configuration,
-            epoch: self.batch.epoch(),
-            ticker_is_alive: self.ticker.is_alive(),
-            series: self.roster.series.len(),
-            ticking: keeper.ticking,
-            stats: self.stats(),
-            groups: self.batch.totals(),
-            spool: self.spool.standing(),
-            shipping: self.shipping.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            controls: self.controls.newest(),
-            self_suspect: keeper.is_suspect,
-            certificates: self.batch.certificates(),
+            clock: self.clock.clone(),
+            ticker: self.ticker.life(),
+            batch: Arc::clone(&self.batch),
+            spool: self.spool.clone(),
+            controls: self.controls.clone(),
+            keeper: Arc::clone(&self.keeper_standing),
+            shipping: Arc::clone(&self.shipping),
         }
     }
 
@@ -372,6 +385,42 @@ impl<N: Network, C: Clock> Agent<N, C> {
     }
 }
 
+/// Who can be asked how an agent is.
+#[derive(Clone)]
+pub struct Observer<C> {
+    started: Timestamp,
+    clock: C,
+    ticker: Weak<()>,
+    batch: Arc<Batch>,
+    spool: SpoolThread,
+    controls: Controls,
+    keeper: Arc<Mutex<KeeperStanding>>,
+    shipping: Arc<Mutex<ShippingStanding>>,
+}
+
+impl<C: Clock> Observer<C> {
+    /// How the agent is.
+    pub fn standing(&self) -> Standing {
+        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Standing {
+            started: self.started,
+            now: self.clock.wall(),
+            configuration: keeper.configuration,
+            epoch: self.batch.epoch(),
+            ticker_is_alive: self.ticker.strong_count() > 0,
+            series: keeper.series,
+            ticking: keeper.ticking,
+            stats: self.batch.stats(),
+            groups: self.batch.totals(),
+            spool: self.spool.standing(),
+            shipping: self.shipping.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            controls: self.controls.newest(),
+            self_suspect: keeper.is_suspect,
+            certificates: self.batch.certificates(),
+        }
+    }
+}
+
 /// The lanes of one roster.
 struct Lanes {
     crew: Crew,
@@ -394,7 +443,7 @@ impl Lanes {
         let mut lanes = Self { crew, senders: Vec::with_capacity(count), threads: Vec::with_capacity(count) };
         for number in 0..count {
             let (sender, beats) = mpsc::channel(BEATS_QUEUED_MAX);
-            let prober = Prober::new(network.clone(), clock.clone());
+            let prober = Prober::new(network.clone(), clock.clone()).inspecting_tls_sometimes();
             let lane = Lane::new(
                 (number, count),
                 Arc::clone(&series),

@@ -95,6 +95,32 @@ pub enum PushError {
     Client(#[from] reqwest::Error),
 }
 
+/// What talks to collectors as `push` has it: with its token, its roots of trust and its certificate.
+///
+/// # Errors
+/// A token, certificate or key that cannot be used.
+pub fn http_client(push: &Push) -> Result<reqwest::Client, PushError> {
+    let mut headers = header::HeaderMap::new();
+    if let Some(Token(token)) = &push.token {
+        let mut bearer =
+            header::HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| PushError::Token)?;
+        bearer.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, bearer);
+    }
+    let roots = aviary_probe::trusted_roots(push.ca.as_deref().as_slice())?;
+    let roots = roots.iter().map(|der| reqwest::Certificate::from_der(der)).collect::<Result<Vec<_>, _>>()?;
+    let mut client = reqwest::Client::builder()
+        .tls_certs_only(roots)
+        .default_headers(headers)
+        .timeout(PUSH_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy();
+    if let Some(ClientIdentity(pem)) = &push.identity {
+        client = client.identity(reqwest::Identity::from_pem(pem).map_err(PushError::Identity)?);
+    }
+    Ok(client.build()?)
+}
+
 /// A report as it is pushed.
 #[derive(Clone, Debug)]
 pub(crate) struct Body {
@@ -158,27 +184,8 @@ impl Pusher {
         if urls.is_empty() {
             return Err(PushError::NoCollector);
         }
-        let mut headers = header::HeaderMap::new();
-        if let Some(Token(token)) = &push.token {
-            let mut bearer =
-                header::HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| PushError::Token)?;
-            bearer.set_sensitive(true);
-            headers.insert(header::AUTHORIZATION, bearer);
-        }
-        let roots = aviary_probe::trusted_roots(push.ca.as_deref().as_slice())?;
-        let roots =
-            roots.iter().map(|der| reqwest::Certificate::from_der(der)).collect::<Result<Vec<_>, _>>()?;
-        let mut client = reqwest::Client::builder()
-            .tls_certs_only(roots)
-            .default_headers(headers)
-            .timeout(PUSH_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy();
-        if let Some(ClientIdentity(pem)) = &push.identity {
-            client = client.identity(reqwest::Identity::from_pem(pem).map_err(PushError::Identity)?);
-        }
         Ok(Self {
-            client: client.build()?,
+            client: http_client(push)?,
             urls,
             current: 0,
             introduced: BTreeSet::new(),

@@ -6,7 +6,7 @@
 use std::{
     num::NonZero,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -124,6 +124,7 @@ pub(crate) struct TickerThread {
     thread: thread::JoinHandle<()>,
     stop: Arc<AtomicBool>,
     relief: Arc<Mutex<Option<Relief>>>,
+    life: Weak<()>,
 }
 
 impl TickerThread {
@@ -138,7 +139,10 @@ impl TickerThread {
         let relief = Arc::<Mutex<Option<Relief>>>::default();
         let (stopped, relieved) = (Arc::clone(&stop), Arc::clone(&relief));
         let mut lanes = lanes;
+        let alive = Arc::new(());
+        let life = Arc::downgrade(&alive);
         let walk = move || {
+            let _alive = alive;
             // Without it the kernel may let a sleep run 50 us over, to save wake-ups. Best effort.
             _ = rustix::thread::set_current_timer_slack(NonZero::new(1));
             begin(&lanes, ticker.second(), &batch);
@@ -172,7 +176,7 @@ impl TickerThread {
             }
             lanes.drain(..).for_each(|lane| end(lane, ticker.end()));
         };
-        Ok(Self { thread: thread::Builder::new().name("ticker".to_owned()).spawn(walk)?, stop, relief })
+        Ok(Self { thread: thread::Builder::new().name("ticker".to_owned()).spawn(walk)?, stop, relief, life })
     }
 
     /// Lets other lanes take over as the next second begins.
@@ -181,7 +185,12 @@ impl TickerThread {
     }
 
     pub(crate) fn is_alive(&self) -> bool {
-        !self.thread.is_finished()
+        self.life.strong_count() > 0
+    }
+
+    /// What lives as long as the thread does.
+    pub(crate) fn life(&self) -> Weak<()> {
+        Weak::clone(&self.life)
     }
 
     pub(crate) fn stop(self) {

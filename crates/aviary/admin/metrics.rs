@@ -317,7 +317,7 @@ fn timings_of(metric: &mut MetricEncoder<'_>, timings: &Histogram) -> fmt::Resul
     buckets.push((f64::INFINITY, 0));
     let (mut sum, mut all) = (0.0, 0);
     for (bucket, count) in timings.buckets() {
-        let (lower, count) = (histogram::lower_bound(bucket), u64::from(count));
+        let (lower, count) = (histogram::lower_bound(bucket), count);
         buckets[BOUNDS_US.partition_point(|bound| *bound <= lower)].1 += count;
         sum += middle_us(bucket) / 1e6 * count as f64;
         all += count;

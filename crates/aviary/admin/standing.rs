@@ -7,6 +7,64 @@ use aviary_core::{Endpoint, Phase, Protocol, Second, Timestamp, histogram::Histo
 /// The outcome's name, and the names of its phase and fault where it has them.
 pub(crate) type Class = (&'static str, Option<&'static str>, Option<&'static str>);
 
+impl Standing {
+    /// What an agent says of itself, and what became of the last reload.
+    pub(crate) fn of(agent: aviary_agent::Standing, reload: Reload) -> Self {
+        let aviary_agent::Standing { stats, spool, shipping, .. } = agent;
+        Self {
+            started: agent.started,
+            now: agent.now,
+            configuration: agent.configuration,
+            epoch: agent.epoch,
+            series: agent.series,
+            ticking: if agent.ticker_is_alive { agent.ticking } else { 0 },
+            groups: agent.groups.into_iter().map(Group::from).collect(),
+            start_late: stats.start_late,
+            abandon_late: stats.abandon_late,
+            skipped: stats.skipped,
+            dropped: stats.dropped + spool.dropped,
+            beats_dropped: stats.beats_dropped,
+            spool: Spool {
+                records: spool.records,
+                bytes: spool.bytes,
+                slots: spool.slots,
+                oldest: spool.oldest,
+                on_disk: spool.on_disk,
+                last_error: spool.last_error,
+            },
+            shipping: Shipping {
+                reports_taken: shipping.taken,
+                last_taken: shipping.last_taken,
+                failures: shipping.failures,
+                last_error: shipping.last_error,
+                collector: shipping.collector,
+                clock_offset_us: shipping.clock_offset_us.map(i64::saturating_neg),
+            },
+            controls: agent.controls,
+            self_suspect: agent.self_suspect,
+            certificates: agent
+                .certificates
+                .into_iter()
+                .map(|it| (it.endpoint, it.address, it.not_after))
+                .collect(),
+            reload,
+        }
+    }
+}
+
+impl From<aviary_agent::GroupTotals> for Group {
+    fn from(totals: aviary_agent::GroupTotals) -> Self {
+        let aviary_agent::GroupTotals { service, protocol, outcomes, phases } = totals;
+        let mut by_class = BTreeMap::new();
+        for (class, slots) in outcomes {
+            // Delivered slots have their evidence where others have their fault.
+            let key = (class.outcome, class.phase.map(Phase::name), class.fault);
+            *by_class.entry(key).or_default() += slots;
+        }
+        Self { service, protocol, outcomes: by_class, phases }
+    }
+}
+
 /// A snapshot, cheap enough to take once a second.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Standing {

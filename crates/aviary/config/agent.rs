@@ -1,14 +1,21 @@
-//! `[vantage]` and `[agent]`: where probes run from, and where their outcomes go.
+//! `[agent]`: what probes, and where its outcomes go.
 
-use aviary_core::{Vantage, VantageKind};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use aviary_core::Endpoint;
 use reqwest::Url;
 
 use super::{
     context::Refusal,
-    kind::{list, member, some},
+    kind::{At, choice, list, some, table},
+    network::{self, Source},
     reader::Reader,
     scalar,
-    secret::{self, Secret},
+    secret::{self, Pem, Secret},
 };
 
 /// The agent's part of the configuration.
@@ -19,40 +26,53 @@ pub(crate) struct Agent {
     /// What the collectors ask for beyond loopback.
     pub(crate) token: Option<Secret>,
     /// PEM certificates to trust for the collectors, beside the system's.
-    pub(crate) ca: Option<String>,
+    pub(crate) ca: Option<Pem>,
+    /// What this agent shows to collectors that ask for a certificate.
+    pub(crate) identity: Option<Identity>,
+    /// The directory of the spool; absent: what waits is kept in memory only.
+    pub(crate) data: Option<PathBuf>,
+    /// How much may wait for a collector, on disk or in memory.
+    pub(crate) spool: Spool,
+    /// Where the agent answers for its health and metrics.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where metrics are sent, as `HOST:PORT`: to be resolved again every minute.
+    pub(crate) statsd: Option<String>,
+    /// Endpoints known as good, none over UDP: they tell our fault from theirs.
+    pub(crate) controls: Vec<Endpoint>,
+    /// Who is asked for names; nobody: whom `/etc/resolv.conf` names.
+    pub(crate) name_servers: Vec<SocketAddr>,
+    /// Where probes come from; absent: the system's choice.
+    pub(crate) source: Option<Source>,
+    /// Whether the collectors say what is probed, instead of this file.
+    pub(crate) services_from_collector: bool,
 }
 
-/// Reads `[vantage]`.
-pub(super) fn vantage(reader: &mut Reader<'_>) -> Option<Vantage> {
-    let kind = reader.optional(
-        "kind",
-        "which question these probes answer; external by default",
-        member(VantageKind::ALL),
-    );
-    let region = reader.required("region", "the cloud's or data centre's region", scalar::line("eu-west-1"));
-    let zone =
-        reader.optional("zone", "the availability zone, where there are such", scalar::line("eu-west-1a"));
-    let network =
-        reader.optional("network", "the network or provider, where it matters", scalar::line("aws"));
-    let node = reader.optional(
-        "node",
-        "a name that survives restarts; the host's by default",
-        scalar::line("canary-7"),
-    );
+/// A client certificate with its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// The certificate, and those that lead to its authority.
+    pub(crate) certificate: Pem,
+    /// Its private key.
+    pub(crate) key: Pem,
+}
 
-    if region.as_deref() == Some("auto") {
-        let refusal =
-            Refusal::new("`auto` is understood, but this version does not ask the cloud where it runs");
-        reader.refuse("region", refusal.help("write the region itself, such as region = \"eu-west-1\""));
+/// How much may wait for a collector; the oldest is dropped first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spool {
+    /// The most bytes.
+    pub(crate) bytes: u64,
+    /// How old it may become.
+    pub(crate) age: Duration,
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self { bytes: 256 << 20, age: Duration::from_secs(7 * 86_400) }
     }
-    Some(Vantage {
-        kind: kind.unwrap_or(VantageKind::External),
-        region: region?,
-        zone,
-        network,
-        node: node.unwrap_or_else(|| reader.context().host.to_owned()),
-    })
 }
+
+/// The least room for what waits: some minutes of the largest agent.
+const SPOOL_BYTES_MIN: u64 = 1 << 20;
 
 /// Reads `[agent]`.
 pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
@@ -61,38 +81,100 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
         reader.optional("collector", "collectors, tried in turn; absent: the one of this process", some(url));
     let token = reader.optional("token", "what the collectors know this agent by", secret::token());
     let ca = reader.optional("ca", "an authority to trust beside the system's", secret::authorities());
-
-    reader.optional(
+    let certificate = reader.optional(
         "certificate",
-        "the certificate that this agent shows to collectors",
-        secret::file_reference(),
+        "the certificate that this agent shows to collectors; with `key`",
+        secret::certificate(),
     );
-    reader.not_yet("certificate", "shows collectors no certificate, only its token");
-    reader.optional("key", "the key of that certificate", secret::reference());
-    reader.not_yet("key", "shows collectors no certificate, only its token");
-    reader.optional(
-        "data",
-        "where outcomes wait for the collector",
-        scalar::directory("/var/lib/aviary/agent"),
-    );
-    reader.not_yet("data", "keeps what waits for the collector in memory only");
-    reader.optional(
-        "listen",
-        "where this agent answers for its health and metrics",
-        scalar::listener("127.0.0.1:8611"),
-    );
-    reader.not_yet("listen", "does not listen there");
-    reader.optional("statsd", "where to send metrics", scalar::listener("127.0.0.1:8125"));
-    reader.not_yet("statsd", "sends no metrics");
-    reader.optional(
-        "controls",
-        "endpoints known as good, to tell our fault from theirs",
-        list(scalar::endpoint()),
-    );
-    reader.not_yet("controls", "does not probe them");
+    let key = reader.optional("key", "the key of that certificate", secret::private_key());
+    let data = "where outcomes wait for the collector; absent: in memory only";
+    let data = reader.optional("data", data, scalar::place("/var/lib/aviary/agent"));
+    let spool = "how much may wait for the collector, the oldest being dropped first";
+    let spool = reader.optional("spool", spool, table("{ size = \"256MiB\", age = \"7d\" }", spool_bounds));
+    let listen = "where this agent answers for its health and metrics";
+    let listen = reader.optional("listen", listen, scalar::listener("127.0.0.1:8611"));
+    let statsd = "where to send metrics; a name is looked up again every minute";
+    let statsd = reader.optional("statsd", statsd, network::peer("127.0.0.1:8125"));
+    let controls = "endpoints known as good, to tell our fault from theirs; not udp";
+    let controls = reader.optional("controls", controls, list(network::control()));
+    let name_servers = "who is asked for names; absent: whom /etc/resolv.conf names";
+    let name_servers = reader.optional("name_servers", name_servers, some(network::name_server()));
+    let source = "the address or interface that probes come from";
+    let source = reader.optional("source", source, network::source());
+    let services = "who says what is probed; absent: the [[service]] sections of this file";
+    reader.optional("services", services, table("{ from = \"collector\" }", services_from));
 
+    refuse_half_an_identity(reader);
+    let services_from_collector = reader.has("services");
+    if services_from_collector && !reader.has("collector") {
+        let message = "services from a collector need one elsewhere: the collector of this process has them from this file";
+        let help =
+            "add collector = [\"https://collector.example.net:8610\"] to [agent], or take `services` out";
+        reader.refuse("services", Refusal::new(message).help(help));
+    } else if services_from_collector && !reader.has("data") {
+        let message = "without `data`, this agent cannot start while no collector answers: it keeps no copy of its services";
+        reader
+            .note("services", Refusal::new(message).help("add data = \"/var/lib/aviary/agent\" to [agent]"));
+    }
+    refuse_unsafe_collectors(reader, collectors.as_deref().unwrap_or_default());
+    let identity = certificate.zip(key).map(|(certificate, key)| Identity { certificate, key });
+    Some(Agent {
+        collectors: values(collectors),
+        token,
+        ca,
+        identity,
+        data,
+        spool: spool.unwrap_or_default(),
+        listen,
+        statsd,
+        controls: values(controls),
+        name_servers: values(name_servers),
+        source,
+        services_from_collector,
+    })
+}
+
+fn values<T>(list: Option<Vec<At<T>>>) -> Vec<T> {
+    list.into_iter().flatten().map(|item| item.value).collect()
+}
+
+fn spool_bounds(reader: &mut Reader<'_>) -> Option<Spool> {
+    let default = Spool::default();
+    let size = reader.optional("size", "the most room; 256MiB by default", scalar::size("256MiB"));
+    let age = reader.optional("age", "the longest wait; 7d by default", scalar::duration("7d"));
+    let spool = Spool { bytes: size.unwrap_or(default.bytes), age: age.unwrap_or(default.age) };
+    if spool.bytes < SPOOL_BYTES_MIN {
+        let message = format!("{} bytes are too few: a minute of a large agent would not fit", spool.bytes);
+        reader.refuse("size", Refusal::new(message).help("write \"1MiB\" or more"));
+    }
+    if spool.age < Duration::from_secs(1) {
+        let message = "nothing would wait: what is younger than a second is being sent";
+        reader.refuse("age", Refusal::new(message).help("write \"1s\" or more"));
+    }
+    Some(spool)
+}
+
+fn services_from(reader: &mut Reader<'_>) -> Option<()> {
+    reader.required("from", "who has the list", choice([("collector", ())]))
+}
+
+/// A certificate without its key can be shown to nobody.
+fn refuse_half_an_identity(reader: &Reader<'_>) {
+    for (given, missing) in [("certificate", "key"), ("key", "certificate")] {
+        if reader.has(given) && !reader.has(missing) {
+            let message = format!("`{given}` is of no use without `{missing}`");
+            let help = format!("add {missing} = {{ file = \"PATH\" }}, or take `{given}` out");
+            reader.refuse(given, Refusal::new(message).help(help));
+        }
+    }
+}
+
+/// Reports and tokens do not cross a network in the clear, and are not taken there from strangers.
+fn refuse_unsafe_collectors(reader: &Reader<'_>, collectors: &[At<Url>]) {
     let has_token = reader.has("token");
-    for collector in collectors.iter().flatten() {
+    // A collector may know its agents by their certificates alone.
+    let is_known = has_token || reader.has("certificate");
+    for collector in collectors {
         let url = &collector.value;
         if is_loopback(url) {
             continue;
@@ -101,7 +183,7 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
             let message = format!("reports to {url} would cross the network in the clear");
             let message = if has_token { message + ", and the token with them" } else { message };
             Refusal::new(message).help("write https://, with `ca` where the authority is your own")
-        } else if !has_token {
+        } else if !is_known {
             let help = "add token = { file = \"/etc/aviary/token\" } to [agent]";
             Refusal::new(format!("{url} is beyond loopback, and there takes reports only with a token"))
                 .help(help)
@@ -110,14 +192,12 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
         };
         reader.context().refuse(&collector.path, refusal);
     }
-    let collectors = collectors.into_iter().flatten().map(|collector| collector.value).collect();
-    Some(Agent { collectors, token, ca })
 }
 
 /// Whether `url` leads nowhere but to this host.
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let is_loopback_address = |address: std::net::IpAddr| address.to_canonical().is_loopback();
+    let is_loopback_address = |address: IpAddr| address.to_canonical().is_loopback();
     host == "localhost" || host.ends_with(".localhost") || host.parse().is_ok_and(is_loopback_address)
 }
 

@@ -67,6 +67,17 @@ pub(crate) enum Scope {
     Admin,
 }
 
+impl Scope {
+    /// The word that the file has for it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Read => "read",
+            Self::Admin => "admin",
+        }
+    }
+}
+
 /// Reads `[collector]`.
 pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     let name = reader.optional("name", "part of every page's key; main by default", scalar::name("main"));
@@ -78,7 +89,7 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     let open =
         reader.optional("open", "whether anybody may report without a token", Boolean).unwrap_or(false);
 
-    reader.optional("data", "where the slots are kept", scalar::directory("/var/lib/aviary/collector"));
+    reader.optional("data", "where the slots are kept", scalar::place("/var/lib/aviary/collector"));
     reader.not_yet("data", "keeps the slots in memory only");
     reader.optional("retain", "how long the slots are kept", scalar::duration("400d"));
     reader.not_yet("retain", "keeps the newest minutes only");
@@ -86,7 +97,7 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     let certificate = reader.optional("certificate", certificate, secret::certificate());
     let key = reader.optional("key", "the key of that certificate", secret::private_key());
     let client_ca = "the authority whose certificates everybody must show";
-    let client_ca = reader.optional("client_ca", client_ca, secret::certificate());
+    let client_ca = reader.optional("client_ca", client_ca, secret::authorities());
     refuse_half_of_tls(reader);
 
     let listen = listen.unwrap_or(LISTEN);
@@ -126,7 +137,7 @@ fn refuse_half_of_tls(reader: &Reader<'_>) {
 }
 
 fn token(reader: &mut Reader<'_>) -> Option<Token> {
-    let scopes = choice([("report", Scope::Report), ("read", Scope::Read), ("admin", Scope::Admin)]);
+    let scopes = choice([Scope::Report, Scope::Read, Scope::Admin].map(|scope| (scope.name(), scope)));
     let name = reader.required("name", "whose token it is", scalar::name("eu-agents"));
     let secret = reader.required("secret", "the token", secret::token());
     let scope = reader.optional("scope", "what the token allows; report by default", some(scopes));

@@ -4,14 +4,15 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     ops::Range,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Environment,
+    Environment, environment,
     problem::{Level, Location, Problem},
+    reader::{closest, without_indexes},
     source::Source,
 };
 
@@ -59,6 +60,8 @@ pub(crate) struct Value<'v> {
     pub(crate) given: Given<'v>,
     /// Where in the configuration.
     pub(crate) path: &'v str,
+    /// What the variables begin with that override what is inside, where any do.
+    pub(crate) variables: Option<&'v str>,
 }
 
 impl<'v> Value<'v> {
@@ -93,16 +96,34 @@ impl<'v> Value<'v> {
     }
 }
 
+/// A table whose keys can be overridden by variables.
+pub(super) struct Overridable {
+    /// What those variables begin with, such as `AVIARY_AGENT_`.
+    pub(super) prefix: String,
+    /// Where the table stands; empty for the document itself.
+    pub(super) path: String,
+    /// Its keys.
+    pub(super) keys: Vec<&'static str>,
+}
+
 /// What every reader of one file shares.
 pub(crate) struct Context<'c> {
     source: &'c Source,
+    /// The directory that relative paths start from.
+    directory: &'c Path,
+    /// Whether the text came over the network: what it may refer to on this host is restricted.
+    is_foreign: bool,
     environment: &'c Environment,
     /// The host's name, the default of `vantage.node`.
     pub(crate) host: &'c str,
     /// Variables that the file itself names, as in `{ env = "AVIARY_AGENT_TOKEN" }`: never overrides.
     named_variables: BTreeSet<String>,
     places: RefCell<BTreeMap<String, Place>>,
-    overrides: RefCell<BTreeMap<String, String>>,
+    overrides: RefCell<BTreeMap<String, toml::Value>>,
+    /// The variables that were taken, each with the path of what it overrides.
+    taken: RefCell<BTreeMap<String, String>>,
+    overridable: RefCell<Vec<Overridable>>,
+    files: RefCell<BTreeSet<PathBuf>>,
     problems: RefCell<Vec<(usize, Problem)>>,
     absent: DeValue<'static>,
     /// Whether nothing is read, and the language itself is asked for.
@@ -121,11 +142,16 @@ impl<'c> Context<'c> {
         collect_named_variables(document, &mut named_variables);
         Self {
             source,
+            directory: source.path().parent().unwrap_or_else(|| Path::new("")),
+            is_foreign: false,
             environment,
             host,
             named_variables,
             places: RefCell::default(),
             overrides: RefCell::default(),
+            taken: RefCell::default(),
+            overridable: RefCell::default(),
+            files: RefCell::default(),
             problems: RefCell::default(),
             absent: DeValue::Table(DeTable::new()),
             describing: false,
@@ -151,9 +177,26 @@ impl<'c> Context<'c> {
         &self.absent
     }
 
-    /// The directory that relative paths in the file start from.
-    pub(crate) fn directory(&self) -> &Path {
-        self.source.path().parent().unwrap_or_else(|| Path::new(""))
+    /// The same for a text that came over the network, whose references are to files in `directory`.
+    pub(super) fn foreign(self, directory: &'c Path) -> Self {
+        Self { directory, is_foreign: true, ..self }
+    }
+
+    /// Whether the text came over the network.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.is_foreign
+    }
+
+    /// The file that is written as `path`, which is remembered as one that the configuration is made of.
+    pub(super) fn file(&self, path: &str) -> PathBuf {
+        let path = self.directory.join(path);
+        self.files.borrow_mut().insert(path.clone());
+        path
+    }
+
+    /// The files that the configuration refers to and is made of, whether or not they could be read.
+    pub(super) fn files(&self) -> BTreeSet<PathBuf> {
+        self.files.borrow().clone()
     }
 
     /// The variable `name` of the environment.
@@ -166,10 +209,15 @@ impl<'c> Context<'c> {
         self.variable(name).filter(|_| !self.named_variables.contains(name))
     }
 
-    /// The variables that override keys of `[section]`, with those keys.
-    pub(super) fn overrides_of(&self, section: &str) -> impl Iterator<Item = (&'c str, String)> {
-        let is_named = |name: &str| self.named_variables.contains(name);
-        self.environment.of_section(section).into_iter().filter(move |(name, _)| !is_named(name))
+    /// Whether a variable is set that begins with `prefix` and is ours.
+    pub(super) fn has_variable(&self, prefix: &str) -> bool {
+        let is_log_level = prefix == environment::LOG_PREFIX && self.overriding(environment::LOG).is_some();
+        is_log_level || self.environment.beginning(prefix).any(|name| !self.named_variables.contains(name))
+    }
+
+    /// Notes that `table` has been read, and what could have been overridden in it.
+    pub(super) fn overridable(&self, table: Overridable) {
+        self.overridable.borrow_mut().push(table);
     }
 
     /// Notes where `path` stands.
@@ -182,10 +230,70 @@ impl<'c> Context<'c> {
         self.places.borrow_mut().insert(path.to_owned(), Place::Variable(name.to_owned()));
     }
 
-    /// Notes that the variable `name` overrides `path` by `text`, which is empty for a secret.
-    pub(super) fn remember_override(&self, path: &str, name: &str, text: &str) {
+    /// Notes that the variable `name` overrides `path` by `value`, or by a secret.
+    pub(super) fn remember_override(&self, path: &str, name: &str, value: Option<toml::Value>) {
         self.remember_variable(path, name);
-        self.overrides.borrow_mut().insert(path.to_owned(), text.to_owned());
+        self.overrides.borrow_mut().extend(value.map(|value| (path.to_owned(), value)));
+        let earlier = self.taken.borrow_mut().insert(name.to_owned(), path.to_owned());
+        if let Some(earlier) = earlier.filter(|earlier| earlier != path) {
+            let message = format!("the variable {name} would override {earlier} as well as {path}");
+            let help =
+                "names that differ only in case, `-` and `_` are one name there: rename one of the two";
+            self.refuse(path, Refusal::new(message).help(help));
+        }
+    }
+
+    /// Refuses the variables for `sections` that override nothing in what has been read: a misspelt one would go
+    /// unnoticed otherwise. One for a section or a service that is not there is noted only, since several processes
+    /// may share an environment.
+    pub(super) fn refuse_unknown_variables(&self, sections: &[&str]) {
+        let overridable = self.overridable.take();
+        for section in sections {
+            let prefix = environment::name(environment::PREFIX, section) + "_";
+            for name in self.environment.beginning(&prefix) {
+                if self.taken.borrow().contains_key(name) || self.named_variables.contains(name) {
+                    continue;
+                }
+                let inside = overridable.iter().filter(|table| !table.path.is_empty());
+                let table = inside
+                    .filter(|table| name.starts_with(&table.prefix))
+                    .max_by_key(|table| table.prefix.len());
+                match table {
+                    Some(table) => self.refuse_unknown_variable(name, table),
+                    None => {
+                        let is_list = self.is_given(&format!("{section}[0]"));
+                        let why = match *section {
+                            section if is_list => format!("no [[{section}]] has such a name"),
+                            "service" => "the file has no [[service]]".to_owned(),
+                            section => format!("the file has no [{section}]"),
+                        };
+                        let path = format!(
+                            "{section}.{}",
+                            name.strip_prefix(&prefix).unwrap_or_default().to_ascii_lowercase()
+                        );
+                        self.remember_variable(&path, name);
+                        let message = format!("the variable {name} changes nothing: {why}");
+                        self.note(&path, Refusal::new(message));
+                    }
+                }
+            }
+        }
+        self.overridable.replace(overridable);
+    }
+
+    fn refuse_unknown_variable(&self, name: &str, table: &Overridable) {
+        let Overridable { prefix, path, keys } = table;
+        let key = name.strip_prefix(prefix.as_str()).unwrap_or_default().to_ascii_lowercase();
+        let place = without_indexes(path);
+        let brackets = if path.ends_with(']') { format!("[[{place}]]") } else { format!("[{place}]") };
+        let message = format!("the variable {name} overrides no key of {brackets}");
+        let help = match closest(&key, keys.iter().copied()) {
+            Some(key) => format!("did you mean {}?", environment::name(prefix, key)),
+            None => format!("unset it; the keys of {brackets} are {}", keys.join(", ")),
+        };
+        let path = format!("{path}.{key}");
+        self.remember_variable(&path, name);
+        self.refuse(&path, Refusal::new(message).help(help));
     }
 
     /// Whether what stands at `path` begins with `start`.
@@ -228,8 +336,8 @@ impl<'c> Context<'c> {
         problems.into_iter().map(|(_, problem)| problem).collect()
     }
 
-    /// The overrides that were taken, by path; those of secrets without their value.
-    pub(crate) fn overrides(&self) -> BTreeMap<String, String> {
+    /// The overrides that were taken, by path, but for those of secrets.
+    pub(crate) fn overrides(&self) -> BTreeMap<String, toml::Value> {
         self.overrides.borrow().clone()
     }
 

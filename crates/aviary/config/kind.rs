@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::{
     context::{Context, Given, Refusal, Value},
+    environment,
     reader::{Reader, closest, without_indexes},
     source::quotable,
 };
@@ -30,6 +31,21 @@ pub(crate) trait Kind {
 
     /// The JSON schema of such values.
     fn schema(&self) -> Json;
+
+    /// Whether it is a table, whose keys variables override one by one.
+    fn is_table(&self) -> bool {
+        false
+    }
+
+    /// Whether what is read may be shown to nobody.
+    fn is_secret(&self) -> bool {
+        false
+    }
+
+    /// What stands in a file in the place of `text` in a variable.
+    fn written(&self, text: &str) -> toml::Value {
+        text.into()
+    }
 
     /// Refuses `value` for its type.
     fn refuse_type(&self, value: Value<'_>, context: &Context<'_>) {
@@ -95,7 +111,13 @@ impl<T, F: Fn(&str) -> Result<T, Refusal>> Kind for Text<F> {
     }
 
     fn fits(&self, value: Value<'_>) -> bool {
-        value.text().is_some()
+        match value.given {
+            // All that variables hold is text: a name among others is told from a number by being one of those.
+            Given::Variable(text) => {
+                self.options.is_empty() || self.options.iter().any(|option| option == text)
+            }
+            Given::Toml(_) => value.text().is_some(),
+        }
     }
 
     fn read(&self, value: Value<'_>, context: &Context<'_>) -> Option<T> {
@@ -147,6 +169,10 @@ impl Kind for Boolean {
     fn schema(&self) -> Json {
         json!({ "type": "boolean" })
     }
+
+    fn written(&self, text: &str) -> toml::Value {
+        text.parse().map_or_else(|_| text.into(), toml::Value::Boolean)
+    }
 }
 
 /// A whole number of at least so many.
@@ -164,18 +190,24 @@ impl Kind for Whole {
     }
 
     fn fits(&self, value: Value<'_>) -> bool {
-        value.toml().is_some_and(DeValue::is_integer)
+        match value.given {
+            Given::Variable(text) => text.parse::<i64>().is_ok(),
+            Given::Toml(value) => value.is_integer(),
+        }
     }
 
     fn read(&self, value: Value<'_>, context: &Context<'_>) -> Option<u32> {
-        let Some(integer) = value.toml().and_then(DeValue::as_integer) else {
-            self.refuse_type(value, context);
-            return None;
+        let (text, radix) = match value.given {
+            Given::Variable(text) => (text, 10),
+            Given::Toml(DeValue::Integer(integer)) => (integer.as_str(), integer.radix()),
+            Given::Toml(_) => {
+                self.refuse_type(value, context);
+                return None;
+            }
         };
-        let number =
-            u32::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|number| *number >= self.0);
+        let number = u32::from_str_radix(text, radix).ok().filter(|number| *number >= self.0);
         if number.is_none() {
-            let message = format!("expected {}, found {integer}", self.expected());
+            let message = format!("expected {}, found {}", self.expected(), quotable(text));
             context.refuse(value.path, Refusal::new(message));
         }
         number
@@ -183,6 +215,10 @@ impl Kind for Whole {
 
     fn schema(&self) -> Json {
         json!({ "type": "integer", "minimum": self.0 })
+    }
+
+    fn written(&self, text: &str) -> toml::Value {
+        text.parse().map_or_else(|_| text.into(), toml::Value::Integer)
     }
 }
 
@@ -201,14 +237,18 @@ impl Kind for Decimal {
     }
 
     fn fits(&self, value: Value<'_>) -> bool {
-        value.toml().is_some_and(|value| value.is_integer() || value.is_float())
+        match value.given {
+            Given::Variable(text) => text.parse::<f64>().is_ok(),
+            Given::Toml(value) => value.is_integer() || value.is_float(),
+        }
     }
 
     fn read(&self, value: Value<'_>, context: &Context<'_>) -> Option<f64> {
-        let text = match value.toml() {
-            Some(DeValue::Integer(integer)) => integer.to_string(),
-            Some(DeValue::Float(float)) => float.to_string(),
-            _ => {
+        let text = match value.given {
+            Given::Variable(text) => quotable(text),
+            Given::Toml(DeValue::Integer(integer)) => integer.to_string(),
+            Given::Toml(DeValue::Float(float)) => float.to_string(),
+            Given::Toml(_) => {
                 self.refuse_type(value, context);
                 return None;
             }
@@ -222,6 +262,10 @@ impl Kind for Decimal {
 
     fn schema(&self) -> Json {
         json!({ "type": "number", "minimum": self.0 })
+    }
+
+    fn written(&self, text: &str) -> toml::Value {
+        text.parse().map_or_else(|_| text.into(), toml::Value::Float)
     }
 }
 
@@ -271,11 +315,8 @@ impl<K: Kind> Kind for List<K> {
     fn read(&self, value: Value<'_>, context: &Context<'_>) -> Option<Self::Output> {
         let items = match value.given {
             Given::Variable(text) => {
-                let items = text
-                    .split(',')
-                    .map(str::trim)
-                    .map(|item| Value { given: Given::Variable(item), ..value });
-                return items
+                return items(text)
+                    .map(|item| Value { given: Given::Variable(item), ..value })
                     .map(|item| {
                         Some(At { path: value.path.to_owned(), value: self.item.read(item, context)? })
                     })
@@ -295,7 +336,10 @@ impl<K: Kind> Kind for List<K> {
         let read = |(index, item): (usize, &toml::Spanned<DeValue<'_>>)| {
             let path = format!("{}[{index}]", value.path);
             context.remember(&path, item.span());
-            let item = self.item.read(Value { given: Given::Toml(item.get_ref()), path: &path }, context)?;
+            let given = item.get_ref();
+            let variables = value.variables.and_then(|prefix| variables_of_item(prefix, given));
+            let given = Value { given: Given::Toml(given), path: &path, variables: variables.as_deref() };
+            let item = self.item.read(given, context)?;
             Some(At { path, value: item })
         };
         // The items that can be read are given on even where others cannot, for whatever else is wrong with them.
@@ -309,6 +353,21 @@ impl<K: Kind> Kind for List<K> {
         }
         schema
     }
+
+    fn written(&self, text: &str) -> toml::Value {
+        items(text).map(|item| self.item.written(item)).collect::<Vec<_>>().into()
+    }
+}
+
+/// The items of a list that a variable holds.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim)
+}
+
+/// What the variables begin with that override keys of `item` in a list: it is meant by its name.
+fn variables_of_item(prefix: &str, item: &DeValue<'_>) -> Option<String> {
+    let name = item.as_table()?.get("name")?.get_ref().as_str()?;
+    (!name.is_empty()).then(|| environment::name(prefix, name) + "_")
 }
 
 /// A table that `read` reads.
@@ -351,11 +410,15 @@ impl<T, F: Fn(&mut Reader<'_>) -> Option<T>> Kind for Table<F> {
             self.refuse_type(value, context);
             return None;
         };
-        Reader::read(context, table, value.path, &self.read)
+        Reader::read_at(context, table, value.path, value.variables, &self.read)
     }
 
     fn schema(&self) -> Json {
         Reader::describe(&self.read)
+    }
+
+    fn is_table(&self) -> bool {
+        true
     }
 }
 
@@ -399,6 +462,15 @@ impl<A: Kind, B: Kind> Kind for Either<A, B> {
 
     fn schema(&self) -> Json {
         json!({ "anyOf": [self.0.schema(), self.1.schema()] })
+    }
+
+    fn written(&self, text: &str) -> toml::Value {
+        let value = Value { given: Given::Variable(text), path: "", variables: None };
+        if self.0.fits(value) { self.0.written(text) } else { self.1.written(text) }
+    }
+
+    fn is_table(&self) -> bool {
+        self.0.is_table() || self.1.is_table()
     }
 }
 

@@ -10,19 +10,23 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Environment,
-    context::{Context, Given, Refusal, Value},
+    context::{Context, Given, Overridable, Refusal, Value},
+    environment,
     kind::Kind,
     source::{self, Source},
 };
 
-/// The sections whose scalars a variable `AVIARY_SECTION_KEY` overrides.
-pub(crate) const OVERRIDABLE: [&str; 4] = ["agent", "collector", "sink", "vantage"];
+/// The sections that may come from the environment alone, so that one file serves a fleet. A role does not start
+/// because of a variable.
+const FROM_ENVIRONMENT_ALONE: [&str; 2] = ["log", "vantage"];
 
 /// A key that a reader was asked for.
 struct Asked {
     key: &'static str,
     about: &'static str,
     required: bool,
+    /// Whether it is a table, whose keys may be overridden one by one.
+    is_table: bool,
     schema: Json,
 }
 
@@ -31,25 +35,35 @@ pub(crate) struct Reader<'r> {
     context: &'r Context<'r>,
     table: &'r DeTable<'r>,
     path: &'r str,
+    /// What the variables begin with that override keys of this table, where any do.
+    variables: Option<&'r str>,
     asked: Vec<Asked>,
 }
 
 impl<'r> Reader<'r> {
-    /// Reads `table`, which stands at `path` (empty for the document itself), with `read`. Whatever `read` does not
-    /// ask for is an unknown key.
+    /// Reads the document `table` with `read`. Whatever `read` does not ask for is an unknown key.
     pub(crate) fn read<T>(
         context: &'r Context<'r>,
         table: &'r DeTable<'r>,
-        path: &'r str,
         read: impl FnOnce(&mut Self) -> T,
     ) -> T {
-        let mut reader = Self { context, table, path, asked: Vec::new() };
+        Self::read_at(context, table, "", Some(environment::PREFIX), read)
+    }
+
+    /// Reads `table`, which stands at `path` and whose keys are overridden by variables that begin with `variables`.
+    pub(crate) fn read_at<T>(
+        context: &'r Context<'r>,
+        table: &'r DeTable<'r>,
+        path: &'r str,
+        variables: Option<&'r str>,
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let mut reader = Self { context, table, path, variables, asked: Vec::new() };
         let value = read(&mut reader);
         reader.refuse_unknown_keys();
-        match path {
-            "" => reader.note_useless_variables(),
-            path if OVERRIDABLE.contains(&path) => reader.refuse_unknown_variables(),
-            _ => {}
+        if let Some(prefix) = variables {
+            let keys = reader.asked.iter().map(|asked| asked.key).collect();
+            context.overridable(Overridable { prefix: prefix.to_owned(), path: path.to_owned(), keys });
         }
         value
     }
@@ -59,12 +73,13 @@ impl<'r> Reader<'r> {
         let (source, environment) = (Source::new(Path::new(""), String::new()), Environment::default());
         let nothing = DeTable::new();
         let context = Context::describing(&source, &nothing, &environment);
-        let mut reader = Reader { context: &context, table: &nothing, path: "", asked: Vec::new() };
+        let mut reader =
+            Reader { context: &context, table: &nothing, path: "", variables: None, asked: Vec::new() };
         read(&mut reader);
 
         let mut properties = serde_json::Map::new();
         let mut required = Vec::new();
-        for Asked { key, about, required: is_required, mut schema } in reader.asked {
+        for Asked { key, about, required: is_required, mut schema, .. } in reader.asked {
             if let Json::Object(schema) = &mut schema {
                 schema.insert("description".to_owned(), about.into());
             }
@@ -92,7 +107,25 @@ impl<'r> Reader<'r> {
 
     /// Whether `key` is given, rightly or wrongly.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key) || self.override_of(key).is_some()
+        let is_table = self.asked.iter().any(|asked| asked.key == key && asked.is_table);
+        self.is_given(key, is_table)
+    }
+
+    fn is_given(&self, key: &str, is_table: bool) -> bool {
+        self.table.contains_key(key)
+            || self.override_of(key).is_some()
+            || (is_table && self.is_from_environment(key))
+    }
+
+    /// Whether variables override keys of the table under `key`, which the file need not have then.
+    fn is_from_environment(&self, key: &str) -> bool {
+        let may_be = !self.path.is_empty() || FROM_ENVIRONMENT_ALONE.contains(&key);
+        may_be && self.variables_of(key).is_some_and(|prefix| self.context.has_variable(&prefix))
+    }
+
+    /// What the variables begin with that override keys of the table under `key`.
+    fn variables_of(&self, key: &str) -> Option<String> {
+        Some(format!("{}{}_", self.variables?, environment::upper(key)))
     }
 
     /// The value of a key that may be absent; `about` says what it is for.
@@ -112,7 +145,7 @@ impl<'r> Reader<'r> {
         about: &'static str,
         kind: K,
     ) -> Option<K::Output> {
-        if !self.has(key) {
+        if !self.is_given(key, kind.is_table()) {
             let message = format!("`{key}` is missing{}", self.named_place(" in"));
             let example = kind.example(&without_indexes(&self.path_of(key)));
             self.refuse(key, Refusal::new(message).help(format!("{about}: add {example}")));
@@ -141,14 +174,14 @@ impl<'r> Reader<'r> {
         self.context.note(&path, Refusal::new(message));
     }
 
-    /// The text under `key` in the file, if it is text.
-    pub(crate) fn text(&self, key: &str) -> Option<&'r str> {
-        self.table.get(key)?.get_ref().as_str()
-    }
-
     /// Refuses what stands under `key`, or misses there.
     pub(crate) fn refuse(&self, key: &str, refusal: Refusal) {
         self.context.refuse(&self.path_of(key), refusal);
+    }
+
+    /// Says something of what stands under `key` that is no reason to fail.
+    pub(crate) fn note(&self, key: &str, refusal: Refusal) {
+        self.context.note(&self.path_of(key), refusal);
     }
 
     /// Refuses the table as a whole.
@@ -165,35 +198,40 @@ impl<'r> Reader<'r> {
     ) -> Option<K::Output> {
         // Only when described: a schema for each of ten thousand endpoints is a waste.
         let schema = if self.context.is_describing() { kind.schema() } else { Json::Null };
-        self.asked.push(Asked { key, about, required, schema });
+        let is_table = kind.is_table();
+        self.asked.push(Asked { key, about, required, is_table, schema });
 
         let path = self.path_of(key);
         if let Some((name, text)) = self.override_of(key) {
-            let is_secret = source::is_secret_key(key);
-            self.context.remember_override(&path, &name, if is_secret { "" } else { text });
-            return kind.read(Value { given: Given::Variable(text), path: &path }, self.context);
+            let written = (!kind.is_secret()).then(|| kind.written(text));
+            self.context.remember_override(&path, &name, written);
+            let value = Value { given: Given::Variable(text), path: &path, variables: None };
+            return kind.read(value, self.context);
         }
         let value = match self.table.get(key) {
             Some(value) => {
                 self.context.remember(&path, value.span());
                 value.get_ref()
             }
-            // A vantage may come from the environment alone, so that one file serves a fleet.
-            None if path == "vantage" && self.context.overrides_of(key).next().is_some() => {
-                self.context.absent()
-            }
+            None if is_table && self.is_from_environment(key) => self.context.absent(),
             None => return None,
         };
-        kind.read(Value { given: Given::Toml(value), path: &path }, self.context)
+        let variables = self.variables_of(key);
+        let value = Value { given: Given::Toml(value), path: &path, variables: variables.as_deref() };
+        kind.read(value, self.context)
     }
 
     /// The variable that overrides `key`, with its text.
     fn override_of(&self, key: &str) -> Option<(String, &'r str)> {
-        if !OVERRIDABLE.contains(&self.path) {
+        // A section is no scalar, and what has a name in a list is known to the environment by that name.
+        if self.path.is_empty() || (key == "name" && self.path.ends_with(']')) {
             return None;
         }
-        let name = Environment::name_of(self.path, key);
-        let text = self.context.overriding(&name)?;
+        let name = format!("{}{}", self.variables?, environment::upper(key));
+        let overriding = |name: String| Some((self.context.overriding(&name)?, name));
+        let by_its_name = overriding(name.clone());
+        let older = || (name == environment::LOG_LEVEL).then(|| overriding(environment::LOG.to_owned()))?;
+        let (text, name) = by_its_name.or_else(older)?;
         Some((name, text))
     }
 
@@ -216,34 +254,6 @@ impl<'r> Reader<'r> {
                 None => format!("the keys{} are {}", self.named_place(" of"), keys.join(", ")),
             };
             self.refuse(key_text, Refusal::new(message).help(help));
-        }
-    }
-
-    fn refuse_unknown_variables(&self) {
-        for (name, key) in self.context.overrides_of(self.path) {
-            if self.asked.iter().all(|asked| asked.key != key) {
-                let message = format!("the variable {name} overrides no key of [{}]", self.path);
-                let keys: Vec<&str> = self.asked.iter().map(|asked| asked.key).collect();
-                let help = match closest(&key, keys.iter().copied()) {
-                    Some(key) => format!("did you mean {}?", Environment::name_of(self.path, key)),
-                    None => format!("unset it; the keys{} are {}", self.named_place(" of"), keys.join(", ")),
-                };
-                let refusal = Refusal::new(message).help(help);
-                self.context.remember_variable(&self.path_of(&key), name);
-                self.refuse(&key, refusal);
-            }
-        }
-    }
-
-    /// A role that the file has no section for does not start because of a variable.
-    fn note_useless_variables(&self) {
-        for section in OVERRIDABLE.into_iter().filter(|section| *section != "vantage" && !self.has(section)) {
-            for (name, key) in self.context.overrides_of(section) {
-                let message = format!("the variable {name} changes nothing: the file has no [{section}]");
-                let path = format!("{section}.{key}");
-                self.context.remember_variable(&path, name);
-                self.context.note(&path, Refusal::new(message));
-            }
         }
     }
 
@@ -291,7 +301,7 @@ mod tests {
             (Source::new(Path::new("a.toml"), text.to_owned()), Environment::default());
         let document = DeTable::parse(text).unwrap();
         let context = Context::new(&source, document.get_ref(), &environment, "host");
-        let value = Reader::read(&context, document.get_ref(), "", read);
+        let value = Reader::read(&context, document.get_ref(), read);
         let shown = |problem: Problem| {
             let at = match problem.location {
                 crate::config::problem::Location::Line(excerpt) => {

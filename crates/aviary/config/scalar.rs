@@ -117,11 +117,26 @@ pub(super) fn listener(example: &'static str) -> impl Kind<Output = SocketAddr> 
     })
 }
 
+/// A number of bytes with its unit.
+pub(super) fn size(example: &'static str) -> impl Kind<Output = u64> {
+    text("a size with its unit", example, |given| {
+        let has_unit = given.ends_with(['b', 'B']);
+        let size = given.parse::<bytesize::ByteSize>().ok().filter(|_| has_unit);
+        size.map(|size| size.as_u64()).ok_or_else(|| {
+            Refusal::new(format!("`{}` is no size", quotable(given)))
+                .help("write a number with its unit (B, KiB, MiB or GiB), such as \"256MiB\"")
+        })
+    })
+}
+
 /// What is probed.
 pub(super) fn endpoint() -> impl Kind<Output = Endpoint> {
-    text("an endpoint's URL", "tcp://graphite.example.com:2003", |given| {
-        given.parse().map_err(|error: aviary_core::endpoint::EndpointError| Refusal::new(error.to_string()))
-    })
+    text("an endpoint's URL", "tcp://graphite.example.com:2003", parse_endpoint)
+}
+
+/// The endpoint that `given` is.
+pub(super) fn parse_endpoint(given: &str) -> Result<Endpoint, Refusal> {
+    given.parse().map_err(|error: aviary_core::endpoint::EndpointError| Refusal::new(error.to_string()))
 }
 
 /// The URL of an HTTP server.
@@ -145,20 +160,20 @@ pub(super) fn http_url(example: &'static str) -> impl Kind<Output = Url> {
     })
 }
 
-/// A directory.
-pub(super) fn directory(example: &'static str) -> impl Kind<Output = PathBuf> {
+/// A directory or file that the program writes to.
+pub(super) fn place(example: &'static str) -> impl Kind<Output = PathBuf> {
     text("a path", example, |given| match given {
-        "" => Err(Refusal::new("the path is empty").help("leave the key out, or name a directory")),
+        "" => Err(Refusal::new("the path is empty").help("leave the key out, or give it a path")),
         path => Ok(path.into()),
     })
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// What `kind` makes of `given`, or the message with which it refuses it.
-    fn read<K: Kind>(kind: K, given: &str) -> Result<K::Output, String> {
+    pub(crate) fn read<K: Kind>(kind: K, given: &str) -> Result<K::Output, String> {
         use super::super::{
             Environment,
             context::{Context, Given, Value},
@@ -167,7 +182,8 @@ mod tests {
         let (source, environment) = (Source::new("".as_ref(), String::new()), Environment::default());
         let nothing = toml::de::DeTable::new();
         let context = Context::new(&source, &nothing, &environment, "host");
-        let value = kind.read(Value { given: Given::Variable(given), path: "key" }, &context);
+        let value =
+            kind.read(Value { given: Given::Variable(given), path: "key", variables: None }, &context);
         value.ok_or_else(|| context.into_problems().remove(0).message)
     }
 
@@ -186,6 +202,18 @@ mod tests {
         }
         for given in ["10", "10 parsecs", "-5s", "", "s", "1mo", "999999999999d"] {
             assert_eq!(read(duration("10s"), given), Err(format!("`{given}` is no duration")));
+        }
+    }
+
+    #[test]
+    fn sizes_need_a_unit() {
+        let table =
+            [("256MiB", 256 << 20), ("1 GiB", 1 << 30), ("1.5KiB", 1_536), ("10MB", 10_000_000), ("7B", 7)];
+        for (given, bytes) in table {
+            assert_eq!(read(size("256MiB"), given), Ok(bytes), "{given}");
+        }
+        for given in ["256", "256M", "MiB", "", "-1MiB", "much"] {
+            assert_eq!(read(size("256MiB"), given), Err(format!("`{given}` is no size")));
         }
     }
 

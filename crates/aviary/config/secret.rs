@@ -5,16 +5,17 @@ use std::{
     fs::File,
     io::Read,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use toml::de::DeValue;
 
 use super::{
     context::{Context, Given, Refusal, Value},
+    environment,
     kind::{Kind, Table, table, text},
     reader::Reader,
-    source::is_variable_name,
+    source::{is_variable_name, quotable},
 };
 
 /// The largest file taken for a secret or a chain of certificates.
@@ -64,16 +65,16 @@ impl Pem {
     pub(crate) fn text(&self) -> &str {
         self.text.expose()
     }
+
+    /// The text, as what may be shown to nobody.
+    pub(crate) fn secret(&self) -> &Secret {
+        &self.text
+    }
 }
 
 /// Where a secret is to be found, for a key that this version does not act on: nothing is loaded.
 pub(super) fn reference() -> impl Kind<Output = Reference> {
     Referenced { table: secret_table(), secret: true, load: |reference, _: &Context<'_>| Ok(reference) }
-}
-
-/// Where certificates are to be found, for a key that this version does not act on: nothing is loaded.
-pub(super) fn file_reference() -> impl Kind<Output = Reference> {
-    Referenced { table: file_table(), secret: false, load: |reference, _: &Context<'_>| Ok(reference) }
 }
 
 /// A token that a server asks for.
@@ -98,7 +99,7 @@ pub(super) fn api_key() -> impl Kind<Output = Secret> {
 pub(super) fn certificate_and_key() -> impl Kind<Output = Secret> {
     let load = |reference, context: &Context<'_>| {
         let pem: Secret = load(reference, context)?;
-        if pem.0.contains(CERTIFICATE_BEGINS) && pem.0.contains("PRIVATE KEY-----") {
+        if pem.0.contains(CERTIFICATE_BEGINS) && pem.0.contains(KEY_BEGINS) {
             return Ok(pem);
         }
         let help = "put both into the one file, as PEM";
@@ -107,33 +108,14 @@ pub(super) fn certificate_and_key() -> impl Kind<Output = Secret> {
     Referenced { table: secret_table(), secret: true, load }
 }
 
-/// Certificates of authorities to trust, as PEM. They are public: the file may be readable by everybody.
-pub(super) fn authorities() -> impl Kind<Output = String> {
-    let load = |reference, context: &Context<'_>| {
-        let pem = match reference {
-            Reference::File(path) => read(&context.directory().join(path), "", Access::Anybody)?,
-            Reference::Variable(_) | Reference::Override(_) => load(reference, context)?.0,
-        };
-        if pem.contains(CERTIFICATE_BEGINS) {
-            return Ok(pem);
-        }
-        Err(Refusal::new("there is no certificate in it")
-            .help("name a PEM file with the authority's certificate"))
-    };
-    Referenced { table: file_table(), secret: false, load }
+/// Certificates of authorities to trust. They are public: the file may be readable by everybody.
+pub(super) fn authorities() -> impl Kind<Output = Pem> {
+    public_pem("name a PEM file with the authority's certificate")
 }
 
 /// The certificate that a peer is shown, with those that lead to its authority.
 pub(super) fn certificate() -> impl Kind<Output = Pem> {
-    let load = |reference, context: &Context<'_>| {
-        let pem = load_pem(reference, context, Access::Anybody)?;
-        if pem.text().contains(CERTIFICATE_BEGINS) {
-            return Ok(pem);
-        }
-        Err(Refusal::new("there is no certificate in it")
-            .help("name a PEM file with the certificate, and those of its authorities after it"))
-    };
-    Referenced { table: file_table(), secret: false, load }
+    public_pem("name a PEM file with the certificate, and those of its authorities after it")
 }
 
 /// The private key of such a certificate, which nobody else may read.
@@ -148,11 +130,22 @@ pub(super) fn private_key() -> impl Kind<Output = Pem> {
     Referenced { table: secret_table(), secret: true, load }
 }
 
+fn public_pem(help: &'static str) -> impl Kind<Output = Pem> {
+    let load = move |reference, context: &Context<'_>| {
+        let pem = load_pem(reference, context, Access::Anybody)?;
+        if pem.text().contains(CERTIFICATE_BEGINS) {
+            return Ok(pem);
+        }
+        Err(Refusal::new("there is no certificate in it").help(help))
+    };
+    Referenced { table: file_table(), secret: false, load }
+}
+
 fn load_pem(reference: Reference, context: &Context<'_>, access: Access) -> Result<Pem, Refusal> {
     let Reference::File(path) = &reference else {
         return Ok(Pem { path: None, text: load(reference, context)? });
     };
-    let path = context.directory().join(path);
+    let path = file(path, context)?;
     let what = if access == Access::Anybody { "" } else { "secret " };
     let text = Secret(read(&path, what, access)?);
     Ok(Pem { path: Some(path), text })
@@ -210,18 +203,47 @@ where
     fn schema(&self) -> serde_json::Value {
         self.table.schema()
     }
+
+    fn is_table(&self) -> bool {
+        true
+    }
+
+    fn is_secret(&self) -> bool {
+        true
+    }
+}
+
+/// The file that a configuration writes as `path`. What came over the network may refer only to what was put beside this
+/// host's own configuration: whoever sends it chooses the endpoints too, and so would read any file of this host.
+fn file(path: &str, context: &Context<'_>) -> Result<PathBuf, Refusal> {
+    let is_plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    if context.is_foreign() && !is_plain {
+        let message = format!("a service from a collector may not name the file {}", quotable(path));
+        let help = "name a file beside the agent's configuration, or set the agent's AVIARY_SERVICE_NAME_KEY";
+        return Err(Refusal::new(message).help(help));
+    }
+    Ok(context.file(path))
+}
+
+/// The value of the variable that a configuration names. For what came over the network, our own are none of its
+/// business but for those that speak of services.
+fn variable<'c>(name: &str, context: &Context<'c>) -> Result<Option<&'c str>, Refusal> {
+    let is_ours = name.starts_with(environment::PREFIX) && !name.starts_with("AVIARY_SERVICE_");
+    if context.is_foreign() && is_ours {
+        let message = format!("a service from a collector may not name the variable {}", quotable(name));
+        return Err(Refusal::new(message).help("name one that does not begin with AVIARY_"));
+    }
+    Ok(context.variable(name))
 }
 
 fn load(reference: Reference, context: &Context<'_>) -> Result<Secret, Refusal> {
     match reference {
-        Reference::File(path) => {
-            read(&context.directory().join(path), "secret ", Access::OwnerAndGroup).map(Secret)
-        }
+        Reference::File(path) => read(&file(&path, context)?, "secret ", Access::OwnerAndGroup).map(Secret),
         Reference::Override(secret) if secret.0.is_empty() => {
             Err(Refusal::new("the variable is empty").help("set it, or take it out of the environment"))
         }
         Reference::Override(secret) => Ok(secret),
-        Reference::Variable(name) => match context.variable(&name) {
+        Reference::Variable(name) => match variable(&name, context)? {
             // A name that does not look like one may be the secret itself, written in the wrong place.
             None if !is_variable_name(&name) => Err(Refusal::new("the variable that `env` names is not set")
                 .help("the secret itself belongs in the variable, and the variable's name here")),

@@ -6,15 +6,25 @@ use aviary_core::{
     AcceptableLoss, Endpoint, Evidence, Protocol, Series, Vantage, VantageKind, vantage::ABSENT,
     verdict::Policy,
 };
-use aviary_probe::{AddressChoice, Family};
+use aviary_probe::Family;
 
 use super::{
     context::{Context, Refusal},
     kind::{At, Boolean, Decimal, Either, Kind, Or, Whole, choice, member, section, some, table},
+    network::{self, Source},
     reader::Reader,
     scalar,
-    secret::{self, Secret},
+    secret::{self, Pem, Secret},
 };
+
+/// The most bytes of a datapoint on the wire: no configuration makes a weapon of a prober.
+const PAYLOAD_BYTES_MAX: usize = 1024;
+
+/// The most that any protocol writes beside the name: value, timestamp, and the frame of a pickle.
+const FRAME_BYTES_MAX: usize = 64;
+
+/// The room that an address takes in the name of a series that goes to one alone.
+const ADDRESS_BYTES_MAX: usize = 40;
 
 /// A service under test.
 #[derive(Clone, Debug)]
@@ -30,11 +40,13 @@ pub(crate) struct Service {
     /// The lowest rung that counts, where the default of each protocol is not meant.
     pub(crate) counts_as_delivered: Option<Evidence>,
     /// PEM certificates to trust, beside the system's.
-    pub(crate) ca: Option<String>,
+    pub(crate) ca: Option<Pem>,
     /// What the service knows its customer by.
     pub(crate) api_key: Option<Secret>,
     /// Which addresses of a name are wanted.
     pub(crate) family: Family,
+    /// Where its probes come from, if not from where the agent's do.
+    pub(crate) source: Option<Source>,
     /// Who looks after it.
     pub(crate) owner: Option<String>,
     /// What to do when it is down.
@@ -49,7 +61,30 @@ pub(crate) struct ServiceEndpoint {
     /// Whether its loss is the service's.
     pub(crate) required: bool,
     /// Which of a name's addresses is probed.
-    pub(crate) addresses: AddressChoice,
+    pub(crate) addresses: Addresses,
+}
+
+/// Which of a name's addresses is probed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Addresses {
+    /// The first that the lookup gave.
+    First,
+    /// Each in turn, second by second.
+    #[default]
+    Rotate,
+    /// All of them each second: each has a series of its own.
+    All,
+}
+
+impl Addresses {
+    /// The word that the file has for it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Rotate => "rotate",
+            Self::All => "all",
+        }
+    }
 }
 
 /// A service as it stands in the file, with the places of its endpoints and whether it can be read back.
@@ -71,7 +106,7 @@ struct EndpointDraft {
     endpoint: Endpoint,
     required: bool,
     acceptable_loss: Option<AcceptableLoss>,
-    addresses: Option<AddressChoice>,
+    addresses: Option<Addresses>,
 }
 
 /// Reads one `[[service]]`.
@@ -96,15 +131,15 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
     );
     let ca = reader.optional("ca", "an authority to trust beside the system's", secret::authorities());
     let api_key = reader.optional("api_key", "what the service knows its customer by", secret::api_key());
-    let choice_of_addresses =
-        reader.optional("addresses", "which of a name's addresses is probed", addresses());
-    note_all_addresses(reader);
+    let choice_of_addresses = reader.optional("addresses", ADDRESSES_ABOUT, addresses());
     let families = [("any", Family::Any), ("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
     let family = reader.optional(
         "family",
         "which addresses are wanted; any, IPv4 first, by default",
         choice(families),
     );
+    let source = "the address or interface that its probes come from; the agent's by default";
+    let source = reader.optional("source", source, network::source());
     let min_vantages =
         reader.optional("min_vantages", "with fewer reporting, we cannot tell; 1 by default", Whole(1));
     let owner = reader.optional("owner", "who looks after it", scalar::line("ingest team"));
@@ -140,6 +175,7 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
             ca,
             api_key,
             family: family.unwrap_or_default(),
+            source,
             owner,
             runbook,
         },
@@ -177,8 +213,7 @@ fn endpoint(reader: &mut Reader<'_>) -> Option<EndpointDraft> {
     let endpoint = reader.required("url", "where it is", scalar::endpoint());
     let required = reader.optional("required", "whether its loss is the service's; true by default", Boolean);
     let acceptable_loss = reader.optional("acceptable_loss", "what may be lost of it", scalar::share());
-    let addresses = reader.optional("addresses", "which of the name's addresses is probed", addresses());
-    note_all_addresses(reader);
+    let addresses = reader.optional("addresses", ADDRESSES_ABOUT, addresses());
     Some(EndpointDraft {
         endpoint: endpoint?,
         required: required.unwrap_or(true),
@@ -187,22 +222,11 @@ fn endpoint(reader: &mut Reader<'_>) -> Option<EndpointDraft> {
     })
 }
 
-/// `all` is understood, and answered with the next best.
-fn addresses() -> impl Kind<Output = AddressChoice> {
-    choice([
-        ("rotate", AddressChoice::Rotate),
-        ("all", AddressChoice::Rotate),
-        ("first", AddressChoice::First),
-    ])
-}
+const ADDRESSES_ABOUT: &str =
+    "which of a name's addresses is probed: each in turn (rotate), all of them each second, or the first";
 
-fn note_all_addresses(reader: &Reader<'_>) {
-    if reader.text("addresses") == Some("all") {
-        reader.not_yet(
-            "addresses",
-            "probes the addresses of a name in turn, one a second, and not all at once",
-        );
-    }
+fn addresses() -> impl Kind<Output = Addresses> {
+    choice([Addresses::Rotate, Addresses::All, Addresses::First].map(|choice| (choice.name(), choice)))
 }
 
 fn severity(reader: &mut Reader<'_>) -> Option<()> {
@@ -220,13 +244,22 @@ fn readback(reader: &mut Reader<'_>) -> Option<()> {
     Some(())
 }
 
+/// What else a file has that speaks of its services.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'s> {
+    /// Where probes run from, if here.
+    pub(super) vantage: Option<&'s Vantage>,
+    /// Whether the services are judged here.
+    pub(super) has_collector: bool,
+    /// Whether what arrives is seen here.
+    pub(super) has_sink: bool,
+}
+
 /// What is wrong with the services beside their single keys, and with each other.
 pub(super) fn refuse_contradictions(
     drafts: &[At<Draft>],
     context: &Context<'_>,
-    vantage: Option<&Vantage>,
-    has_collector: bool,
-    has_sink: bool,
+    surroundings: Surroundings<'_>,
 ) {
     // All series of a file share one vantage, so that any will do to tell their names apart.
     let somewhere = Vantage {
@@ -236,7 +269,7 @@ pub(super) fn refuse_contradictions(
         network: None,
         node: context.host.to_owned(),
     };
-    let vantage = vantage.unwrap_or(&somewhere);
+    let vantage = surroundings.vantage.unwrap_or(&somewhere);
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
     for At { path, value: draft } in drafts {
         let name = draft.service.name.as_str();
@@ -248,14 +281,18 @@ pub(super) fn refuse_contradictions(
             None => drop(names.insert(name, path)),
         }
         refuse_equal_endpoints(draft, context, vantage);
-        refuse_unshowable(path, draft, context, has_collector, has_sink);
+        // Whether a service of a collector can be proven is for that collector to say, and it has.
+        if !context.is_foreign() {
+            refuse_unshowable(path, draft, context, surroundings.has_collector, surroundings.has_sink);
+        }
     }
 }
 
 fn refuse_equal_endpoints(draft: &Draft, context: &Context<'_>, vantage: &Vantage) {
-    let Service { name, prefix, endpoints, .. } = &draft.service;
+    let Service { name, prefix, endpoints, api_key, .. } = &draft.service;
+    let key_bytes = api_key.as_ref().map_or(0, |key| key.expose().len() + 1);
     let mut graphite_names: BTreeMap<String, (&Endpoint, &str)> = BTreeMap::new();
-    for (ServiceEndpoint { endpoint, .. }, path) in endpoints.iter().zip(&draft.endpoint_paths) {
+    for (ServiceEndpoint { endpoint, addresses, .. }, path) in endpoints.iter().zip(&draft.endpoint_paths) {
         let series = Series {
             service: name.clone(),
             vantage: vantage.clone(),
@@ -263,6 +300,14 @@ fn refuse_equal_endpoints(draft: &Draft, context: &Context<'_>, vantage: &Vantag
             address: None,
         };
         let graphite_name = series.graphite_name(prefix);
+        let address_bytes = if *addresses == Addresses::All { ADDRESS_BYTES_MAX } else { 0 };
+        let payload_bytes = graphite_name.len() + key_bytes + address_bytes + FRAME_BYTES_MAX;
+        if payload_bytes > PAYLOAD_BYTES_MAX {
+            let message = format!(
+                "the datapoints of {endpoint} would have {payload_bytes} bytes with their name, and {PAYLOAD_BYTES_MAX} are the most"
+            );
+            context.refuse(path, Refusal::new(message).help("shorten prefix, service, region, zone or node"));
+        }
         let Some((earlier, earlier_path)) = graphite_names.get(&graphite_name) else {
             graphite_names.insert(graphite_name, (endpoint, path));
             continue;

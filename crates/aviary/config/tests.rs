@@ -1,16 +1,18 @@
 //! What a whole file comes to.
 
-use aviary_core::{AcceptableLoss, Evidence, Protocol, VantageKind};
-use aviary_probe::{AddressChoice, Family};
+use std::ffi::OsString;
 
-use super::{collector::Scope, *};
+use aviary_core::{AcceptableLoss, Evidence, Protocol, VantageKind};
+use aviary_probe::Family;
+
+use super::{collector::Scope, service::Addresses, *};
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
     variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
 }
 
 fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, Problems> {
-    parse(Path::new("a.toml"), text.to_owned(), &environment(variables), "host-1")
+    parse(Path::new("a.toml"), text.to_owned(), None, &environment(variables), "host-1")
 }
 
 fn messages(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
@@ -48,6 +50,7 @@ fn every_key_reaches_the_program() {
     let config = read(text, &[("TOKEN", "0123456789abcdef"), ("KEY", "k")]).unwrap();
 
     let vantage = config.vantage.unwrap();
+    let vantage = vantage.as_written();
     assert_eq!(
         (vantage.kind, vantage.region.as_str(), vantage.node.as_str()),
         (VantageKind::Datacentre, "eu", "n")
@@ -79,8 +82,8 @@ fn every_key_reaches_the_program() {
     assert_eq!(service.policy.by_endpoint, [("udp://h:1".to_owned(), loss("3%"))].into());
     assert_eq!(service.policy.min_vantages, 2);
     assert_eq!(service.endpoints.iter().map(|endpoint| endpoint.required).collect::<Vec<_>>(), [true, false]);
-    assert_eq!(service.endpoints[0].addresses, AddressChoice::Rotate);
-    assert_eq!(service.endpoints[1].addresses, AddressChoice::First);
+    assert_eq!(service.endpoints[0].addresses, Addresses::Rotate);
+    assert_eq!(service.endpoints[1].addresses, Addresses::First);
     assert_eq!(service.counts_as_delivered, Some(Evidence::KernelAcked));
     assert_eq!(service.api_key.unwrap().expose(), "k");
     assert_eq!(service.family, Family::Ipv6);
@@ -118,7 +121,7 @@ fn the_environment_overrides_the_file() {
     let config = read(SMALL, &variables).unwrap();
     let (vantage, agent, collector) =
         (config.vantage.unwrap(), config.agent.unwrap(), config.collector.unwrap());
-    assert_eq!(vantage.region, "us");
+    assert_eq!(vantage.region.text(), "us");
     assert_eq!((collector.listen.to_string().as_str(), collector.open), ("0.0.0.0:1", true));
     assert_eq!(agent.collectors.len(), 2);
     assert_eq!(agent.token.unwrap().expose(), "0123456789abcdef");
@@ -129,7 +132,7 @@ fn a_vantage_may_come_from_the_environment_alone_and_a_role_may_not() {
     let text = SMALL.replace("[vantage]\nregion = \"eu\"\n", "");
     assert_eq!(messages(&text, &[]), ["[agent] does not know where it probes from"]);
     let config = read(&text, &[("AVIARY_VANTAGE_REGION", "us"), ("AVIARY_SINK_TCP", "127.0.0.1:1")]).unwrap();
-    assert_eq!(config.vantage.unwrap().region, "us");
+    assert_eq!(config.vantage.unwrap().region.text(), "us");
     assert!(config.sink.is_none());
     let notes: Vec<_> = config.notes.into_iter().map(|note| note.message).collect();
     assert_eq!(notes, ["the variable AVIARY_SINK_TCP changes nothing: the file has no [sink]"]);
@@ -173,6 +176,34 @@ fn ten_thousand_series_are_the_most() {
 }
 
 #[test]
+fn a_datapoint_has_a_kibibyte_at_most() {
+    let with_prefix = |bytes: usize| {
+        let prefix =
+            ["w", "x", "y", "z"].map(|part| part.repeat(200)).join(".") + "." + &"p".repeat(bytes - 804);
+        read(&SMALL.replace("name = \"a\"", &format!("name = \"a\"\nprefix = \"{prefix}\"")), &[])
+    };
+    // 64 bytes are kept for value, time and the frame of a pickle.
+    let prefix_bytes_max = 1024 - ".a.tcp.external.eu.none.none.host-1.h_1".len() - 64;
+    let config = with_prefix(prefix_bytes_max).unwrap();
+    let service = &config.services[0];
+    let series = aviary_core::Series {
+        service: service.name.clone(),
+        vantage: config.vantage.unwrap().as_written(),
+        endpoint: service.endpoints[0].endpoint.clone(),
+        address: None,
+    };
+    let name = series.graphite_name(&service.prefix);
+    let second = aviary_core::Second(4_000_000_000);
+    let longest = aviary_wire::pickle::encode_frame(&name, 1.0, second).len();
+    assert!(longest <= 1024 && longest > 1024 - 64, "{longest}");
+    let Problems(problems) = with_prefix(prefix_bytes_max + 1).unwrap_err();
+    assert_eq!(
+        problems[0].message,
+        "the datapoints of tcp://h:1 would have 1025 bytes with their name, and 1024 are the most"
+    );
+}
+
+#[test]
 fn listeners_are_in_the_way_of_each_other_where_the_system_says_so() {
     let table = [
         ("127.0.0.1:1", "127.0.0.1:1", true),
@@ -184,8 +215,16 @@ fn listeners_are_in_the_way_of_each_other_where_the_system_says_so() {
         ("127.0.0.1:0", "127.0.0.1:0", false),
     ];
     for (one, other, expected) in table {
-        assert_eq!(are_in_the_way(one.parse().unwrap(), other.parse().unwrap()), expected, "{one} {other}");
-        assert_eq!(are_in_the_way(other.parse().unwrap(), one.parse().unwrap()), expected, "{other} {one}");
+        assert_eq!(
+            draft::are_in_the_way(one.parse().unwrap(), other.parse().unwrap()),
+            expected,
+            "{one} {other}"
+        );
+        assert_eq!(
+            draft::are_in_the_way(other.parse().unwrap(), one.parse().unwrap()),
+            expected,
+            "{other} {one}"
+        );
     }
 }
 
@@ -195,3 +234,6 @@ fn no_secret_is_in_what_is_printed_of_a_configuration() {
     let config = read(&text, &[("AVIARY_AGENT_TOKEN", "hunter2hunter2hunter2"), ("KEY", "hunter2")]).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
 }
+
+mod overrides;
+mod services;

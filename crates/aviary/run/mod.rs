@@ -1,38 +1,63 @@
 //! `aviary run`: the roles that the configuration has sections for, in one process.
 
+mod agent;
+mod host;
+mod reload;
 mod roles;
+mod services;
 mod summary;
 mod tls;
+mod watch;
 
-use std::{io::Write as _, path::Path};
+use std::{io::Write as _, path::Path, time::Duration};
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
 
+use self::{reload::Reloader, roles::Roles};
 use crate::{
     Ending,
+    cli::LogFormat,
     config::{self, Config, Environment, Problems},
     service_manager::ServiceManager,
+    telemetry::{self, Log, LogOptions},
 };
 
 /// Threads for everything but probing: shipping, the collector, the sink.
 const CONTROL_THREADS: usize = 2;
 
-/// Runs the roles of the configuration at `path` until SIGTERM or SIGINT.
-pub(crate) fn run(path: &Path, environment: &Environment, host: &str) -> anyhow::Result<Ending> {
+/// How often changes of addresses are asked for.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs the roles of the configuration at `path` until SIGTERM or SIGINT. The `format` of the log that the command line
+/// asks for goes before the configuration's.
+pub(crate) fn run(
+    path: &Path,
+    environment: &Environment,
+    host: &str,
+    format: Option<LogFormat>,
+) -> anyhow::Result<Ending> {
     let config = match config::load(path, environment, host) {
         Ok(config) => config,
-        Err(Problems(problems)) => {
-            let mut err = std::io::stderr().lock();
-            for problem in &problems {
-                writeln!(err, "{problem}")?;
-            }
-            writeln!(err, "{}: not started: the configuration has problems", path.display())?;
+        Err(problems) => {
+            refuse(&problems, path)?;
             return Ok(Ending::Unusable);
         }
     };
+    let options = LogOptions {
+        level: config.log.level.clone(),
+        format: format.unwrap_or(config.log.format),
+        file: config.log.file.clone(),
+    };
+    let log = telemetry::start(&options)?;
     for note in &config.notes {
         tracing::warn!(key = note.key, "{}", note.message);
+    }
+    if !host::can_carry(&config, path)? {
+        return Ok(Ending::Unusable);
     }
     aviary_probe::warm_up();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -40,34 +65,113 @@ pub(crate) fn run(path: &Path, environment: &Environment, host: &str) -> anyhow:
         .thread_name("control")
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, path, environment, host, &log))
 }
 
-async fn serve(config: Config) -> anyhow::Result<Ending> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+fn refuse(Problems(problems): &Problems, path: &Path) -> std::io::Result<()> {
+    let mut err = std::io::stderr().lock();
+    for problem in problems {
+        writeln!(err, "{problem}")?;
+    }
+    writeln!(err, "{}: not started: the configuration has problems", path.display())
+}
+
+/// The signals that are waited for.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+        })
+    }
+
+    /// Waits until somebody asks the program to end.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("SIGTERM: ending."),
+            _ = self.interrupt.recv() => tracing::info!("Interrupted: ending."),
+        }
+    }
+}
+
+async fn serve(
+    config: Config,
+    path: &Path,
+    environment: &Environment,
+    host: &str,
+    log: &Log,
+) -> anyhow::Result<Ending> {
+    let mut signals = Signals::new()?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let manager = ServiceManager::from_environment().unwrap_or_else(|error| {
         tracing::warn!("{error}");
         ServiceManager::default()
     });
-    let roles = roles::Roles::start(&config).await?;
-    let printer = summary::Printer::start()?;
-    printer.print(summary::where_to_look(&config, &roles));
-    manager.ready(&format!("runs configuration {}", config.version));
+    let mut reloader = Reloader::new(config, path, environment, host);
+    let vantage = tokio::select! {
+        vantage = host::vantage(reloader.config()) => vantage?,
+        () = signals.end() => return Ok(Ending::Well),
+    };
     tokio::select! {
-        () = summary::print_regularly(&printer, &roles) => {}
-        _ = terminate.recv() => tracing::info!("SIGTERM: ending."),
-        _ = interrupt.recv() => tracing::info!("Interrupted: ending."),
+        () = reloader.fetch_services() => {}
+        () = signals.end() => return Ok(Ending::Well),
     }
+    if !host::can_carry(reloader.config(), path)? {
+        return Ok(Ending::Unusable);
+    }
+    let mut roles = Roles::start(reloader.config(), vantage.as_ref(), &manager).await?;
+    reloader.tell_failure(&roles, None);
+    let printer = summary::Printer::start()?;
+    printer.print(summary::where_to_look(reloader.config(), vantage.as_ref(), &roles));
+    let status = |config: &Config| format!("runs configuration {}", config.version);
+    manager.ready(&status(reloader.config()));
+
+    let mut summaries = summary::Schedule::new(reloader.config());
+    let mut follow = interval(FOLLOW_EVERY);
+    follow.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = signals.end() => break,
+            _ = hangup.recv() => {
+                manager.reloading();
+                log.reopen();
+                reloader.reload(&mut roles, log, "SIGHUP").await;
+                manager.ready(&status(reloader.config()));
+            }
+            why = reloader.changed() => {
+                manager.reloading();
+                reloader.reload(&mut roles, log, why).await;
+                manager.ready(&status(reloader.config()));
+            }
+            _ = follow.tick() => {
+                log.tell_dropped();
+                reloader.follow_addresses(&mut roles).await;
+            }
+            () = summaries.due() => printer.print(summary::summary(&roles)),
+        }
+        summaries.set(reloader.config());
+    }
+
     manager.stopping("ends what is in flight, and reports it");
+    roles.shutting_down();
     let has_agent = roles.agent().is_some();
     tokio::select! {
-        untaken = roles.stop() => match (has_agent, untaken) {
+        (untaken, kept) = roles.stop() => match (has_agent, untaken) {
             (false, _) => tracing::info!("Ended."),
             (true, 0) => tracing::info!("Ended; the last report was sent."),
-            (true, slots) => tracing::error!(slots, "Ended; no collector took the last slots, which stay unknown."),
+            (true, slots) if kept => {
+                tracing::warn!(slots, "Ended; no collector took the last slots, which are kept for the next start.");
+            }
+            (true, slots) => {
+                tracing::error!(slots, "Ended; no collector took the last slots, which stay unknown.");
+            }
         },
-        _ = interrupt.recv() => tracing::warn!("Interrupted again: ended at once."),
+        _ = signals.interrupt.recv() => tracing::warn!("Interrupted again: ended at once."),
     }
     Ok(Ending::Well)
 }

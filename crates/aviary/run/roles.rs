@@ -1,25 +1,29 @@
 //! The roles as they run: started in the order in which data flows backwards, stopped in the order in which it flows.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
-use aviary_agent::{Agent, AgentSeries, Assignment, Push, Token};
 use aviary_collector::{Collector, Options, Scope, Server, ServiceOptions, TokenRule};
-use aviary_core::{Endpoint, Evidence, Protocol, Series, Vantage};
-use aviary_probe::{ApiKey, Dns, Host, KeyExchange, SystemClock, Target, TlsClient};
+use aviary_core::{Protocol, Vantage};
+use aviary_probe::SystemClock;
 use aviary_sink::{Addresses, Arrival, Count, Identity, Sink};
-use aviary_store::{Limits, Spool};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
-use super::tls::{Paths, Pems, Tls, TlsListener};
-use crate::config::{self, Config};
+use super::{
+    agent::{Here, RunningAgent},
+    tls::{Paths, Pems, Tls, TlsListener},
+};
+use crate::{
+    config::{self, Config},
+    service_manager::ServiceManager,
+};
 
 /// How many arrivals are handed to the collector in one go.
 const ARRIVALS_AT_ONCE: usize = 1_024;
 
 /// The roles that run.
 pub(super) struct Roles {
-    agent: Option<Agent<Host, SystemClock>>,
+    agent: Option<RunningAgent>,
     collector: Option<RunningCollector>,
     sink: Option<(Arc<Sink>, JoinHandle<()>)>,
 }
@@ -37,7 +41,11 @@ struct RunningCollector {
 
 impl Roles {
     /// Starts what `config` has sections for; where one cannot start, none runs.
-    pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        config: &Config,
+        vantage: Option<&Vantage>,
+        manager: &ServiceManager,
+    ) -> anyhow::Result<Self> {
         let internal = internal_token()?;
         let collector = match &config.collector {
             Some(section) => Some(start_collector(section, config, &internal).await?),
@@ -56,10 +64,14 @@ impl Roles {
             }
             None => (None, None),
         };
-        let agent = match (&config.agent, &config.vantage) {
+        let agent = match (&config.agent, vantage) {
             (Some(section), Some(vantage)) => {
-                let own = collector.as_ref().map(|running| (running.way_in, internal.as_str()));
-                Some(start_agent(section, vantage, config, own, trusted.as_deref())?)
+                let here = Here {
+                    vantage: vantage.clone(),
+                    collector: collector.as_ref().map(|running| (running.way_in, internal.clone())),
+                    trusted,
+                };
+                Some(RunningAgent::start(section, config, here, manager).await?)
             }
             _ => None,
         };
@@ -72,8 +84,18 @@ impl Roles {
     }
 
     /// The agent of this process.
-    pub(super) const fn agent(&self) -> Option<&Agent<Host, SystemClock>> {
+    pub(super) const fn agent(&self) -> Option<&RunningAgent> {
         self.agent.as_ref()
+    }
+
+    /// See [`Self::agent`], to change what it does.
+    pub(super) const fn agent_mut(&mut self) -> Option<&mut RunningAgent> {
+        self.agent.as_mut()
+    }
+
+    /// From now on nothing here is ready for more.
+    pub(super) fn shutting_down(&self) {
+        self.agent.iter().for_each(RunningAgent::shutting_down);
     }
 
     /// The sink of this process.
@@ -82,9 +104,9 @@ impl Roles {
     }
 
     /// Ends what runs: the agent first, so that its last report still finds the collector. Returns how many slots of
-    /// the agent no collector took.
-    pub(super) async fn stop(self) -> u64 {
-        let mut untaken = 0;
+    /// the agent no collector took, and whether they are kept for its next start.
+    pub(super) async fn stop(self) -> (u64, bool) {
+        let mut untaken = (0, false);
         if let Some(agent) = self.agent {
             untaken = agent.stop().await;
         }
@@ -110,7 +132,7 @@ fn internal_token() -> anyhow::Result<String> {
     Ok(words.iter().map(|word| format!("{word:016x}")).collect())
 }
 
-fn random() -> anyhow::Result<u64> {
+pub(super) fn random() -> anyhow::Result<u64> {
     let mut bytes = [0; 8];
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     filled.context("the system gives no random numbers")?;
@@ -141,14 +163,13 @@ async fn start_collector(
     if !tokens.is_empty() {
         tokens.push(own_token.clone());
     }
-    let services = config.services.iter().map(|service| service_options(service, config.sink.is_some()));
     let options = Options {
         name: section.name.clone(),
-        services: services.collect(),
+        services: services(config),
         tokens,
         open: section.open,
         certified: section.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
-        services_document: None,
+        services_document: config.services_document.clone(),
     };
     let collector = Collector::new(options, SystemClock);
     let Some(section) = &section.tls else {
@@ -195,6 +216,11 @@ fn token_rule(token: &config::collector::Token) -> TokenRule {
         scopes: token.scope.iter().map(scope).collect(),
         region: token.region.clone(),
     }
+}
+
+/// The services that a collector judges.
+pub(super) fn services(config: &Config) -> Vec<ServiceOptions> {
+    config.services.iter().map(|service| service_options(service, config.sink.is_some())).collect()
 }
 
 fn service_options(service: &config::service::Service, storage: bool) -> ServiceOptions {
@@ -265,73 +291,6 @@ async fn pump(
 fn overflow(sink: &Sink) -> u64 {
     let counts = sink.counts();
     Protocol::ALL.iter().map(|protocol| counts.get(*protocol, Count::Overflowed)).sum()
-}
-
-fn start_agent(
-    section: &config::agent::Agent,
-    vantage: &Vantage,
-    config: &Config,
-    own_collector: Option<(SocketAddr, &str)>,
-    trusted: Option<&str>,
-) -> anyhow::Result<Agent<Host, SystemClock>> {
-    let mut tls_clients: BTreeMap<Option<&str>, TlsClient> = BTreeMap::new();
-    let mut series = Vec::new();
-    for service in &config.services {
-        let ca = service.ca.as_deref();
-        let tls = match tls_clients.get(&ca) {
-            Some(tls) => tls.clone(),
-            None => {
-                let extra: Vec<&[u8]> = [ca, trusted].into_iter().flatten().map(str::as_bytes).collect();
-                let tls = TlsClient::new(&extra, KeyExchange::Classic)
-                    .with_context(|| format!("service {}", service.name))?;
-                tls_clients.entry(ca).or_insert(tls).clone()
-            }
-        };
-        let key = service.api_key.as_ref().map(|key| ApiKey::new(key.expose()));
-        for endpoint in &service.endpoints {
-            let name = graphite_name(&service.name, vantage, &endpoint.endpoint, &service.prefix);
-            let target = Target::new(endpoint.endpoint.clone(), &name, &tls, key.as_ref())?
-                .addressing(endpoint.addresses, service.family);
-            let target = match service.counts_as_delivered {
-                Some(rung) if rung < Evidence::PeerClosed => target.counting(rung),
-                _ => target,
-            };
-            series.push(AgentSeries { service: service.name.clone(), name, address: None, target });
-        }
-    }
-    let mut token = section.token.as_ref().map(|token| Token::new(token.expose()));
-    let mut collectors: Vec<String> = section.collectors.iter().map(ToString::to_string).collect();
-    if let (true, Some((address, internal))) = (collectors.is_empty(), own_collector) {
-        collectors.push(format!("http://{}", reachable(address)));
-        token = token.or_else(|| Some(Token::new(internal)));
-    }
-    let push = Push {
-        collectors,
-        token,
-        ca: section.ca.as_ref().map(|pem| pem.clone().into_bytes()),
-        identity: None,
-    };
-    let assignment = Assignment { vantage: vantage.clone(), series, configuration: config.version.clone() };
-    let options = aviary_agent::Options {
-        assignment,
-        boot: random()?,
-        push,
-        spool: Spool::in_memory(Limits { bytes: 256 << 20, age_seconds: 7 * 86_400 }),
-        is_durable: false,
-        controls: Vec::new(),
-        pulse: Box::new(|| ()),
-    };
-    Ok(Agent::start(options, Host::new(Dns::from_system()?), SystemClock)?)
-}
-
-fn graphite_name(service: &str, vantage: &Vantage, endpoint: &Endpoint, prefix: &str) -> String {
-    let series = Series {
-        service: service.to_owned(),
-        vantage: vantage.clone(),
-        endpoint: endpoint.clone(),
-        address: None,
-    };
-    series.graphite_name(prefix)
 }
 
 /// Where a listener on every address is reached from here.

@@ -1,17 +1,20 @@
 //! What `aviary run` prints for whoever started it by hand: where to look, and a line every ten seconds.
 
 use std::{
-    io::Write as _,
+    io::{IsTerminal as _, Write as _},
     sync::mpsc::{SyncSender, sync_channel},
     thread,
     time::Duration,
 };
 
-use aviary_core::Protocol;
+use aviary_core::{Protocol, Vantage};
 use aviary_sink::Count;
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, sleep_until};
 
-use super::roles::{Roles, reachable};
+use super::{
+    agent::RunningAgent,
+    roles::{Roles, reachable},
+};
 use crate::config::Config;
 
 /// How often a line is printed.
@@ -43,7 +46,7 @@ impl Printer {
 }
 
 /// What runs, and where to look.
-pub(super) fn where_to_look(config: &Config, roles: &Roles) -> String {
+pub(super) fn where_to_look(config: &Config, vantage: Option<&Vantage>, roles: &Roles) -> String {
     let mut lines =
         vec![format!("aviary {} runs, configuration {}:", env!("CARGO_PKG_VERSION"), config.version)];
     if let Some(sink) = roles.sink() {
@@ -52,14 +55,17 @@ pub(super) fn where_to_look(config: &Config, roles: &Roles) -> String {
             .filter_map(|protocol| Some(format!("{protocol} {}", sink.addresses().get(*protocol)?)));
         lines.push(format!("  sink       {}", listeners.collect::<Vec<_>>().join(", ")));
     }
-    if let (Some(agent), Some(vantage)) = (&config.agent, &config.vantage) {
-        let series: usize = config.services.iter().map(|service| service.endpoints.len()).sum();
+    if let (Some(agent), Some(vantage)) = (&config.agent, vantage) {
+        let series = roles.agent().map_or(0, RunningAgent::series);
         let collectors: Vec<_> = agent.collectors.iter().map(ToString::to_string).collect();
         let whom = if collectors.is_empty() { "this process".to_owned() } else { collectors.join(", ") };
         lines.push(format!(
             "  agent      {series} series from {} in {}, reporting to {whom}",
             vantage.node, vantage.region
         ));
+        if let Some(address) = roles.agent().and_then(RunningAgent::admin_address) {
+            lines.push(format!("             http://{}/healthcheck, /metrics", reachable(address)));
+        }
     }
     if let Some((_, address)) = roles.collector() {
         let url = config.collector.as_ref().and_then(|collector| collector.url.as_ref());
@@ -74,20 +80,50 @@ pub(super) fn where_to_look(config: &Config, roles: &Roles) -> String {
         lines.push(format!("             {base}/api/v1/sums?by=protocol&window=60s"));
         lines.push(format!("             aviary status {base}"));
     }
-    lines.push(format!("A line follows every {} s; Ctrl-C ends it.", INTERVAL.as_secs()));
+    lines.push(match interval(config) {
+        Some(every) => format!("A line follows every {} s; Ctrl-C ends it.", every.as_secs()),
+        None => "Ctrl-C ends it.".to_owned(),
+    });
     lines.join("\n")
 }
 
-/// Prints a line every ten seconds.
-pub(super) async fn print_regularly(printer: &Printer, roles: &Roles) {
-    let mut ticks = interval_at(now() + INTERVAL, INTERVAL);
-    loop {
-        ticks.tick().await;
-        printer.print(summary(roles));
+/// When the next line is due.
+pub(super) struct Schedule {
+    every: Option<Duration>,
+    next: Instant,
+}
+
+impl Schedule {
+    /// Lines as `config` wants them.
+    pub(super) fn new(config: &Config) -> Self {
+        let every = interval(config);
+        Self { every, next: now() + every.unwrap_or_default() }
+    }
+
+    /// Lines as `config` wants them from now on.
+    pub(super) fn set(&mut self, config: &Config) {
+        let every = interval(config);
+        if every != self.every {
+            *self = Self::new(config);
+        }
+    }
+
+    /// Waits until a line is due.
+    pub(super) async fn due(&mut self) {
+        let Some(every) = self.every else { return std::future::pending().await };
+        sleep_until(self.next).await;
+        self.next = (self.next + every).max(now());
     }
 }
 
-fn summary(roles: &Roles) -> String {
+/// How often a line is printed; by default to people only.
+fn interval(config: &Config) -> Option<Duration> {
+    let default = if std::io::stdout().is_terminal() { INTERVAL } else { Duration::ZERO };
+    Some(config.log.summary.unwrap_or(default)).filter(|every| !every.is_zero())
+}
+
+/// What has happened of late, in a line.
+pub(super) fn summary(roles: &Roles) -> String {
     let time = jiff::Timestamp::now().strftime("%H:%M:%S UTC");
     let mut parts = vec![time.to_string()];
     if let Some((collector, _)) = roles.collector() {

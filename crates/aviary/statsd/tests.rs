@@ -10,7 +10,7 @@ use std::{
 
 use aviary_core::Fault;
 use aviary_core::VantageKind;
-use aviary_probe::{Dns, Host};
+use aviary_probe::{Dns, Host, SystemClock};
 use proptest::prelude::*;
 
 use super::*;
@@ -109,17 +109,25 @@ impl Network for Names {
     type Connection = <Host as Network>::Connection;
     type Datagram = <Host as Network>::Datagram;
 
-    async fn resolve(&self, _: &str, _: Family) -> Result<Vec<IpAddr>, Failure> {
+    async fn resolve(&self, _: Question<'_>) -> Result<Vec<IpAddr>, Failure> {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed).min(self.answers.len() - 1);
         self.answers[asked].map(|ip| vec![ip]).ok_or(Failure::service(Phase::Dns, Fault::Resolver))
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<Self::Connection, Failure> {
-        self.network.connect(address).await
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        source: Option<&aviary_probe::Source>,
+    ) -> Result<Self::Connection, Failure> {
+        self.network.connect(address, source).await
     }
 
-    fn datagram(&self, address: SocketAddr) -> Result<Self::Datagram, Failure> {
-        self.network.datagram(address)
+    fn datagram(
+        &self,
+        address: SocketAddr,
+        source: Option<&aviary_probe::Source>,
+    ) -> Result<Self::Datagram, Failure> {
+        self.network.datagram(address, source)
     }
 }
 
@@ -167,7 +175,8 @@ fn the_address_is_looked_up_each_minute_and_nothing_ends_the_telling() {
         let address = format!("statsd.example.com:{port}");
         // A second is five milliseconds here.
         let every = Duration::from_millis(5);
-        let telling = run(address, "aviary.agent.eu.n".to_owned(), network, Arc::new(standing), every);
+        let telling =
+            run(address, "aviary.agent.eu.n".to_owned(), network, SystemClock, Arc::new(standing), every);
         let statsd = Statsd(tokio::spawn(telling));
         let mut told = [Vec::new(), Vec::new()];
         while sum(&told[1], NAME) < 30 {

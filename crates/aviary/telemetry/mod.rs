@@ -5,8 +5,11 @@ pub(crate) mod state_lines;
 
 use std::{
     io,
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tracing::level_filters::LevelFilter;
@@ -76,6 +79,7 @@ pub(crate) struct Log {
     /// The file, and where the next one is put for the writing thread to take up.
     file: Option<(PathBuf, Arc<Next>)>,
     dropped: ErrorCounter,
+    told_dropped: AtomicUsize,
     _writer: WorkerGuard,
 }
 
@@ -112,7 +116,7 @@ fn build(options: &LogOptions) -> Result<(impl tracing::Subscriber + Send + Sync
         LogFormat::Text => layer.with_ansi(ansi).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    let log = Log { level, file: next, dropped, _writer: guard };
+    let log = Log { level, file: next, dropped, told_dropped: AtomicUsize::new(0), _writer: guard };
     Ok((tracing_subscriber::registry().with(filter).with(layer), log))
 }
 
@@ -138,14 +142,16 @@ impl Log {
         Ok(())
     }
 
-    /// The file, if it is one.
-    pub(crate) fn file(&self) -> Option<&Path> {
-        self.file.as_ref().map(|(path, _)| path.as_path())
-    }
-
-    /// How many lines were dropped because nobody read the others, or the disk was too slow.
-    pub(crate) fn dropped(&self) -> usize {
-        self.dropped.dropped_lines()
+    /// Says how many lines were dropped since it was last asked because nobody read the others, or the disk was too slow.
+    pub(crate) fn tell_dropped(&self) {
+        let all = self.dropped.dropped_lines();
+        let lines = all.saturating_sub(self.told_dropped.swap(all, Ordering::Relaxed));
+        if lines > 0 {
+            tracing::warn!(
+                lines,
+                "Lines of this log were dropped: nobody read it, or the disk was too slow."
+            );
+        }
     }
 }
 
@@ -166,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    fn to_file(path: &Path, level: &str, format: LogFormat) -> LogOptions {
+    fn to_file(path: &std::path::Path, level: &str, format: LogFormat) -> LogOptions {
         LogOptions { level: level.to_owned(), format, file: Some(path.to_owned()) }
     }
 
@@ -185,7 +191,7 @@ mod tests {
                 tracing::info!(line, "a line");
             }
         });
-        assert_eq!(log.dropped(), 0);
+        assert_eq!(log.dropped.dropped_lines(), 0);
         drop(log);
         let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(files.len(), 5, "{files:?}");

@@ -123,7 +123,7 @@ pub struct Collector {
 
 struct Inner {
     state: Mutex<State>,
-    services_document: Option<Document>,
+    services_document: Mutex<Option<Arc<Document>>>,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     monotonic: Box<dyn Fn() -> Micros + Send + Sync>,
     intake: Semaphore,
@@ -137,7 +137,7 @@ impl Collector {
         let monotonic = clock.clone();
         let inner = Inner {
             state: Mutex::new(state),
-            services_document: options.services_document.map(Document::new),
+            services_document: Mutex::new(options.services_document.map(Document::new).map(Arc::new)),
             now: Box::new(move || clock.wall()),
             monotonic: Box::new(move || monotonic.monotonic()),
             intake: Semaphore::new(REPORTS_AT_ONCE),
@@ -160,6 +160,13 @@ impl Collector {
         let way_in =
             Self { inner: Arc::clone(&self.inner), access: Arc::new(Access::new(vec![token], false, false)) };
         Server { stop, http: serve_until(stopped, api::intake_only(way_in), listener), judged: None }
+    }
+
+    /// Judges these services from now on, and tells agents of them in `document`. What was counted stays counted.
+    pub fn take_on(&self, services: Vec<ServiceOptions>, document: Option<String>) {
+        self.state().configure(services);
+        let document = document.map(Document::new).map(Arc::new);
+        *self.inner.services_document.lock().unwrap_or_else(PoisonError::into_inner) = document;
     }
 
     /// Notes that storage has a datapoint called `name` (without an API key) for `second`.
@@ -237,8 +244,9 @@ impl Collector {
         &self.access
     }
 
-    fn services_document(&self) -> Option<&Document> {
-        self.inner.services_document.as_ref()
+    fn services_document(&self) -> Option<Arc<Document>> {
+        // It is only ever replaced whole.
+        self.inner.services_document.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

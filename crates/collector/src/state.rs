@@ -177,6 +177,16 @@ impl State {
         self.standing.iter().map(|(name, standing)| (name.as_str(), standing))
     }
 
+    /// Judges these services from now on.
+    pub(crate) fn configure(&mut self, services: Vec<ServiceOptions>) {
+        self.configured = services.into_iter().map(|service| (service.name.clone(), service)).collect();
+        for id in self.catalog.ids() {
+            let service = self.service(self.catalog.tag(id, Tag::Service));
+            let Ok(protocol) = self.catalog.tag(id, Tag::Protocol).parse() else { continue };
+            self.ledger.prove(id, Proof::of(protocol, service.counts_as_delivered, service.storage));
+        }
+    }
+
     /// What is configured of a service, or the defaults.
     pub(crate) fn service(&self, name: &str) -> ServiceOptions {
         self.configured.get(name).cloned().unwrap_or_else(|| ServiceOptions::unconfigured(name))

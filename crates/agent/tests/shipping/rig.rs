@@ -219,6 +219,7 @@ pub(crate) fn agent(
         is_durable: false,
         controls: Vec::new(),
         pulse: Box::new(|| ()),
+        listener: Box::new(|_| ()),
     };
     let weather = move |address: SocketAddr, _: Timestamp| weather(u32::from(address.port() - FIRST_PORT));
     // Nothing pauses time here, so that the clock of the network is as good as the system's.

@@ -1,0 +1,149 @@
+//! The sections of a file as they stand there, and what is wrong with them taken together.
+
+use std::net::SocketAddr;
+
+use super::{
+    agent::{self, Agent},
+    collector::{self, Collector},
+    context::{Context, Refusal},
+    kind::{At, list, section},
+    log::{self, Log},
+    paging,
+    reader::Reader,
+    service,
+    sink::{self, Sink},
+    vantage::{self, Vantage},
+};
+
+/// The most series of one agent.
+const SERIES_MAX: usize = 10_000;
+
+/// The sections as they stand in the file, before they are held against each other.
+pub(super) struct Draft {
+    pub(super) vantage: Option<Vantage>,
+    pub(super) agent: Option<Agent>,
+    pub(super) collector: Option<Collector>,
+    pub(super) sink: Option<Sink>,
+    pub(super) log: Option<Log>,
+    pub(super) services: Vec<At<service::Draft>>,
+    /// The sections that are given, rightly or wrongly.
+    given: Vec<&'static str>,
+}
+
+/// Reads the services that a collector hands out: nothing else may stand beside them.
+pub(super) fn read_services(reader: &mut Reader<'_>) -> Vec<At<service::Draft>> {
+    let services = reader.optional("service", "what is probed and judged", list(section(service::service)));
+    services.unwrap_or_default()
+}
+
+impl Draft {
+    /// The sections whose keys variables override.
+    pub(super) const SECTIONS: [&'static str; 7] =
+        ["agent", "collector", "log", "receiver", "service", "sink", "vantage"];
+
+    /// Reads a whole file.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let vantage = reader.optional("vantage", "where probes run from", section(vantage::vantage));
+        let agent = reader.optional("agent", "probes, and reports to collectors", section(agent::agent));
+        let collector =
+            reader.optional("collector", "takes reports, sums and judges", section(collector::collector));
+        let sink = reader.optional("sink", "the receiving side", section(sink::sink));
+        let log = reader.optional("log", "what is written of the program's life", section(log::log));
+        let services = read_services(reader);
+        reader.optional("receiver", "who is paged", list(section(paging::receiver)));
+        reader.not_yet("receiver", "does not page yet");
+        reader.optional("route", "which incident goes to whom", list(section(paging::route)));
+        reader.not_yet("route", "does not page yet");
+
+        let given = Self::SECTIONS.into_iter().filter(|section| reader.has(section)).collect();
+        Self { vantage, agent, collector, sink, log, services, given }
+    }
+
+    fn has(&self, section: &str) -> bool {
+        self.given.contains(&section)
+    }
+
+    /// What is wrong with the sections taken together. `foreign` is where the services stand, which is `context` unless
+    /// they came from a collector.
+    pub(super) fn refuse_contradictions(&self, context: &Context<'_>, foreign: &Context<'_>) {
+        if !["agent", "collector", "sink"].iter().any(|role| self.has(role)) {
+            let help = "add one of the sections [agent], [collector] and [sink]";
+            context.refuse("", Refusal::new("there is nothing to run").help(help));
+        }
+        if let Some(agent) = &self.agent {
+            self.refuse_useless_agent(agent, context, foreign);
+        }
+        if self.has("collector") && !self.has("service") {
+            let message = "no [[service]] is given: reports are summed, but nothing is judged";
+            context.note("collector", Refusal::new(message).help("add the services that the agents probe"));
+        }
+        self.refuse_equal_listeners(context);
+        let vantage = self.vantage.as_ref().map(Vantage::as_written);
+        let surroundings = service::Surroundings {
+            vantage: vantage.as_ref(),
+            has_collector: self.has("collector"),
+            has_sink: self.has("sink"),
+        };
+        service::refuse_contradictions(&self.services, foreign, surroundings);
+    }
+
+    fn refuse_useless_agent(&self, agent: &Agent, context: &Context<'_>, foreign: &Context<'_>) {
+        if self.vantage.is_none() && !self.has("vantage") {
+            let help = "add [vantage] with at least a region";
+            context.refuse("agent", Refusal::new("[agent] does not know where it probes from").help(help));
+        }
+        match (agent.services_from_collector, self.has("service")) {
+            (true, true) => {
+                let message = "this agent has its services from a collector, and these beside them";
+                let help = "move them to the collector's file, or take `services` out of [agent]";
+                context.refuse("service", Refusal::new(message).help(help));
+            }
+            (true, false) if foreign.is_foreign() && !foreign.is_given("service") => {
+                let help = "add a [[service]] to the collector's file";
+                foreign.refuse("", Refusal::new("the collector has no services to probe").help(help));
+            }
+            (false, false) => {
+                let help = "add a [[service]] with its endpoints";
+                context.refuse("agent", Refusal::new("[agent] has nothing to probe").help(help));
+            }
+            _ => {}
+        }
+        if !self.has("collector") && !context.is_given("agent.collector") {
+            let help =
+                "add collector = [\"https://collector.example.net:8610\"], or a [collector] to this file";
+            context.refuse("agent", Refusal::new("[agent] has no collector to report to").help(help));
+        }
+        let series: usize = self.services.iter().map(|draft| draft.value.service.endpoints.len()).sum();
+        if series > SERIES_MAX {
+            let message = format!("{series} series are too many for one agent: it runs {SERIES_MAX} at most");
+            let help = "share the endpoints out among several agents";
+            foreign.refuse("service", Refusal::new(message).help(help));
+        }
+    }
+
+    /// TCP and UDP have ports of their own, and any number of listeners may be given free ones.
+    fn refuse_equal_listeners(&self, context: &Context<'_>) {
+        let of_agent = self.agent.iter().filter_map(|agent| Some(("agent", "listen", agent.listen?)));
+        let of_collector = self.collector.iter().map(|collector| ("collector", "listen", collector.listen));
+        let of_sink = self.sink.iter().flat_map(Sink::listeners).map(|(key, address)| ("sink", key, address));
+        let listeners: Vec<_> = of_agent.chain(of_collector).chain(of_sink).collect();
+        for (index, (section, key, address)) in listeners.iter().enumerate() {
+            let in_the_way = listeners.iter().take(index).find(|(_, earlier_key, earlier)| {
+                (*key == "udp") == (*earlier_key == "udp") && are_in_the_way(*address, *earlier)
+            });
+            if let Some((earlier_section, earlier_key, earlier)) = in_the_way {
+                let message =
+                    format!("{address} is in the way of {earlier_section}.{earlier_key} at {earlier}");
+                let refusal = Refusal::new(message).help("give each listener a port of its own");
+                context.refuse(&format!("{section}.{key}"), refusal);
+            }
+        }
+    }
+}
+
+/// Whether the system would refuse to listen on both.
+pub(super) fn are_in_the_way(one: SocketAddr, other: SocketAddr) -> bool {
+    let any_of_family =
+        (one.ip().is_unspecified() || other.ip().is_unspecified()) && one.is_ipv4() == other.is_ipv4();
+    one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || any_of_family)
+}

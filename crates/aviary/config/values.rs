@@ -1,0 +1,240 @@
+//! Every key with the value that it has in effect, given or by default: what two configurations are compared by.
+
+use std::{collections::BTreeMap, fmt::Display, time::Duration};
+
+use aviary_probe::Family;
+
+use super::{
+    Config,
+    agent::Agent,
+    collector::Collector,
+    log::Log,
+    secret::{Pem, Secret},
+    service::Service,
+    sink::Sink,
+    vantage::{Tag, Vantage},
+};
+use crate::cli::LogFormat;
+
+/// The value of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Value {
+    /// The value as it may be shown.
+    pub(super) shown: String,
+    hidden: Option<Secret>,
+}
+
+/// The keys that have a value, such as `agent.spool.size` and `service.ingest.family`. What a service probes is no such
+/// key: its series are compared one by one.
+pub(super) fn values(config: &Config) -> BTreeMap<String, Value> {
+    let mut keys = Keys::default();
+    if let Some(vantage) = &config.vantage {
+        keys.vantage(vantage);
+    }
+    if let Some(agent) = &config.agent {
+        keys.agent(agent);
+    }
+    if let Some(collector) = &config.collector {
+        keys.collector(collector);
+    }
+    if let Some(sink) = &config.sink {
+        keys.sink(sink);
+    }
+    keys.log(&config.log);
+    for service in &config.services {
+        keys.service(service);
+    }
+    keys.found
+}
+
+#[derive(Default)]
+struct Keys {
+    section: String,
+    found: BTreeMap<String, Value>,
+}
+
+impl Keys {
+    fn add(&mut self, key: &str, value: impl Display) {
+        let value = Value { shown: value.to_string(), hidden: None };
+        self.found.insert(format!("{}.{key}", self.section), value);
+    }
+
+    fn maybe(&mut self, key: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.add(key, value);
+        }
+    }
+
+    fn all(&mut self, key: &str, values: impl IntoIterator<Item = impl Display>) {
+        let shown: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
+        if !shown.is_empty() {
+            self.add(key, shown.join(", "));
+        }
+    }
+
+    fn secret(&mut self, key: &str, secret: Option<&Secret>) {
+        let value = secret.map(|secret| Value { shown: String::new(), hidden: Some(secret.clone()) });
+        self.found.extend(value.map(|value| (format!("{}.{key}", self.section), value)));
+    }
+
+    /// Of a certificate the place is shown; where it is the same, its text may still have changed.
+    fn pem(&mut self, key: &str, pem: Option<&Pem>) {
+        let shown = |pem: &Pem| pem.path.as_ref().map_or_else(String::new, |path| path.display().to_string());
+        let value = pem.map(|pem| Value { shown: shown(pem), hidden: Some(pem.secret().clone()) });
+        self.found.extend(value.map(|value| (format!("{}.{key}", self.section), value)));
+    }
+
+    fn vantage(&mut self, vantage: &Vantage) {
+        let Vantage { kind, region, zone, network, node } = vantage;
+        "vantage".clone_into(&mut self.section);
+        self.add("kind", kind);
+        self.add("region", region.text());
+        self.maybe("zone", zone.as_ref().map(Tag::text));
+        self.maybe("network", network.as_ref().map(Tag::text));
+        self.add("node", node);
+    }
+
+    fn agent(&mut self, agent: &Agent) {
+        let Agent {
+            collectors,
+            token,
+            ca,
+            identity,
+            data,
+            spool,
+            listen,
+            statsd,
+            controls,
+            name_servers,
+            source,
+            services_from_collector,
+        } = agent;
+        "agent".clone_into(&mut self.section);
+        self.all("collector", collectors);
+        self.secret("token", token.as_ref());
+        self.pem("ca", ca.as_ref());
+        self.pem("certificate", identity.as_ref().map(|identity| &identity.certificate));
+        self.pem("key", identity.as_ref().map(|identity| &identity.key));
+        self.maybe("data", data.as_ref().map(|path| path.display()));
+        self.add("spool.size", bytesize::ByteSize(spool.bytes).display().iec());
+        self.add("spool.age", duration(spool.age));
+        self.maybe("listen", *listen);
+        self.maybe("statsd", statsd.as_ref());
+        self.all("controls", controls);
+        self.all("name_servers", name_servers);
+        self.maybe("source", source.as_ref());
+        self.maybe("services.from", services_from_collector.then_some("collector"));
+    }
+
+    fn collector(&mut self, collector: &Collector) {
+        "collector".clone_into(&mut self.section);
+        self.add("name", &collector.name);
+        self.add("listen", collector.listen);
+        self.maybe("url", collector.url.as_ref());
+        self.add("open", collector.open);
+        for token in &collector.tokens {
+            self.section = format!("collector.token.{}", token.name);
+            self.secret("secret", Some(&token.secret));
+            self.all("scope", token.scope.iter().map(|scope| scope.name()));
+            self.maybe("region", token.region.as_ref());
+        }
+        if let Some(tls) = &collector.tls {
+            "collector".clone_into(&mut self.section);
+            self.pem("certificate", Some(&tls.certificate));
+            self.pem("key", Some(&tls.key));
+            self.pem("client_ca", tls.client_ca.as_ref());
+        }
+    }
+
+    fn sink(&mut self, sink: &Sink) {
+        "sink".clone_into(&mut self.section);
+        for (key, address) in sink.listeners() {
+            self.add(key, address);
+        }
+        self.secret("certificate", sink.certificate.as_ref());
+    }
+
+    fn log(&mut self, log: &Log) {
+        let Log { level, format, file, summary } = log;
+        "log".clone_into(&mut self.section);
+        self.add("level", level);
+        self.add("format", if *format == LogFormat::Json { "json" } else { "text" });
+        self.maybe("file", file.as_ref().map(|path| path.display()));
+        self.maybe("summary", summary.map(duration));
+    }
+
+    fn service(&mut self, service: &Service) {
+        let Service {
+            name,
+            prefix,
+            policy,
+            endpoints,
+            counts_as_delivered,
+            ca,
+            api_key,
+            family,
+            source,
+            owner,
+            runbook,
+        } = service;
+        self.section = format!("service.{name}");
+        self.add("prefix", prefix);
+        self.add("acceptable_loss", policy.acceptable_loss);
+        for (protocol, loss) in &policy.by_protocol {
+            self.add(&format!("acceptable_loss.{protocol}"), loss);
+        }
+        for (endpoint, loss) in &policy.by_endpoint {
+            self.add(&format!("endpoints.{endpoint}.acceptable_loss"), loss);
+        }
+        for endpoint in endpoints {
+            let key = format!("endpoints.{}", endpoint.endpoint);
+            self.add(&format!("{key}.required"), endpoint.required);
+            self.add(&format!("{key}.addresses"), endpoint.addresses.name());
+        }
+        self.add("min_vantages", policy.min_vantages);
+        self.maybe("counts_as_delivered", *counts_as_delivered);
+        self.pem("ca", ca.as_ref());
+        self.secret("api_key", api_key.as_ref());
+        let family = match family {
+            Family::Any => "any",
+            Family::Ipv4 => "ipv4",
+            Family::Ipv6 => "ipv6",
+        };
+        self.add("family", family);
+        self.maybe("source", source.as_ref());
+        self.maybe("owner", owner.as_ref());
+        self.maybe("runbook", runbook.as_ref());
+    }
+}
+
+/// A duration as a file has it, in the largest unit that it is a whole number of.
+fn duration(duration: Duration) -> String {
+    const UNITS: [(u128, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let millis = duration.as_millis();
+    let unit = UNITS.iter().find(|(unit, _)| millis > 0 && millis.is_multiple_of(*unit));
+    match unit {
+        Some((unit, name)) => format!("{}{name}", millis / unit),
+        None if millis == 0 => "0s".to_owned(),
+        None => format!("{millis}ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_shown_as_a_file_has_it() {
+        let table = [
+            (0, "0s"),
+            (1, "1ms"),
+            (1_500, "1500ms"),
+            (90_000, "90s"),
+            (3_600_000, "1h"),
+            (604_800_000, "7d"),
+        ];
+        for (millis, expected) in table {
+            assert_eq!(duration(Duration::from_millis(millis)), expected);
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! The agent of this process, with what tells how it is, and how it takes on another configuration.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use aviary_agent::{Agent, AgentSeries, Assignment, ClientIdentity, News, Observer, Options, Push, Token};
+use aviary_core::{Clock as _, Endpoint, Evidence, Series, Vantage, endpoint};
+use aviary_probe::{
+    AddressChoice, ApiKey, Dns, Family, Host, KeyExchange, Network as _, Question, Source, SystemClock,
+    Target, TlsClient,
+};
+use aviary_store::{Limits, Spool};
+use tokio::{net::TcpListener, runtime::Runtime, time::timeout};
+
+use super::roles::{random, reachable};
+use crate::{
+    admin::{
+        Admin,
+        standing::{Reload, Standing},
+    },
+    config::{
+        self, Config,
+        network::Source as ConfiguredSource,
+        secret::Pem,
+        service::{Addresses, Service, ServiceEndpoint},
+    },
+    service_manager::ServiceManager,
+    statsd::{self, Statsd},
+    telemetry::state_lines::{SeriesLabel, StateLines},
+};
+
+/// How long the start waits for the addresses of names each of whose addresses has a series of its own. Later ones come
+/// as changes.
+const ADDRESSES_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many series an agent has at most, also of names with many addresses.
+const SERIES_MAX: usize = aviary_wire::report::SERIES_MAX;
+
+/// What the configuration does not say: where this agent stands, and what it finds in this process.
+pub(super) struct Here {
+    /// Where its probes run from.
+    pub(super) vantage: Vantage,
+    /// The collector of this process, and the token that it takes.
+    pub(super) collector: Option<(SocketAddr, String)>,
+    /// The authority of the sink of this process.
+    pub(super) trusted: Option<String>,
+}
+
+/// A running agent.
+pub(super) struct RunningAgent {
+    agent: Agent<Host, SystemClock>,
+    here: Here,
+    dns: Dns,
+    host: Host,
+    /// Where names are looked up: it outlives the lanes, which come and go.
+    names: Runtime,
+    admin: Option<Admin>,
+    statsd: Option<(String, Statsd)>,
+    reload: Arc<Mutex<Reload>>,
+    push: Push,
+    /// The names of the series that are probed, and the version that they come from.
+    assigned: (BTreeSet<String>, String),
+    is_durable: bool,
+}
+
+impl RunningAgent {
+    /// Starts the agent of `section`.
+    pub(super) async fn start(
+        section: &config::agent::Agent,
+        config: &Config,
+        here: Here,
+        manager: &ServiceManager,
+    ) -> anyhow::Result<Self> {
+        let names = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("names")
+            .enable_all()
+            .build()
+            .context("cannot start the thread that looks names up")?;
+        let dns = match section.name_servers.as_slice() {
+            [] => Dns::from_system(),
+            servers => Dns::with_servers(servers),
+        };
+        let dns = dns?.shared_on(names.handle().clone());
+        let host = Host::new(dns.clone());
+        let listener = match section.listen {
+            Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
+                let port = address.port();
+                format!(
+                    "the agent cannot listen on {address}; find who has the port with `ss -ltnp sport = :{port}`, or \
+                     set another agent.listen"
+                )
+            })?),
+            None => None,
+        };
+        find_addresses(&host, &config.services).await;
+        let assignment = assignment(config, &here, &dns)?;
+        let assigned = (names_of(&assignment), assignment.configuration.clone());
+        let push = push(section, here.collector.as_ref());
+        let watchdog = manager.watchdog(SystemClock);
+        let options = Options {
+            assignment,
+            boot: random()?,
+            push: push.clone(),
+            spool: spool(section)?,
+            is_durable: section.data.is_some(),
+            controls: controls(section, here.trusted.as_deref())?,
+            pulse: Box::new(move || watchdog.beat()),
+            listener: Box::new(state_lines()),
+        };
+        let agent = Agent::start(options, host.clone(), SystemClock)?;
+        let reload = Arc::<Mutex<Reload>>::default();
+        let admin = match listener {
+            Some(listener) => Some(Admin::start(listener, SystemClock, source(&agent.observer(), &reload))?),
+            None => None,
+        };
+        let mut running = Self {
+            agent,
+            here,
+            dns,
+            host,
+            names,
+            admin,
+            statsd: None,
+            reload,
+            push,
+            assigned,
+            is_durable: section.data.is_some(),
+        };
+        running.tell_statsd(section.statsd.as_deref());
+        Ok(running)
+    }
+
+    /// Where the agent answers for its health.
+    pub(super) fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
+    /// How many series there are.
+    pub(super) fn series(&self) -> usize {
+        self.assigned.0.len()
+    }
+
+    /// How the probing is doing.
+    pub(super) fn stats(&self) -> aviary_agent::Stats {
+        self.agent.stats()
+    }
+
+    /// Takes on another configuration: series that stay keep what they have.
+    ///
+    /// # Errors
+    /// Something that cannot be probed or pushed with; what ran before goes on.
+    pub(super) async fn take_on(
+        &mut self,
+        section: &config::agent::Agent,
+        config: &Config,
+    ) -> anyhow::Result<()> {
+        find_addresses(&self.host, &config.services).await;
+        let assignment = assignment(config, &self.here, &self.dns)?;
+        let push = push(section, self.here.collector.as_ref());
+        self.agent.redirect(push.clone())?;
+        if let Err(error) = self.assign(assignment).await {
+            // All of it, or nothing.
+            self.agent.redirect(self.push.clone())?;
+            return Err(error);
+        }
+        self.push = push;
+        self.tell_statsd(section.statsd.as_deref());
+        Ok(())
+    }
+
+    /// Tells the agent which addresses came and went. Where each has a series of its own, begins and ends them.
+    pub(super) async fn follow_addresses(&mut self, config: &Config) -> anyhow::Result<()> {
+        let changes = self.dns.take_changes();
+        for change in &changes {
+            let kind = if change.added {
+                aviary_wire::report::EventKind::AddressAdded
+            } else {
+                aviary_wire::report::EventKind::AddressRemoved
+            };
+            let (host, address) = (change.host.clone(), change.address);
+            tracing::info!(host, %address, added = change.added, "The addresses of a name changed.");
+            self.agent.noticed(aviary_wire::report::Event { second: change.at, kind, host, address });
+        }
+        let has_each = |service: &Service| service.endpoints.iter().any(|it| it.addresses == Addresses::All);
+        // A name that had no address at the start has no change either when it gets its first.
+        if config.services.iter().any(has_each) && self.names_now(config) != self.assigned.0 {
+            self.assign(assignment(config, &self.here, &self.dns)?).await?;
+        }
+        Ok(())
+    }
+
+    /// What became of a reload, for whoever asks.
+    pub(super) fn reloaded(&self, error: Option<String>) {
+        let mut reload = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        *reload = Reload { at: Some(SystemClock.wall()), error };
+    }
+
+    /// From now on the agent is not ready.
+    pub(super) fn shutting_down(&self) {
+        self.admin.iter().for_each(Admin::shutting_down);
+    }
+
+    /// Ends; returns how many slots no collector took, and whether they are kept for the next start.
+    pub(super) async fn stop(self) -> (u64, bool) {
+        let untaken = self.agent.stop().await;
+        if let Some((_, statsd)) = self.statsd {
+            statsd.stop();
+        }
+        if let Some(admin) = self.admin {
+            admin.stop().await;
+        }
+        self.names.shutdown_background();
+        (untaken, self.is_durable)
+    }
+
+    /// The names that the series of `config` would have now: cheap enough to be asked each second.
+    fn names_now(&self, config: &Config) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        for service in &config.services {
+            for endpoint in &service.endpoints {
+                let addresses = addresses(service, endpoint, &self.dns).into_iter();
+                names.extend(
+                    addresses
+                        .map(|address| series(service, endpoint, address, &self.here.vantage))
+                        .map(|series| series.graphite_name(&service.prefix)),
+                );
+            }
+        }
+        names
+    }
+
+    async fn assign(&mut self, assignment: Assignment) -> anyhow::Result<()> {
+        let assigned = (names_of(&assignment), assignment.configuration.clone());
+        let series = assigned.0.len();
+        let first = self.agent.reassign(assignment).await?;
+        let (began, ended) = (
+            assigned.0.difference(&self.assigned.0).count(),
+            self.assigned.0.difference(&assigned.0).count(),
+        );
+        self.assigned = assigned;
+        tracing::info!(series, began, ended, %first, "The series were assigned anew.");
+        Ok(())
+    }
+
+    fn tell_statsd(&mut self, address: Option<&str>) {
+        if self.statsd.as_ref().map(|(address, _)| address.as_str()) == address {
+            return;
+        }
+        if let Some((_, statsd)) = self.statsd.take() {
+            statsd.stop();
+        }
+        self.statsd = address.map(|address| {
+            let source = source(&self.agent.observer(), &self.reload);
+            let prefix = statsd::prefix(&self.here.vantage);
+            let host = self.host.clone();
+            (address.to_owned(), Statsd::start(address.to_owned(), prefix, host, SystemClock, source))
+        });
+    }
+}
+
+fn source(observer: &Observer<SystemClock>, reload: &Arc<Mutex<Reload>>) -> crate::admin::Source {
+    let (observer, reload) = (observer.clone(), Arc::clone(reload));
+    Arc::new(move || {
+        let reload = reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Standing::of(observer.standing(), reload)
+    })
+}
+
+/// One line in the log when a series turns from delivering to losing or back.
+fn state_lines() -> impl FnMut(News<'_>) + Send {
+    let mut lines = StateLines::new(Vec::new());
+    move |news| match news {
+        News::Roster(roster) => {
+            let label = |series: &aviary_wire::report::RosterSeries| SeriesLabel {
+                service: series.service.clone(),
+                endpoint: series.endpoint.clone(),
+            };
+            lines = StateLines::new(roster.series.iter().map(label).collect());
+        }
+        News::Slot { series, second, outcome } => lines.observe(second, series, outcome),
+        News::Second(now) => lines.lines(now).iter().for_each(|line| line.log()),
+    }
+}
+
+fn spool(section: &config::agent::Agent) -> anyhow::Result<Spool> {
+    let limits = Limits { bytes: section.spool.bytes, age_seconds: section.spool.age.as_secs() };
+    let Some(directory) = &section.data else { return Ok(Spool::in_memory(limits)) };
+    let spool = Spool::open(directory, limits, SystemClock.wall().second())
+        .with_context(|| format!("agent.data = \"{}\"", directory.display()))?;
+    if let Some(trouble) = spool.trouble() {
+        tracing::error!(%trouble, "Reports are kept in memory for the time being.");
+    }
+    let recovered = spool.recovered();
+    if let Some(damaged) = &recovered.damaged {
+        tracing::error!(reason = damaged.reason, aside = %damaged.aside.display(),
+            "The spool was damaged and set aside; what waited in it is not reported.");
+    }
+    if recovered.records > 0 {
+        tracing::info!(reports = recovered.records, "Reports of an earlier life wait for a collector.");
+    }
+    Ok(spool)
+}
+
+pub(super) fn push(section: &config::agent::Agent, own: Option<&(SocketAddr, String)>) -> Push {
+    let mut token = section.token.as_ref().map(|token| Token::new(token.expose()));
+    let mut collectors: Vec<String> = section.collectors.iter().map(ToString::to_string).collect();
+    if let (true, Some((address, internal))) = (collectors.is_empty(), own) {
+        collectors.push(format!("http://{}", reachable(*address)));
+        token = token.or_else(|| Some(Token::new(internal)));
+    }
+    let identity = section.identity.as_ref();
+    Push {
+        collectors,
+        token,
+        ca: section.ca.as_ref().map(|pem| pem.text().as_bytes().to_vec()),
+        identity: identity.map(|it| ClientIdentity::from_pem(it.certificate.text(), it.key.text())),
+    }
+}
+
+fn controls(section: &config::agent::Agent, trusted: Option<&str>) -> anyhow::Result<Vec<Target>> {
+    let extra: Vec<&[u8]> = trusted.into_iter().map(str::as_bytes).collect();
+    let tls = TlsClient::new(&extra, KeyExchange::Classic)?;
+    let target = |endpoint: &Endpoint| {
+        // Nothing is ever sent there, so that the name is nobody's.
+        let target = Target::new(endpoint.clone(), "aviary.control", &tls, None)?;
+        Ok(match &section.source {
+            Some(source) => target.from_source(source_of(source)),
+            None => target,
+        })
+    };
+    section.controls.iter().map(target).collect()
+}
+
+fn source_of(source: &ConfiguredSource) -> Source {
+    match source {
+        ConfiguredSource::Address(address) => Source::Address(*address),
+        ConfiguredSource::Interface(name) => Source::Interface(name.clone()),
+    }
+}
+
+/// Looks up the names each of whose addresses has a series of its own.
+async fn find_addresses(host: &Host, services: &[Service]) {
+    let second = SystemClock.wall().second();
+    let mut names: BTreeSet<(&str, Family)> = BTreeSet::new();
+    for service in services {
+        for endpoint in service.endpoints.iter().filter(|it| it.addresses == Addresses::All) {
+            if let endpoint::Host::Name(name) = endpoint.endpoint.host() {
+                names.insert((name, service.family));
+            }
+        }
+    }
+    let lookups = names.into_iter().map(|(name, family)| host.resolve(Question { name, family, second }));
+    // What is not found by then is one series until it is.
+    _ = timeout(ADDRESSES_PATIENCE, futures_util::future::join_all(lookups)).await;
+}
+
+fn names_of(assignment: &Assignment) -> BTreeSet<String> {
+    assignment.series.iter().map(|series| series.name.clone()).collect()
+}
+
+/// Every series of `config`, seen from here.
+fn assignment(config: &Config, here: &Here, dns: &Dns) -> anyhow::Result<Assignment> {
+    let mut tls_clients: BTreeMap<Option<&str>, TlsClient> = BTreeMap::new();
+    let mut series = Vec::new();
+    for service in &config.services {
+        let ca = service.ca.as_ref().map(Pem::text);
+        let tls = match tls_clients.get(&ca) {
+            Some(tls) => tls.clone(),
+            None => {
+                let trusted = here.trusted.as_deref();
+                let extra: Vec<&[u8]> = [ca, trusted].into_iter().flatten().map(str::as_bytes).collect();
+                let tls = TlsClient::new(&extra, KeyExchange::Classic)
+                    .with_context(|| format!("service {}", service.name))?;
+                tls_clients.entry(ca).or_insert(tls).clone()
+            }
+        };
+        for endpoint in &service.endpoints {
+            for address in addresses(service, endpoint, dns) {
+                series.push(one(config, service, endpoint, address, &tls, &here.vantage)?);
+            }
+        }
+    }
+    if series.len() > SERIES_MAX {
+        anyhow::bail!(
+            "{} series are too many for one agent, which runs {SERIES_MAX} at most: names have more addresses than \
+             when it was configured; share the endpoints out among several agents, or set addresses = \"rotate\"",
+            series.len()
+        );
+    }
+    Ok(Assignment { vantage: here.vantage.clone(), series, configuration: config.version.clone() })
+}
+
+/// The addresses that have a series of their own; one without an address for all others.
+fn addresses(service: &Service, endpoint: &ServiceEndpoint, dns: &Dns) -> Vec<Option<IpAddr>> {
+    let each = match (endpoint.addresses, endpoint.endpoint.host()) {
+        (Addresses::All, endpoint::Host::Name(name)) => dns.addresses(name, service.family),
+        _ => None,
+    };
+    match each {
+        Some(addresses) if !addresses.is_empty() => addresses.into_iter().map(Some).collect(),
+        _ => vec![None],
+    }
+}
+
+fn series(
+    service: &Service,
+    endpoint: &ServiceEndpoint,
+    address: Option<IpAddr>,
+    vantage: &Vantage,
+) -> Series {
+    Series {
+        service: service.name.clone(),
+        vantage: vantage.clone(),
+        endpoint: endpoint.endpoint.clone(),
+        address,
+    }
+}
+
+fn one(
+    config: &Config,
+    service: &Service,
+    endpoint: &ServiceEndpoint,
+    address: Option<IpAddr>,
+    tls: &TlsClient,
+    vantage: &Vantage,
+) -> anyhow::Result<AgentSeries> {
+    let series = series(service, endpoint, address, vantage);
+    let name = series.graphite_name(&service.prefix);
+    let choice = match (address, endpoint.addresses) {
+        (Some(address), _) => AddressChoice::Only(address),
+        (None, Addresses::First) => AddressChoice::First,
+        (None, Addresses::Rotate | Addresses::All) => AddressChoice::Rotate,
+    };
+    let key = service.api_key.as_ref().map(|key| ApiKey::new(key.expose()));
+    let mut target =
+        Target::new(series.endpoint, &name, tls, key.as_ref())?.addressing(choice, service.family);
+    if let Some(rung) = service.counts_as_delivered.filter(|rung| *rung < Evidence::PeerClosed) {
+        target = target.counting(rung);
+    }
+    let own = config.agent.as_ref().and_then(|agent| agent.source.as_ref());
+    if let Some(source) = service.source.as_ref().or(own) {
+        target = target.from_source(source_of(source));
+    }
+    Ok(AgentSeries { service: series.service, name, address, target })
+}
