@@ -48,6 +48,11 @@ impl Child {
         parse(&self.ask(role::ASKED_WITH_MEMORY)?)
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Waits until a child that has just become ready has probed for half a second: its first slot is the next full
     /// second, and what a process does once it has then done.
     pub(crate) fn warm_up() {

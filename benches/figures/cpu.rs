@@ -11,7 +11,7 @@ use crate::{
     fleet::Fleet,
     progress,
     role::Role,
-    table::{Figure, Table, median},
+    table::{Figure, Table, least_and_greatest, median},
 };
 
 const SERIES: usize = 500;
@@ -52,9 +52,14 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
             protocols: vec![protocol.name().to_owned()],
             ports: server.ready.ports.clone(),
             ca: server.ready.ca.clone(),
+            told_apart: false,
         };
-        let agent =
-            Role::Agent { fleet: fleet.clone(), collector: collector.url.clone(), with_the_second: false };
+        let agent = Role::Agent {
+            fleet: fleet.clone(),
+            collector: collector.url.clone(),
+            data: None,
+            with_the_second: false,
+        };
         let bare = Role::Bare { fleet };
         let (mut agents, mut bares) = (Vec::new(), Vec::new());
         for round in 0..rounds {
@@ -70,14 +75,12 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         let ratios: Vec<_> =
             agents.iter().zip(&bares).map(|(agent, bare)| agent.us_per_probe / bare.us_per_probe).collect();
         let ratio = median(ratios.iter().copied());
-        let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = ratios.iter().copied().fold(0.0, f64::max);
         let cost = |stretches: &[Stretch]| median(stretches.iter().map(|stretch| stretch.us_per_probe));
         table.push(Figure {
             name: name(protocol),
             aviary: format!("{:.1} us", cost(&agents)),
             rival: format!("{:.1} us, bare loop", cost(&bares)),
-            ratio: format!("{ratio:.2} ({least:.2} to {most:.2})"),
+            ratio: format!("{ratio:.2} ({})", least_and_greatest(&ratios)),
             goal: format!("at most {:.1}", goal(protocol)),
             met: ratio <= goal(protocol),
         });

@@ -27,8 +27,11 @@ pub(crate) struct Fleet {
     pub(crate) protocols: Vec<String>,
     /// The server's port for each protocol, by name.
     pub(crate) ports: BTreeMap<String, u16>,
-    /// The authority that the server's certificate is signed by, as PEM.
+    /// The authority that the server's certificate is signed by, as PEM; empty where nobody shows one.
     pub(crate) ca: String,
+    /// Each series is told the collector with an address of its own, which nothing is sent to: it would take those that
+    /// share an endpoint for one.
+    pub(crate) told_apart: bool,
 }
 
 impl Fleet {
@@ -47,6 +50,11 @@ impl Fleet {
             })
             .collect()
     }
+}
+
+/// An address that only tells the `index`th series from others: of the range that is set aside for benchmarks.
+pub(crate) const fn label(index: usize) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 0).to_bits() | index as u32)
 }
 
 /// Where `node` probes from.

@@ -94,8 +94,9 @@ fn observe(
         protocols: vec!["tcp".to_owned()],
         ports: server.ready.ports.clone(),
         ca: server.ready.ca.clone(),
+        told_apart: false,
     };
-    let role = Role::Agent { fleet, collector: collector.url.clone(), with_the_second: false };
+    let role = Role::Agent { fleet, collector: collector.url.clone(), data: None, with_the_second: false };
     let mut agent = Child::start(&role)?;
     Child::warm_up();
     // The first attempts that run to their deadline end a second after the first that are answered.
@@ -131,7 +132,7 @@ fn sleep_for(time: Duration) -> Histogram {
 }
 
 /// What was counted between two readings.
-fn grown(before: &[(usize, u64)], after: &[(usize, u64)]) -> Histogram {
+pub(crate) fn grown(before: &[(usize, u64)], after: &[(usize, u64)]) -> Histogram {
     let mut grown = Histogram::default();
     for (bucket, count) in after {
         let earlier = before.iter().find(|(known, _)| known == bucket).map_or(0, |(_, count)| *count);
@@ -140,12 +141,14 @@ fn grown(before: &[(usize, u64)], after: &[(usize, u64)]) -> Histogram {
     grown
 }
 
-fn upper_bound(late: &Histogram, quantile: f64) -> Option<u32> {
+/// What that share of attempts was not later than, in microseconds.
+pub(crate) fn upper_bound(late: &Histogram, quantile: f64) -> Option<u32> {
     let bucket = histogram::bucket(late.quantile(quantile)?);
     Some(if bucket + 1 < histogram::BUCKETS { histogram::lower_bound(bucket + 1) } else { u32::MAX })
 }
 
-fn quantile(late: &Histogram, quantile: f64) -> String {
+/// The same, in words.
+pub(crate) fn quantile(late: &Histogram, quantile: f64) -> String {
     match upper_bound(late, quantile) {
         Some(u32::MAX) => "over 2 s".to_owned(),
         Some(us) => format!("{:.2} ms", f64::from(us) / 1_000.0),

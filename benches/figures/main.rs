@@ -4,8 +4,10 @@
 //! is a measurement that is none, such as probes that do not arrive. Where a figure is a matter of a whole process,
 //! this program starts itself again in that role; see [`role`].
 
+mod agent;
 mod allocation;
 mod bare;
+mod blackbox;
 mod child;
 mod collector;
 mod cpu;
@@ -15,8 +17,11 @@ mod ledger;
 mod machine;
 mod memory;
 mod pace;
+mod process;
+mod reports;
 mod role;
 mod server;
+mod soak;
 mod table;
 
 use std::{
@@ -32,11 +37,15 @@ use crate::table::Table;
 #[derive(Parser)]
 #[command(about = "Measures the figures that aviary is to reach, and prints them beside their goals")]
 struct Arguments {
-    /// Only figures whose name contains one of these, such as `cpu`, `udp`, `lateness`, `ledger` or `memory`
+    /// Only figures whose name contains one of these, such as `cpu`, `udp`, `lateness`, `report`, `ledger` or `memory`;
+    /// `soak` and `blackbox` are only measured when named
     figures: Vec<String>,
     /// Fewer and shorter rounds: to see that it works, not to judge by
     #[arg(long)]
     quick: bool,
+    /// How long `soak` runs
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_440))]
+    minutes: u64,
     /// `cargo bench` says so
     #[arg(long, hide = true)]
     bench: bool,
@@ -52,12 +61,23 @@ struct Arguments {
 pub(crate) struct Plan {
     wanted: Vec<String>,
     pub(crate) quick: bool,
+    minutes: u64,
 }
+
+/// Takes so long that it is only measured when it is named: an agent for minutes.
+const SOAK: &str = "soak";
+/// Likewise: against a program that has to be installed.
+const BLACKBOX: &str = "blackbox";
 
 impl Plan {
     /// Whether the figure called `name` was asked for.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.wanted.is_empty() || self.wanted.iter().any(|wanted| name.contains(wanted.as_str()))
+    }
+
+    /// Whether exactly `name` was asked for.
+    fn names(&self, name: &str) -> bool {
+        self.wanted.iter().any(|wanted| wanted == name)
     }
 
     /// `long`, or `short` where it is to be quick.
@@ -77,7 +97,10 @@ fn main() -> ExitCode {
     aviary_probe::install_crypto_provider();
     let done = match (arguments.child, arguments.bench && !arguments.test) {
         (true, _) => role::play(),
-        (false, true) => figures(&Plan { wanted: arguments.figures, quick: arguments.quick }),
+        (false, true) => {
+            let Arguments { figures: wanted, quick, minutes, .. } = arguments;
+            figures(&Plan { wanted, quick, minutes })
+        }
         // `cargo test` starts benchmarks too, and without `--bench`.
         (false, false) => Ok(()),
     };
@@ -99,6 +122,19 @@ fn figures(plan: &Plan) -> anyhow::Result<()> {
     lateness::measure(plan, &mut table)?;
     ledger::measure(plan, &mut table)?;
     memory::measure(plan, &mut table)?;
+    reports::measure(plan, &mut table)?;
+    if plan.names(BLACKBOX) {
+        blackbox::measure(plan, &mut table)?;
+    }
+    if plan.names(SOAK) {
+        soak::measure(plan.minutes, &mut table)?;
+    }
+    if plan.wanted.is_empty() {
+        table.note(format!(
+            "Two more are measured when they are named. `cargo bench -- {SOAK} [--minutes 10]`: 2,500 series for so long. \
+             `cargo bench -- {BLACKBOX}`: CPU beside prometheus-blackbox-exporter, six minutes; benches/setup fetches it."
+        ));
+    }
     write!(out, "{table}")?;
     Ok(())
 }

@@ -9,8 +9,9 @@ use crate::{
     child::Child,
     collector::Collector,
     fleet::Fleet,
+    process::Memory,
     progress,
-    role::{Memory, Role},
+    role::Role,
     table::{Figure, Table, median},
 };
 
@@ -75,8 +76,9 @@ fn per_series(protocols: &[&str], probing_seconds: u64) -> anyhow::Result<PerSer
             protocols: protocols.iter().map(|protocol| (*protocol).to_owned()).collect(),
             ports: server.ready.ports.clone(),
             ca: server.ready.ca.clone(),
+            told_apart: false,
         };
-        let role = Role::Agent { fleet, collector: collector.url.clone(), with_the_second: true };
+        let role = Role::Agent { fleet, collector: collector.url.clone(), data: None, with_the_second: true };
         let before = collector.reports();
         let mut agent = Child::start(&role)?;
         anyhow::ensure!(collector.reports() > before, "the agent's first report was not taken");

@@ -16,6 +16,20 @@ pub(crate) struct Figure {
     pub(crate) met: bool,
 }
 
+impl Figure {
+    /// A figure of aviary's alone, which only informs.
+    pub(crate) fn told(name: &str, aviary: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            aviary,
+            rival: String::new(),
+            ratio: String::new(),
+            goal: String::new(),
+            met: true,
+        }
+    }
+}
+
 /// All figures, and what they mean.
 #[derive(Default)]
 pub(crate) struct Table {
@@ -89,4 +103,11 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// The least and the greatest of some ratios, in words.
+pub(crate) fn least_and_greatest(ratios: &[f64]) -> String {
+    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+    let greatest = ratios.iter().copied().fold(0.0, f64::max);
+    format!("{least:.2} to {greatest:.2}")
 }
