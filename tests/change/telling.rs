@@ -1,4 +1,5 @@
 //! What a running agent says unasked: lines for people, and signs of life.
+#![expect(clippy::disallowed_methods, reason = "real processes keep real time")]
 
 use std::{
     fs,

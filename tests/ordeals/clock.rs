@@ -53,7 +53,7 @@ impl Skewed {
     /// Waits until every series was delivered in the second that the agent's clock shows now or one soon after.
     #[track_caller]
     fn wait_until_it_goes_on(&self, offset: i64) {
-        let from = Second(now().0.strict_add_signed(offset)).plus(2);
+        let from = Second(now().0.saturating_add_signed(offset)).plus(2);
         let delivered =
             |outcomes: &Vec<Outcome>| outcomes.iter().any(|it| matches!(it, Outcome::Delivered(_)));
         self.recorder.until(PATIENCE, |said| {
@@ -95,7 +95,7 @@ fn merged(said: &Said, span: Span) -> Vec<(String, Second, String)> {
                 Outcome::Muted => 5,
             };
             let outcome = series.get(&second).and_then(|outcomes| outcomes.iter().max_by_key(rank));
-            all.push((name.clone(), second, outcome.map_or("nothing".to_owned(), word)));
+            all.push((name.clone(), second, outcome.map_or_else(|| "nothing".to_owned(), word)));
         }
     }
     all

@@ -1,6 +1,7 @@
 //! What an agent lives through in a year, in a minute: the real program, killed, frozen, starved, cut off, its clock set.
 //! Whatever happens, each second of each series has one outcome at the collector, none of it is the service's loss, and
 //! nothing is sent twice.
+#![expect(clippy::disallowed_methods, reason = "real processes are waited for on the real clock")]
 
 mod away;
 mod clock;

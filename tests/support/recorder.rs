@@ -48,13 +48,9 @@ pub(crate) type Said = BTreeMap<String, BTreeMap<Second, Vec<Outcome>>>;
 /// A report that was taken.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
-    pub(crate) at: Instant,
-    pub(crate) boot: u64,
     pub(crate) epoch: u32,
     pub(crate) dropped: u64,
     pub(crate) self_suspect: Vec<Span>,
-    /// The newest second that it speaks of.
-    pub(crate) newest: Option<Second>,
 }
 
 impl Recorder {
@@ -144,7 +140,7 @@ impl Record {
             .gaps
             .iter()
             .flat_map(|gap| (gap.first..gap.first + gap.count).map(|place| (place, gap.span, gap.outcome)));
-        let (mut count, mut newest) = (0, None);
+        let mut count = 0;
         for (place, span, outcome) in singles.chain(gaps) {
             let (name, _) = &roster[place as usize];
             let seconds = self.said.entry(name.clone()).or_default();
@@ -154,11 +150,10 @@ impl Record {
                     outcomes.push(outcome);
                 }
                 count += 1;
-                newest = newest.max(Some(second));
             }
         }
-        let Report { boot, epoch, dropped, self_suspect, .. } = report;
-        self.told.push(Told { at: Instant::now(), boot, epoch, dropped, self_suspect, newest });
+        let Report { epoch, dropped, self_suspect, .. } = report;
+        self.told.push(Told { epoch, dropped, self_suspect });
         Ok(count)
     }
 }

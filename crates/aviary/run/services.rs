@@ -129,7 +129,7 @@ impl Services {
             if self.asking.is_none() {
                 self.asks.tick().await;
                 let newest = self.refused.as_ref().map(|(hash, _)| hash);
-                let newest = newest.or(self.known.as_ref().map(|(hash, _)| hash)).cloned();
+                let newest = newest.or_else(|| self.known.as_ref().map(|(hash, _)| hash)).cloned();
                 self.asking = Some(tokio::spawn(fetch(self.push.clone(), newest)));
             }
             let Some(asking) = &mut self.asking else { continue };
