@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::{
     check::CheckArguments, probe::ProbeArguments, selftest::SelftestArguments, status::StatusArguments,
-    sums::SumsArguments,
+    sums::SumsArguments, telemetry::LogFormat,
 };
 
 const EXIT_STATUS: &str = "\
@@ -26,16 +26,6 @@ pub(crate) struct Cli {
     /// How the log on standard error is written; AVIARY_LOG sets its level, such as `debug`
     #[arg(long, global = true, value_enum, env = "AVIARY_LOG_FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
-}
-
-/// How the log is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 #[derive(Debug, Subcommand)]

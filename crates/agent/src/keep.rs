@@ -1,20 +1,20 @@
 //! Making reports of closed slots, and having them kept before anybody is told.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use aviary_core::{Clock, Second, Span};
-use aviary_store::{Record, RecordId};
+use aviary_core::{Clock, Second};
+use aviary_store::Record;
 use aviary_wire::{
     progress::{CrewProgress, Progress, SeriesProgress},
-    report::{CERTIFICATES_MAX, ClosedSlot, GAPS_MAX, Gap, Report, Roster, TIMINGS_MAX},
+    report::{CERTIFICATES_MAX, ClosedSlot, GAPS_MAX, Report, Roster, TIMINGS_MAX},
 };
 use bytes::Bytes;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::mpsc,
     time::{MissedTickBehavior, interval, sleep},
 };
 
@@ -23,6 +23,7 @@ use crate::{
     batch::{Batch, Crew, TakenSlots},
     believed::Believed,
     controls::{Controls, Suspicion},
+    fresh::{Fresh, Kept},
     push::Body,
     spool::SpoolThread,
     walked::Walked,
@@ -41,9 +42,6 @@ pub(crate) const SLOTS_PER_REPORT: usize = 65_536;
 /// the time that a push may take.
 pub(crate) const REPORT_BYTES: usize = 1 << 20;
 
-/// How many bytes of reports wait in memory to be pushed at most. What does not fit is fetched from the spool later.
-const FRESH_BYTES_MAX: usize = 8 << 20;
-
 /// Certificates are told again so often, to whoever did not hear of them.
 const CERTIFICATES_SECONDS: u64 = 600;
 
@@ -55,91 +53,6 @@ pub(crate) struct Enrolment {
     pub(crate) crew: Crew,
     pub(crate) roster: Roster,
     pub(crate) configuration: String,
-}
-
-/// A report that nobody has taken yet.
-#[derive(Clone, Debug)]
-pub(crate) struct Kept {
-    /// Where it is in the spool; `None` if that could not take it.
-    pub(crate) id: Option<RecordId>,
-    pub(crate) slots: u64,
-    pub(crate) body: Body,
-}
-
-/// Reports that were just made, on their way to the shipper.
-#[derive(Default)]
-pub(crate) struct Fresh {
-    state: Mutex<FreshState>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct FreshState {
-    reports: VecDeque<Kept>,
-    bytes: usize,
-    is_last: bool,
-}
-
-impl Fresh {
-    /// Puts reports in, and returns how many slots of others were dropped for want of room: only reports that are in no
-    /// spool are lost by that.
-    pub(crate) fn put(&self, reports: Vec<Kept>, is_last: bool) -> u64 {
-        let mut lost = 0;
-        let mut state = self.lock();
-        state.is_last |= is_last;
-        for report in reports {
-            state.bytes += report.body.report.len();
-            state.reports.push_back(report);
-        }
-        while state.bytes > FRESH_BYTES_MAX {
-            let Some(oldest) = state.reports.pop_front() else { break };
-            state.bytes -= oldest.body.report.len();
-            lost += if oldest.id.is_none() { oldest.slots } else { 0 };
-        }
-        drop(state);
-        self.changed.notify_one();
-        lost
-    }
-
-    /// Takes everything out, the newest first; what is put back has its place again.
-    pub(crate) fn take(&self) -> Vec<Kept> {
-        let mut state = self.lock();
-        state.bytes = 0;
-        state.reports.drain(..).rev().collect()
-    }
-
-    /// Puts back what was taken out, the newest first.
-    pub(crate) fn put_back(&self, reports: impl IntoIterator<Item = Kept>) {
-        let mut state = self.lock();
-        for report in reports {
-            state.bytes += report.body.report.len();
-            state.reports.push_front(report);
-        }
-    }
-
-    /// How many slots wait here that no spool has.
-    pub(crate) fn unkept_slots(&self) -> u64 {
-        self.lock().reports.iter().filter(|report| report.id.is_none()).map(|report| report.slots).sum()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().reports.is_empty()
-    }
-
-    /// Whether the last report was put in.
-    pub(crate) fn is_last(&self) -> bool {
-        self.lock().is_last
-    }
-
-    /// Waits for reports, or for the last.
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, FreshState> {
-        // Each change is whole by itself.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// What the keeper tells of the series.
@@ -447,219 +360,5 @@ pub(crate) fn slots_of(report: &Report) -> u64 {
     report.slots.len() as u64 + skipped
 }
 
-/// What an earlier life of this agent did not tell: reports of it, made by the life `boot` that begins at `first`.
-pub(crate) fn untold<C: Clock>(
-    (progress, rosters): (Progress, Vec<Roster>),
-    configuration: &str,
-    boot: u64,
-    first: Second,
-    clock: &C,
-) -> Vec<Report> {
-    let mut reports = Vec::new();
-    for crew in &progress.crews {
-        let roster = rosters.iter().find(|roster| roster.id() == crew.roster_id);
-        let until = crew.until.map_or(first, |until| until.min(first));
-        let gaps = crew.series.iter().enumerate().flat_map(|(place, series)| {
-            series.untold(until).map(move |span| Gap {
-                first: place as u32,
-                count: 1,
-                span,
-                outcome: aviary_core::Outcome::Missed,
-            })
-        });
-        let gaps = crate::batch::merged(gaps.collect());
-        for gaps in gaps.chunks(GAPS_MAX) {
-            reports.push(Report {
-                boot,
-                sequence: reports.len() as u64,
-                wall: clock.wall(),
-                monotonic: clock.monotonic(),
-                configuration: configuration.to_owned(),
-                roster_id: crew.roster_id,
-                roster: roster.cloned(),
-                gaps: gaps.to_vec(),
-                ..Report::default()
-            });
-        }
-    }
-    reports
-}
-
-/// Tells `progress` of what reports say that were spooled after it.
-pub(crate) fn catch_up(progress: &mut Progress, reports: &[Report]) {
-    for report in reports.iter().filter(|it| it.boot == progress.boot && it.sequence >= progress.sequence) {
-        let crews = progress.crews.iter_mut();
-        for crew in crews.filter(|crew| crew.roster_id == report.roster_id) {
-            crew.tell(&report.slots, &report.gaps);
-        }
-    }
-}
-
-trait Tell {
-    fn tell(&mut self, slots: &[ClosedSlot], gaps: &[Gap]);
-}
-
-impl Tell for CrewProgress {
-    fn tell(&mut self, slots: &[ClosedSlot], gaps: &[Gap]) {
-        for gap in gaps {
-            let places = gap.first as usize..(gap.first + gap.count) as usize;
-            self.series.get_mut(places).into_iter().flatten().for_each(|series| series.tell(gap.span));
-        }
-        for slot in slots {
-            if let Some(series) = self.series.get_mut(slot.series as usize) {
-                series.tell(Span::new(slot.second, slot.second.plus(1)));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use aviary_core::{Fault, Micros, Outcome, Phase, Timings, Vantage, VantageKind};
-    use aviary_probe::{KeyExchange, Observation, Target, TlsClient, scripted::PausedClock};
-    use aviary_store::{Limits, Spool};
-    use aviary_wire::report::RosterSeries;
-    use tokio::time::timeout;
-
-    use super::*;
-    use crate::AgentSeries;
-
-    const SINCE: Second = Second(1_763_690_400);
-
-    struct Rig {
-        batch: Arc<Batch>,
-        fresh: Arc<Fresh>,
-        spool: SpoolThread,
-        crew: Crew,
-        seconds: Arc<AtomicU64>,
-        standing: Arc<Mutex<KeeperStanding>>,
-        enrolments: mpsc::Sender<Enrolment>,
-        keeper: tokio::task::JoinHandle<()>,
-    }
-
-    impl Rig {
-        fn new() -> Self {
-            let batch = Arc::new(Batch::default());
-            let tls = TlsClient::new(&[], KeyExchange::Classic).unwrap();
-            let endpoint: aviary_core::Endpoint = "tcp://192.0.2.1:2003".parse().unwrap();
-            let target = Target::new(endpoint.clone(), "canary.a", &tls, None).unwrap();
-            let series = AgentSeries {
-                service: "ingest".to_owned(),
-                name: "canary.a".to_owned(),
-                address: None,
-                target,
-            };
-            let crew = batch.enlist(&[series]);
-            let limits = Limits { bytes: 64 << 20, age_seconds: 3_600 };
-            let spool = SpoolThread::start(Spool::in_memory(limits), false).unwrap();
-            let fresh = Arc::<Fresh>::default();
-            let standing = Arc::<Mutex<KeeperStanding>>::default();
-            let seconds = Arc::new(AtomicU64::new(0));
-            let counted = Arc::clone(&seconds);
-            let keeper = Keeper::new(
-                Arc::clone(&batch),
-                PausedClock::starting_at(SINCE.start()),
-                spool.clone(),
-                (Arc::clone(&fresh), Arc::clone(&standing)),
-                Controls::default(),
-                (7, 0, Believed::starting(SINCE.start(), Micros(0), None), Walked::new(Vec::new(), SINCE)),
-                Box::new(move |news| {
-                    if matches!(news, News::Second(_)) {
-                        counted.fetch_add(1, Ordering::Relaxed);
-                    }
-                }),
-            );
-            let vantage = Vantage {
-                kind: VantageKind::External,
-                region: "eu".to_owned(),
-                zone: None,
-                network: None,
-                node: "n".to_owned(),
-            };
-            let one = RosterSeries {
-                service: "ingest".to_owned(),
-                endpoint,
-                address: None,
-                name: "canary.a".to_owned(),
-                from: SINCE,
-            };
-            let roster = Roster { vantage, since: SINCE, series: vec![one] };
-            let (enrolments, enrolled) = mpsc::channel(1);
-            enrolments.try_send(Enrolment { crew, roster, configuration: "c".to_owned() }).unwrap();
-            let keeper = tokio::spawn(keeper.run(enrolled));
-            Self { batch, fresh, spool, crew, seconds, standing, enrolments, keeper }
-        }
-
-        fn lose(&self, second: Second) {
-            let outcome = Outcome::Lost { phase: Phase::Connect, fault: Fault::Timeout };
-            let observed =
-                Observation { outcome, timings: Timings::default(), address: None, reached: None, tls: None };
-            self.batch.close(self.crew, 0, second, &observed);
-        }
-
-        async fn end(self) {
-            self.batch.finish();
-            drop(self.enrolments);
-            timeout(Duration::from_secs(5), self.keeper).await.unwrap().unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn a_slot_that_was_dropped_does_not_make_its_series_silent_for_good() {
-        let rig = Rig::new();
-        for slot in (0..60).filter(|slot| *slot != 3) {
-            rig.lose(SINCE.plus(slot));
-        }
-        sleep(Duration::from_millis(1_300)).await;
-        // By the clock of this test no time has passed, and each slot beyond the hole is newer.
-        let standing = rig.standing.lock().unwrap().clone();
-        assert_eq!((standing.series, standing.ticking), (1, 1));
-        assert_eq!(rig.spool.standing().slots, 59);
-        assert_eq!(rig.fresh.take().iter().map(|kept| kept.slots).sum::<u64>(), 59);
-        rig.end().await;
-    }
-
-    #[test]
-    fn no_report_is_too_large_to_be_taken() {
-        let outcome = Outcome::Lost { phase: Phase::Connect, fault: Fault::Timeout };
-        let slot = |number: u32| ClosedSlot {
-            series: number % 10_000,
-            second: SINCE.plus(u64::from(number / 10_000)),
-            outcome,
-            reached: None,
-            address: Some(
-                format!("[2001:db8:1234:5678:9abc:def0:{:x}:{:x}]:20030", number >> 16, number)
-                    .parse()
-                    .unwrap(),
-            ),
-        };
-        let report = Report {
-            configuration: "c".to_owned(),
-            slots: (0..60_000).map(slot).collect(),
-            gaps: vec![Gap { first: 0, count: 9, span: Span::before(SINCE, 9), outcome: Outcome::Missed }],
-            ..Report::default()
-        };
-        assert!(report.encode().len() > REPORT_BYTES);
-        let parts = within_bytes(&report);
-        assert!(parts.iter().all(|(_, bytes)| bytes.len() <= REPORT_BYTES));
-        let decoded: Vec<_> = parts.iter().map(|(_, bytes)| Report::decode(bytes).unwrap()).collect();
-        assert_eq!(parts.iter().map(|(slots, _)| slots).sum::<u64>(), slots_of(&report));
-        assert_eq!(decoded.iter().flat_map(|part| part.slots.clone()).collect::<Vec<_>>(), report.slots);
-        assert_eq!(decoded.iter().flat_map(|part| part.gaps.clone()).collect::<Vec<_>>(), report.gaps);
-    }
-
-    #[tokio::test]
-    async fn seconds_go_on_while_everything_fails() {
-        let rig = Rig::new();
-        // Losses so close to each other that something is urgent all the time.
-        for slot in 0..1_000 {
-            rig.lose(SINCE.plus(slot));
-            sleep(Duration::from_micros(2_500)).await;
-        }
-        let seconds = rig.seconds.load(Ordering::Relaxed);
-        assert!(seconds >= 2, "{seconds} seconds were noted in at least two and a half");
-        rig.end().await;
-    }
-}
+mod tests;

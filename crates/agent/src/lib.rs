@@ -12,31 +12,31 @@
 mod batch;
 mod believed;
 mod controls;
+mod earlier_life;
+mod fresh;
 mod groups;
 mod keep;
 mod lane;
+mod lanes;
 mod merge;
 mod push;
 mod ship;
 mod slots;
 mod spool;
+mod standing;
 mod ticker;
 mod timings;
 mod walked;
 
 use std::{
-    num::NonZero,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex},
     thread,
 };
 
-use aviary_core::{Clock, Endpoint, Outcome, Second, Timestamp, Vantage, plan::Plan};
+use aviary_core::{Clock, Outcome, Second, Timestamp, Vantage, plan::Plan};
 use aviary_probe::{Network, Prober, Target};
 use aviary_store::Spool;
-use aviary_wire::{
-    progress::Progress,
-    report::{Certificate, Event, Report, Roster, RosterSeries},
-};
+use aviary_wire::report::{Event, Roster, RosterSeries};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
@@ -48,12 +48,16 @@ pub use lane::Lane;
 pub use push::{ClientIdentity, Push, PushError, Token, http_client};
 pub use ship::ShippingStanding;
 pub use spool::SpoolStanding;
+pub use standing::{Observer, Standing};
 pub use ticker::{Beat, Ticker};
 
 use crate::{
     believed::Believed,
     controls::Controls,
-    keep::{Enrolment, Fresh, Keeper, KeeperStanding, untold},
+    earlier_life::{recover, untold},
+    fresh::Fresh,
+    keep::{Enrolment, Keeper, KeeperStanding},
+    lanes::{Lanes, join},
     push::Pusher,
     ship::Shipper,
     spool::SpoolThread,
@@ -61,18 +65,8 @@ use crate::{
     walked::Walked,
 };
 
-/// How many beats a lane may lag behind the ticker; what does not fit is dropped, and its slots close as missed.
-const BEATS_QUEUED_MAX: usize = 1_024;
-
-/// One lane serves so many series before another thread is worth its wake-ups.
-const SERIES_PER_LANE: usize = 1_000;
-
 /// How many crews may wait for the keeper to know their roster: a reload makes one.
 const ENROLMENTS_MAX: usize = 16;
-
-/// So much of what an earlier life spooled is looked through for slots that its progress does not mention.
-const RECOVERED_BYTES_MAX: u64 = 64 << 20;
-const RECOVERED_RECORDS_MAX: usize = 1_000;
 
 /// One series of this agent.
 #[derive(Clone, Debug)]
@@ -153,39 +147,6 @@ pub enum AgentError {
     /// The ticker is gone.
     #[error("the ticker has stopped; restart the agent, and report what its log says")]
     Stopped,
-}
-
-/// How an agent is: everything that its health and metrics tell.
-#[derive(Clone, Debug)]
-pub struct Standing {
-    /// When it was started.
-    pub started: Timestamp,
-    /// When this was.
-    pub now: Timestamp,
-    /// The version of the configuration that runs.
-    pub configuration: String,
-    /// How often the wall clock was stepped.
-    pub epoch: u32,
-    /// Whether the thread that starts the attempts lives.
-    pub ticker_is_alive: bool,
-    /// How many series there are.
-    pub series: usize,
-    /// How many of them closed a slot within the last seconds.
-    pub ticking: usize,
-    /// How the probing is doing.
-    pub stats: Stats,
-    /// What came of all slots since the start.
-    pub groups: Vec<GroupTotals>,
-    /// What waits for a collector.
-    pub spool: SpoolStanding,
-    /// How the collectors take reports.
-    pub shipping: ShippingStanding,
-    /// How each control answered when it was last tried.
-    pub controls: Vec<(Endpoint, bool)>,
-    /// Everything fails, and the controls too.
-    pub self_suspect: bool,
-    /// When the certificates that were seen end.
-    pub certificates: Vec<Certificate>,
 }
 
 /// A running agent.
@@ -406,120 +367,6 @@ impl<N: Network, C: Clock> Agent<N, C> {
         spool.end().await;
         untaken
     }
-}
-
-/// Who can be asked how an agent is.
-#[derive(Clone)]
-pub struct Observer<C> {
-    started: Timestamp,
-    clock: C,
-    ticker: Weak<()>,
-    batch: Arc<Batch>,
-    spool: SpoolThread,
-    controls: Controls,
-    keeper: Arc<Mutex<KeeperStanding>>,
-    shipping: Arc<Mutex<ShippingStanding>>,
-}
-
-impl<C: Clock> Observer<C> {
-    /// How the agent is.
-    pub fn standing(&self) -> Standing {
-        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Standing {
-            started: self.started,
-            now: self.clock.wall(),
-            configuration: keeper.configuration,
-            epoch: self.batch.epoch(),
-            ticker_is_alive: self.ticker.strong_count() > 0,
-            series: keeper.series,
-            ticking: keeper.ticking,
-            stats: self.batch.stats(),
-            groups: self.batch.totals(),
-            spool: self.spool.standing(),
-            shipping: self.shipping.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            controls: self.controls.newest(),
-            self_suspect: keeper.is_suspect,
-            certificates: self.batch.certificates(),
-        }
-    }
-}
-
-/// The lanes of one roster.
-struct Lanes {
-    crew: Crew,
-    senders: Vec<mpsc::Sender<Beat>>,
-    threads: Vec<thread::JoinHandle<()>>,
-}
-
-impl Lanes {
-    fn start<N: Network, C: Clock>(
-        series: &[AgentSeries],
-        plan: &Arc<Plan>,
-        network: &N,
-        clock: &C,
-        batch: &Arc<Batch>,
-    ) -> Result<Self, AgentError> {
-        let series: Arc<[AgentSeries]> = series.into();
-        let crew = batch.enlist(&series);
-        Self::start_crew(crew, series, plan, network, clock, batch).inspect_err(|_| batch.dismiss(crew))
-    }
-
-    fn start_crew<N: Network, C: Clock>(
-        crew: Crew,
-        series: Arc<[AgentSeries]>,
-        plan: &Arc<Plan>,
-        network: &N,
-        clock: &C,
-        batch: &Arc<Batch>,
-    ) -> Result<Self, AgentError> {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        let count = (1 + series.len() / SERIES_PER_LANE).min(cores);
-        let mut lanes = Self { crew, senders: Vec::with_capacity(count), threads: Vec::with_capacity(count) };
-        for number in 0..count {
-            let (sender, beats) = mpsc::channel(BEATS_QUEUED_MAX);
-            let prober = Prober::new(network.clone(), clock.clone()).inspecting_tls_sometimes();
-            let lane = Lane::new(
-                (number, count),
-                Arc::clone(&series),
-                prober,
-                clock.clone(),
-                (Arc::clone(batch), crew),
-            );
-            let plan = Arc::clone(plan);
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(AgentError::Runtime)?;
-            let thread = thread::Builder::new().name(format!("probe-{number}"));
-            let probing = move || runtime.block_on(lane.run(plan, beats));
-            lanes.threads.push(thread.spawn(probing).map_err(AgentError::Thread)?);
-            lanes.senders.push(sender);
-        }
-        Ok(lanes)
-    }
-}
-
-fn join(lanes: Vec<thread::JoinHandle<()>>) {
-    let panicked = lanes.into_iter().map(thread::JoinHandle::join).filter(Result::is_err).count();
-    if panicked > 0 {
-        tracing::error!(panicked, "Probing threads had panicked; their last slots are not reported.");
-    }
-}
-
-/// What an earlier life left of how far it had told its series, and those of their rosters that only its reports have.
-fn recover(spool: &mut Spool) -> Option<(Progress, Vec<Roster>)> {
-    let mut progress = spool::progress(spool)?;
-    let spooled = spool.newest(RECOVERED_BYTES_MAX, RECOVERED_RECORDS_MAX);
-    let reports: Vec<_> = spooled
-        .into_iter()
-        .map_while(|(_, record)| Report::decode(&record.body).ok())
-        // A life that ended before it kept any progress may have told, on top, what it found untold.
-        .filter(|report| report.boot == progress.boot)
-        .take_while(|report| report.sequence >= progress.sequence)
-        .collect();
-    keep::catch_up(&mut progress, &reports);
-    let rosters = reports.into_iter().filter_map(|report| report.roster);
-    Some((progress, rosters.collect()))
 }
 
 fn plan(series: &[AgentSeries]) -> Plan {

@@ -17,7 +17,8 @@ use tokio::{
 
 use crate::{
     batch::Batch,
-    keep::{Fresh, Kept, REPORT_BYTES},
+    fresh::{Fresh, Kept},
+    keep::REPORT_BYTES,
     merge::{merge, mergeable},
     push::{Body, Push, Pushed, Pusher, RETRY_MIN},
     spool::{SpoolThread, Waiting},

@@ -11,7 +11,7 @@ use super::{
     scalar,
     source::quotable,
 };
-use crate::cli::LogFormat;
+use crate::telemetry::LogFormat;
 
 /// How the log is written.
 #[derive(Clone, Debug, PartialEq, Eq)]

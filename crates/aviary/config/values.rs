@@ -14,7 +14,7 @@ use super::{
     sink::Sink,
     vantage::{Tag, Vantage},
 };
-use crate::cli::LogFormat;
+use crate::telemetry::LogFormat;
 
 /// The value of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]

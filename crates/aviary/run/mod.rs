@@ -20,10 +20,9 @@ use tokio::{
 use self::{reload::Reloader, roles::Roles};
 use crate::{
     Ending,
-    cli::LogFormat,
     config::{self, Config, Environment, Problems},
     service_manager::ServiceManager,
-    telemetry::{self, Log, LogOptions},
+    telemetry::{self, Log, LogFormat, LogOptions},
 };
 
 /// Threads for everything but probing: shipping, the collector, the sink.

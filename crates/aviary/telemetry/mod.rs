@@ -12,6 +12,7 @@ use std::{
     },
 };
 
+use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
@@ -20,10 +21,19 @@ use tracing_subscriber::{
 };
 
 use self::output::{Next, Output};
-use crate::cli::LogFormat;
 
 /// How many lines wait for whoever reads standard error, or for the disk; more are dropped, and counted.
 const LINES_WAITING_MAX: usize = 4_096;
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// How the log is to be.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@
 //! network, `scripted` (with the feature of that name) the one of tests.
 
 mod attempt;
+mod clock;
 mod datagram;
 mod dns;
 mod fault;
@@ -25,9 +26,10 @@ mod tls;
 mod unacknowledged;
 
 pub use attempt::{DEADLINE_US, Prober};
+pub use clock::SystemClock;
 pub use dns::{AddressChange, Dns, DnsError};
 pub use fault::{Blame, Failure};
-pub use host::{Host, SystemClock};
+pub use host::Host;
 pub use network::{Connection, Datagram, Family, Fuse, Network, Question};
 pub use source::{Source, SourceError};
 pub use steps::{Observation, STARVED_US};

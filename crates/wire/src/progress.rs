@@ -3,7 +3,7 @@
 use aviary_core::{Second, Span};
 use prost::Message as _;
 
-use crate::report::{SERIES_MAX, SPAN_SECONDS_MAX};
+use crate::report::{ClosedSlot, Gap, SERIES_MAX, SPAN_SECONDS_MAX};
 
 /// How far the series of each roster of an agent have been told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,21 @@ pub struct SeriesProgress {
     pub next: Second,
     /// What was told beyond, rising and apart from each other: a slot can close before the one before it.
     pub ahead: Vec<Span>,
+}
+
+impl CrewProgress {
+    /// The slots and gaps of a report of this crew are told.
+    pub fn tell(&mut self, slots: &[ClosedSlot], gaps: &[Gap]) {
+        for gap in gaps {
+            let places = gap.first as usize..(gap.first + gap.count) as usize;
+            self.series.get_mut(places).into_iter().flatten().for_each(|series| series.tell(gap.span));
+        }
+        for slot in slots {
+            if let Some(series) = self.series.get_mut(slot.series as usize) {
+                series.tell(Span::new(slot.second, slot.second.plus(1)));
+            }
+        }
+    }
 }
 
 impl SeriesProgress {

@@ -21,8 +21,8 @@ use self::{
     upstream::{Ended, Upstream},
 };
 use crate::{
+    clock::SystemClock,
     fault::Failure,
-    host::SystemClock,
     network::{Family, Question},
 };
 

@@ -18,8 +18,8 @@ use super::{
     upstream::{Ended, Heard},
 };
 use crate::{
+    clock::SystemClock,
     fault::Failure,
-    host::SystemClock,
     network::{Family, Question},
 };
 

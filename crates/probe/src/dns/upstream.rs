@@ -26,8 +26,8 @@ use hickory_resolver::{
 
 use super::{DnsError, NOT_FOUND};
 use crate::{
+    clock::SystemClock,
     fault::{Failure, dns_failure},
-    host::SystemClock,
     network::Family,
 };
 

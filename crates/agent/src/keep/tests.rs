@@ -1,0 +1,141 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aviary_core::{Fault, Micros, Outcome, Phase, Span, Timings, Vantage, VantageKind};
+use aviary_probe::{KeyExchange, Observation, Target, TlsClient, scripted::PausedClock};
+use aviary_store::{Limits, Spool};
+use aviary_wire::report::{Gap, RosterSeries};
+use tokio::time::timeout;
+
+use super::*;
+use crate::AgentSeries;
+
+const SINCE: Second = Second(1_763_690_400);
+
+struct Rig {
+    batch: Arc<Batch>,
+    fresh: Arc<Fresh>,
+    spool: SpoolThread,
+    crew: Crew,
+    seconds: Arc<AtomicU64>,
+    standing: Arc<Mutex<KeeperStanding>>,
+    enrolments: mpsc::Sender<Enrolment>,
+    keeper: tokio::task::JoinHandle<()>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let batch = Arc::new(Batch::default());
+        let tls = TlsClient::new(&[], KeyExchange::Classic).unwrap();
+        let endpoint: aviary_core::Endpoint = "tcp://192.0.2.1:2003".parse().unwrap();
+        let target = Target::new(endpoint.clone(), "canary.a", &tls, None).unwrap();
+        let series =
+            AgentSeries { service: "ingest".to_owned(), name: "canary.a".to_owned(), address: None, target };
+        let crew = batch.enlist(&[series]);
+        let limits = Limits { bytes: 64 << 20, age_seconds: 3_600 };
+        let spool = SpoolThread::start(Spool::in_memory(limits), false).unwrap();
+        let fresh = Arc::<Fresh>::default();
+        let standing = Arc::<Mutex<KeeperStanding>>::default();
+        let seconds = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&seconds);
+        let keeper = Keeper::new(
+            Arc::clone(&batch),
+            PausedClock::starting_at(SINCE.start()),
+            spool.clone(),
+            (Arc::clone(&fresh), Arc::clone(&standing)),
+            Controls::default(),
+            (7, 0, Believed::starting(SINCE.start(), Micros(0), None), Walked::new(Vec::new(), SINCE)),
+            Box::new(move |news| {
+                if matches!(news, News::Second(_)) {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+            }),
+        );
+        let vantage = Vantage {
+            kind: VantageKind::External,
+            region: "eu".to_owned(),
+            zone: None,
+            network: None,
+            node: "n".to_owned(),
+        };
+        let one = RosterSeries {
+            service: "ingest".to_owned(),
+            endpoint,
+            address: None,
+            name: "canary.a".to_owned(),
+            from: SINCE,
+        };
+        let roster = Roster { vantage, since: SINCE, series: vec![one] };
+        let (enrolments, enrolled) = mpsc::channel(1);
+        enrolments.try_send(Enrolment { crew, roster, configuration: "c".to_owned() }).unwrap();
+        let keeper = tokio::spawn(keeper.run(enrolled));
+        Self { batch, fresh, spool, crew, seconds, standing, enrolments, keeper }
+    }
+
+    fn lose(&self, second: Second) {
+        let outcome = Outcome::Lost { phase: Phase::Connect, fault: Fault::Timeout };
+        let observed =
+            Observation { outcome, timings: Timings::default(), address: None, reached: None, tls: None };
+        self.batch.close(self.crew, 0, second, &observed);
+    }
+
+    async fn end(self) {
+        self.batch.finish();
+        drop(self.enrolments);
+        timeout(Duration::from_secs(5), self.keeper).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_slot_that_was_dropped_does_not_make_its_series_silent_for_good() {
+    let rig = Rig::new();
+    for slot in (0..60).filter(|slot| *slot != 3) {
+        rig.lose(SINCE.plus(slot));
+    }
+    sleep(Duration::from_millis(1_300)).await;
+    // By the clock of this test no time has passed, and each slot beyond the hole is newer.
+    let standing = rig.standing.lock().unwrap().clone();
+    assert_eq!((standing.series, standing.ticking), (1, 1));
+    assert_eq!(rig.spool.standing().slots, 59);
+    assert_eq!(rig.fresh.take().iter().map(|kept| kept.slots).sum::<u64>(), 59);
+    rig.end().await;
+}
+
+#[test]
+fn no_report_is_too_large_to_be_taken() {
+    let outcome = Outcome::Lost { phase: Phase::Connect, fault: Fault::Timeout };
+    let slot = |number: u32| ClosedSlot {
+        series: number % 10_000,
+        second: SINCE.plus(u64::from(number / 10_000)),
+        outcome,
+        reached: None,
+        address: Some(
+            format!("[2001:db8:1234:5678:9abc:def0:{:x}:{:x}]:20030", number >> 16, number).parse().unwrap(),
+        ),
+    };
+    let report = Report {
+        configuration: "c".to_owned(),
+        slots: (0..60_000).map(slot).collect(),
+        gaps: vec![Gap { first: 0, count: 9, span: Span::before(SINCE, 9), outcome: Outcome::Missed }],
+        ..Report::default()
+    };
+    assert!(report.encode().len() > REPORT_BYTES);
+    let parts = within_bytes(&report);
+    assert!(parts.iter().all(|(_, bytes)| bytes.len() <= REPORT_BYTES));
+    let decoded: Vec<_> = parts.iter().map(|(_, bytes)| Report::decode(bytes).unwrap()).collect();
+    assert_eq!(parts.iter().map(|(slots, _)| slots).sum::<u64>(), slots_of(&report));
+    assert_eq!(decoded.iter().flat_map(|part| part.slots.clone()).collect::<Vec<_>>(), report.slots);
+    assert_eq!(decoded.iter().flat_map(|part| part.gaps.clone()).collect::<Vec<_>>(), report.gaps);
+}
+
+#[tokio::test]
+async fn seconds_go_on_while_everything_fails() {
+    let rig = Rig::new();
+    // Losses so close to each other that something is urgent all the time.
+    for slot in 0..1_000 {
+        rig.lose(SINCE.plus(slot));
+        sleep(Duration::from_micros(2_500)).await;
+    }
+    let seconds = rig.seconds.load(Ordering::Relaxed);
+    assert!(seconds >= 2, "{seconds} seconds were noted in at least two and a half");
+    rig.end().await;
+}

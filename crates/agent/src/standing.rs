@@ -1,0 +1,84 @@
+//! How an agent is, for whoever asks.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use aviary_core::{Clock, Endpoint, Timestamp};
+use aviary_wire::report::Certificate;
+
+use crate::{
+    batch::{Batch, Stats},
+    controls::Controls,
+    groups::GroupTotals,
+    keep::KeeperStanding,
+    ship::ShippingStanding,
+    spool::{SpoolStanding, SpoolThread},
+};
+
+/// How an agent is: everything that its health and metrics tell.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// When it was started.
+    pub started: Timestamp,
+    /// When this was.
+    pub now: Timestamp,
+    /// The version of the configuration that runs.
+    pub configuration: String,
+    /// How often the wall clock was stepped.
+    pub epoch: u32,
+    /// Whether the thread that starts the attempts lives.
+    pub ticker_is_alive: bool,
+    /// How many series there are.
+    pub series: usize,
+    /// How many of them closed a slot within the last seconds.
+    pub ticking: usize,
+    /// How the probing is doing.
+    pub stats: Stats,
+    /// What came of all slots since the start.
+    pub groups: Vec<GroupTotals>,
+    /// What waits for a collector.
+    pub spool: SpoolStanding,
+    /// How the collectors take reports.
+    pub shipping: ShippingStanding,
+    /// How each control answered when it was last tried.
+    pub controls: Vec<(Endpoint, bool)>,
+    /// Everything fails, and the controls too.
+    pub self_suspect: bool,
+    /// When the certificates that were seen end.
+    pub certificates: Vec<Certificate>,
+}
+
+/// Who can be asked how an agent is.
+#[derive(Clone)]
+pub struct Observer<C> {
+    pub(crate) started: Timestamp,
+    pub(crate) clock: C,
+    pub(crate) ticker: Weak<()>,
+    pub(crate) batch: Arc<Batch>,
+    pub(crate) spool: SpoolThread,
+    pub(crate) controls: Controls,
+    pub(crate) keeper: Arc<Mutex<KeeperStanding>>,
+    pub(crate) shipping: Arc<Mutex<ShippingStanding>>,
+}
+
+impl<C: Clock> Observer<C> {
+    /// How the agent is.
+    pub fn standing(&self) -> Standing {
+        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Standing {
+            started: self.started,
+            now: self.clock.wall(),
+            configuration: keeper.configuration,
+            epoch: self.batch.epoch(),
+            ticker_is_alive: self.ticker.strong_count() > 0,
+            series: keeper.series,
+            ticking: keeper.ticking,
+            stats: self.batch.stats(),
+            groups: self.batch.totals(),
+            spool: self.spool.standing(),
+            shipping: self.shipping.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            controls: self.controls.newest(),
+            self_suspect: keeper.is_suspect,
+            certificates: self.batch.certificates(),
+        }
+    }
+}
