@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -32,8 +33,12 @@ use crate::{
 /// Reports are made so often when nothing is urgent.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Two reports are at least so far apart, so that a thousand series lost at once are a few reports and not a thousand.
+/// What closes within so much of a loss is told with it: a thousand series lost at once are one report.
 const REPORT_GAP: Duration = Duration::from_millis(20);
+
+/// Urgent reports are at least so far apart: the first loss leaves at once, and an outage is five reports a second from
+/// each agent and not fifty, which the collector can take from all of them.
+const URGENT_APART: Duration = Duration::from_millis(200);
 
 /// One report carries at most so many slots; more are split.
 pub(crate) const SLOTS_PER_REPORT: usize = 65_536;
@@ -125,6 +130,7 @@ impl<C: Clock> Keeper<C> {
     pub(crate) async fn run(mut self, mut enrolments: mpsc::Receiver<Enrolment>) {
         let mut second = interval(REPORT_INTERVAL);
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut apart = pin!(sleep(Duration::ZERO));
         loop {
             let is_second = tokio::select! {
                 biased;
@@ -135,7 +141,8 @@ impl<C: Clock> Keeper<C> {
                 // Before what is urgent: while everything fails, something always is.
                 _ = second.tick() => true,
                 () = self.batch.urgent() => {
-                    sleep(REPORT_GAP).await;
+                    tokio::join!(sleep(REPORT_GAP), apart.as_mut());
+                    apart.set(sleep(URGENT_APART));
                     false
                 }
             };

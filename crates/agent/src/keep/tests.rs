@@ -137,5 +137,7 @@ async fn seconds_go_on_while_everything_fails() {
     }
     let seconds = rig.seconds.load(Ordering::Relaxed);
     assert!(seconds >= 2, "{seconds} seconds were noted in at least two and a half");
+    let reports = rig.fresh.take().len() as u64;
+    assert!(reports <= 7 * (seconds + 1), "{reports} reports in {seconds} seconds: an outage is no flood");
     rig.end().await;
 }
