@@ -140,8 +140,7 @@ fn a_damaged_copy_is_refused_and_a_useless_collector_waited_for() {
     assert!(node.process().stop().success());
     node.run(|_| {});
     node.wait_until_said("The services cannot be used", 1);
-    let (_, checked) = node.ask("/healthcheck");
-    assert!(checked["failed"].to_string().contains("ca.pem"), "{checked:#}");
+    node.wait_for("/healthcheck", |_, checked| checked["failed"].to_string().contains("ca.pem"));
     assert_eq!(receiver.connections(), before);
     there.configure(&collector(&[&endpoint], ""));
     there.process().hang_up();
