@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
-use aviary_collector::{Collector, Options, Scope, Server, ServiceOptions, TokenRule};
+use aviary_collector::{Collector, Limits, Options, Scope, SecretHash, Server, ServiceOptions, TokenRule};
 use aviary_core::{Protocol, Vantage};
 use aviary_probe::SystemClock;
 use aviary_sink::{Addresses, Arrival, Count, Identity, Sink};
@@ -155,9 +155,11 @@ async fn start_collector(
     let address = listener.local_addr()?;
     let own_token = TokenRule {
         name: "the agent of this process".to_owned(),
-        secret: internal.to_owned(),
+        secret: SecretHash::of(internal),
         scopes: vec![Scope::Report],
         region: None,
+        node: None,
+        limits: Limits::AGENT,
     };
     let mut tokens: Vec<TokenRule> = section.tokens.iter().map(token_rule).collect();
     if !tokens.is_empty() {
@@ -212,9 +214,11 @@ fn token_rule(token: &config::collector::Token) -> TokenRule {
     };
     TokenRule {
         name: token.name.clone(),
-        secret: token.secret.expose().to_owned(),
+        secret: token.secret,
         scopes: token.scope.iter().map(scope).collect(),
         region: token.region.clone(),
+        node: token.node.clone(),
+        limits: token.limits,
     }
 }
 

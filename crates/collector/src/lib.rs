@@ -35,7 +35,7 @@ use tokio::{
     time::sleep,
 };
 
-pub use access::{Scope, TokenRule};
+pub use access::{Limits, Scope, SecretHash, SecretHashError, TokenCounts, TokenRule};
 pub use axum::serve::Listener;
 pub use state::Counts;
 
@@ -238,6 +238,10 @@ impl Collector {
 
     fn now(&self) -> Timestamp {
         (self.inner.now)()
+    }
+
+    fn monotonic(&self) -> Micros {
+        (self.inner.monotonic)()
     }
 
     fn access(&self) -> &Access {

@@ -25,6 +25,7 @@ use aviary_wire::report::{ClosedSlot, Gap, Report, Roster};
 pub(crate) use self::{agent::AgentSeen, judge::Standing};
 use crate::{
     ServiceOptions,
+    access::Reporter,
     events::{Event, Events},
     settled_until,
     stored::StoredSeries,
@@ -52,7 +53,9 @@ pub(crate) struct State {
     ledger: Ledger,
     losses: Losses,
     /// The last rosters of each agent.
-    rosters: HashMap<u64, KnownRoster>,
+    rosters: HashMap<RosterKey, KnownRoster>,
+    /// How many series were first heard of under each token.
+    introduced: BTreeMap<Arc<str>, usize>,
     agents: BTreeMap<Vantage, AgentSeen>,
     events: Events,
     stored: StoredSeries,
@@ -63,6 +66,15 @@ pub(crate) struct State {
     standing: BTreeMap<String, Standing>,
     counts: Counts,
     refusal_told: Second,
+}
+
+/// A roster, and the token under which it came. Its id is a hash that whoever likes can meet, so that it alone would let
+/// one agent speak for another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RosterKey {
+    /// The token's name.
+    pub(crate) token: Arc<str>,
+    pub(crate) id: u64,
 }
 
 #[derive(Clone)]
@@ -95,6 +107,8 @@ pub(crate) enum Refusal {
     UnknownRoster(u64),
     #[error("region `{claimed}` may not be reported under token `{token}`, which is for `{allowed}` only")]
     Region { claimed: String, token: String, allowed: String },
+    #[error("node `{claimed}` may not be reported under token `{token}`, which is for `{allowed}` only")]
+    Node { claimed: String, token: String, allowed: String },
     #[error("its gaps tell {told} slots, and no agent can have skipped more than {limit}")]
     Gaps { told: u64, limit: u64 },
     #[error("the report speaks of series {place}, and its roster has {series}")]
@@ -109,6 +123,11 @@ pub(crate) enum Refusal {
          collector can take some of the agents"
     )]
     Full(#[from] Full),
+    #[error(
+        "token `{token}` brought {known} series and may bring {limit}, so that {new} more are not taken; raise its \
+         `series` in [[collector.token]], or see why its agents have new names"
+    )]
+    Series { token: String, known: usize, limit: usize, new: usize },
 }
 
 /// What was done with a report.
@@ -129,6 +148,7 @@ impl State {
             ledger: Ledger::new(now.second().plus(AHEAD_SECONDS_MAX)),
             losses: Losses::new(LOSSES_MAX),
             rosters: HashMap::new(),
+            introduced: BTreeMap::new(),
             agents: BTreeMap::new(),
             events: Events::default(),
             stored: StoredSeries::default(),
@@ -203,34 +223,37 @@ impl State {
         self.ledger.advance(now.second().plus(AHEAD_SECONDS_MAX));
     }
 
-    /// Takes a report whole, or not at all.
+    /// How many series were first heard of under a token.
+    pub(crate) fn introduced(&self, token: &str) -> usize {
+        self.introduced.get(token).copied().unwrap_or(0)
+    }
+
+    /// Takes a report whole, or not at all. Without a `reporter` it may tell of anybody.
     pub(crate) fn take(
         &mut self,
         report: &Report,
-        token: Option<(&str, &str)>,
+        reporter: Option<&Reporter>,
         now: Timestamp,
     ) -> Result<Taken, Refusal> {
         self.advance(now);
+        let anybody = Reporter::default();
+        let reporter = reporter.unwrap_or(&anybody);
+        let key = RosterKey { token: Arc::clone(&reporter.token), id: report.roster_id };
         // Whose slots these are, is what the roster says that is known here, if it is.
-        let known = self.rosters.get(&report.roster_id);
+        let known = self.rosters.get(&key);
         let (vantage, series) = match (known, &report.roster) {
             (Some(known), _) => (&*known.vantage, known.series.len()),
             (None, Some(roster)) => (&roster.vantage, roster.series.len()),
             (None, None) => return Err(Refusal::UnknownRoster(report.roster_id)),
         };
-        if let Some((token, allowed)) = token
-            && vantage.region != allowed
-        {
-            let (claimed, token, allowed) = (vantage.region.clone(), token.to_owned(), allowed.to_owned());
-            return Err(Refusal::Region { claimed, token, allowed });
-        }
+        check::vantage(vantage, reporter)?;
         check::places(report, series)?;
         check::seconds(report, now)?;
         check::gaps(report, self.ledger.held())?;
         if let Some(roster) = &report.roster {
-            self.learn(roster, report.roster_id)?;
+            self.learn(roster, &key, reporter)?;
         }
-        let Some(known) = self.rosters.get(&report.roster_id).cloned() else {
+        let Some(known) = self.rosters.get(&key).cloned() else {
             return Err(Refusal::UnknownRoster(report.roster_id));
         };
         let mut taken = Taken { slots: 0, too_old: 0, ahead: 0 };
@@ -250,7 +273,7 @@ impl State {
         self.counts.reports += 1;
         self.counts.too_old += taken.too_old;
         self.counts.ahead += taken.ahead;
-        self.see(&known, report, now);
+        self.see(&known, &key, report, now);
         self.warn_of_unheld(&known.vantage, taken);
         Ok(taken)
     }
@@ -274,14 +297,16 @@ impl State {
         }
     }
 
-    fn learn(&mut self, roster: &Roster, id: u64) -> Result<(), Refusal> {
-        if self.rosters.contains_key(&id) {
+    fn learn(&mut self, roster: &Roster, key: &RosterKey, reporter: &Reporter) -> Result<(), Refusal> {
+        if self.rosters.contains_key(key) {
             return Ok(());
         }
         let new = roster.series().filter(|series| self.catalog.find(series).is_none()).count();
+        check::series(self.introduced(&key.token), new, reporter)?;
         if self.catalog.len() + new > SERIES_MAX {
             return Err(Full { limit: SERIES_MAX }.into());
         }
+        let held = self.catalog.len();
         let mut ids = Vec::with_capacity(roster.series.len());
         for (series, told) in roster.series().zip(&roster.series) {
             let known = self.catalog.len();
@@ -300,8 +325,9 @@ impl State {
             }
             ids.push((id, told.from));
         }
+        *self.introduced.entry(Arc::clone(&key.token)).or_default() += self.catalog.len() - held;
         let (vantage, since) = (Arc::new(roster.vantage.clone()), roster.since);
-        self.rosters.insert(id, KnownRoster { vantage, since, series: ids.into() });
+        self.rosters.insert(key.clone(), KnownRoster { vantage, since, series: ids.into() });
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::{
 use aviary_core::{Second, Span, Timestamp};
 use aviary_wire::report::{CERTIFICATES_MAX, Certificate, Report};
 
-use super::schedule::Schedule;
+use super::{RosterKey, schedule::Schedule};
 
 /// How many rosters of one agent are known at once: the newest, and those that its backlog refers to.
 const ROSTERS_MAX: usize = 8;
@@ -45,7 +45,8 @@ pub(crate) struct AgentSeen {
     pub(crate) clock_offset_us: i64,
     /// Another agent claims the same vantage.
     pub(crate) is_double: bool,
-    pub(super) roster_id: u64,
+    /// The roster that it speaks of, and the token that it shows.
+    pub(crate) roster: RosterKey,
     /// Said already that its slots come too late or too early.
     pub(super) is_warned: bool,
     pub(super) schedule: Schedule,
@@ -54,7 +55,7 @@ pub(crate) struct AgentSeen {
     wall: Timestamp,
     others: VecDeque<Other>,
     /// The rosters that are known of it, the last used one last.
-    rosters: Vec<u64>,
+    rosters: Vec<RosterKey>,
     certificates: BTreeMap<(String, SocketAddr), Shown>,
     suspect: Vec<Span>,
 }
@@ -79,7 +80,7 @@ struct Shown {
 
 impl AgentSeen {
     /// An agent whose first report arrives now.
-    pub(super) fn new(report: &Report, now: Timestamp) -> Self {
+    pub(super) fn new(report: &Report, roster: &RosterKey, now: Timestamp) -> Self {
         Self {
             first_report: now,
             last_report: now,
@@ -91,7 +92,7 @@ impl AgentSeen {
             series: 0,
             clock_offset_us: 0,
             is_double: false,
-            roster_id: report.roster_id,
+            roster: roster.clone(),
             is_warned: false,
             schedule: Schedule::default(),
             heard: now,
@@ -109,7 +110,7 @@ impl AgentSeen {
     /// an earlier one, whose reports wait in the spool while the newest go first. Boots are random numbers, so lives are
     /// ordered by the agent's clock; and since that may have been set back between them, a life speaks as well when
     /// the other has fallen silent.
-    pub(super) fn see(&mut self, report: &Report, series: usize, now: Timestamp) -> bool {
+    pub(super) fn see(&mut self, report: &Report, roster: &RosterKey, series: usize, now: Timestamp) -> bool {
         self.last_report = self.last_report.max(now);
         let is_news = self.is_news(report, now);
         if !is_news {
@@ -122,7 +123,7 @@ impl AgentSeen {
         self.boot = report.boot;
         self.sequence = report.sequence;
         self.epoch = report.epoch;
-        self.roster_id = report.roster_id;
+        self.roster.clone_from(roster);
         self.configuration.clone_from(&report.configuration);
         self.dropped = report.dropped;
         self.series = series;
@@ -179,19 +180,19 @@ impl AgentSeen {
         }
     }
 
-    /// Notes that roster `id` was used; returns the one to be forgotten for it.
-    pub(super) fn use_roster(&mut self, id: u64) -> Option<u64> {
-        self.rosters.retain(|known| *known != id);
-        self.rosters.push(id);
+    /// Notes that a roster was used; returns the one to be forgotten for it.
+    pub(super) fn use_roster(&mut self, used: &RosterKey) -> Option<RosterKey> {
+        self.rosters.retain(|known| known != used);
+        self.rosters.push(used.clone());
         if self.rosters.len() <= ROSTERS_MAX {
             return None;
         }
-        let oldest = self.rosters.iter().position(|known| *known != self.roster_id)?;
+        let oldest = self.rosters.iter().position(|known| *known != self.roster)?;
         Some(self.rosters.remove(oldest))
     }
 
     /// The rosters that are known of it.
-    pub(super) fn rosters(&self) -> &[u64] {
+    pub(super) fn rosters(&self) -> &[RosterKey] {
         &self.rosters
     }
 

@@ -1,4 +1,5 @@
 mod lives;
+mod reporters;
 
 use aviary_core::{Evidence, Micros, VantageKind, Window, verdict::Policy};
 use aviary_wire::report::RosterSeries;
