@@ -171,7 +171,7 @@ fn a_token_may_stand_as_its_hash_and_nowhere_else() {
     let message = "this is the token of `a` again: nobody could tell the two apart";
     assert_eq!(messages(&twice, &[("TOKEN", "0123456789abcdef")]), [message]);
     let message = "`env` and `hash` are both given";
-    assert_eq!(refused("{ env = \"TOKEN\", hash = \"sha256:0\" }")[..1], [message.to_owned()]);
+    assert_eq!(refused(&hash.replace("{ ", "{ env = \"TOKEN\", ")), [message]);
     let [message] = refused("{ hash = \"0123456789abcdef\" }").try_into().unwrap();
     assert!(message.contains("no hash of a token") && !message.contains("0123456789abcdef"), "{message}");
     assert_eq!(refused("{}"), ["neither `file` nor `env` says where the secret is, nor is there its `hash`"]);

@@ -110,10 +110,12 @@ async fn agents_all(
     State(collector): State<Collector>,
     ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     headers: HeaderMap,
+    given: Parameters,
 ) -> Result<Json<agents::Answer>, ApiError> {
     collector.access().allow(Scope::Read, &headers, peer.ip())?;
     let now = collector.now();
-    Ok(Json(agents::all(&collector.state(), now)))
+    let states = agents::states(&parameters(given)?)?;
+    Ok(Json(agents::all(&collector.state(), &states, collector.access(), now)))
 }
 
 async fn events_of(

@@ -2,7 +2,10 @@
 
 use std::{error::Error as _, io::Read as _, time::Duration};
 
-use aviary_wire::report::{REPORT_BYTES_MAX, Report, ReportError};
+use aviary_wire::{
+    clock,
+    report::{REPORT_BYTES_MAX, Report, ReportError},
+};
 use axum::{
     Json,
     body::{Body, Bytes, to_bytes},
@@ -83,6 +86,10 @@ async fn take(
         ApiError::new(status, code, refusal.to_string())
     })?;
     entrance.taken(taken.slots);
+    let measured = headers.get(clock::HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+    if let Some(measured) = measured {
+        collector.state().measured(&report, entrance.reporter(), measured);
+    }
     // The agent compares its clock with ours by it, so that it is read as late as can be.
     let now_us = collector.now().0;
     let Taken { slots, too_old, ahead } = taken;

@@ -2,6 +2,7 @@
 
 mod agent;
 mod check;
+mod clock;
 mod fleet;
 mod judge;
 mod schedule;
@@ -20,7 +21,10 @@ use aviary_core::{
     mark::{Mark, Sender, Storage},
     window::Proof,
 };
-use aviary_wire::report::{ClosedSlot, Gap, Report, Roster};
+use aviary_wire::{
+    clock::ClockOffset,
+    report::{ClosedSlot, Gap, Report, Roster},
+};
 
 pub(crate) use self::{agent::AgentSeen, judge::Standing};
 use crate::{
@@ -276,6 +280,15 @@ impl State {
         self.see(&known, &key, report, now);
         self.warn_of_unheld(&known.vantage, taken);
         Ok(taken)
+    }
+
+    /// Notes what the agent that sent a report had measured of our clock.
+    pub(crate) fn measured(&mut self, report: &Report, reporter: &Reporter, measured: ClockOffset) {
+        let key = RosterKey { token: Arc::clone(&reporter.token), id: report.roster_id };
+        let vantage = self.rosters.get(&key).map(|known| &known.vantage);
+        if let Some(agent) = vantage.and_then(|vantage| self.agents.get_mut(&**vantage)) {
+            agent.measured(report.boot, measured);
+        }
     }
 
     /// Says, once for each life of an agent, that its clock or its backlog puts slots out of reach.

@@ -6,9 +6,16 @@ use std::{
 };
 
 use aviary_core::{Second, Span, Timestamp};
-use aviary_wire::report::{CERTIFICATES_MAX, Certificate, Report};
+use aviary_wire::{
+    clock::ClockOffset,
+    report::{CERTIFICATES_MAX, Certificate, Report},
+};
 
-use super::{RosterKey, schedule::Schedule};
+use super::{
+    RosterKey,
+    clock::{Clocks, Offset},
+    schedule::Schedule,
+};
 
 /// How many rosters of one agent are known at once: the newest, and those that its backlog refers to.
 const ROSTERS_MAX: usize = 8;
@@ -32,6 +39,7 @@ const DOUBLE_US: u64 = 30_000_000;
 
 /// What is known of an agent.
 pub(crate) struct AgentSeen {
+    /// Of the life that speaks.
     pub(crate) first_report: Timestamp,
     pub(crate) last_report: Timestamp,
     pub(crate) boot: u64,
@@ -41,8 +49,6 @@ pub(crate) struct AgentSeen {
     pub(crate) configuration: String,
     pub(crate) dropped: u64,
     pub(crate) series: usize,
-    /// How far the agent's wall clock was ahead of ours when its newest report arrived, its way included.
-    pub(crate) clock_offset_us: i64,
     /// Another agent claims the same vantage.
     pub(crate) is_double: bool,
     /// The roster that it speaks of, and the token that it shows.
@@ -50,6 +56,9 @@ pub(crate) struct AgentSeen {
     /// Said already that its slots come too late or too early.
     pub(super) is_warned: bool,
     pub(super) schedule: Schedule,
+    /// How far the agent's wall clock was ahead of ours when its newest report arrived, its way included.
+    clock_offset_us: i64,
+    clocks: Clocks,
     /// When the newest report arrived, and when it was made by the agent's clock.
     heard: Timestamp,
     wall: Timestamp,
@@ -90,11 +99,12 @@ impl AgentSeen {
             configuration: String::new(),
             dropped: 0,
             series: 0,
-            clock_offset_us: 0,
             is_double: false,
             roster: roster.clone(),
             is_warned: false,
             schedule: Schedule::default(),
+            clock_offset_us: 0,
+            clocks: Clocks::default(),
             heard: now,
             wall: report.wall,
             others: VecDeque::new(),
@@ -119,6 +129,10 @@ impl AgentSeen {
         }
         if self.boot != report.boot {
             self.succeed(report, now);
+            self.first_report = now;
+        }
+        if (self.boot, self.epoch) != (report.boot, report.epoch) {
+            self.clocks.forget();
         }
         self.boot = report.boot;
         self.sequence = report.sequence;
@@ -128,8 +142,21 @@ impl AgentSeen {
         self.dropped = report.dropped;
         self.series = series;
         self.clock_offset_us = offset(report, now);
+        self.clocks.told(self.clock_offset_us);
         (self.heard, self.wall) = (now, report.wall);
         true
+    }
+
+    /// Notes what the life `boot` measured of our clock, if it is the one that speaks.
+    pub(super) fn measured(&mut self, boot: u64, measured: ClockOffset) {
+        if boot == self.boot {
+            self.clocks.measured(measured);
+        }
+    }
+
+    /// How far its wall clock is ahead of ours.
+    pub(crate) fn clock_offset(&self) -> Offset {
+        self.clocks.offset().unwrap_or(Offset { us: self.clock_offset_us, uncertainty_us: None })
     }
 
     fn is_news(&self, report: &Report, now: Timestamp) -> bool {

@@ -1,3 +1,4 @@
+mod fleet;
 mod lives;
 mod reporters;
 
