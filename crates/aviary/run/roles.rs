@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
-use aviary_collector::{Collector, Limits, Options, Scope, SecretHash, Server, ServiceOptions, TokenRule};
+use aviary_collector::{
+    Arrived, Collector, Limits, Options, Scope, SecretHash, Server, ServiceOptions, TokenRule,
+};
 use aviary_core::{Protocol, Vantage};
 use aviary_probe::SystemClock;
 use aviary_sink::{Addresses, Arrival, Count, Identity, Sink};
@@ -286,7 +288,10 @@ async fn pump(
                 overflowed = now;
                 collector.storage_untold();
             }
-            collector.stored(waiting.iter().map(|arrival| (arrival.name.as_str(), arrival.second)));
+            collector.received(waiting.iter().map(|arrival| {
+                let Arrival { name, second, value, at, .. } = arrival;
+                Arrived { name, second: *second, value: *value, at: *at }
+            }));
         }
         waiting.clear();
     }

@@ -15,6 +15,7 @@ mod document;
 mod error;
 mod events;
 mod intake;
+mod received;
 mod services;
 mod slots;
 mod state;
@@ -37,6 +38,7 @@ use tokio::{
 
 pub use access::{Limits, Scope, SecretHash, SecretHashError, TokenCounts, TokenRule};
 pub use axum::serve::Listener;
+pub use received::{Arrived, ReceivedCounts};
 pub use state::Counts;
 
 use crate::{access::Access, document::Document, state::State};
@@ -176,6 +178,16 @@ impl Collector {
         state.advance(now);
         for (name, second) in points {
             state.stored(name, second);
+        }
+    }
+
+    /// Notes that the service under test forwarded these datapoints to us, which is as good as having stored them.
+    pub fn received<'a>(&self, points: impl IntoIterator<Item = Arrived<'a>>) {
+        let now = self.now();
+        let mut state = self.state();
+        state.advance(now);
+        for point in points {
+            state.receive(point);
         }
     }
 

@@ -5,6 +5,7 @@ mod check;
 mod clock;
 mod fleet;
 mod judge;
+mod receive;
 mod schedule;
 
 use std::{
@@ -31,6 +32,7 @@ use crate::{
     ServiceOptions,
     access::Reporter,
     events::{Event, Events},
+    received::Received,
     settled_until,
     stored::StoredSeries,
 };
@@ -63,6 +65,7 @@ pub(crate) struct State {
     agents: BTreeMap<Vantage, AgentSeen>,
     events: Events,
     stored: StoredSeries,
+    received: Received,
     /// Seconds before this are settled.
     settled_until: Second,
     /// Up to here storage may have kept silent about datapoints that it has.
@@ -156,6 +159,7 @@ impl State {
             agents: BTreeMap::new(),
             events: Events::default(),
             stored: StoredSeries::default(),
+            received: Received::default(),
             settled_until: settled_until(now),
             untold_until: Second(0),
             standing: BTreeMap::new(),
@@ -186,6 +190,10 @@ impl State {
 
     pub(crate) const fn agents(&self) -> &BTreeMap<Vantage, AgentSeen> {
         &self.agents
+    }
+
+    pub(crate) const fn received(&self) -> &Received {
+        &self.received
     }
 
     pub(crate) const fn events(&self) -> &Events {
@@ -225,6 +233,7 @@ impl State {
     /// Lets time go on.
     pub(crate) fn advance(&mut self, now: Timestamp) {
         self.ledger.advance(now.second().plus(AHEAD_SECONDS_MAX));
+        self.give_up_waiting(now);
     }
 
     /// How many series were first heard of under a token.
@@ -335,12 +344,14 @@ impl State {
             }
             if service.storage {
                 self.stored.carry(id, &told.name);
+                self.received.expect(&told.name);
             }
             ids.push((id, told.from));
         }
         *self.introduced.entry(Arc::clone(&key.token)).or_default() += self.catalog.len() - held;
         let (vantage, since) = (Arc::new(roster.vantage.clone()), roster.since);
         self.rosters.insert(key.clone(), KnownRoster { vantage, since, series: ids.into() });
+        self.receive_waiting();
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 mod fleet;
 mod lives;
+mod receiving;
 mod reporters;
 
 use aviary_core::{Evidence, Micros, VantageKind, Window, verdict::Policy};
