@@ -35,6 +35,19 @@ const SILENT_SHOWN: usize = 10;
 #[derive(Debug, Deserialize)]
 struct Answer {
     services: Vec<serde_json::Value>,
+    unowned: Option<Unowned>,
+}
+
+/// What arrived that nobody sent, as far as the collector knows.
+#[derive(Debug, Deserialize)]
+struct Unowned {
+    datapoints: u64,
+    names: Vec<UnownedName>,
+}
+
+#[derive(Debug, Deserialize)]
+struct UnownedName {
+    name: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,7 +120,7 @@ pub(crate) fn status(arguments: &StatusArguments, out: &mut impl Write) -> anyho
 }
 
 async fn show(asker: &Asker, format: Format, out: &mut impl Write) -> anyhow::Result<bool> {
-    let Answer { services: bodies } = asker.get("api/v1/services", &[]).await?;
+    let Answer { services: bodies, unowned } = asker.get("api/v1/services", &[]).await?;
     let services =
         bodies.iter().map(|body| serde_json::from_value(body.clone())).collect::<Result<Vec<Service>, _>>();
     let services = services.context("the collector answers otherwise than this version understands")?;
@@ -126,6 +139,14 @@ async fn show(asker: &Asker, format: Format, out: &mut impl Write) -> anyhow::Re
     if format == Format::Text {
         let silent: AgentsAnswer = asker.get("api/v1/agents", &[("state", SILENT.to_owned())]).await?;
         tell_silent(silent.agents, out)?;
+        if let Some(Unowned { datapoints, names }) = unowned {
+            let names: Vec<_> = names.into_iter().map(|it| it.name).collect();
+            writeln!(
+                out,
+                "\n{datapoints} datapoints arrived under names that no series owns: {}",
+                names.join(", ")
+            )?;
+        }
     }
     Ok(!services.iter().any(|service| ["degraded", "down", "blind"].contains(&service.state.as_str())))
 }

@@ -16,6 +16,7 @@ use super::{
     tls::{Paths, Pems, Tls, TlsListener},
 };
 use crate::{
+    admin::metrics,
     config::{self, Config},
     service_manager::ServiceManager,
 };
@@ -174,6 +175,7 @@ async fn start_collector(
         open: section.open,
         certified: section.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
         services_document: config.services_document.clone(),
+        metrics: Some(metrics::collector_page),
     };
     let collector = Collector::new(options, SystemClock);
     let Some(section) = &section.tls else {

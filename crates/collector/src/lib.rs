@@ -14,6 +14,7 @@ mod api;
 mod document;
 mod error;
 mod events;
+mod figures;
 mod intake;
 mod received;
 mod services;
@@ -38,6 +39,7 @@ use tokio::{
 
 pub use access::{Limits, Scope, SecretHash, SecretHashError, TokenCounts, TokenRule};
 pub use axum::serve::Listener;
+pub use figures::{Figures, MetricsPage};
 pub use received::{Arrived, ReceivedCounts};
 pub use state::Counts;
 
@@ -72,6 +74,8 @@ pub struct Options {
     pub certified: bool,
     /// The `[[service]]` sections for agents that take theirs from this collector, as TOML.
     pub services_document: Option<String>,
+    /// What writes `/metrics`; without it there is no such page.
+    pub metrics: Option<MetricsPage>,
 }
 
 /// A service that is judged.
@@ -129,6 +133,7 @@ struct Inner {
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     monotonic: Box<dyn Fn() -> Micros + Send + Sync>,
     intake: Semaphore,
+    metrics: Option<MetricsPage>,
 }
 
 impl Collector {
@@ -143,6 +148,7 @@ impl Collector {
             now: Box::new(move || clock.wall()),
             monotonic: Box::new(move || monotonic.monotonic()),
             intake: Semaphore::new(REPORTS_AT_ONCE),
+            metrics: options.metrics,
         };
         Self { inner: Arc::new(inner), access: Arc::new(access) }
     }
@@ -250,6 +256,10 @@ impl Collector {
 
     fn now(&self) -> Timestamp {
         (self.inner.now)()
+    }
+
+    fn metrics_page(&self) -> Option<MetricsPage> {
+        self.inner.metrics
     }
 
     fn monotonic(&self) -> Micros {
