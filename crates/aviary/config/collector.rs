@@ -171,8 +171,8 @@ fn limits(reader: &mut Reader<'_>, default: Limits) -> Limits {
     let series = reader.optional("series", about, Whole(1));
     let bytes = bytes.map_or(default.bytes, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     if !(REPORT_BYTES_LEAST..=Limits::FLEET.bytes).contains(&bytes) {
-        let message = "agents cannot report in so little, and no collector takes more than 4MiB";
-        reader.refuse("report_size", Refusal::new(message).help("write a size from 64KiB to 4MiB"));
+        let message = "the limit is from 64KiB to 4MiB: agents need that much, and no collector takes more";
+        reader.refuse("report_size", Refusal::new(message).help("write such as \"1MiB\""));
     }
     Limits {
         reports: reports.unwrap_or(default.reports),

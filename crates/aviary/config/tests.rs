@@ -178,7 +178,7 @@ fn a_token_may_stand_as_its_hash_and_nowhere_else() {
     let small = format!("{SMALL}{}report_size = \"1KiB\"\n", token("a", hash));
     assert_eq!(
         messages(&small, &[]),
-        ["agents cannot report in so little, and no collector takes more than 4MiB"]
+        ["the limit is from 64KiB to 4MiB: agents need that much, and no collector takes more"]
     );
 }
 

@@ -63,7 +63,7 @@ impl State {
             self.stored.shown(series, second);
         }
         let recent = self.received.recent.entry(series).or_default().note(second);
-        let is_duplicate = recent.unwrap_or(changed == Ok(false));
+        let is_duplicate = recent.unwrap_or_else(|| changed == Ok(false));
         let Ok(protocol) = self.catalog.tag(series, Tag::Protocol).parse() else { return };
         let counts = self.received.counts(self.catalog.tag(series, Tag::Service), protocol);
         #[expect(clippy::float_cmp, reason = "the 1 that was sent, or not")]
