@@ -9,6 +9,8 @@ mod graphite;
 mod local;
 mod metadata;
 mod ordeals;
+mod receiving;
+mod reporters;
 mod reports;
 mod rig;
 mod secrets;

@@ -26,9 +26,42 @@ pub(crate) struct StatusArguments {
     format: Format,
 }
 
+/// The states of agents of which nothing is heard, and who are expected back.
+const SILENT: &str = "late,unreachable";
+
+/// How many of them are shown.
+const SILENT_SHOWN: usize = 10;
+
 #[derive(Debug, Deserialize)]
 struct Answer {
     services: Vec<serde_json::Value>,
+    unowned: Option<Unowned>,
+}
+
+/// What arrived that nobody sent, as far as the collector knows.
+#[derive(Debug, Deserialize)]
+struct Unowned {
+    datapoints: u64,
+    names: Vec<UnownedName>,
+}
+
+#[derive(Debug, Deserialize)]
+struct UnownedName {
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct AgentsAnswer {
+    agents: Vec<Agent>,
+}
+
+/// An agent of which nothing is heard.
+#[derive(Debug, Deserialize)]
+struct Agent {
+    node: String,
+    region: String,
+    state: String,
+    lag_seconds: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,7 +120,7 @@ pub(crate) fn status(arguments: &StatusArguments, out: &mut impl Write) -> anyho
 }
 
 async fn show(asker: &Asker, format: Format, out: &mut impl Write) -> anyhow::Result<bool> {
-    let Answer { services: bodies } = asker.get("api/v1/services", &[]).await?;
+    let Answer { services: bodies, unowned } = asker.get("api/v1/services", &[]).await?;
     let services =
         bodies.iter().map(|body| serde_json::from_value(body.clone())).collect::<Result<Vec<Service>, _>>();
     let services = services.context("the collector answers otherwise than this version understands")?;
@@ -103,7 +136,46 @@ async fn show(asker: &Asker, format: Format, out: &mut impl Write) -> anyhow::Re
             print_table(out, &header, &rows)?;
         }
     }
+    if format == Format::Text {
+        let silent: AgentsAnswer = asker.get("api/v1/agents", &[("state", SILENT.to_owned())]).await?;
+        tell_silent(silent.agents, out)?;
+        if let Some(Unowned { datapoints, names }) = unowned {
+            let names: Vec<_> = names.into_iter().map(|it| it.name).collect();
+            writeln!(
+                out,
+                "\n{datapoints} datapoints arrived under names that no series owns: {}",
+                names.join(", ")
+            )?;
+        }
+    }
     Ok(!services.iter().any(|service| ["degraded", "down", "blind"].contains(&service.state.as_str())))
+}
+
+/// Says of which agents nothing is heard, the longest silent first.
+fn tell_silent(mut agents: Vec<Agent>, out: &mut impl Write) -> std::io::Result<()> {
+    if agents.is_empty() {
+        return Ok(());
+    }
+    agents.sort_by(|left, right| right.lag_seconds.total_cmp(&left.lag_seconds));
+    writeln!(out, "\nNothing is heard from these agents, so what they see is unknown until they tell:")?;
+    for agent in agents.iter().take(SILENT_SHOWN) {
+        let Agent { node, region, state, lag_seconds } = agent;
+        writeln!(out, "  {node} in {region}: {state}, for {}", in_time_words(*lag_seconds as u64))?;
+    }
+    let more = agents.len().saturating_sub(SILENT_SHOWN);
+    if more > 0 {
+        writeln!(out, "  and {more} more; /api/v1/agents?state={SILENT} has them all")?;
+    }
+    Ok(())
+}
+
+/// A length of time as people say it.
+fn in_time_words(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+    }
 }
 
 fn rows(service: &Service) -> Vec<Vec<String>> {
@@ -153,5 +225,35 @@ pub(crate) fn in_words(state: &str) -> &str {
     match state {
         "blind" => "cannot tell",
         state => state,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silent_agents_are_told_in_plain_words() {
+        let agent = |number: u32| Agent {
+            node: format!("canary-{number}"),
+            region: "eu".to_owned(),
+            state: if number > 2 { "unreachable" } else { "late" }.to_owned(),
+            lag_seconds: f64::from(number * number * number) * 8.0 + 0.7,
+        };
+        let told = |agents: Vec<Agent>| {
+            let mut out = Vec::new();
+            tell_silent(agents, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(told(Vec::new()), "");
+        let text = told(vec![agent(1), agent(3), agent(9)]);
+        let lines: Vec<_> = text.lines().skip(2).collect();
+        let expected = [
+            "  canary-9 in eu: unreachable, for 1 h 37 min",
+            "  canary-3 in eu: unreachable, for 3 min 36 s",
+            "  canary-1 in eu: late, for 8 s",
+        ];
+        assert_eq!(lines, expected);
+        assert!(told((0..13).map(agent).collect()).contains("and 3 more"));
     }
 }

@@ -76,7 +76,7 @@ impl Skewed {
 
 /// The library that stands between a program and its clock.
 #[track_caller]
-fn libfaketime() -> PathBuf {
+pub(crate) fn libfaketime() -> PathBuf {
     let dirs = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
     let paths = dirs.map(|dir| PathBuf::from(dir).join("faketime/libfaketimeMT.so.1"));
     paths.into_iter().find(|path| path.exists()).expect("libfaketime is installed: run tests/setup")

@@ -19,5 +19,6 @@ pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod recorder;
+pub(crate) mod relay;
 pub(crate) mod service;
 pub(crate) mod tcp_server;

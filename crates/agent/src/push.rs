@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, fmt, io::Write as _, sync::Arc, time::Duration};
 
 use aviary_probe::TlsError;
-use aviary_wire::report::{REPORT_BYTES_MAX, Report};
+use aviary_wire::{
+    clock::{self, ClockOffset},
+    report::{REPORT_BYTES_MAX, Report},
+};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use reqwest::{StatusCode, Url, header};
@@ -172,6 +175,8 @@ pub(crate) struct Pusher {
     /// The rosters that the current collector is known to have.
     introduced: BTreeSet<u64>,
     compresses: bool,
+    /// How far our clock was ahead of the current collector's when it last took a push.
+    measured: Option<ClockOffset>,
     /// Pushes that failed in a row.
     failures: u32,
     last_error: Option<String>,
@@ -195,6 +200,7 @@ impl Pusher {
             current: 0,
             introduced: BTreeSet::new(),
             compresses: true,
+            measured: None,
             failures: 0,
             last_error: None,
             boot,
@@ -251,11 +257,17 @@ impl Pusher {
         }
     }
 
+    /// Tells the current collector, from the next push on, how far our clock is ahead of its.
+    pub(crate) const fn measured(&mut self, measured: ClockOffset) {
+        self.measured = Some(measured);
+    }
+
     /// Leaves the current collector alone for the next.
     pub(crate) fn turn(&mut self) {
         self.current = (self.current + 1) % self.urls.len();
         self.introduced.clear();
         self.compresses = true;
+        self.measured = None;
     }
 
     /// Turns to the next collector, and returns how long to wait before: not at all, until each has failed once.
@@ -317,6 +329,10 @@ impl Pusher {
     async fn post(&self, body: Bytes) -> Answer {
         let request =
             self.client.post(self.collector().clone()).header(header::CONTENT_TYPE, "application/x-protobuf");
+        let request = match self.measured {
+            Some(measured) => request.header(clock::HEADER, measured.to_string()),
+            None => request,
+        };
         let compressed =
             if self.compresses && body.len() >= COMPRESSED_FROM { compress(&body) } else { None };
         let is_compressed = compressed.is_some();

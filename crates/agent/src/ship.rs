@@ -8,7 +8,7 @@ use std::{
 
 use aviary_core::{Clock, Micros, Second, Timestamp};
 use aviary_store::RecordId;
-use aviary_wire::report::Report;
+use aviary_wire::{clock::ClockOffset, report::Report};
 use bytes::Bytes;
 use tokio::{
     sync::watch,
@@ -297,7 +297,7 @@ impl<C: Clock> Shipper<C> {
         self.spool.acknowledge(parcel.ids().collect()).await;
     }
 
-    fn note_taken(&self, collector: String, now_us: Option<u64>, began: Micros) {
+    fn note_taken(&mut self, collector: String, now_us: Option<u64>, began: Micros) {
         let (wall, took) = (self.clock.wall(), self.clock.monotonic().since(began));
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         standing.taken += 1;
@@ -307,7 +307,11 @@ impl<C: Clock> Shipper<C> {
         standing.collector = collector;
         if let Some(now_us) = now_us {
             let midway = wall.0.cast_signed().saturating_sub((took / 2).cast_signed());
-            standing.clock_offset_us = Some(midway.saturating_sub(now_us.cast_signed()));
+            let offset_us = midway.saturating_sub(now_us.cast_signed());
+            standing.clock_offset_us = Some(offset_us);
+            // Rounded up: it is a bound.
+            let uncertainty_us = u32::try_from(took / 2 + 1).unwrap_or(u32::MAX);
+            self.pusher.measured(ClockOffset { offset_us, uncertainty_us });
         }
     }
 

@@ -1,7 +1,9 @@
-//! `/metrics`: how the agent stands, in OpenMetrics or in the older text of Prometheus.
+//! `/metrics`: how the agent stands, and what a collector counts, in OpenMetrics or in the older text of Prometheus.
 //!
 //! Every label set is bounded: classes, phases and protocols by their types, services and certificates by
 //! [`GROUPS_MAX`] and [`CERTIFICATES_MAX`], and a metric says how many were left out.
+
+mod collector;
 
 use std::{
     borrow::Cow,
@@ -22,6 +24,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub(crate) use self::collector::collector_page;
 use super::{
     process::Process,
     standing::{Class, Group, Standing},

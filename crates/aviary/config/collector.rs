@@ -2,18 +2,22 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use aviary_collector::{Limits, SecretHash};
 use reqwest::Url;
 
 use super::{
     context::Refusal,
-    kind::{At, Boolean, choice, list, section, some},
+    kind::{At, Boolean, Whole, choice, list, section, some},
     reader::Reader,
     scalar,
-    secret::{self, Pem, Secret},
+    secret::{self, Pem},
 };
 
 /// Where a collector listens unless told otherwise.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8610);
+
+/// The least that a limit on the size of reports may be: a roster of some hundred series.
+const REPORT_BYTES_LEAST: usize = 64 << 10;
 
 /// The collector's part of the configuration.
 #[derive(Clone, Debug)]
@@ -48,12 +52,16 @@ pub(crate) struct Tls {
 pub(crate) struct Token {
     /// Whose it is.
     pub(crate) name: String,
-    /// The token.
-    pub(crate) secret: Secret,
+    /// What the token is recognised by.
+    pub(crate) secret: SecretHash,
     /// What it allows; to report, where nothing is said.
     pub(crate) scope: Vec<Scope>,
     /// Reports under it may claim no other region.
     pub(crate) region: Option<String>,
+    /// Reports under it may claim no other node.
+    pub(crate) node: Option<String>,
+    /// How much may be reported under it.
+    pub(crate) limits: Limits,
 }
 
 /// What a token allows.
@@ -139,11 +147,39 @@ fn refuse_half_of_tls(reader: &Reader<'_>) {
 fn token(reader: &mut Reader<'_>) -> Option<Token> {
     let scopes = choice([Scope::Report, Scope::Read, Scope::Admin].map(|scope| (scope.name(), scope)));
     let name = reader.required("name", "whose token it is", scalar::name("eu-agents"));
-    let secret = reader.required("secret", "the token", secret::token());
+    let secret = reader.required("secret", "the token, or its hash", secret::token_hash());
     let scope = reader.optional("scope", "what the token allows; report by default", some(scopes));
     let region = reader.optional("region", "reports under it may claim no other", scalar::line("eu-west-1"));
+    let node = reader.optional("node", "reports under it may claim no other", scalar::line("canary-7"));
+    let limits = limits(reader, if node.is_some() { Limits::AGENT } else { Limits::FLEET });
     let scope = scope.map(|scope| scope.into_iter().map(|scope| scope.value).collect());
-    Some(Token { name: name?, secret: secret?, scope: scope.unwrap_or_else(|| vec![Scope::Report]), region })
+    let scope = scope.unwrap_or_else(|| vec![Scope::Report]);
+    Some(Token { name: name?, secret: secret?, scope, region, node, limits })
+}
+
+/// How much may be reported under a token. Whoever has a key to one node needs less by default.
+fn limits(reader: &mut Reader<'_>, default: Limits) -> Limits {
+    let about =
+        "how many reports a second are taken under it; by default 100000, and 200 where `node` is set";
+    let reports = reader.optional("reports_per_second", about, Whole(1));
+    let about =
+        "how many slots a second are taken under it; by default 10000000, and 1000000 where `node` is set";
+    let slots = reader.optional("slots_per_second", about, Whole(1));
+    let about = "the largest report that is taken under it, unpacked; 4MiB by default, which is the most";
+    let bytes = reader.optional("report_size", about, scalar::size("1MiB"));
+    let about = "how many series it may bring in all; by default 100000, and 10000 where `node` is set";
+    let series = reader.optional("series", about, Whole(1));
+    let bytes = bytes.map_or(default.bytes, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    if !(REPORT_BYTES_LEAST..=Limits::FLEET.bytes).contains(&bytes) {
+        let message = "the limit is from 64KiB to 4MiB: agents need that much, and no collector takes more";
+        reader.refuse("report_size", Refusal::new(message).help("write such as \"1MiB\""));
+    }
+    Limits {
+        reports: reports.unwrap_or(default.reports),
+        slots: slots.unwrap_or(default.slots),
+        bytes,
+        series: series.map_or(default.series, |series| series as usize),
+    }
 }
 
 fn refuse_equal_tokens(reader: &Reader<'_>, tokens: &[At<Token>]) {

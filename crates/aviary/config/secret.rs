@@ -8,6 +8,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use aviary_collector::SecretHash;
 use toml::de::DeValue;
 
 use super::{
@@ -83,6 +84,30 @@ pub(super) fn token() -> impl Kind<Output = Secret> {
         table: secret_table(),
         secret: true,
         load: |reference, context: &Context<'_>| one_word(load(reference, context)?, TOKEN_BYTES_MIN),
+    }
+}
+
+/// A token that this server asks for. Nothing but its hash is kept, and a hash is all that need stand on this host.
+pub(super) fn token_hash() -> impl Kind<Output = SecretHash> {
+    let load = |given, context: &Context<'_>| match given {
+        TokenReference::Hash(hash) => Ok(hash),
+        TokenReference::Elsewhere(reference) => {
+            let secret = one_word(load(reference, context)?, TOKEN_BYTES_MIN)?;
+            Ok(SecretHash::of(secret.expose()))
+        }
+    };
+    Referenced { table: token_table(), secret: true, load }
+}
+
+/// Where a token is to be found, or what it is recognised by.
+enum TokenReference {
+    Hash(SecretHash),
+    Elsewhere(Reference),
+}
+
+impl From<Reference> for TokenReference {
+    fn from(reference: Reference) -> Self {
+        Self::Elsewhere(reference)
     }
 }
 
@@ -162,10 +187,11 @@ struct Referenced<R, L> {
     load: L,
 }
 
-impl<R, L, T> Kind for Referenced<R, L>
+impl<R, F, L, T> Kind for Referenced<R, L>
 where
-    R: Fn(&mut Reader<'_>) -> Option<Reference>,
-    L: Fn(Reference, &Context<'_>) -> Result<T, Refusal>,
+    R: Fn(&mut Reader<'_>) -> Option<F>,
+    F: From<Reference>,
+    L: Fn(F, &Context<'_>) -> Result<T, Refusal>,
 {
     type Output = T;
 
@@ -183,7 +209,7 @@ where
 
     fn read(&self, value: Value<'_>, context: &Context<'_>) -> Option<T> {
         let reference = match value.given {
-            Given::Variable(text) => Reference::Override(Secret(text.to_owned())),
+            Given::Variable(text) => Reference::Override(Secret(text.to_owned())).into(),
             Given::Toml(DeValue::Table(_)) => self.table.read(value, context)?,
             Given::Toml(_) if !self.secret => {
                 self.refuse_type(value, context);
@@ -335,6 +361,58 @@ fn secret_table() -> Table<impl Fn(&mut Reader<'_>) -> Option<Reference>> {
         }
         file.map(Reference::File).or_else(|| variable.map(Reference::Variable))
     })
+}
+
+fn token_table() -> Table<impl Fn(&mut Reader<'_>) -> Option<TokenReference>> {
+    table(
+        "{ file = \"/etc/aviary/token\" }, { env = \"AVIARY_TOKEN\" } or { hash = \"sha256:...\" }",
+        |reader| {
+            let file = reader.optional(
+                "file",
+                "a file that holds the secret alone, readable by its owner only",
+                path(),
+            );
+            let variable = reader.optional(
+                "env",
+                "a variable of the environment that holds the secret",
+                variable_name(),
+            );
+            let hash =
+                reader.optional("hash", "what `printf %s TOKEN | sha256sum` prints, after sha256:", hash());
+            let given: Vec<&str> =
+                ["file", "env", "hash"].into_iter().filter(|key| reader.has(key)).collect();
+            match given.as_slice() {
+                [_] => {}
+                [] => {
+                    let help =
+                        "write { file = \"PATH\" }, { env = \"VARIABLE\" } or { hash = \"sha256:DIGITS\" }";
+                    let message =
+                        "neither `file` nor `env` says where the secret is, nor is there its `hash`";
+                    reader.refuse_whole(Refusal::new(message).help(help));
+                }
+                [first, second, ..] => {
+                    let message = format!("`{first}` and `{second}` are both given");
+                    reader.refuse(second, Refusal::new(message).help("keep one"));
+                }
+            }
+            let elsewhere = file.map(Reference::File).or_else(|| variable.map(Reference::Variable));
+            hash.map(TokenReference::Hash).or_else(|| elsewhere.map(TokenReference::Elsewhere))
+        },
+    )
+}
+
+/// A hash of a token. What is none may be the token itself: it is not repeated.
+fn hash() -> impl Kind<Output = SecretHash> {
+    text(
+        "the hash of a token",
+        "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        |given| {
+            SecretHash::parse(given).map_err(|error| {
+                let help = "make it with: printf %s TOKEN | sha256sum";
+                Refusal::new(error.to_string()).help(help)
+            })
+        },
+    )
 }
 
 fn file_table() -> Table<impl Fn(&mut Reader<'_>) -> Option<Reference>> {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use aviary_collector::{Limits, SecretHash};
 use aviary_core::{AcceptableLoss, Evidence, Protocol, VantageKind};
 use aviary_probe::Family;
 
@@ -34,7 +35,8 @@ fn every_key_reaches_the_program() {
         name = "spare"
         listen = "0.0.0.0:8611"
         url = "https://c.example.net"
-        token = [{ name = "t", secret = { env = "TOKEN" }, scope = ["read", "admin"], region = "eu" }]
+        token = [{ name = "t", secret = { env = "TOKEN" }, scope = ["read", "admin"], region = "eu",
+            node = "n", slots_per_second = 7000, report_size = "1MiB" }]
         [[service]]
         name = "a"
         prefix = "team.canary"
@@ -69,9 +71,11 @@ fn every_key_reaches_the_program() {
     assert_eq!(collector.url.unwrap().as_str(), "https://c.example.net/");
     let token = &collector.tokens[0];
     assert_eq!(
-        (token.name.as_str(), token.secret.expose(), token.region.as_deref()),
-        ("t", "0123456789abcdef", Some("eu"))
+        (token.name.as_str(), token.region.as_deref(), token.node.as_deref()),
+        ("t", Some("eu"), Some("n"))
     );
+    assert_eq!(token.secret, SecretHash::of("0123456789abcdef"));
+    assert_eq!(token.limits, Limits { slots: 7_000, bytes: 1 << 20, ..Limits::AGENT });
     assert_eq!(token.scope, [Scope::Read, Scope::Admin]);
 
     let [service] = config.services.try_into().unwrap();
@@ -144,7 +148,38 @@ fn a_variable_that_the_file_names_for_a_secret_overrides_nothing() {
         "{SMALL}[[collector.token]]\nname = \"t\"\nsecret = {{ env = \"AVIARY_COLLECTOR_TOKEN\" }}\n"
     );
     let config = read(&text, &[("AVIARY_COLLECTOR_TOKEN", "0123456789abcdef")]).unwrap();
-    assert_eq!(config.collector.unwrap().tokens[0].secret.expose(), "0123456789abcdef");
+    assert_eq!(config.collector.unwrap().tokens[0].secret, SecretHash::of("0123456789abcdef"));
+}
+
+#[test]
+fn a_token_may_stand_as_its_hash_and_nowhere_else() {
+    let token =
+        |name: &str, secret: &str| format!("[[collector.token]]\nname = \"{name}\"\nsecret = {secret}\n");
+    // printf %s 0123456789abcdef | sha256sum
+    let hash = "{ hash = \"sha256:9f9f5111f7b27a781f1f1ddde5ebc2dd2b796bfc7365c9c28b548e564176929f\" }";
+    let env = "{ env = \"TOKEN\" }";
+    let text = format!("{SMALL}{}", token("a", hash));
+    let config = read(&text, &[]).unwrap();
+    let token_of = |config: Config| config.collector.unwrap().tokens.remove(0);
+    let read_token = token_of(config);
+    assert_eq!(read_token.secret, SecretHash::of("0123456789abcdef"));
+    assert_eq!((read_token.limits, read_token.node), (Limits::FLEET, None));
+
+    let refused =
+        |secret: &str| messages(&format!("{SMALL}{}", token("a", secret)), &[("TOKEN", "0123456789abcdef")]);
+    let twice = format!("{SMALL}{}{}", token("a", hash), token("b", env));
+    let message = "this is the token of `a` again: nobody could tell the two apart";
+    assert_eq!(messages(&twice, &[("TOKEN", "0123456789abcdef")]), [message]);
+    let message = "`env` and `hash` are both given";
+    assert_eq!(refused(&hash.replace("{ ", "{ env = \"TOKEN\", ")), [message]);
+    let [message] = refused("{ hash = \"0123456789abcdef\" }").try_into().unwrap();
+    assert!(message.contains("no hash of a token") && !message.contains("0123456789abcdef"), "{message}");
+    assert_eq!(refused("{}"), ["neither `file` nor `env` says where the secret is, nor is there its `hash`"]);
+    let small = format!("{SMALL}{}report_size = \"1KiB\"\n", token("a", hash));
+    assert_eq!(
+        messages(&small, &[]),
+        ["the limit is from 64KiB to 4MiB: agents need that much, and no collector takes more"]
+    );
 }
 
 #[test]

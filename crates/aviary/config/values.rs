@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
+use aviary_collector::SecretHash;
 use aviary_probe::Family;
 
 use super::{
@@ -21,7 +22,14 @@ use crate::telemetry::LogFormat;
 pub(super) struct Value {
     /// The value as it may be shown.
     pub(super) shown: String,
-    hidden: Option<Secret>,
+    hidden: Option<Hidden>,
+}
+
+/// What a value is compared by and nobody may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Hidden {
+    Text(Secret),
+    Hash(SecretHash),
 }
 
 /// The keys that have a value, such as `agent.spool.size` and `service.ingest.family`. What a service probes is no such
@@ -73,14 +81,21 @@ impl Keys {
     }
 
     fn secret(&mut self, key: &str, secret: Option<&Secret>) {
-        let value = secret.map(|secret| Value { shown: String::new(), hidden: Some(secret.clone()) });
+        let value =
+            secret.map(|secret| Value { shown: String::new(), hidden: Some(Hidden::Text(secret.clone())) });
         self.found.extend(value.map(|value| (format!("{}.{key}", self.section), value)));
+    }
+
+    fn hash(&mut self, key: &str, hash: &SecretHash) {
+        let value = Value { shown: String::new(), hidden: Some(Hidden::Hash(*hash)) };
+        self.found.insert(format!("{}.{key}", self.section), value);
     }
 
     /// Of a certificate the place is shown; where it is the same, its text may still have changed.
     fn pem(&mut self, key: &str, pem: Option<&Pem>) {
         let shown = |pem: &Pem| pem.path.as_ref().map_or_else(String::new, |path| path.display().to_string());
-        let value = pem.map(|pem| Value { shown: shown(pem), hidden: Some(pem.secret().clone()) });
+        let value =
+            pem.map(|pem| Value { shown: shown(pem), hidden: Some(Hidden::Text(pem.secret().clone())) });
         self.found.extend(value.map(|value| (format!("{}.{key}", self.section), value)));
     }
 
@@ -134,9 +149,14 @@ impl Keys {
         self.add("open", collector.open);
         for token in &collector.tokens {
             self.section = format!("collector.token.{}", token.name);
-            self.secret("secret", Some(&token.secret));
+            self.hash("secret", &token.secret);
             self.all("scope", token.scope.iter().map(|scope| scope.name()));
             self.maybe("region", token.region.as_ref());
+            self.maybe("node", token.node.as_ref());
+            self.add("reports_per_second", token.limits.reports);
+            self.add("slots_per_second", token.limits.slots);
+            self.add("report_size", bytesize::ByteSize(token.limits.bytes as u64).display().iec());
+            self.add("series", token.limits.series);
         }
         if let Some(tls) = &collector.tls {
             "collector".clone_into(&mut self.section);

@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
-use aviary_collector::{Collector, Options, Scope, Server, ServiceOptions, TokenRule};
+use aviary_collector::{
+    Arrived, Collector, Limits, Options, Scope, SecretHash, Server, ServiceOptions, TokenRule,
+};
 use aviary_core::{Protocol, Vantage};
 use aviary_probe::SystemClock;
 use aviary_sink::{Addresses, Arrival, Count, Identity, Sink};
@@ -14,6 +16,7 @@ use super::{
     tls::{Paths, Pems, Tls, TlsListener},
 };
 use crate::{
+    admin::metrics,
     config::{self, Config},
     service_manager::ServiceManager,
 };
@@ -155,9 +158,11 @@ async fn start_collector(
     let address = listener.local_addr()?;
     let own_token = TokenRule {
         name: "the agent of this process".to_owned(),
-        secret: internal.to_owned(),
+        secret: SecretHash::of(internal),
         scopes: vec![Scope::Report],
         region: None,
+        node: None,
+        limits: Limits::AGENT,
     };
     let mut tokens: Vec<TokenRule> = section.tokens.iter().map(token_rule).collect();
     if !tokens.is_empty() {
@@ -170,6 +175,7 @@ async fn start_collector(
         open: section.open,
         certified: section.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
         services_document: config.services_document.clone(),
+        metrics: Some(metrics::collector_page),
     };
     let collector = Collector::new(options, SystemClock);
     let Some(section) = &section.tls else {
@@ -212,9 +218,11 @@ fn token_rule(token: &config::collector::Token) -> TokenRule {
     };
     TokenRule {
         name: token.name.clone(),
-        secret: token.secret.expose().to_owned(),
+        secret: token.secret,
         scopes: token.scope.iter().map(scope).collect(),
         region: token.region.clone(),
+        node: token.node.clone(),
+        limits: token.limits,
     }
 }
 
@@ -282,7 +290,10 @@ async fn pump(
                 overflowed = now;
                 collector.storage_untold();
             }
-            collector.stored(waiting.iter().map(|arrival| (arrival.name.as_str(), arrival.second)));
+            collector.received(waiting.iter().map(|arrival| {
+                let Arrival { name, second, value, at, .. } = arrival;
+                Arrived { name, second: *second, value: *value, at: *at }
+            }));
         }
         waiting.clear();
     }

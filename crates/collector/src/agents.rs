@@ -1,4 +1,16 @@
-//! `GET /api/v1/agents`: who reports.
+//! `GET /api/v1/agents[?state=late,unreachable]`: who reports, and under which tokens.
+//!
+//! | state | means |
+//! |---|---|
+//! | `starting` | it was started, and has reported for less than half a minute |
+//! | `reporting` | it reports |
+//! | `late` | nothing has come for more than 5 s |
+//! | `unreachable` | nothing has come for more than 30 s |
+//! | `retired` | the same, and it had nothing to probe any more; or nothing has come for a day |
+//!
+//! Whatever the state, the slots of an agent that is silent stay unknown until it, or its spool, tells. `clock_offset_seconds`
+//! is how far its clock is ahead of ours, give or take `clock_uncertainty_seconds`; where that is null, it is so far ahead
+//! at least.
 
 use std::net::SocketAddr;
 
@@ -6,8 +18,12 @@ use aviary_core::{Span, Timestamp, verdict::SEEN_SECONDS};
 use serde::Serialize;
 
 use crate::{
+    TokenCounts,
+    access::Access,
     closed_until,
+    error::ApiError,
     state::{AgentSeen, State},
+    sums::unknown_parameter,
 };
 
 /// An agent that has been silent for longer is `late`.
@@ -16,12 +32,29 @@ const LATE_SECONDS: u64 = 5;
 /// An agent that has been silent for longer is `unreachable`.
 const UNREACHABLE_SECONDS: u64 = 30;
 
+/// An agent that has been silent for longer is `retired`: nobody waits for it.
+const RETIRED_SECONDS: u64 = 86_400;
+
 /// An agent that has reported for a shorter time is `starting`.
 const STARTING_SECONDS: u64 = 30;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Answer {
     agents: Vec<AgentBody>,
+    /// Every token to report with; `(none)` is whoever needs none.
+    tokens: Vec<TokenBody>,
+    /// Requests that showed no token of this collector where one was asked for.
+    strangers: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct TokenBody {
+    name: String,
+    reports: u64,
+    slots: u64,
+    /// Those that it brought: new to this collector when they came.
+    series: u64,
+    refused: serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -36,11 +69,14 @@ struct AgentBody {
     last_report: u64,
     lag_seconds: f64,
     clock_offset_seconds: f64,
+    clock_uncertainty_seconds: Option<f64>,
     configuration: String,
     boot: String,
     epoch: u32,
     series: usize,
     dropped_slots: u64,
+    /// The token that it shows, if one is asked for.
+    token: Option<String>,
     /// It suspected itself in its newest closed seconds.
     self_suspect: bool,
     /// Another agent reports from the same vantage.
@@ -56,29 +92,109 @@ struct CertificateBody {
     not_after: i64,
 }
 
-/// All agents that have reported.
-pub(crate) fn all(state: &State, now: Timestamp) -> Answer {
+/// An agent's state, as design.md has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum AgentState {
+    Starting,
+    Reporting,
+    Late,
+    Unreachable,
+    Retired,
+}
+
+impl AgentState {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Starting, Self::Reporting, Self::Late, Self::Unreachable, Self::Retired];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Reporting => "reporting",
+            Self::Late => "late",
+            Self::Unreachable => "unreachable",
+            Self::Retired => "retired",
+        }
+    }
+
+    pub(crate) fn of(agent: &AgentSeen, now: Timestamp) -> Self {
+        let silent = now.since(agent.last_report) / 1_000_000;
+        if silent > RETIRED_SECONDS || (agent.series == 0 && silent > LATE_SECONDS) {
+            Self::Retired
+        } else if silent > UNREACHABLE_SECONDS {
+            Self::Unreachable
+        } else if silent > LATE_SECONDS {
+            Self::Late
+        } else if agent.last_report.since(agent.first_report) / 1_000_000 < STARTING_SECONDS {
+            Self::Starting
+        } else {
+            Self::Reporting
+        }
+    }
+}
+
+/// Which states are asked for; all, where nothing is said.
+pub(crate) fn states(parameters: &[(String, String)]) -> Result<Vec<AgentState>, ApiError> {
+    let mut wanted = Vec::new();
+    for (key, value) in parameters {
+        if key != "state" {
+            return Err(unknown_parameter(key, "state"));
+        }
+        for name in value.split(',').map(str::trim) {
+            let known = AgentState::ALL.into_iter().find(|state| state.name() == name).ok_or_else(|| {
+                let names = AgentState::ALL.map(AgentState::name).join(", ");
+                ApiError::bad("bad_parameter", format!("`{name}` is no state of an agent; there are {names}"))
+            })?;
+            wanted.push(known);
+        }
+    }
+    Ok(if wanted.is_empty() { AgentState::ALL.to_vec() } else { wanted })
+}
+
+/// The agents that have reported and are in one of the `states`.
+pub(crate) fn all(state: &State, states: &[AgentState], access: &Access, now: Timestamp) -> Answer {
     let newest = Span::before(closed_until(now), SEEN_SECONDS);
-    let agents = state.agents().iter().map(|(vantage, agent)| AgentBody {
-        node: vantage.node.clone(),
-        kind: vantage.kind.name(),
-        region: vantage.region.clone(),
-        zone: vantage.zone.clone(),
-        network: vantage.network.clone(),
-        state: standing(agent, now),
-        last_report: agent.last_report.second().0,
-        lag_seconds: now.since(agent.last_report) as f64 / 1e6,
-        clock_offset_seconds: agent.clock_offset_us as f64 / 1e6,
-        configuration: agent.configuration.clone(),
-        boot: format!("{:016x}", agent.boot),
-        epoch: agent.epoch,
-        series: agent.series,
-        dropped_slots: agent.dropped,
-        self_suspect: agent.is_suspect(newest),
-        double: agent.is_double,
-        certificates: certificates(agent),
+    let agents = state.agents().iter().map(|(vantage, agent)| (vantage, agent, AgentState::of(agent, now)));
+    let wanted = agents.filter(|(.., is)| states.contains(is));
+    let agents = wanted.map(|(vantage, agent, is)| {
+        let offset = agent.clock_offset();
+        AgentBody {
+            node: vantage.node.clone(),
+            kind: vantage.kind.name(),
+            region: vantage.region.clone(),
+            zone: vantage.zone.clone(),
+            network: vantage.network.clone(),
+            state: is.name(),
+            last_report: agent.last_report.second().0,
+            lag_seconds: now.since(agent.last_report) as f64 / 1e6,
+            clock_offset_seconds: offset.us as f64 / 1e6,
+            clock_uncertainty_seconds: offset.uncertainty_us.map(|us| f64::from(us) / 1e6),
+            configuration: agent.configuration.clone(),
+            boot: format!("{:016x}", agent.boot),
+            epoch: agent.epoch,
+            series: agent.series,
+            dropped_slots: agent.dropped,
+            token: Some(agent.roster.token.to_string()).filter(|name| !name.is_empty()),
+            self_suspect: agent.is_suspect(newest),
+            double: agent.is_double,
+            certificates: certificates(agent),
+        }
     });
-    Answer { agents: agents.collect() }
+    let token = |counts: TokenCounts| TokenBody {
+        name: counts.name,
+        reports: counts.reports,
+        slots: counts.slots,
+        series: counts.series,
+        refused: counts
+            .refused
+            .into_iter()
+            .map(|(reason, count)| (reason.to_owned(), count.into()))
+            .collect(),
+    };
+    Answer {
+        agents: agents.collect(),
+        tokens: access.counts(|token| state.introduced(token)).into_iter().map(token).collect(),
+        strangers: access.strangers(),
+    }
 }
 
 fn certificates(agent: &AgentSeen) -> Vec<CertificateBody> {
@@ -88,17 +204,4 @@ fn certificates(agent: &AgentSeen) -> Vec<CertificateBody> {
         not_after,
     };
     agent.certificates().map(body).collect()
-}
-
-fn standing(agent: &AgentSeen, now: Timestamp) -> &'static str {
-    let silent = now.since(agent.last_report) / 1_000_000;
-    if silent > UNREACHABLE_SECONDS {
-        "unreachable"
-    } else if silent > LATE_SECONDS {
-        "late"
-    } else if agent.last_report.since(agent.first_report) / 1_000_000 < STARTING_SECONDS {
-        "starting"
-    } else {
-        "reporting"
-    }
 }

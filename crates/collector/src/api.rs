@@ -13,8 +13,8 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    Collector, Counts, Peer, access::Scope, agents, document, error::ApiError, events, intake, services,
-    slots, sums,
+    Collector, Counts, Peer, access::Scope, agents, document, error::ApiError, events, figures, intake,
+    services, slots, sums,
 };
 
 /// What agents need and no more: reports.
@@ -37,6 +37,7 @@ pub(crate) fn router(collector: Collector) -> Router {
         .route("/api/v1/agents", get(agents_all))
         .route("/api/v1/events", get(events_of).post(event))
         .route("/healthz", get(healthz))
+        .route("/metrics", get(figures::metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(collector)
@@ -110,10 +111,12 @@ async fn agents_all(
     State(collector): State<Collector>,
     ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     headers: HeaderMap,
+    given: Parameters,
 ) -> Result<Json<agents::Answer>, ApiError> {
     collector.access().allow(Scope::Read, &headers, peer.ip())?;
     let now = collector.now();
-    Ok(Json(agents::all(&collector.state(), now)))
+    let states = agents::states(&parameters(given)?)?;
+    Ok(Json(agents::all(&collector.state(), &states, collector.access(), now)))
 }
 
 async fn events_of(

@@ -73,7 +73,7 @@ mod tests {
     use axum::body::to_bytes;
 
     use super::*;
-    use crate::{Options, TokenRule};
+    use crate::{Limits, Options, SecretHash, TokenRule};
 
     #[derive(Clone)]
     struct Stopped;
@@ -100,9 +100,11 @@ mod tests {
     async fn ask(text: Option<&str>, headers: HeaderMap) -> Response {
         let rule = |name: &str, scope| TokenRule {
             name: name.to_owned(),
-            secret: name.to_owned(),
+            secret: SecretHash::of(name),
             scopes: vec![scope],
             region: None,
+            node: None,
+            limits: Limits::FLEET,
         };
         let options = Options {
             tokens: vec![rule("agent", Scope::Report), rule("reader", Scope::Read)],

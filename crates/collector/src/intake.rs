@@ -2,7 +2,10 @@
 
 use std::{error::Error as _, io::Read as _, time::Duration};
 
-use aviary_wire::report::{REPORT_BYTES_MAX, Report, ReportError};
+use aviary_wire::{
+    clock,
+    report::{REPORT_BYTES_MAX, Report, ReportError},
+};
 use axum::{
     Json,
     body::{Body, Bytes, to_bytes},
@@ -15,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::{
     Collector, Peer,
-    access::Scope,
+    access::{Entrance, Reason},
     error::ApiError,
     state::{Refusal, Taken},
 };
@@ -51,39 +54,69 @@ async fn take(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let token = collector.access().allow(Scope::Report, headers, peer.ip())?;
-    let region = token.and_then(|rule| Some((rule.name.as_str(), rule.region.as_deref()?)));
+    let entrance = collector.access().report(headers, peer.ip())?;
+    entrance.admit(collector.monotonic())?;
     let Some(_place) = collector.admit() else {
         let message = "more reports come than can be read at once; come back in a moment";
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message));
     };
-    let encoding = Encoding::of(headers)?;
-    let body = read(body, REPORT_BYTES_MAX, too_large).await?;
-    let report = if matches!(encoding, Encoding::Identity) && body.len() < AT_ONCE_BYTES_MAX {
-        decode(encoding, &body)
-    } else {
-        // Milliseconds of work, which nobody else's request is to wait for.
-        let decoded = tokio::task::spawn_blocking(move || decode(encoding, &body)).await;
-        decoded.unwrap_or_else(|error| {
-            let message = format!("the report could not be decoded here: {error}");
-            Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message))
-        })
-    }?;
+    let report = decoded(entrance, headers, body).await.inspect_err(|error| {
+        entrance.refused(match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Reason::Bytes,
+            _ => Reason::Bad,
+        });
+    })?;
+    entrance.spend_slots(&report, collector.monotonic())?;
     let now = collector.now();
-    let taken = collector.state().take(&report, region, now).map_err(|refusal| {
-        let (status, code) = match refusal {
-            Refusal::UnknownRoster(_) => (StatusCode::BAD_REQUEST, "unknown_roster"),
-            Refusal::Region { .. } => (StatusCode::FORBIDDEN, "forbidden_region"),
-            Refusal::Gaps { .. } | Refusal::Place { .. } => (StatusCode::BAD_REQUEST, "bad_report"),
-            Refusal::Ahead { .. } => (StatusCode::BAD_REQUEST, "clock_ahead"),
-            Refusal::Full(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_series"),
+    let taken = collector.state().take(&report, Some(entrance.reporter()), now).map_err(|refusal| {
+        let (status, code, reason) = match refusal {
+            Refusal::UnknownRoster(_) => (StatusCode::BAD_REQUEST, "unknown_roster", None),
+            Refusal::Region { .. } => (StatusCode::FORBIDDEN, "forbidden_region", Some(Reason::Forbidden)),
+            Refusal::Node { .. } => (StatusCode::FORBIDDEN, "forbidden_node", Some(Reason::Forbidden)),
+            Refusal::Gaps { .. } | Refusal::Place { .. } => {
+                (StatusCode::BAD_REQUEST, "bad_report", Some(Reason::Bad))
+            }
+            Refusal::Ahead { .. } => (StatusCode::BAD_REQUEST, "clock_ahead", Some(Reason::Bad)),
+            Refusal::Full(_) | Refusal::Series { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_series", Some(Reason::Series))
+            }
         };
+        // An agent that is asked for its roster did nothing wrong.
+        reason.into_iter().for_each(|reason| entrance.refused(reason));
         ApiError::new(status, code, refusal.to_string())
     })?;
+    entrance.taken(taken.slots);
+    let measured = headers.get(clock::HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+    if let Some(measured) = measured {
+        collector.state().measured(&report, entrance.reporter(), measured);
+    }
     // The agent compares its clock with ours by it, so that it is read as late as can be.
     let now_us = collector.now().0;
     let Taken { slots, too_old, ahead } = taken;
     Ok(Json(json!({"slots": slots, "too_old": too_old, "ahead": ahead, "now_us": now_us})))
+}
+
+/// The report in a request's body.
+async fn decoded(entrance: &Entrance, headers: &HeaderMap, body: Body) -> Result<Report, ApiError> {
+    let encoding = Encoding::of(headers)?;
+    let limit = entrance.bytes_max();
+    // An agent lets go of what no collector would ever take; what this token may not send waits for another limit.
+    let is_own = limit < REPORT_BYTES_MAX;
+    let body = read(body, limit, || if is_own { entrance.too_large() } else { too_large() }).await?;
+    let decoded = if matches!(encoding, Encoding::Identity) && body.len() < AT_ONCE_BYTES_MAX {
+        decode(encoding, &body, limit)
+    } else {
+        // Milliseconds of work, which nobody else's request is to wait for.
+        let decoded = tokio::task::spawn_blocking(move || decode(encoding, &body, limit)).await;
+        decoded.unwrap_or_else(|error| {
+            let message = format!("the report could not be decoded here: {error}");
+            Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message))
+        })
+    };
+    decoded.map_err(|error| {
+        let is_for_size = error.status() == StatusCode::PAYLOAD_TOO_LARGE;
+        if is_own && is_for_size { entrance.too_large() } else { error }
+    })
 }
 
 /// How a body is encoded.
@@ -113,18 +146,18 @@ impl Encoding {
     }
 }
 
-/// The report in `body`. The bound on a report is one on what comes out of the encoding: of a bomb, no more is made.
-fn decode(encoding: Encoding, body: &[u8]) -> Result<Report, ApiError> {
+/// The report in `body`. The `limit` is one on what comes out of the encoding: of a bomb, no more is made.
+fn decode(encoding: Encoding, body: &[u8], limit: usize) -> Result<Report, ApiError> {
     let inflated;
     let bytes = match encoding {
         Encoding::Identity => body,
         Encoding::Gzip => {
             let mut bytes = Vec::new();
-            let mut decoder = MultiGzDecoder::new(body).take(REPORT_BYTES_MAX as u64 + 1);
+            let mut decoder = MultiGzDecoder::new(body).take(limit as u64 + 1);
             decoder.read_to_end(&mut bytes).map_err(|error| {
                 ApiError::bad("bad_encoding", format!("the body is truncated or no gzip: {error}"))
             })?;
-            if bytes.len() > REPORT_BYTES_MAX {
+            if bytes.len() > limit {
                 return Err(too_large());
             }
             inflated = bytes;
@@ -146,7 +179,11 @@ fn too_large() -> ApiError {
 }
 
 /// The whole of `body`, of at most `limit` bytes.
-pub(crate) async fn read(body: Body, limit: usize, too_large: fn() -> ApiError) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(
+    body: Body,
+    limit: usize,
+    too_large: impl FnOnce() -> ApiError,
+) -> Result<Bytes, ApiError> {
     let Ok(read) = timeout(BODY_TIMEOUT, to_bytes(body, limit)).await else {
         let message = format!("the body did not come within {} s", BODY_TIMEOUT.as_secs());
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "slow_body", message));

@@ -14,7 +14,9 @@ mod api;
 mod document;
 mod error;
 mod events;
+mod figures;
 mod intake;
+mod received;
 mod services;
 mod slots;
 mod state;
@@ -35,8 +37,10 @@ use tokio::{
     time::sleep,
 };
 
-pub use access::{Scope, TokenRule};
+pub use access::{Limits, Scope, SecretHash, SecretHashError, TokenCounts, TokenRule};
 pub use axum::serve::Listener;
+pub use figures::{Figures, MetricsPage};
+pub use received::{Arrived, ReceivedCounts};
 pub use state::Counts;
 
 use crate::{access::Access, document::Document, state::State};
@@ -70,6 +74,8 @@ pub struct Options {
     pub certified: bool,
     /// The `[[service]]` sections for agents that take theirs from this collector, as TOML.
     pub services_document: Option<String>,
+    /// What writes `/metrics`; without it there is no such page.
+    pub metrics: Option<MetricsPage>,
 }
 
 /// A service that is judged.
@@ -127,6 +133,7 @@ struct Inner {
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     monotonic: Box<dyn Fn() -> Micros + Send + Sync>,
     intake: Semaphore,
+    metrics: Option<MetricsPage>,
 }
 
 impl Collector {
@@ -141,6 +148,7 @@ impl Collector {
             now: Box::new(move || clock.wall()),
             monotonic: Box::new(move || monotonic.monotonic()),
             intake: Semaphore::new(REPORTS_AT_ONCE),
+            metrics: options.metrics,
         };
         Self { inner: Arc::new(inner), access: Arc::new(access) }
     }
@@ -176,6 +184,16 @@ impl Collector {
         state.advance(now);
         for (name, second) in points {
             state.stored(name, second);
+        }
+    }
+
+    /// Notes that the service under test forwarded these datapoints to us, which is as good as having stored them.
+    pub fn received<'a>(&self, points: impl IntoIterator<Item = Arrived<'a>>) {
+        let now = self.now();
+        let mut state = self.state();
+        state.advance(now);
+        for point in points {
+            state.receive(point);
         }
     }
 
@@ -238,6 +256,14 @@ impl Collector {
 
     fn now(&self) -> Timestamp {
         (self.inner.now)()
+    }
+
+    fn metrics_page(&self) -> Option<MetricsPage> {
+        self.inner.metrics
+    }
+
+    fn monotonic(&self) -> Micros {
+        (self.inner.monotonic)()
     }
 
     fn access(&self) -> &Access {

@@ -4,6 +4,8 @@ use aviary_core::verdict::{Part, PartVerdict};
 use serde::Serialize;
 
 use crate::{
+    ReceivedCounts,
+    received::UnownedBody,
     state::{Standing, State},
     sums::WindowBody,
 };
@@ -11,6 +13,42 @@ use crate::{
 #[derive(Debug, Serialize)]
 pub(crate) struct Answer {
     services: Vec<ServiceBody>,
+    /// What arrived at the sink under names that no series owns, if anything did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unowned: Option<UnownedNames>,
+}
+
+#[derive(Debug, Serialize)]
+struct UnownedNames {
+    datapoints: u64,
+    /// The newest, without what may be an API key.
+    names: Vec<UnownedBody>,
+}
+
+/// What the service forwarded to the sink of this process.
+#[derive(Debug, Serialize)]
+struct ReceivedBody {
+    arrived: u64,
+    duplicates: u64,
+    mangled: u64,
+    /// From when the datapoints were due to their arrival, to within an eighth; what takes over two seconds is told as two.
+    delay_seconds: DelayBody,
+}
+
+#[derive(Debug, Serialize)]
+struct DelayBody {
+    p50: Option<f64>,
+    p90: Option<f64>,
+    p99: Option<f64>,
+}
+
+impl ReceivedBody {
+    fn of(counts: &ReceivedCounts) -> Self {
+        let quantile = |share| counts.delays.quantile(share).map(|us| f64::from(us) / 1e6);
+        let ReceivedCounts { arrived, duplicates, mangled, .. } = *counts;
+        let delay_seconds = DelayBody { p50: quantile(0.5), p90: quantile(0.9), p99: quantile(0.99) };
+        Self { arrived, duplicates, mangled, delay_seconds }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -49,11 +87,17 @@ struct PartBody {
     state: &'static str,
     acceptable_loss: String,
     window: WindowBody,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    received: Option<ReceivedBody>,
 }
 
 /// All services.
 pub(crate) fn all(state: &State) -> Answer {
-    Answer { services: state.standing().map(|(name, standing)| body(state, name, standing)).collect() }
+    let datapoints = state.counts().unowned;
+    Answer {
+        services: state.standing().map(|(name, standing)| body(state, name, standing)).collect(),
+        unowned: (datapoints > 0).then(|| UnownedNames { datapoints, names: state.received().unowned() }),
+    }
 }
 
 /// One service, `None` if there is none of that name.
@@ -61,8 +105,8 @@ pub(crate) fn one(state: &State, name: &str) -> Option<ServiceBody> {
     state.standing().find(|(known, _)| *known == name).map(|(name, standing)| body(state, name, standing))
 }
 
-fn body(state: &State, name: &str, standing: &Standing) -> ServiceBody {
-    let service = state.service(name);
+fn body(collector: &State, name: &str, standing: &Standing) -> ServiceBody {
+    let service = collector.service(name);
     let (mut protocols, mut endpoints) = (Vec::new(), Vec::new());
     for PartVerdict { part, state, acceptable_loss, window } in &standing.verdict.parts {
         let (state, acceptable_loss) = (state.name(), acceptable_loss.to_string());
@@ -75,6 +119,7 @@ fn body(state: &State, name: &str, standing: &Standing) -> ServiceBody {
                 state,
                 acceptable_loss,
                 window,
+                received: collector.received().group(name, *protocol).map(ReceivedBody::of),
             }),
             Part::Endpoint(url) => endpoints.push(PartBody {
                 protocol: None,
@@ -83,6 +128,7 @@ fn body(state: &State, name: &str, standing: &Standing) -> ServiceBody {
                 state,
                 acceptable_loss,
                 window,
+                received: None,
             }),
         }
     }

@@ -2,8 +2,10 @@
 
 mod agent;
 mod check;
+mod clock;
 mod fleet;
 mod judge;
+mod receive;
 mod schedule;
 
 use std::{
@@ -20,12 +22,17 @@ use aviary_core::{
     mark::{Mark, Sender, Storage},
     window::Proof,
 };
-use aviary_wire::report::{ClosedSlot, Gap, Report, Roster};
+use aviary_wire::{
+    clock::ClockOffset,
+    report::{ClosedSlot, Gap, Report, Roster},
+};
 
 pub(crate) use self::{agent::AgentSeen, judge::Standing};
 use crate::{
     ServiceOptions,
+    access::Reporter,
     events::{Event, Events},
+    received::Received,
     settled_until,
     stored::StoredSeries,
 };
@@ -52,10 +59,13 @@ pub(crate) struct State {
     ledger: Ledger,
     losses: Losses,
     /// The last rosters of each agent.
-    rosters: HashMap<u64, KnownRoster>,
+    rosters: HashMap<RosterKey, KnownRoster>,
+    /// How many series were first heard of under each token.
+    introduced: BTreeMap<Arc<str>, usize>,
     agents: BTreeMap<Vantage, AgentSeen>,
     events: Events,
     stored: StoredSeries,
+    received: Received,
     /// Seconds before this are settled.
     settled_until: Second,
     /// Up to here storage may have kept silent about datapoints that it has.
@@ -63,6 +73,15 @@ pub(crate) struct State {
     standing: BTreeMap<String, Standing>,
     counts: Counts,
     refusal_told: Second,
+}
+
+/// A roster, and the token under which it came. Its id is a hash that whoever likes can meet, so that it alone would let
+/// one agent speak for another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RosterKey {
+    /// The token's name.
+    pub(crate) token: Arc<str>,
+    pub(crate) id: u64,
 }
 
 #[derive(Clone)]
@@ -95,6 +114,8 @@ pub(crate) enum Refusal {
     UnknownRoster(u64),
     #[error("region `{claimed}` may not be reported under token `{token}`, which is for `{allowed}` only")]
     Region { claimed: String, token: String, allowed: String },
+    #[error("node `{claimed}` may not be reported under token `{token}`, which is for `{allowed}` only")]
+    Node { claimed: String, token: String, allowed: String },
     #[error("its gaps tell {told} slots, and no agent can have skipped more than {limit}")]
     Gaps { told: u64, limit: u64 },
     #[error("the report speaks of series {place}, and its roster has {series}")]
@@ -109,6 +130,11 @@ pub(crate) enum Refusal {
          collector can take some of the agents"
     )]
     Full(#[from] Full),
+    #[error(
+        "token `{token}` brought {known} series and may bring {limit}, so that {new} more are not taken; raise its \
+         `series` in [[collector.token]], or see why its agents have new names"
+    )]
+    Series { token: String, known: usize, limit: usize, new: usize },
 }
 
 /// What was done with a report.
@@ -129,9 +155,11 @@ impl State {
             ledger: Ledger::new(now.second().plus(AHEAD_SECONDS_MAX)),
             losses: Losses::new(LOSSES_MAX),
             rosters: HashMap::new(),
+            introduced: BTreeMap::new(),
             agents: BTreeMap::new(),
             events: Events::default(),
             stored: StoredSeries::default(),
+            received: Received::default(),
             settled_until: settled_until(now),
             untold_until: Second(0),
             standing: BTreeMap::new(),
@@ -162,6 +190,10 @@ impl State {
 
     pub(crate) const fn agents(&self) -> &BTreeMap<Vantage, AgentSeen> {
         &self.agents
+    }
+
+    pub(crate) const fn received(&self) -> &Received {
+        &self.received
     }
 
     pub(crate) const fn events(&self) -> &Events {
@@ -201,36 +233,40 @@ impl State {
     /// Lets time go on.
     pub(crate) fn advance(&mut self, now: Timestamp) {
         self.ledger.advance(now.second().plus(AHEAD_SECONDS_MAX));
+        self.give_up_waiting(now);
     }
 
-    /// Takes a report whole, or not at all.
+    /// How many series were first heard of under a token.
+    pub(crate) fn introduced(&self, token: &str) -> usize {
+        self.introduced.get(token).copied().unwrap_or(0)
+    }
+
+    /// Takes a report whole, or not at all. Without a `reporter` it may tell of anybody.
     pub(crate) fn take(
         &mut self,
         report: &Report,
-        token: Option<(&str, &str)>,
+        reporter: Option<&Reporter>,
         now: Timestamp,
     ) -> Result<Taken, Refusal> {
         self.advance(now);
+        let anybody = Reporter::default();
+        let reporter = reporter.unwrap_or(&anybody);
+        let key = RosterKey { token: Arc::clone(&reporter.token), id: report.roster_id };
         // Whose slots these are, is what the roster says that is known here, if it is.
-        let known = self.rosters.get(&report.roster_id);
+        let known = self.rosters.get(&key);
         let (vantage, series) = match (known, &report.roster) {
             (Some(known), _) => (&*known.vantage, known.series.len()),
             (None, Some(roster)) => (&roster.vantage, roster.series.len()),
             (None, None) => return Err(Refusal::UnknownRoster(report.roster_id)),
         };
-        if let Some((token, allowed)) = token
-            && vantage.region != allowed
-        {
-            let (claimed, token, allowed) = (vantage.region.clone(), token.to_owned(), allowed.to_owned());
-            return Err(Refusal::Region { claimed, token, allowed });
-        }
+        check::vantage(vantage, reporter)?;
         check::places(report, series)?;
         check::seconds(report, now)?;
         check::gaps(report, self.ledger.held())?;
         if let Some(roster) = &report.roster {
-            self.learn(roster, report.roster_id)?;
+            self.learn(roster, &key, reporter)?;
         }
-        let Some(known) = self.rosters.get(&report.roster_id).cloned() else {
+        let Some(known) = self.rosters.get(&key).cloned() else {
             return Err(Refusal::UnknownRoster(report.roster_id));
         };
         let mut taken = Taken { slots: 0, too_old: 0, ahead: 0 };
@@ -250,9 +286,18 @@ impl State {
         self.counts.reports += 1;
         self.counts.too_old += taken.too_old;
         self.counts.ahead += taken.ahead;
-        self.see(&known, report, now);
+        self.see(&known, &key, report, now);
         self.warn_of_unheld(&known.vantage, taken);
         Ok(taken)
+    }
+
+    /// Notes what the agent that sent a report had measured of our clock.
+    pub(crate) fn measured(&mut self, report: &Report, reporter: &Reporter, measured: ClockOffset) {
+        let key = RosterKey { token: Arc::clone(&reporter.token), id: report.roster_id };
+        let vantage = self.rosters.get(&key).map(|known| &known.vantage);
+        if let Some(agent) = vantage.and_then(|vantage| self.agents.get_mut(&**vantage)) {
+            agent.measured(report.boot, measured);
+        }
     }
 
     /// Says, once for each life of an agent, that its clock or its backlog puts slots out of reach.
@@ -274,14 +319,16 @@ impl State {
         }
     }
 
-    fn learn(&mut self, roster: &Roster, id: u64) -> Result<(), Refusal> {
-        if self.rosters.contains_key(&id) {
+    fn learn(&mut self, roster: &Roster, key: &RosterKey, reporter: &Reporter) -> Result<(), Refusal> {
+        if self.rosters.contains_key(key) {
             return Ok(());
         }
         let new = roster.series().filter(|series| self.catalog.find(series).is_none()).count();
+        check::series(self.introduced(&key.token), new, reporter)?;
         if self.catalog.len() + new > SERIES_MAX {
             return Err(Full { limit: SERIES_MAX }.into());
         }
+        let held = self.catalog.len();
         let mut ids = Vec::with_capacity(roster.series.len());
         for (series, told) in roster.series().zip(&roster.series) {
             let known = self.catalog.len();
@@ -297,11 +344,14 @@ impl State {
             }
             if service.storage {
                 self.stored.carry(id, &told.name);
+                self.received.expect(&told.name);
             }
             ids.push((id, told.from));
         }
+        *self.introduced.entry(Arc::clone(&key.token)).or_default() += self.catalog.len() - held;
         let (vantage, since) = (Arc::new(roster.vantage.clone()), roster.since);
-        self.rosters.insert(id, KnownRoster { vantage, since, series: ids.into() });
+        self.rosters.insert(key.clone(), KnownRoster { vantage, since, series: ids.into() });
+        self.receive_waiting();
         Ok(())
     }
 

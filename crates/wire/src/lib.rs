@@ -4,6 +4,7 @@
 //! nothing executes what it decodes, and every decoder has bounds. The structs of the wire are not the structs of
 //! `aviary-core`: only this room knows the formats.
 
+pub mod clock;
 pub mod datapoint;
 pub mod line;
 pub mod pickle;

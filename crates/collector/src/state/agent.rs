@@ -6,9 +6,16 @@ use std::{
 };
 
 use aviary_core::{Second, Span, Timestamp};
-use aviary_wire::report::{CERTIFICATES_MAX, Certificate, Report};
+use aviary_wire::{
+    clock::ClockOffset,
+    report::{CERTIFICATES_MAX, Certificate, Report},
+};
 
-use super::schedule::Schedule;
+use super::{
+    RosterKey,
+    clock::{Clocks, Offset},
+    schedule::Schedule,
+};
 
 /// How many rosters of one agent are known at once: the newest, and those that its backlog refers to.
 const ROSTERS_MAX: usize = 8;
@@ -32,6 +39,7 @@ const DOUBLE_US: u64 = 30_000_000;
 
 /// What is known of an agent.
 pub(crate) struct AgentSeen {
+    /// Of the life that speaks.
     pub(crate) first_report: Timestamp,
     pub(crate) last_report: Timestamp,
     pub(crate) boot: u64,
@@ -41,20 +49,22 @@ pub(crate) struct AgentSeen {
     pub(crate) configuration: String,
     pub(crate) dropped: u64,
     pub(crate) series: usize,
-    /// How far the agent's wall clock was ahead of ours when its newest report arrived, its way included.
-    pub(crate) clock_offset_us: i64,
     /// Another agent claims the same vantage.
     pub(crate) is_double: bool,
-    pub(super) roster_id: u64,
+    /// The roster that it speaks of, and the token that it shows.
+    pub(crate) roster: RosterKey,
     /// Said already that its slots come too late or too early.
     pub(super) is_warned: bool,
     pub(super) schedule: Schedule,
+    /// How far the agent's wall clock was ahead of ours when its newest report arrived, its way included.
+    clock_offset_us: i64,
+    clocks: Clocks,
     /// When the newest report arrived, and when it was made by the agent's clock.
     heard: Timestamp,
     wall: Timestamp,
     others: VecDeque<Other>,
     /// The rosters that are known of it, the last used one last.
-    rosters: Vec<u64>,
+    rosters: Vec<RosterKey>,
     certificates: BTreeMap<(String, SocketAddr), Shown>,
     suspect: Vec<Span>,
 }
@@ -79,7 +89,7 @@ struct Shown {
 
 impl AgentSeen {
     /// An agent whose first report arrives now.
-    pub(super) fn new(report: &Report, now: Timestamp) -> Self {
+    pub(super) fn new(report: &Report, roster: &RosterKey, now: Timestamp) -> Self {
         Self {
             first_report: now,
             last_report: now,
@@ -89,11 +99,12 @@ impl AgentSeen {
             configuration: String::new(),
             dropped: 0,
             series: 0,
-            clock_offset_us: 0,
             is_double: false,
-            roster_id: report.roster_id,
+            roster: roster.clone(),
             is_warned: false,
             schedule: Schedule::default(),
+            clock_offset_us: 0,
+            clocks: Clocks::default(),
             heard: now,
             wall: report.wall,
             others: VecDeque::new(),
@@ -109,7 +120,7 @@ impl AgentSeen {
     /// an earlier one, whose reports wait in the spool while the newest go first. Boots are random numbers, so lives are
     /// ordered by the agent's clock; and since that may have been set back between them, a life speaks as well when
     /// the other has fallen silent.
-    pub(super) fn see(&mut self, report: &Report, series: usize, now: Timestamp) -> bool {
+    pub(super) fn see(&mut self, report: &Report, roster: &RosterKey, series: usize, now: Timestamp) -> bool {
         self.last_report = self.last_report.max(now);
         let is_news = self.is_news(report, now);
         if !is_news {
@@ -118,17 +129,34 @@ impl AgentSeen {
         }
         if self.boot != report.boot {
             self.succeed(report, now);
+            self.first_report = now;
+        }
+        if (self.boot, self.epoch) != (report.boot, report.epoch) {
+            self.clocks.forget();
         }
         self.boot = report.boot;
         self.sequence = report.sequence;
         self.epoch = report.epoch;
-        self.roster_id = report.roster_id;
+        self.roster.clone_from(roster);
         self.configuration.clone_from(&report.configuration);
         self.dropped = report.dropped;
         self.series = series;
         self.clock_offset_us = offset(report, now);
+        self.clocks.told(self.clock_offset_us);
         (self.heard, self.wall) = (now, report.wall);
         true
+    }
+
+    /// Notes what the life `boot` measured of our clock, if it is the one that speaks.
+    pub(super) fn measured(&mut self, boot: u64, measured: ClockOffset) {
+        if boot == self.boot {
+            self.clocks.measured(measured);
+        }
+    }
+
+    /// How far its wall clock is ahead of ours.
+    pub(crate) fn clock_offset(&self) -> Offset {
+        self.clocks.offset().unwrap_or(Offset { us: self.clock_offset_us, uncertainty_us: None })
     }
 
     fn is_news(&self, report: &Report, now: Timestamp) -> bool {
@@ -179,19 +207,19 @@ impl AgentSeen {
         }
     }
 
-    /// Notes that roster `id` was used; returns the one to be forgotten for it.
-    pub(super) fn use_roster(&mut self, id: u64) -> Option<u64> {
-        self.rosters.retain(|known| *known != id);
-        self.rosters.push(id);
+    /// Notes that a roster was used; returns the one to be forgotten for it.
+    pub(super) fn use_roster(&mut self, used: &RosterKey) -> Option<RosterKey> {
+        self.rosters.retain(|known| known != used);
+        self.rosters.push(used.clone());
         if self.rosters.len() <= ROSTERS_MAX {
             return None;
         }
-        let oldest = self.rosters.iter().position(|known| *known != self.roster_id)?;
+        let oldest = self.rosters.iter().position(|known| *known != self.roster)?;
         Some(self.rosters.remove(oldest))
     }
 
     /// The rosters that are known of it.
-    pub(super) fn rosters(&self) -> &[u64] {
+    pub(super) fn rosters(&self) -> &[RosterKey] {
         &self.rosters
     }
 

@@ -1,9 +1,37 @@
 //! What a report must be to be taken, beyond being one.
 
-use aviary_core::{Span, Timestamp};
+use aviary_core::{Span, Timestamp, Vantage};
 use aviary_wire::report::{self, Gap, Report};
 
 use super::{AHEAD_SECONDS_MAX, Refusal};
+use crate::access::Reporter;
+
+/// Nobody reports for a region or node that the token is not for.
+pub(super) fn vantage(vantage: &Vantage, reporter: &Reporter) -> Result<(), Refusal> {
+    let denied = |claimed: &str, allowed: &str| {
+        (claimed != allowed).then(|| (claimed.to_owned(), reporter.token.to_string(), allowed.to_owned()))
+    };
+    let region = reporter.region.as_deref().and_then(|allowed| denied(&vantage.region, allowed));
+    if let Some((claimed, token, allowed)) = region {
+        return Err(Refusal::Region { claimed, token, allowed });
+    }
+    let node = reporter.node.as_deref().and_then(|allowed| denied(&vantage.node, allowed));
+    match node {
+        Some((claimed, token, allowed)) => Err(Refusal::Node { claimed, token, allowed }),
+        None => Ok(()),
+    }
+}
+
+/// Series are never forgotten while the collector runs: an agent whose names change at each start would in time leave
+/// no room for others.
+pub(super) fn series(known: usize, new: usize, reporter: &Reporter) -> Result<(), Refusal> {
+    match reporter.series_max {
+        Some(limit) if new > 0 && known + new > limit => {
+            Err(Refusal::Series { token: reporter.token.to_string(), known, limit, new })
+        }
+        _ => Ok(()),
+    }
+}
 
 /// A report that is all ahead comes from a clock that is; of any other the rest is taken.
 pub(super) fn seconds(report: &Report, now: Timestamp) -> Result<(), Refusal> {

@@ -6,21 +6,22 @@ use aviary_core::{Second, SeriesId, Tag, Timestamp, Vantage};
 use aviary_wire::report::{self, Report};
 
 use super::{
-    AGENTS_MAX, AHEAD_SECONDS_MAX, AgentSeen, KnownRoster, State,
+    AGENTS_MAX, AHEAD_SECONDS_MAX, AgentSeen, KnownRoster, RosterKey, State,
     schedule::{self, Statement},
 };
 use crate::events::Event;
 
 impl State {
     /// Notes what the report says of its agent.
-    pub(super) fn see(&mut self, known: &KnownRoster, report: &Report, now: Timestamp) {
+    pub(super) fn see(&mut self, known: &KnownRoster, key: &RosterKey, report: &Report, now: Timestamp) {
         let vantage = &known.vantage;
         if !self.agents.contains_key(&**vantage) {
             self.make_room_for_agent();
         }
-        let agent = self.agents.entry(Vantage::clone(vantage)).or_insert_with(|| AgentSeen::new(report, now));
-        let (was_double, roster) = (agent.is_double, agent.roster_id);
-        let is_news = agent.see(report, known.series.len(), now);
+        let agent =
+            self.agents.entry(Vantage::clone(vantage)).or_insert_with(|| AgentSeen::new(report, key, now));
+        let (was_double, roster) = (agent.is_double, agent.roster.clone());
+        let is_news = agent.see(report, key, known.series.len(), now);
         if agent.is_double && !was_double {
             let Vantage { node, region, .. } = &**vantage;
             tracing::warn!(
@@ -29,10 +30,10 @@ impl State {
                 "Two agents report from one vantage, and what they tell is merged; give one another vantage.node."
             );
         }
-        if let Some(forgotten) = agent.use_roster(report.roster_id) {
+        if let Some(forgotten) = agent.use_roster(key) {
             self.rosters.remove(&forgotten);
         }
-        if is_news && roster != report.roster_id {
+        if is_news && roster != *key {
             let (catalog, series) = (&self.catalog, &known.series);
             agent
                 .keep_certificates(|url| series.iter().any(|(id, _)| catalog.tag(*id, Tag::Endpoint) == url));
@@ -66,10 +67,10 @@ impl State {
         if is_ahead || (agent.schedule.is_past(known.since) && report.roster.is_none()) {
             return;
         }
-        let newest = self.rosters.get(&agent.roster_id).map_or(Second(u64::MAX), |roster| roster.since);
+        let newest = self.rosters.get(&agent.roster).map_or(Second(u64::MAX), |roster| roster.since);
         if known.since > newest && report.boot != agent.boot {
             if report.roster.is_some() {
-                let current = self.rosters.get(&agent.roster_id);
+                let current = self.rosters.get(&agent.roster);
                 let is_current = |id: &SeriesId| {
                     current.is_some_and(|roster| roster.series.iter().any(|(current, _)| current == id))
                 };

@@ -1,4 +1,7 @@
+mod fleet;
 mod lives;
+mod receiving;
+mod reporters;
 
 use aviary_core::{Evidence, Micros, VantageKind, Window, verdict::Policy};
 use aviary_wire::report::RosterSeries;

@@ -1,0 +1,74 @@
+//! `GET /metrics`: what the collector counts, for whoever keeps metrics.
+//!
+//! Every label set is bounded: tokens by the configuration, states and reasons by their types, services by
+//! [`crate::received`].
+
+use aviary_core::Protocol;
+use axum::{
+    extract::{ConnectInfo, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+
+use crate::{
+    Collector, Counts, Peer, ReceivedCounts, TokenCounts, access::Scope, agents::AgentState, error::ApiError,
+};
+
+/// What a collector counts.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// Of its own work.
+    pub counts: Counts,
+    /// How many agents are in each state.
+    pub agents: Vec<(&'static str, u64)>,
+    /// By token; of those only that may report.
+    pub tokens: Vec<TokenCounts>,
+    /// Requests that showed no token of this collector where one was asked for.
+    pub strangers: u64,
+    /// What the service under test forwarded, by service and protocol.
+    pub received: Vec<(String, Protocol, ReceivedCounts)>,
+}
+
+/// Writes figures as whoever sent this `Accept` wants them: the media type and the text. `None` where that fails.
+pub type MetricsPage = fn(Figures, &str) -> Option<(&'static str, String)>;
+
+impl Collector {
+    /// What it counts.
+    pub fn figures(&self) -> Figures {
+        let now = self.now();
+        let mut state = self.state();
+        state.advance(now);
+        let mut agents = AgentState::ALL.map(|state| (state.name(), 0));
+        for agent in state.agents().values() {
+            agents[AgentState::of(agent, now) as usize].1 += 1;
+        }
+        let received = state.received().groups();
+        let received =
+            received.map(|(service, protocol, counts)| (service.to_owned(), protocol, counts.clone()));
+        Figures {
+            counts: state.counts(),
+            agents: agents.to_vec(),
+            tokens: self.access().counts(|token| state.introduced(token)),
+            strangers: self.access().strangers(),
+            received: received.collect(),
+        }
+    }
+}
+
+pub(crate) async fn metrics(
+    State(collector): State<Collector>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    collector.access().allow(Scope::Read, &headers, peer.ip())?;
+    let Some(page) = collector.metrics_page() else {
+        let message = "/metrics: this collector was started without metrics";
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
+    };
+    let accept: Vec<_> =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let (kind, text) = page(collector.figures(), &accept.join(",")).ok_or_else(|| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the metrics cannot be written")
+    })?;
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response())
+}

@@ -1,0 +1,297 @@
+//! Who may report, and how the collector sees those who do.
+
+use std::{fs, thread::sleep, time::Duration};
+
+use aviary_core::{Evidence, Outcome, Second, Span, Timestamp, Vantage, VantageKind};
+use aviary_wire::report::{ClosedSlot, Report, Roster, RosterSeries};
+use serde_json::Value;
+
+use crate::{
+    ordeals::clock::libfaketime,
+    support::{
+        aviary::{Aviary, aviary, now, run},
+        http,
+        ports::Port,
+    },
+};
+
+const PATIENCE: Duration = Duration::from_secs(40);
+
+const ONE: &str = "token-of-node-one";
+const TWO: &str = "token-of-node-two";
+const SLOW: &str = "token-of-the-slow";
+const READER: &str = "token-to-read-with";
+
+fn token(name: &str, variable: &str, more: &str) -> String {
+    format!("[[collector.token]]\nname = \"{name}\"\nsecret = {{ env = \"{variable}\" }}\n{more}\n")
+}
+
+/// A collector that knows the four tokens; `slow` goes into one of them.
+fn collector(slow: &str) -> Aviary {
+    let tokens = [
+        token("one", "ONE", "region = \"eu\"\nnode = \"one\""),
+        token("two", "TWO", "node = \"two\""),
+        token("slow", "SLOW", slow),
+        token("reader", "READER", "scope = [\"read\"]"),
+    ];
+    Aviary::start_with(&tokens.concat(), |command| {
+        command.env("ONE", ONE).env("TWO", TWO).env("SLOW", SLOW).env("READER", READER);
+    })
+}
+
+fn roster(region: &str, node: &str, series: usize) -> Roster {
+    let one = |number: usize| RosterSeries {
+        service: "ingest".to_owned(),
+        endpoint: format!("tcp://graphite-{number}.example.com:2003").parse().unwrap(),
+        address: None,
+        name: format!("canary.{node}.{number}"),
+        from: now().minus(60),
+    };
+    let (region, node) = (region.to_owned(), node.to_owned());
+    let vantage =
+        Vantage { kind: VantageKind::External, region, zone: None, network: None, node: node.clone() };
+    let series =
+        (0..series).map(|number| RosterSeries { name: format!("canary.{node}.{number}"), ..one(number) });
+    Roster { vantage, since: now().minus(60), series: series.collect() }
+}
+
+fn report(roster: &Roster, second: Second) -> Report {
+    let outcome = Outcome::Delivered(Evidence::PeerClosed);
+    let slot = ClosedSlot { series: 0, second, outcome, reached: None, address: None };
+    Report {
+        boot: 1,
+        wall: Timestamp(now().0 * 1_000_000),
+        configuration: "test".to_owned(),
+        roster_id: roster.id(),
+        roster: Some(roster.clone()),
+        slots: vec![slot],
+        ..Report::default()
+    }
+}
+
+/// The status, the code of the error and its message.
+#[track_caller]
+fn post(running: &Aviary, token: &str, report: &Report) -> (u16, String, String) {
+    let bearer = format!("Bearer {token}");
+    let headers = [("Authorization", bearer.as_str())];
+    let (status, body) =
+        http::request(running.collector, "POST", "/api/v1/reports", &headers, &report.encode(), PATIENCE)
+            .unwrap();
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    let text = |key: &str| answer["error"][key].as_str().unwrap_or_default().to_owned();
+    (status, text("code"), text("message"))
+}
+
+#[track_caller]
+fn read(running: &Aviary, path: &str) -> String {
+    let bearer = format!("Bearer {READER}");
+    let headers = [("Authorization", bearer.as_str())];
+    let (status, body) = http::request(running.collector, "GET", path, &headers, &[], PATIENCE).unwrap();
+    assert_eq!(status, 200, "{path}: {body}");
+    body
+}
+
+#[test]
+fn an_agent_cannot_write_the_slots_of_another() {
+    let running = collector("");
+    let second = now().minus(10);
+    let (one, two) = (roster("eu", "one", 1), roster("us", "two", 1));
+    assert_eq!(post(&running, ONE, &report(&one, second)).0, 200);
+    let claims = Report { roster: None, ..report(&one, second.plus(1)) };
+    let table = [
+        (TWO, report(&one, second.plus(1)), 403, "forbidden_node"),
+        (TWO, claims.clone(), 400, "unknown_roster"),
+        (SLOW, claims.clone(), 400, "unknown_roster"),
+        (ONE, report(&two, second), 403, "forbidden_region"),
+        (ONE, report(&roster("eu", "two", 1), second), 403, "forbidden_node"),
+        (READER, report(&one, second), 403, "forbidden"),
+        ("token-of-node-onE", report(&one, second), 401, "unauthorized"),
+        (TWO, report(&two, second), 200, ""),
+    ];
+    for (token, report, status, code) in table {
+        let (answered, found, message) = post(&running, token, &report);
+        assert_eq!((answered, found.as_str()), (status, code), "{token}: {message}");
+    }
+    let sums: Value = serde_json::from_str(&read(&running, "/api/v1/sums?by=node&window=60s")).unwrap();
+    let delivered = sums["groups"].as_array().unwrap().iter().map(|it| (&it["by"]["node"], &it["delivered"]));
+    assert_eq!(delivered.collect::<Vec<_>>(), [(&"one".into(), &1.into()), (&"two".into(), &1.into())]);
+    assert_eq!(post(&running, ONE, &claims).0, 200, "its own");
+
+    let agents: Value = serde_json::from_str(&read(&running, "/api/v1/agents")).unwrap();
+    let refused = |name: &str| {
+        let token = agents["tokens"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap();
+        (token["refused"]["forbidden"].as_u64().unwrap(), token["reports"].as_u64().unwrap())
+    };
+    assert_eq!(
+        (refused("one"), refused("two"), &agents["strangers"]),
+        ((2, 2), (1, 1), &1.into()),
+        "{agents}"
+    );
+    assert!(!agents["tokens"].to_string().contains("reader"), "that one reports nothing: {agents}");
+    assert_eq!(agents["agents"][0]["token"], "one");
+    for secret in [ONE, TWO, SLOW, READER] {
+        assert!(!running.log().contains(secret) && !agents.to_string().contains(secret), "no token is shown");
+    }
+}
+
+#[test]
+fn what_is_over_a_limit_is_refused_and_counted() {
+    let limits = "reports_per_second = 2\nslots_per_second = 100\nreport_size = \"64KiB\"\nseries = 3";
+    let running = collector(limits);
+    let second = now().minus(10);
+    let small = roster("eu", "a", 2);
+    let table = [
+        (report(&small, second), 200, "", ""),
+        (report(&roster("eu", "b", 2), second), 429, "too_many_series", "brought 2 series and may bring 3"),
+        (report(&roster("eu", "c", 3_000), second), 413, "too_large_for_token", "at most 65536 bytes"),
+        (Report { roster: None, ..report(&small, second.plus(1)) }, 200, "", ""),
+    ];
+    for (report, status, code, message) in table {
+        let (answered, found, told) = post(&running, SLOW, &report);
+        assert_eq!((answered, found.as_str()), (status, code), "{told}");
+        assert!(told.contains(message), "{told}");
+    }
+    let refused =
+        (0..20).find_map(|_| Some(post(&running, SLOW, &report(&small, second))).filter(|it| it.0 != 200));
+    let (status, code, message) = refused.unwrap();
+    assert_eq!((status, code.as_str()), (429, "too_fast"), "{message}");
+    assert!(message.contains("token slow may report 2 reports a second"), "{message}");
+    assert_eq!(post(&running, ONE, &report(&roster("eu", "one", 1), second)).0, 200, "the others go on");
+
+    sleep(Duration::from_secs(1));
+    let mut many = report(&small, second);
+    many.slots =
+        (0..800).map(|offset| ClosedSlot { second: second.minus(offset), ..many.slots[0] }).collect();
+    assert_eq!(post(&running, SLOW, &many).0, 200, "what is too much at once is owed");
+    let (status, _, message) = post(&running, SLOW, &many);
+    assert!(status == 429 && message.contains("100 slots a second"), "{message}");
+
+    let metrics = read(&running, "/metrics");
+    let value = |sample: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {sample} in {metrics}")).parse::<f64>().unwrap()
+    };
+    for (reason, least) in [("reports", 1.0), ("slots", 1.0), ("series", 1.0), ("bytes", 1.0)] {
+        let sample = format!("aviary_collector_refused_total{{token=\"slow\",reason=\"{reason}\"}}");
+        assert!(value(&sample) >= least, "{reason}");
+    }
+    assert_eq!(value("aviary_collector_series{token=\"slow\"}"), 2.0);
+    assert_eq!(value("aviary_collector_reports_total{token=\"one\"}"), 1.0);
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    let (status, _) = http::request(running.collector, "GET", "/metrics", &[], &[], PATIENCE).unwrap();
+    assert_eq!(status, 401, "not for everybody");
+}
+
+/// The text of a configuration of an agent that reports to `collector`, and of nothing that it could lose.
+fn agent(collector: &Aviary, sink: &Port) -> String {
+    format!(
+        "[vantage]\nregion = \"eu\"\nnode = \"one\"\n[agent]\ncollector = [\"http://{}\"]\ntoken = {{ env = \"TOKEN\" }}\n\
+         [sink]\ntcp = \"{sink}\"\n[[service]]\nname = \"ingest\"\ncounts_as_delivered = \"peer_closed\"\n\
+         endpoints = [\"tcp://{sink}\"]\n",
+        collector.collector,
+        sink = sink.address(),
+    )
+}
+
+#[test]
+fn an_agent_that_is_refused_says_why_and_keeps_what_it_has() {
+    // Nothing but the hash of the token stands on the collector's host: printf %s token-of-node-one | sha256sum
+    let rule = |more: &str| {
+        let hash = "1b35c5fa34a26c50b721312de8869446a577920401d592c89847b41ef6cc73a0";
+        format!("[[collector.token]]\nname = \"one\"\nsecret = {{ hash = \"sha256:{hash}\" }}\n{more}")
+    };
+    let mut collector =
+        Aviary::start_with(&rule("slots_per_second = 1\nscope = [\"report\", \"read\"]\n"), |_| {});
+    let sink = Port::claim();
+    let from = now().plus(3);
+    let agent = Aviary::start_with(&agent(&collector, &sink), |command| {
+        command.env("TOKEN", ONE);
+    });
+    sleep(Duration::from_secs(3));
+    // As many agents as there are cannot tell more than a slot a second; and now there is another reporter.
+    let flood = report(&roster("eu", "other", 1), now().minus(10));
+    let flood = Report {
+        slots: (0..15).map(|age| ClosedSlot { second: now().minus(10 + age), ..flood.slots[0] }).collect(),
+        ..flood
+    };
+    while post(&collector, ONE, &flood).0 != 200 {
+        sleep(Duration::from_millis(200));
+    }
+    sleep(Duration::from_secs(8));
+    assert!(
+        agent.log().contains("429 Too Many Requests token one may report 1 slots a second"),
+        "{}",
+        agent.log()
+    );
+
+    let file = collector.file("aviary.toml");
+    let text = fs::read_to_string(&file).unwrap().replace("slots_per_second = 1\n", "");
+    fs::write(&file, text).unwrap();
+    collector.process().restart();
+    let address = collector.collector;
+    collector.process().wait_until_listening(address, PATIENCE);
+    let span = Span::new(from, now().plus(2));
+    collector.wait_until_closed(span);
+    let bearer = format!("Bearer {ONE}");
+    let path = format!("/api/v1/sums?by=node&window={}s&until={}", span.seconds(), span.until);
+    let all = Value::from(span.seconds());
+    let mut tries = (0..60).map(|_| {
+        sleep(Duration::from_millis(500));
+        let headers = [("Authorization", bearer.as_str())];
+        http::request(address, "GET", &path, &headers, &[], PATIENCE).unwrap().1
+    });
+    let told = tries.find(|body| {
+        let sums: Value = serde_json::from_str(body).unwrap();
+        let mut groups = sums["groups"].as_array().unwrap().iter();
+        groups.any(|it| it["by"]["node"] == "one" && it["scheduled"] == all && it["delivered"] == all)
+    });
+    assert!(told.is_some(), "nothing is lost and nothing told twice\n{}", agent.log());
+}
+
+#[test]
+fn an_agent_is_seen_with_its_clock_and_missed_when_it_is_silent() {
+    let collector = Aviary::start("");
+    let sink = Port::claim();
+    let mut skewed = Aviary::start_with(&agent(&collector, &sink), |command| {
+        let fake = command.env("TOKEN", ONE).env("LD_PRELOAD", libfaketime()).env("FAKETIME", "+1.5");
+        fake.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
+    });
+    let agents = collector.wait_for("/api/v1/agents", PATIENCE, |agents| {
+        agents["agents"][0]["clock_uncertainty_seconds"].as_f64().is_some_and(|seconds| seconds < 0.25)
+    });
+    let agent = &agents["agents"][0];
+    let offset = agent["clock_offset_seconds"].as_f64().unwrap();
+    let uncertainty = agent["clock_uncertainty_seconds"].as_f64().unwrap();
+    assert!((offset - 1.5).abs() <= uncertainty + 0.001, "{agent}");
+    assert_eq!((&agent["state"], &agent["series"]), (&"starting".into(), &1.into()), "{agent}");
+    assert!(
+        agent["configuration"].as_str().unwrap().len() == 16 && agent["lag_seconds"].as_f64().unwrap() < 5.0
+    );
+
+    let state = |name: &'static str| {
+        collector.wait_for("/api/v1/agents", PATIENCE, |agents| agents["agents"][0]["state"] == name)
+    };
+    state("reporting");
+    skewed.process().freeze();
+    state("late");
+    let url = format!("http://{}", collector.collector);
+    assert!(
+        aviary(&["status", &url]).out.contains("one in eu: late, for "),
+        "{}",
+        aviary(&["status", &url]).out
+    );
+    let found = state("unreachable");
+    assert!(found["agents"][0]["lag_seconds"].as_f64().unwrap() > 30.0, "{found}");
+    let told = aviary(&["status", &url]).out;
+    assert!(
+        told.contains("one in eu: unreachable, for ") && told.contains("unknown until they tell"),
+        "{told}"
+    );
+    let json = run(crate::support::aviary::command().args(["status", &url, "--format", "json"])).out;
+    assert!(!json.contains("unreachable"), "one service a line, as before: {json}");
+    let only = collector.get("/api/v1/agents?state=starting,reporting");
+    assert_eq!(only["agents"], Value::Array(Vec::new()), "{only}");
+    skewed.process().thaw();
+    state("reporting");
+    assert!(!aviary(&["status", &url]).out.contains("Nothing is heard"));
+}
