@@ -51,6 +51,15 @@ pub(super) struct Here {
     pub(super) trusted: Option<String>,
 }
 
+/// Threads that nobody waits for, wherever they are dropped: also when the program is interrupted while it ends.
+struct Background(Option<Runtime>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(Runtime::shutdown_background);
+    }
+}
+
 /// A running agent.
 pub(super) struct RunningAgent {
     agent: Agent<Host, SystemClock>,
@@ -58,7 +67,7 @@ pub(super) struct RunningAgent {
     dns: Dns,
     host: Host,
     /// Where names are looked up: it outlives the lanes, which come and go.
-    names: Runtime,
+    _names: Background,
     admin: Option<Admin>,
     statsd: Option<(String, Statsd)>,
     reload: Arc<Mutex<Reload>>,
@@ -124,7 +133,7 @@ impl RunningAgent {
             here,
             dns,
             host,
-            names,
+            _names: Background(Some(names)),
             admin,
             statsd: None,
             reload,
@@ -215,7 +224,6 @@ impl RunningAgent {
         if let Some(admin) = self.admin {
             admin.stop().await;
         }
-        self.names.shutdown_background();
         (untaken, self.is_durable)
     }
 

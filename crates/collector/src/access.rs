@@ -11,7 +11,7 @@ mod secret;
 use std::{
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -126,7 +126,7 @@ const NO_TOKEN: &str = "(none)";
 pub(crate) struct Entrance {
     rule: TokenRule,
     reporter: Reporter,
-    buckets: Mutex<Option<Buckets>>,
+    buckets: Mutex<Buckets>,
     reports: AtomicU64,
     slots: AtomicU64,
     refused: [AtomicU64; Reason::ALL.len()],
@@ -147,9 +147,13 @@ impl Entrance {
             series_max: Some(rule.limits.series),
         };
         Self {
+            // Full, so that when it was filled means nothing.
+            buckets: Mutex::new(Buckets {
+                reports: Bucket::full(rule.limits.reports, Micros(0)),
+                slots: Bucket::full(rule.limits.slots, Micros(0)),
+            }),
             rule,
             reporter,
-            buckets: Mutex::default(),
             reports: AtomicU64::new(0),
             slots: AtomicU64::new(0),
             refused: Default::default(),
@@ -169,15 +173,20 @@ impl Entrance {
     /// Lets a report in to be read.
     pub(crate) fn admit(&self, now: Micros) -> Result<(), ApiError> {
         let limit = self.rule.limits.reports;
-        self.spend(|buckets| buckets.reports.spend(1, now), now)
-            .map_err(|wait| self.over(Reason::Reports, &format!("{limit} reports a second"), wait))
+        let mut buckets = self.buckets();
+        let ready = buckets.reports.ready(now);
+        if ready.is_ok() {
+            buckets.reports.charge(1);
+        }
+        drop(buckets);
+        ready.map_err(|wait| self.over(Reason::Reports, &format!("{limit} reports a second"), wait))
     }
 
-    /// Lets in what a report tells.
-    pub(crate) fn spend_slots(&self, report: &Report, now: Micros) -> Result<(), ApiError> {
+    /// Lets in what a report tells. It costs when it is taken: one that is refused for what it says changes nothing.
+    pub(crate) fn admit_slots(&self, now: Micros) -> Result<(), ApiError> {
         let limit = self.rule.limits.slots;
-        self.spend(|buckets| buckets.slots.spend(slots_told(report), now), now)
-            .map_err(|wait| self.over(Reason::Slots, &format!("{limit} slots a second"), wait))
+        let ready = self.buckets().slots.ready(now);
+        ready.map_err(|wait| self.over(Reason::Slots, &format!("{limit} slots a second"), wait))
     }
 
     /// Why a report is too large to be taken here.
@@ -191,7 +200,8 @@ impl Entrance {
     }
 
     /// Counts what was taken.
-    pub(crate) fn taken(&self, slots: u64) {
+    pub(crate) fn taken(&self, report: &Report, slots: u64) {
+        self.buckets().slots.charge(slots_told(report));
         self.reports.fetch_add(1, Ordering::Relaxed);
         self.slots.fetch_add(slots, Ordering::Relaxed);
     }
@@ -201,14 +211,9 @@ impl Entrance {
         self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    fn spend(&self, spend: impl FnOnce(&mut Buckets) -> Result<(), u64>, now: Micros) -> Result<(), u64> {
+    fn buckets(&self) -> MutexGuard<'_, Buckets> {
         // A bucket is whole whatever happened to who last held it.
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let Limits { reports, slots, .. } = self.rule.limits;
-        spend(buckets.get_or_insert_with(|| Buckets {
-            reports: Bucket::full(reports, now),
-            slots: Bucket::full(slots, now),
-        }))
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn over(&self, reason: Reason, limit: &str, wait: u64) -> ApiError {
@@ -436,7 +441,7 @@ mod tests {
         let access = Access::new(Vec::new(), true, false);
         let entrance = access.report(&HeaderMap::new(), ELSEWHERE).unwrap();
         assert_eq!(entrance.reporter().series_max, Some(Limits::FLEET.series));
-        entrance.taken(5);
+        entrance.taken(&Report::default(), 5);
         let [counts] = access.counts(|_| 0).try_into().unwrap();
         assert_eq!((counts.name.as_str(), counts.reports, counts.slots), ("(none)", 1, 5));
     }

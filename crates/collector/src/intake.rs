@@ -66,7 +66,7 @@ async fn take(
             _ => Reason::Bad,
         });
     })?;
-    entrance.spend_slots(&report, collector.monotonic())?;
+    entrance.admit_slots(collector.monotonic())?;
     let now = collector.now();
     let taken = collector.state().take(&report, Some(entrance.reporter()), now).map_err(|refusal| {
         let (status, code, reason) = match refusal {
@@ -85,7 +85,7 @@ async fn take(
         reason.into_iter().for_each(|reason| entrance.refused(reason));
         ApiError::new(status, code, refusal.to_string())
     })?;
-    entrance.taken(taken.slots);
+    entrance.taken(&report, taken.slots);
     let measured = headers.get(clock::HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
     if let Some(measured) = measured {
         collector.state().measured(&report, entrance.reporter(), measured);

@@ -60,21 +60,24 @@ impl Bucket {
         Self { rate, level: rate * 1_000_000 * BURST_SECONDS, filled: now }
     }
 
-    /// Spends `units`, or says after how many seconds there is something to spend again.
-    pub(super) fn spend(&mut self, units: u64, now: Micros) -> Result<(), u64> {
+    /// Whether there is something to spend, or after how many seconds there is again.
+    pub(super) fn ready(&mut self, now: Micros) -> Result<(), u64> {
         let second = self.rate * 1_000_000;
         let elapsed = i64::try_from(now.since(self.filled)).unwrap_or(i64::MAX);
         // A unit a second is a millionth of it a microsecond.
         let filled = self.level.saturating_add(elapsed.saturating_mul(self.rate));
         self.level = filled.min(second * BURST_SECONDS);
         self.filled = self.filled.max(now);
-        if self.level <= 0 {
-            let wait = self.level.unsigned_abs().div_ceil(second.unsigned_abs());
-            return Err(wait.max(1));
+        if self.level > 0 {
+            return Ok(());
         }
+        Err(self.level.unsigned_abs().div_ceil(second.unsigned_abs()).max(1))
+    }
+
+    /// Takes `units` out, also where so many are not in it.
+    pub(super) fn charge(&mut self, units: u64) {
         let cost = i64::try_from(units).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        self.level = self.level.saturating_sub(cost).max(-second * DEBT_SECONDS);
-        Ok(())
+        self.level = self.level.saturating_sub(cost).max(-self.rate * 1_000_000 * DEBT_SECONDS);
     }
 }
 
@@ -92,6 +95,14 @@ mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000;
+
+    impl Bucket {
+        fn spend(&mut self, units: u64, now: Micros) -> Result<(), u64> {
+            self.ready(now)?;
+            self.charge(units);
+            Ok(())
+        }
+    }
 
     #[test]
     fn a_bucket_lets_in_its_rate_and_says_when_to_come_back() {
