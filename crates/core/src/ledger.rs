@@ -263,6 +263,19 @@ impl Ledger {
         Ok(mark)
     }
 
+    /// Whether storage has shown each held second of `span` in which `series` is scheduled.
+    pub fn is_stored(&self, series: SeriesId, span: Span) -> bool {
+        let inside = span.intersection(self.held()).intersection(self.life(series));
+        inside.is_empty()
+            || (inside.from.0 / BLOCK_SECONDS..=inside.until.minus(1).0 / BLOCK_SECONDS).all(|number| {
+                let block = &self.blocks[(number % BLOCKS) as usize];
+                let [s0, s1, t0, t1] = block.planes[series.index()].0;
+                // Local slots have storage's word in the sender's bits; muted ones have none.
+                let stored = (t0 & !t1) | (t0 & t1 & s0 & !s1);
+                block_mask(number, inside) & !stored == 0
+            })
+    }
+
     /// Sums each group over the held seconds of `span`: `group_of` gives each series' group, [`NO_GROUP`] for none.
     ///
     /// # Panics
