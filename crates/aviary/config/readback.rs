@@ -120,7 +120,8 @@ pub(super) fn readback(reader: &mut Reader<'_>) -> Option<Readback> {
         }
         if url.path().contains(KEY_PLACE) != reader.has("key") {
             let message = "`key` and {key} in the URL's path belong together";
-            let help = "write such as \"https://graphite.example.com/{key}/graphite\" and key = { file = \"PATH\" }";
+            let help =
+                "write such as \"https://graphite.example.com/{key}/graphite\" and key = { file = \"PATH\" }";
             reader.refuse(name, Refusal::new(message).help(help));
         }
     }

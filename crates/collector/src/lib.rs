@@ -38,9 +38,7 @@ use tokio::{
 
 pub use access::{Scope, TokenRule};
 pub use axum::serve::Listener;
-pub use readback::{
-    Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError,
-};
+pub use readback::{Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError};
 pub use state::Counts;
 
 use crate::{access::Access, document::Document, state::State};

@@ -23,7 +23,11 @@ use aviary_core::{
 };
 use aviary_wire::report::{ClosedSlot, Gap, Report, Roster};
 
-pub(crate) use self::{agent::AgentSeen, judge::Standing, readback::{ReadBack, ReadBackBody}};
+pub(crate) use self::{
+    agent::AgentSeen,
+    judge::Standing,
+    readback::{ReadBack, ReadBackBody},
+};
 use crate::{
     ServiceOptions,
     events::{Event, Events},

@@ -54,7 +54,9 @@ impl Client {
         let at = base.origin().ascii_serialization().into();
         if let Credentials::InPath(key) = &options.credentials {
             // A key is one part of a path, and leads nowhere else.
-            if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+            if key.is_empty()
+                || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            {
                 return Err(SetUpError::Credentials);
             }
             base.set_path(&base.path().replace(KEY_PLACE, key));

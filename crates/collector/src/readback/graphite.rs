@@ -40,11 +40,14 @@ pub(crate) struct Graphite {
     sum: String,
 }
 
+/// What an answer has of one series: values with their timestamps.
+type Points<'a> = Vec<(&'a RawValue, u64)>;
+
 #[derive(Deserialize)]
 struct Series<'a> {
     target: String,
     #[serde(borrow)]
-    datapoints: Vec<(&'a RawValue, u64)>,
+    datapoints: Points<'a>,
 }
 
 impl Graphite {
@@ -87,7 +90,7 @@ impl Graphite {
         form.finish()
     }
 
-    fn parse<'b>(&self, body: &'b [u8]) -> Result<HashMap<String, Vec<(&'b RawValue, u64)>>, Unreadable> {
+    fn parse<'b>(&self, body: &'b [u8]) -> Result<HashMap<String, Points<'b>>, Unreadable> {
         let series: Vec<Series<'b>> = serde_json::from_slice(body).map_err(|error| {
             let begins = String::from_utf8_lossy(body.get(..40).unwrap_or(body)).escape_debug().to_string();
             self.strange(format!("{error}; it begins `{begins}`"))
@@ -165,3 +168,6 @@ impl Reader for Graphite {
         Ok(said)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -119,7 +119,9 @@ impl Health {
             return Some(reason.clone());
         }
         self.is_slow_to_show(now).then(|| {
-            format!("storage shows datapoints later than {settle} s after their second was closed: raise `settle`")
+            format!(
+                "storage shows datapoints later than {settle} s after their second was closed: raise `settle`"
+            )
         })
     }
 
@@ -140,7 +142,10 @@ impl Health {
             ));
         }
         if *gone > 0 {
-            return Some((format!("the answers leave out {gone} of {series} series that were shown before"), false));
+            return Some((
+                format!("the answers leave out {gone} of {series} series that were shown before"),
+                false,
+            ));
         }
         if *took_us > slow {
             let seconds = *took_us as f64 / 1e6;

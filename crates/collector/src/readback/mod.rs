@@ -109,8 +109,7 @@ impl Readback {
 /// Whether `name` means itself and nothing else in every API: an agent could otherwise have the collector ask for
 /// whatever expression it likes.
 pub(crate) fn is_plain(name: &str) -> bool {
-    let is_part =
-        |part: &str| !part.is_empty() && part.bytes().all(aviary_core::graphite::is_name_byte);
+    let is_part = |part: &str| !part.is_empty() && part.bytes().all(aviary_core::graphite::is_name_byte);
     name.len() <= NAME_BYTES_MAX && name.split('.').all(is_part)
 }
 

@@ -35,6 +35,9 @@ const TAIL_SECONDS_MAX: u64 = ring::SECONDS - TAIL_SECONDS_MIN;
 /// After so long what is shown is on disk: carbon's writer sleeps for a second.
 const WRITTEN_AFTER_US: u64 = 2_000_000;
 
+/// The tail may be so many seconds longer than what has not settled, before it is behind.
+const BEHIND_SECONDS: u64 = 5;
+
 /// How many pieces are looked through for something to sweep at a time.
 const PIECES_AT_ONCE: usize = 4;
 
@@ -213,10 +216,15 @@ impl Plan {
 
     /// Why the seconds of `judged` cannot be told, if they cannot.
     pub(crate) fn blind(&self, now: Timestamp, judged: Span) -> Option<String> {
+        let unread = |span: Span| {
+            let Span { from, until } = span.intersection(judged);
+            format!("what was stored from second {from} to {until} is still to be read")
+        };
         self.health.blind(now, self.pace.settle).or_else(|| {
-            let gap = self.gaps.iter().find(|gap| !gap.intersection(judged).is_empty())?;
-            let Span { from, until } = gap.intersection(judged);
-            Some(format!("what was stored from second {from} to {until} is still to be read"))
+            let open = Span::new(self.open_from, self.settled(now).minus(BEHIND_SECONDS));
+            let open = Some(open).filter(|_| self.tail_at.is_some());
+            let spans = open.into_iter().chain(self.gaps.iter().copied());
+            spans.into_iter().find(|span| !span.intersection(judged).is_empty()).map(unread)
         })
     }
 
@@ -256,7 +264,13 @@ impl Plan {
         }
         let span = Span::new(self.open_from.min(until.minus(TAIL_SECONDS_MIN)), until);
         let series: Arc<[usize]> = self.asked(span, slots, 0, usize::MAX, |_| true).into();
-        (!series.is_empty()).then(|| self.question(series, span, now, Kind::Tail))
+        if series.is_empty() {
+            // Nobody is there to be read.
+            self.open_from = self.settled(now).max(self.open_from);
+            self.seen_until = until;
+            return None;
+        }
+        Some(self.question(series, span, now, Kind::Tail))
     }
 
     /// The seconds of `span` take the places of others.
@@ -373,7 +387,8 @@ impl Plan {
         let step = self.pace.resolution;
         let piece = sweep::PIECE_SECONDS.max(step) / step * step;
         let gap = self.gaps.front().map(|gap| gap.until.min(whole.until));
-        let until = gap.unwrap_or(if self.cursor > whole.from { self.cursor.min(whole.until) } else { whole.until });
+        let next = if self.cursor > whole.from { self.cursor.min(whole.until) } else { whole.until };
+        let until = gap.unwrap_or(next);
         let until = Second(until.0 / step * step);
         let from = until.minus(piece).max(Second(whole.from.0.next_multiple_of(step)));
         self.cursor = from;
@@ -396,14 +411,18 @@ impl Plan {
         self.gaps = parts.filter(|part| !part.is_empty()).collect();
     }
 
-    fn sweep_answered(&mut self, question: &Question, said: &[Said], took_us: u64) -> Option<Vec<Conclusion>> {
+    fn sweep_answered(
+        &mut self,
+        question: &Question,
+        said: &[Said],
+        took_us: u64,
+    ) -> Option<Vec<Conclusion>> {
         let mut sweep = self.sweep.take_if(|sweep| sweep.span == question.span)?;
         let pairs = |first: &First| -> Vec<_> {
             first.said.iter().zip(said).map(|(first, second)| agreed(first, second)).collect()
         };
         let pairs = sweep.first.as_ref().map(pairs);
-        let contradicts =
-            pairs.iter().flatten().flatten().any(|agreed| agreed.is_contradicted);
+        let contradicts = pairs.iter().flatten().flatten().any(|agreed| agreed.is_contradicted);
         let believed = self.believed(question, said, took_us, contradicts);
         let Some(pairs) = pairs else {
             if believed {
@@ -420,7 +439,13 @@ impl Plan {
             track.is_proven |= !agreed.there.is_empty();
             if self.pace.resolution > 1 {
                 if closes && track.is_proven {
-                    conclusions.extend(counted(track.id, question.span, self.pace.resolution, &agreed, &mut self.counts));
+                    conclusions.extend(counted(
+                        track.id,
+                        question.span,
+                        self.pace.resolution,
+                        &agreed,
+                        &mut self.counts,
+                    ));
                 }
                 continue;
             }
@@ -429,9 +454,8 @@ impl Plan {
                 conclusions.push(Conclusion::Stored(track.id, *second));
             }
             if closes && track.is_proven {
-                let lacks = |second: &Second| {
-                    !agreed.there.contains_key(second) && !agreed.disputed.contains(second)
-                };
+                let lacks =
+                    |second: &Second| !agreed.there.contains_key(second) && !agreed.disputed.contains(second);
                 let lacking = question.span.iter().filter(lacks);
                 conclusions.extend(lacking.map(|second| Conclusion::NotStored(track.id, second)));
             }

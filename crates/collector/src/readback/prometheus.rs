@@ -84,7 +84,8 @@ impl Prometheus {
             };
             for (timestamp, count) in values {
                 let second = Second(timestamp as u64);
-                let count: f64 = count.parse().map_err(|_| self.strange("a count is no number".to_owned()))?;
+                let count: f64 =
+                    count.parse().map_err(|_| self.strange("a count is no number".to_owned()))?;
                 if timestamp.fract() != 0.0 || !span.contains(second) {
                     return Err(self.strange(format!("it counts at {timestamp}, which was not asked for")));
                 }

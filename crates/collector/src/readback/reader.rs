@@ -44,7 +44,9 @@ pub(crate) enum Unreadable {
     Strange { at: Arc<str>, api: &'static str, reason: String },
     #[error("{at} answers in part only: {reason}")]
     Partial { at: Arc<str>, reason: String },
-    #[error("{at} answers up to second {reached} only, and was asked up to {wanted}: its clock or a cache is behind")]
+    #[error(
+        "{at} answers up to second {reached} only, and was asked up to {wanted}: its clock or a cache is behind"
+    )]
     Lags { at: Arc<str>, reached: Second, wanted: Second },
 }
 

@@ -80,7 +80,13 @@ impl Ring {
 
     /// Takes an answer: of the seconds `asked` those that are `there`. `is_late` tells that the answer before is old
     /// enough for what is shown twice to be on disk, `believed` that what is not there may be believed.
-    pub(super) fn answer(&mut self, asked: Seconds, there: Seconds, is_late: bool, believed: bool) -> Follows {
+    pub(super) fn answer(
+        &mut self,
+        asked: Seconds,
+        there: Seconds,
+        is_late: bool,
+        believed: bool,
+    ) -> Follows {
         let taken_back = self.contradicted(asked, there);
         let [once, again] = self.shown;
         let long_enough = if is_late { once } else { again };

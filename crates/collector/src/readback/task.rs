@@ -70,7 +70,12 @@ pub(crate) async fn run(collector: Collector, mut stopped: watch::Receiver<bool>
                     let questions = collector.state().questions(service, now);
                     if !questions.is_empty() {
                         busy.insert(service.clone());
-                        under_way.spawn(ask(collector.clone(), service.clone(), Arc::clone(reader), questions));
+                        under_way.spawn(ask(
+                            collector.clone(),
+                            service.clone(),
+                            Arc::clone(reader),
+                            questions,
+                        ));
                     }
                 }
                 Err(reason) => collector.state().unreadable(service, now, reason.clone()),

@@ -76,9 +76,8 @@ impl ReadBack {
         let (series, shown) = self.plan.series();
         let counts = self.plan.counts();
         let unplaced = self.unplaced.values();
-        let (lacking, too_many) = unplaced.fold((0, 0), |(lacking, too_many), slot| {
-            (lacking + slot.lacking, too_many + slot.too_many)
-        });
+        let (lacking, too_many) = unplaced
+            .fold((0, 0), |(lacking, too_many), slot| (lacking + slot.lacking, too_many + slot.too_many));
         ReadBackBody {
             reader: match self.options.reader {
                 Reader::Graphite { .. } => "graphite",
@@ -177,8 +176,8 @@ impl State {
                 }
             };
             let Ok(before) = self.ledger.mark(series, second) else { continue };
-            let was_taken_for_lost =
-                (before.sender(), before.storage(), word) == (Sender::Delivered, Storage::NotStored, Storage::Stored);
+            let was_taken_for_lost = (before.sender(), before.storage(), word)
+                == (Sender::Delivered, Storage::NotStored, Storage::Stored);
             // A datagram can wait in a socket for as long as its reader stands still.
             if was_taken_for_lost && self.catalog.tag(series, Tag::Protocol) != Protocol::Udp.name() {
                 read_back.plan.shown_late(now);

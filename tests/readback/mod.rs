@@ -1,0 +1,4 @@
+//! Reading back from a real carbon and graphite-web: what aviary says is stored is what is on carbon's disk.
+
+mod rules;
+mod stage;
