@@ -35,6 +35,7 @@ struct Answer {
 struct Service {
     name: String,
     state: String,
+    reason: Option<String>,
     since: i64,
     acceptable_loss: String,
     min_vantages: usize,
@@ -101,6 +102,11 @@ async fn show(asker: &Asker, format: Format, out: &mut impl Write) -> anyhow::Re
             let header =
                 ["service", "protocol", "state", "delivered", "lost", "loss", "accepted", "from", "since"];
             print_table(out, &header, &rows)?;
+            for Service { name, reason, .. } in &services {
+                if let Some(reason) = reason {
+                    writeln!(out, "{name}: cannot tell: {reason}")?;
+                }
+            }
         }
     }
     Ok(!services.iter().any(|service| ["degraded", "down", "blind"].contains(&service.state.as_str())))

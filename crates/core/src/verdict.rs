@@ -293,7 +293,8 @@ pub fn judge(policy: &Policy, sums: &Sums) -> Verdict {
     if sums.vantages_seen < policy.min_vantages {
         state = if sums.watched_seconds < SAMPLES_MIN { State::Starting } else { State::Blind };
         let (seen, wanted) = (sums.vantages_seen, policy.min_vantages);
-        reason = Some(format!("{seen} of the {wanted} vantages that are wanted report"));
+        // Where nobody can tell what is stored, who sends is not seen either.
+        reason.get_or_insert_with(|| format!("{seen} of the {wanted} vantages that are wanted report"));
     }
     Verdict { state, reason: reason.filter(|_| state == State::Blind), window: whole.window, parts }
 }
@@ -423,6 +424,15 @@ mod tests {
             assert_eq!(verdict.state, state, "{window:?}");
             assert_eq!(verdict.reason.is_some(), state == State::Blind);
         }
+    }
+
+    #[test]
+    fn what_blinds_everybody_is_named_before_whom_it_blinds() {
+        let mut sums = Sums { vantages_seen: 0, ..seen(&[("tcp://h:1", window(0, 0, 0, 60))]) };
+        let reason = |sums: &Sums| judge(&Policy::default(), sums).reason.unwrap();
+        assert_eq!(reason(&sums), "0 of the 1 vantages that are wanted report");
+        sums.storage_untold = Some("slots of 60 s".to_owned());
+        assert_eq!(reason(&sums), "slots of 60 s");
     }
 
     #[test]
