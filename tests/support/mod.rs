@@ -21,3 +21,4 @@ pub(crate) mod receiver;
 pub(crate) mod recorder;
 pub(crate) mod service;
 pub(crate) mod tcp_server;
+pub(crate) mod victoria_metrics;

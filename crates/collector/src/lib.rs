@@ -38,7 +38,9 @@ use tokio::{
 
 pub use access::{Scope, TokenRule};
 pub use axum::serve::Listener;
-pub use readback::{Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError};
+pub use readback::{
+    Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError, Shown, look,
+};
 pub use state::Counts;
 
 use crate::{access::Access, document::Document, state::State};

@@ -115,3 +115,33 @@ pub(crate) fn is_plain(name: &str) -> bool {
 
 /// The longest name that is asked for; what agents send has fewer bytes with all that is around it.
 const NAME_BYTES_MAX: usize = 1_024;
+
+/// What storage shows of a name, to somebody who looks once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// The seconds that hold something.
+    Seconds(Vec<aviary_core::Second>),
+    /// There is no such series.
+    Absent,
+    /// It is kept in slots of so many seconds.
+    Coarse(u64),
+}
+
+/// Looks once at what storage shows of `names` in `span`, without any conclusion.
+///
+/// # Errors
+/// Why it cannot be told, in words.
+pub async fn look(
+    options: &Readback,
+    names: &[String],
+    span: aviary_core::Span,
+) -> Result<Vec<Shown>, String> {
+    let names: Vec<Arc<str>> = names.iter().map(|name| name.as_str().into()).collect();
+    let said = task::AnyReader::new(options).map_err(|error| error.to_string())?.look(&names, span).await;
+    let shown = said.map_err(|error| error.to_string())?.into_iter().map(|said| match said {
+        reader::Said::Slots(slots) => Shown::Seconds(slots.into_iter().map(|(second, _)| second).collect()),
+        reader::Said::Absent => Shown::Absent,
+        reader::Said::Coarse(step) => Shown::Coarse(step),
+    });
+    Ok(shown.collect())
+}

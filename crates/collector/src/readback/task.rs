@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use aviary_core::Span;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use super::{
@@ -17,13 +18,13 @@ use super::{
 use crate::Collector;
 
 /// A reader of either kind.
-enum AnyReader {
+pub(super) enum AnyReader {
     Graphite(Graphite),
     Prometheus(Prometheus),
 }
 
 impl AnyReader {
-    fn new(options: &Readback) -> Result<Self, super::SetUpError> {
+    pub(super) fn new(options: &Readback) -> Result<Self, super::SetUpError> {
         Ok(match &options.reader {
             super::Reader::Graphite { resolution_seconds, sum } => {
                 Self::Graphite(Graphite::new(options, *resolution_seconds, sum)?)
@@ -32,10 +33,10 @@ impl AnyReader {
         })
     }
 
-    async fn read(&self, question: &Question) -> Result<Vec<Said>, Unreadable> {
+    pub(super) async fn look(&self, names: &[Arc<str>], span: Span) -> Result<Vec<Said>, Unreadable> {
         match self {
-            Self::Graphite(reader) => reader.read(&question.names, question.span).await,
-            Self::Prometheus(reader) => reader.read(&question.names, question.span).await,
+            Self::Graphite(reader) => reader.read(names, span).await,
+            Self::Prometheus(reader) => reader.read(names, span).await,
         }
     }
 }
@@ -116,7 +117,7 @@ async fn ask(
 ) -> String {
     for question in questions {
         let began = (collector.inner.monotonic)();
-        let answer = reader.read(&question).await;
+        let answer = reader.look(&question.names, question.span).await;
         let took_us = (collector.inner.monotonic)().since(began);
         if let Err(error) = &answer {
             tracing::debug!(service, %error, "Not read back.");
