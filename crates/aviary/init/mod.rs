@@ -5,18 +5,21 @@ mod draft;
 use std::{
     fs::File,
     io::{self, Write},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
 use aviary_collector::{Credentials, Readback, Reader, Shown, look};
-use aviary_core::{Clock as _, Endpoint, Outcome, Protocol, Second, Span};
-use aviary_probe::{DEADLINE_US, Dns, Host, KeyExchange, Prober, SystemClock, Target, TlsClient};
+use aviary_core::{Clock as _, Endpoint, Outcome, Protocol, Second, Span, endpoint};
+use aviary_probe::{
+    Connection as _, DEADLINE_US, Dns, Family, Host, KeyExchange, Network as _, Prober, Question,
+    SystemClock, Target, TlsClient,
+};
 use clap::Args;
 use reqwest::Url;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 use crate::ask;
 
@@ -135,8 +138,9 @@ impl InitArguments {
             let tls = TlsClient::new(ca.as_deref().as_slice(), KeyExchange::Classic)?;
             found = send(&endpoints, &tls).await?;
         } else {
+            let host = Host::new(Dns::from_system()?);
             for endpoint in &endpoints {
-                found.push(knock(endpoint).await);
+                found.push(knock(&host, endpoint).await);
             }
         }
         let mut read_at = Vec::new();
@@ -222,14 +226,27 @@ fn name(endpoint: &Endpoint) -> String {
 }
 
 /// Whether the port answers; nothing is sent. UDP never answers, and what HTTPS takes is not known from its port.
-async fn knock(endpoint: &Endpoint) -> Found {
+async fn knock(host: &Host, endpoint: &Endpoint) -> Found {
     if matches!(endpoint.protocol(), Protocol::Udp | Protocol::Https) {
         return Found::Nothing;
     }
-    let address = format!("{}:{}", endpoint.host(), endpoint.port());
-    match timeout(Duration::from_micros(DEADLINE_US), TcpStream::connect(address)).await {
-        Ok(Ok(_)) => Found::Open,
-        Ok(Err(_)) | Err(_) => Found::Nothing,
+    let connect = async {
+        let address = match endpoint.host() {
+            endpoint::Host::Address(address) => *address,
+            endpoint::Host::Name(name) => {
+                let second = SystemClock.wall().second();
+                *host.resolve(Question { name, family: Family::Any, second }).await.ok()?.first()?
+            }
+        };
+        host.connect(SocketAddr::new(address, endpoint.port()), None).await.ok()
+    };
+    match timeout(Duration::from_micros(DEADLINE_US), connect).await {
+        Ok(Some(connection)) => {
+            // Nothing was sent that could arrive late: it is closed as others are.
+            connection.fuse().take_out();
+            Found::Open
+        }
+        Ok(None) | Err(_) => Found::Nothing,
     }
 }
 

@@ -563,4 +563,33 @@ mod tests {
         ledger.end(series, Second(920));
         assert_eq!(sum(&ledger, 900).scheduled, 31, "it lives at least until the last slot that was told");
     }
+
+    #[test]
+    fn a_span_is_stored_where_each_of_its_slots_is() {
+        let mut ledger = Ledger::new(Second(10_000));
+        let series = ledger.register(Second(9_900), Proof::Storage);
+        let span = Span::new(Second(9_900), Second(9_990));
+        assert!(!ledger.is_stored(series, span));
+        for (second, sender) in
+            span.iter().zip([Sender::Delivered, Sender::Local, Sender::Missed, Sender::Lost].iter().cycle())
+        {
+            ledger.merge(series, second, Mark::new(*sender, Storage::Stored)).unwrap();
+        }
+        assert!(ledger.is_stored(series, span));
+        assert!(
+            ledger.is_stored(series, Span::new(Second(9_800), Second(9_990))),
+            "before its life there is nothing"
+        );
+        assert!(!ledger.is_stored(series, Span::new(Second(9_980), Second(9_991))), "one is unknown");
+        for other in [
+            Mark::new(Sender::Lost, Storage::NotStored),
+            Mark::new(Sender::Local, Storage::NotStored),
+            Mark::sent(Sender::Muted),
+        ] {
+            let mut ledger = Ledger::new(Second(10_000));
+            let series = ledger.register(Second(9_900), Proof::Storage);
+            ledger.merge_span(series, Span::new(Second(9_950), Second(9_951)), other);
+            assert!(!ledger.is_stored(series, Span::new(Second(9_950), Second(9_951))), "{other:?}");
+        }
+    }
 }

@@ -1,4 +1,5 @@
 mod lives;
+mod reading;
 
 use aviary_core::{Evidence, Micros, VantageKind, Window, verdict::Policy};
 use aviary_wire::report::RosterSeries;
