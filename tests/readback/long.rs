@@ -2,6 +2,8 @@
 //!
 //! A minute of each is part of every test run; `AVIARY_READBACK_MINUTES=10 tests/run readback::long` makes it ten.
 
+#![expect(clippy::print_stdout, reason = "the figures of a long run are its result")]
+
 use std::{thread, time::Duration};
 
 use aviary_core::{Protocol, Span};

@@ -96,6 +96,10 @@ impl Health {
         self.failures = 0;
         self.contradictions = (self.contradictions << 1 | u32::from(seen.contradicts)) & ((1 << ANSWERS) - 1);
         let Some((reason, is_lasting)) = self.doubt(seen, is_old) else {
+            // What is only old says nothing of how new seconds are kept.
+            if is_old && seen.coarse > seen.told {
+                return true;
+            }
             self.trouble = None;
             self.answered_at = Some(at);
             return true;

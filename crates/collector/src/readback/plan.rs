@@ -332,7 +332,19 @@ impl Plan {
             self.open_from = self.open_from.max(settled.min(self.seen_until));
             self.seen_until = question.span.until;
         }
+        self.shorten_coarse(question, said);
         conclusions
+    }
+
+    /// A storage that keeps single seconds for a minute or two answers a longer tail in larger slots: what is old in it
+    /// is left to sweeps, so that what is new can be read.
+    fn shorten_coarse(&mut self, question: &Question, said: &[Said]) {
+        let coarse = said.iter().filter(|said| matches!(said, Said::Coarse(_))).count();
+        let short = question.span.until.minus(self.pace.settle + TAIL_SECONDS_MIN);
+        if coarse * 2 > said.len() && self.open_from < short {
+            self.gaps.push_front(Span::new(self.open_from, short));
+            self.open_from = short;
+        }
     }
 
     /// Whether what is null in this answer may be believed.

@@ -30,6 +30,8 @@ enum Mood {
     /// It leaves this series out.
     Without(u32),
     Coarse(u64),
+    /// What begins so many seconds ago is kept in larger slots only.
+    CoarseBefore(u64),
 }
 
 struct World {
@@ -116,6 +118,9 @@ impl World {
         match mood {
             Mood::Without(left_out) if left_out == series => return Said::Absent,
             Mood::Coarse(step) => return Said::Coarse(step),
+            Mood::CoarseBefore(age) if (span.from.0 + age) * 1_000 < BEGIN * 1_000 + millis => {
+                return Said::Coarse(10);
+            }
             _ => {}
         }
         if self.storage.created.get(&series).is_some_and(|created| millis < *created) {
@@ -278,6 +283,23 @@ fn what_is_stored_long_after_is_found() {
     assert_eq!(world.plane(0, 48..62), "ss".to_owned() + &"n".repeat(10) + "ss");
     world.run(190..290, Mood::Well);
     assert_eq!(world.plane(0, 48..62), "s".repeat(14));
+}
+
+#[test]
+fn a_storage_that_keeps_seconds_for_a_minute_is_read_for_that_minute() {
+    let mood = Mood::CoarseBefore(60);
+    let mut world = World::new(2);
+    world.store(0..400, 700);
+    world.storage.points.remove(&(0, 10));
+    world.run(0..100, mood);
+    assert_eq!((world.plane(0, 0..90), world.blind(100)), ("s".repeat(10) + "n" + &"s".repeat(79), None));
+    world.run(100..200, Mood::Fails);
+    world.run(200..300, mood);
+    assert_eq!(world.blind(300), None);
+    let plane = world.plane(0, 100..290);
+    let unread = plane.chars().filter(|said| *said == '?').count();
+    assert!(plane.starts_with('?') && plane.ends_with(&"s".repeat(90)), "{plane}");
+    assert!((30..100).contains(&unread) && !plane.contains('n'), "{plane}");
 }
 
 #[test]
