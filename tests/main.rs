@@ -9,6 +9,7 @@ mod graphite;
 mod local;
 mod metadata;
 mod ordeals;
+mod readback;
 mod receiving;
 mod reporters;
 mod reports;

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    check::CheckArguments, probe::ProbeArguments, selftest::SelftestArguments, status::StatusArguments,
-    sums::SumsArguments, telemetry::LogFormat,
+    check::CheckArguments, graphite_schema::GraphiteSchemaArguments, init::InitArguments,
+    probe::ProbeArguments, selftest::SelftestArguments, status::StatusArguments, sums::SumsArguments,
+    telemetry::LogFormat,
 };
 
 const EXIT_STATUS: &str = "\
@@ -33,6 +34,9 @@ pub(crate) enum Command {
     /// Run the roles that a configuration has sections for, in one process
     #[command(after_help = RUN_EXAMPLES, about = "Run the roles that the file has sections for: [agent], [collector], [sink], in one process")]
     Run(RunArguments),
+    /// Find which protocols HOST answers and whether it can be read back; write a configuration
+    #[command(after_help = INIT_EXAMPLES)]
+    Init(InitArguments),
     /// Make one attempt per URL and show its phases; writes a datapoint called aviary.probe.PROTOCOL
     #[command(after_help = PROBE_EXAMPLES)]
     Probe(ProbeArguments),
@@ -48,7 +52,22 @@ pub(crate) enum Command {
     /// Show a collector's sums of delivered and lost slots, by any tags
     #[command(after_help = SUMS_EXAMPLES)]
     Sums(SumsArguments),
+    /// Print the storage schema that carbon needs so that single seconds can be read back
+    #[command(after_help = GRAPHITE_SCHEMA_EXAMPLES)]
+    GraphiteSchema(GraphiteSchemaArguments),
 }
+
+const INIT_EXAMPLES: &str = "\
+Examples:
+  aviary init graphite.example.com                  looks at the usual ports, and sends nothing
+  aviary init --send graphite.example.com           sends three datapoints to each, and looks for them in storage
+  aviary init 192.0.2.7 --also tls://192.0.2.7:12030 --also http://192.0.2.7:18080 --output lab.toml
+Exit status: 0 a configuration was written; 1 nobody answers; 2 usage, or the file exists.";
+
+const GRAPHITE_SCHEMA_EXAMPLES: &str = "\
+Examples:
+  aviary graphite-schema /etc/aviary/collector.toml
+Exit status: 0 printed; 1 the configuration has problems, or no service.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:

@@ -5,6 +5,8 @@ mod ask;
 mod check;
 mod cli;
 mod config;
+mod graphite_schema;
+mod init;
 mod metadata;
 mod output;
 mod probe;
@@ -81,6 +83,10 @@ fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<En
             let limits = HostLimits::of_this_process();
             check::check(&arguments, &mut out, environment, host, &limits).map(Ending::from)
         }
+        Command::GraphiteSchema(arguments) => {
+            graphite_schema::graphite_schema(&arguments, &mut out, environment, host).map(Ending::from)
+        }
+        Command::Init(arguments) => init::init(&arguments, &mut out).map(Ending::from),
         Command::Probe(arguments) => probe::probe(&arguments, &mut out).map(Ending::from),
         Command::Run(arguments) => {
             // Its lines come from several threads over days; the lock is for commands that print and end.

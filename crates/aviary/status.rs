@@ -68,6 +68,7 @@ struct Agent {
 struct Service {
     name: String,
     state: String,
+    reason: Option<String>,
     since: i64,
     acceptable_loss: String,
     min_vantages: usize,
@@ -134,6 +135,11 @@ async fn show(asker: &Asker, format: Format, out: &mut impl Write) -> anyhow::Re
             let header =
                 ["service", "protocol", "state", "delivered", "lost", "loss", "accepted", "from", "since"];
             print_table(out, &header, &rows)?;
+            for Service { name, reason, .. } in &services {
+                if let Some(reason) = reason {
+                    writeln!(out, "{name}: cannot tell: {reason}")?;
+                }
+            }
         }
     }
     if format == Format::Text {

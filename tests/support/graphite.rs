@@ -35,10 +35,33 @@ pub(crate) struct Graphite {
     dir: TempDir,
 }
 
+/// How a Graphite is set up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    /// The archives of each series, as storage-schemas.conf has them; `None` for carbon's own default.
+    pub(crate) retentions: Option<&'static str>,
+    /// How many series carbon creates in a minute; it drops the points of the others.
+    pub(crate) creates_per_minute: &'static str,
+    /// Whether graphite-web caches its answers, as it does with memcached.
+    pub(crate) is_cached: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { retentions: Some("1s:1h"), creates_per_minute: "inf", is_cached: false }
+    }
+}
+
 impl Graphite {
     /// Starts both, empty.
     #[track_caller]
     pub(crate) fn start() -> Self {
+        Self::start_as(Setup::default())
+    }
+
+    /// Starts both, empty, with another setup.
+    #[track_caller]
+    pub(crate) fn start_as(setup: Setup) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("aviary-graphite-")
             .tempdir()
@@ -48,8 +71,8 @@ impl Graphite {
         for name in ["conf", "whisper", "log"] {
             fs::create_dir(dir.path().join(name)).expect("the temporary directory can be written");
         }
-        let carbon = carbon(dir.path(), &line, &pickle, &query);
-        let web = web(dir.path(), &query, &http);
+        let carbon = carbon(dir.path(), setup, &line, &pickle, &query);
+        let web = web(dir.path(), setup, &query, &http);
         let graphite = Self { carbon, web, line, pickle, query, http, dir };
         graphite.wait_for_carbon();
         graphite.web.wait_until_listening(graphite.http.address(), START);
@@ -69,6 +92,28 @@ impl Graphite {
     /// graphite-web.
     pub(crate) fn http(&self) -> SocketAddr {
         self.http.address()
+    }
+
+    /// The seconds of a series that are on disk with their values, read by whisper itself; `None` where there is no file.
+    #[track_caller]
+    pub(crate) fn on_disk(&self, name: &str, span: Span) -> Option<BTreeSet<Second>> {
+        let file = self.dir.path().join("whisper").join(format!("{}.wsp", name.replace('.', "/")));
+        if !file.exists() {
+            return None;
+        }
+        let script = "import sys, whisper\n\
+            (_, _, step), values = whisper.fetch(sys.argv[1], int(sys.argv[2]) - 1, int(sys.argv[3]) - 1)\n\
+            assert step == 1, step\n\
+            print(*(int(sys.argv[2]) + at for at, value in enumerate(values) if value is not None))";
+        let output = std::process::Command::new(test_python())
+            .args(["-c", script])
+            .arg(&file)
+            .args([span.from.to_string(), span.until.to_string()])
+            .output()
+            .expect("Python runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("digits");
+        Some(text.split_whitespace().map(|second| Second(second.parse().expect("a second"))).collect())
     }
 
     /// Stops carbon in its tracks: the kernel goes on accepting for it.
@@ -232,8 +277,8 @@ impl Rendered {
 
 /// Starts carbon-cache; the settings that are left out are carbon's own defaults.
 #[track_caller]
-fn carbon(dir: &Path, line: &Port, pickle: &Port, query: &Port) -> Process {
-    let root = dir.display();
+fn carbon(dir: &Path, setup: Setup, line: &Port, pickle: &Port, query: &Port) -> Process {
+    let (root, creates) = (dir.display(), setup.creates_per_minute);
     let (line, pickle, query) = (line.number(), pickle.number(), query.number());
     let conf = dir.join("conf");
     let write = |name: &str, text: &str| {
@@ -258,7 +303,7 @@ PICKLE_RECEIVER_PORT = {pickle}
 CACHE_QUERY_INTERFACE = 127.0.0.1
 CACHE_QUERY_PORT = {query}
 # The shipped example creates 50 series a minute and drops the points of the rest.
-MAX_CREATES_PER_MINUTE = inf
+MAX_CREATES_PER_MINUTE = {creates}
 MAX_UPDATES_PER_SECOND = inf
 # Its own metrics, and the index of tags, which it would post to graphite-web.
 CARBON_METRIC_INTERVAL = 0
@@ -271,7 +316,13 @@ LOG_LISTENER_CONN_SUCCESS = False
 "
         ),
     );
-    write("storage-schemas.conf", "[all]\npattern = .*\nretentions = 1s:1h\n");
+    match setup.retentions {
+        Some(retentions) => {
+            write("storage-schemas.conf", &format!("[all]\npattern = .*\nretentions = {retentions}\n"));
+        }
+        // carbon wants the file, and falls back to slots of a minute for what no section matches.
+        None => write("storage-schemas.conf", "[none]\npattern = ^nothing$\nretentions = 1s:1h\n"),
+    }
     write("storage-aggregation.conf", "[all]\npattern = .*\nxFilesFactor = 0\naggregationMethod = sum\n");
 
     let python = test_python();
@@ -284,7 +335,7 @@ LOG_LISTENER_CONN_SUCCESS = False
 
 /// Starts graphite-web in gunicorn, which listens before its worker has loaded Django: the first answer takes a second.
 #[track_caller]
-fn web(dir: &Path, query: &Port, http: &Port) -> Process {
+fn web(dir: &Path, setup: Setup, query: &Port, http: &Port) -> Process {
     let root = dir.display();
     let query = query.number();
     // No CACHES and no MEMCACHE_HOSTS; and no database, which rendering does not ask.
@@ -304,6 +355,8 @@ CARBONLINK_HOSTS = ['127.0.0.1:{query}:a']
 DATA_UPLOAD_MAX_NUMBER_FIELDS = None
 "
     );
+    let caches = "CACHES = {'default': {'BACKEND': 'django.core.cache.backends.locmem.LocMemCache'}}\n";
+    let settings = if setup.is_cached { settings + caches } else { settings };
     fs::write(dir.join("conf/test_settings.py"), settings).expect("the temporary directory can be written");
 
     let mut command = program(test_python());

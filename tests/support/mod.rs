@@ -22,3 +22,4 @@ pub(crate) mod recorder;
 pub(crate) mod relay;
 pub(crate) mod service;
 pub(crate) mod tcp_server;
+pub(crate) mod victoria_metrics;

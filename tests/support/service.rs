@@ -6,7 +6,7 @@ use aviary_core::Protocol;
 
 use super::{
     gateway::Gateway,
-    graphite::Graphite,
+    graphite::{Graphite, Setup},
     haproxy::{Haproxy, TlsVersions},
     pki::Pki,
 };
@@ -27,8 +27,14 @@ impl Service {
     /// Starts everything, which takes a second or two.
     #[track_caller]
     pub(crate) fn start() -> Self {
+        Self::start_as(Setup::default())
+    }
+
+    /// Starts everything before a Graphite that is set up otherwise.
+    #[track_caller]
+    pub(crate) fn start_as(setup: Setup) -> Self {
         let pki = Pki::new();
-        let graphite = Graphite::start();
+        let graphite = Graphite::start_as(setup);
         let (line, pickle, certificate) = (graphite.line(), graphite.pickle(), pki.good());
         let (haproxy, gateway) = thread::scope(|scope| {
             let gateway = scope.spawn(|| Gateway::start(&certificate, line));

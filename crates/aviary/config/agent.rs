@@ -195,7 +195,7 @@ fn refuse_unsafe_collectors(reader: &Reader<'_>, collectors: &[At<Url>]) {
 }
 
 /// Whether `url` leads nowhere but to this host.
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let is_loopback_address = |address: IpAddr| address.to_canonical().is_loopback();
     host == "localhost" || host.ends_with(".localhost") || host.parse().is_ok_and(is_loopback_address)

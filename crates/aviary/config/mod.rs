@@ -21,6 +21,7 @@ pub(crate) mod difference;
 pub(crate) mod limits;
 pub(crate) mod log;
 pub(crate) mod network;
+pub(crate) mod readback;
 pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod sink;

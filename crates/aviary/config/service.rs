@@ -12,6 +12,7 @@ use super::{
     context::{Context, Refusal},
     kind::{At, Boolean, Decimal, Either, Kind, Or, Whole, choice, member, section, some, table},
     network::{self, Source},
+    readback::{self, Readback},
     reader::Reader,
     scalar,
     secret::{self, Pem, Secret},
@@ -51,6 +52,8 @@ pub(crate) struct Service {
     pub(crate) owner: Option<String>,
     /// What to do when it is down.
     pub(crate) runbook: Option<String>,
+    /// Where it tells what it stored.
+    pub(crate) readback: Option<Readback>,
 }
 
 /// One endpoint of a service.
@@ -152,8 +155,8 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
     reader.not_yet("page_after", "does not page yet");
     reader.optional("burst", "how far losses cluster", Either(choice([("learnt", ())]), Decimal(1.0)));
     reader.not_yet("burst", "judges a plain minute");
-    reader.optional("readback", "where the service tells what it stored", section(readback));
-    reader.not_yet("readback", "does not read back yet: what was stored stays unknown");
+    let readback =
+        reader.optional("readback", "where the service tells what it stored", section(readback::readback));
 
     let Losses { default, by_protocol } = match losses {
         Some(Or::First(default)) => Losses { default, by_protocol: BTreeMap::new() },
@@ -178,6 +181,7 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
             source,
             owner,
             runbook,
+            readback,
         },
         endpoint_paths: Vec::new(),
         has_readback: reader.has("readback"),
@@ -234,13 +238,6 @@ fn severity(reader: &mut Reader<'_>) -> Option<()> {
         let severities = ["critical", "error", "warning", "info"].map(|severity| (severity, ()));
         reader.optional(state, "how bad this verdict is", choice(severities));
     }
-    Some(())
-}
-
-fn readback(reader: &mut Reader<'_>) -> Option<()> {
-    let url = scalar::http_url("https://graphite.example.com");
-    reader.required("graphite", "the root of graphite-web's or a compatible API", url);
-    reader.optional("settle", "how long storage may take", scalar::duration("5s"));
     Some(())
 }
 

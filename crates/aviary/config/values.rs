@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
+use aviary_collector::Reader as Api;
 use aviary_collector::SecretHash;
 use aviary_probe::Family;
 
@@ -10,6 +11,7 @@ use super::{
     agent::Agent,
     collector::Collector,
     log::Log,
+    readback::Readback,
     secret::{Pem, Secret},
     service::Service,
     sink::Sink,
@@ -196,6 +198,7 @@ impl Keys {
             source,
             owner,
             runbook,
+            readback,
         } = service;
         self.section = format!("service.{name}");
         self.add("prefix", prefix);
@@ -224,6 +227,28 @@ impl Keys {
         self.maybe("source", source.as_ref());
         self.maybe("owner", owner.as_ref());
         self.maybe("runbook", runbook.as_ref());
+        if let Some(readback) = readback {
+            self.readback(name, readback);
+        }
+    }
+
+    fn readback(&mut self, service: &str, readback: &Readback) {
+        let Readback { api, url, settle, token, user, password, key, ca } = readback;
+        self.section = format!("service.{service}.readback");
+        match api {
+            Api::Graphite { resolution_seconds, sum } => {
+                self.add("graphite", url);
+                self.add("resolution", duration(Duration::from_secs(*resolution_seconds)));
+                self.add("sum", sum);
+            }
+            Api::Prometheus => self.add("prometheus", url),
+        }
+        self.add("settle", duration(*settle));
+        self.secret("token", token.as_ref());
+        self.maybe("user", user.as_ref());
+        self.secret("password", password.as_ref());
+        self.secret("key", key.as_ref());
+        self.pem("ca", ca.as_ref());
     }
 }
 

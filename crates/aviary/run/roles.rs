@@ -231,12 +231,13 @@ pub(super) fn services(config: &Config) -> Vec<ServiceOptions> {
     config.services.iter().map(|service| service_options(service, config.sink.is_some())).collect()
 }
 
-fn service_options(service: &config::service::Service, storage: bool) -> ServiceOptions {
+fn service_options(service: &config::service::Service, has_sink: bool) -> ServiceOptions {
     ServiceOptions {
         name: service.name.clone(),
         policy: service.policy.clone(),
         counts_as_delivered: service.counts_as_delivered,
-        storage,
+        storage: has_sink || service.readback.is_some(),
+        readback: service.readback.as_ref().map(config::readback::Readback::options),
         endpoints: service.endpoints.iter().map(|it| (it.endpoint.clone(), it.required)).collect(),
         owner: service.owner.clone(),
         runbook: service.runbook.clone(),

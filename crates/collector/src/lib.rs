@@ -16,6 +16,7 @@ mod error;
 mod events;
 mod figures;
 mod intake;
+mod readback;
 mod received;
 mod services;
 mod slots;
@@ -40,6 +41,9 @@ use tokio::{
 pub use access::{Limits, Scope, SecretHash, SecretHashError, TokenCounts, TokenRule};
 pub use axum::serve::Listener;
 pub use figures::{Figures, MetricsPage};
+pub use readback::{
+    Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError, Shown, look,
+};
 pub use received::{Arrived, ReceivedCounts};
 pub use state::Counts;
 
@@ -87,8 +91,10 @@ pub struct ServiceOptions {
     pub policy: Policy,
     /// The lowest rung that counts; the default depends on protocol and storage.
     pub counts_as_delivered: Option<Evidence>,
-    /// Whether what it stores reaches [`Collector::stored`].
+    /// Whether what it stores is found out: it reaches [`Collector::stored`], or is read back.
     pub storage: bool,
+    /// How it tells what it stored, if it does.
+    pub readback: Option<Readback>,
     /// What agents are to probe, and whether the service requires it. An endpoint that nobody reports is shown as one of
     /// which we cannot tell.
     pub endpoints: Vec<(Endpoint, bool)>,
@@ -106,6 +112,7 @@ impl ServiceOptions {
             policy: Policy::default(),
             counts_as_delivered: None,
             storage: false,
+            readback: None,
             endpoints: Vec::new(),
             owner: None,
             runbook: None,
@@ -157,8 +164,9 @@ impl Collector {
     pub fn serve<L: Listener<Addr = SocketAddr>>(&self, listener: L) -> Server {
         let (stop, stopped) = watch::channel(false);
         let http = serve_until(stopped.clone(), api::router(self.clone()), listener);
-        let judged = tokio::spawn(self.clone().judge_each_second(stopped));
-        Server { stop, http, judged: Some(judged) }
+        let judged = tokio::spawn(self.clone().judge_each_second(stopped.clone()));
+        let read_back = tokio::spawn(readback::task::run(self.clone(), stopped));
+        Server { stop, http, own_work: vec![judged, read_back] }
     }
 
     /// Takes reports, and nothing else, on `listener` from whoever shows `token`: a way in for the agent of this
@@ -167,12 +175,13 @@ impl Collector {
         let (stop, stopped) = watch::channel(false);
         let way_in =
             Self { inner: Arc::clone(&self.inner), access: Arc::new(Access::new(vec![token], false, false)) };
-        Server { stop, http: serve_until(stopped, api::intake_only(way_in), listener), judged: None }
+        Server { stop, http: serve_until(stopped, api::intake_only(way_in), listener), own_work: Vec::new() }
     }
 
     /// Judges these services from now on, and tells agents of them in `document`. What was counted stays counted.
     pub fn take_on(&self, services: Vec<ServiceOptions>, document: Option<String>) {
-        self.state().configure(services);
+        let now = self.now();
+        self.state().configure(services, now);
         let document = document.map(Document::new).map(Arc::new);
         *self.inner.services_document.lock().unwrap_or_else(PoisonError::into_inner) = document;
     }
@@ -338,7 +347,7 @@ fn serve_until<L: Listener<Addr = SocketAddr>>(
 pub struct Server {
     stop: watch::Sender<bool>,
     http: JoinHandle<()>,
-    judged: Option<JoinHandle<()>>,
+    own_work: Vec<JoinHandle<()>>,
 }
 
 impl Server {
@@ -352,9 +361,9 @@ impl Server {
         if tokio::time::timeout(Self::FAREWELL, self.http).await.is_err() {
             abort.abort();
         }
-        if let Some(judged) = self.judged {
+        for work in self.own_work {
             // It ends at once and returns nothing.
-            _ = judged.await;
+            _ = work.await;
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::{
     ReceivedCounts,
     received::UnownedBody,
-    state::{Standing, State},
+    state::{ReadBack, ReadBackBody, Standing, State},
     sums::WindowBody,
 };
 
@@ -55,8 +55,13 @@ impl ReceivedBody {
 pub(crate) struct ServiceBody {
     name: String,
     state: &'static str,
+    /// Why we cannot tell, where that is the state and a reason is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     /// Seconds since the Unix epoch.
     since: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readback: Option<ReadBackBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,6 +140,8 @@ fn body(collector: &State, name: &str, standing: &Standing) -> ServiceBody {
     ServiceBody {
         name: name.to_owned(),
         state: standing.verdict.state.name(),
+        reason: standing.verdict.reason.clone(),
+        readback: collector.read_back(name).map(ReadBack::body),
         since: standing.since.0,
         owner: service.owner.clone(),
         runbook: service.runbook.clone(),

@@ -5,6 +5,7 @@ mod check;
 mod clock;
 mod fleet;
 mod judge;
+mod readback;
 mod receive;
 mod schedule;
 
@@ -27,7 +28,11 @@ use aviary_wire::{
     report::{ClosedSlot, Gap, Report, Roster},
 };
 
-pub(crate) use self::{agent::AgentSeen, judge::Standing};
+pub(crate) use self::{
+    agent::AgentSeen,
+    judge::Standing,
+    readback::{ReadBack, ReadBackBody},
+};
 use crate::{
     ServiceOptions,
     access::Reporter,
@@ -66,6 +71,8 @@ pub(crate) struct State {
     events: Events,
     stored: StoredSeries,
     received: Received,
+    /// The services that are read back.
+    read_back: BTreeMap<String, ReadBack>,
     /// Seconds before this are settled.
     settled_until: Second,
     /// Up to here storage may have kept silent about datapoints that it has.
@@ -147,8 +154,12 @@ pub(crate) struct Taken {
 
 impl State {
     pub(crate) fn new(name: String, services: Vec<ServiceOptions>, now: Timestamp) -> Self {
+        let read_back = services.iter().filter_map(|service| {
+            Some((service.name.clone(), ReadBack::new(service.readback.clone()?, now)))
+        });
         Self {
             name,
+            read_back: read_back.collect(),
             configured: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
             started: now.second(),
             catalog: Catalog::new(SERIES_MAX),
@@ -210,13 +221,15 @@ impl State {
     }
 
     /// Judges these services from now on.
-    pub(crate) fn configure(&mut self, services: Vec<ServiceOptions>) {
+    pub(crate) fn configure(&mut self, services: Vec<ServiceOptions>, now: Timestamp) {
+        self.forget_nameless(&services);
         self.configured = services.into_iter().map(|service| (service.name.clone(), service)).collect();
         for id in self.catalog.ids() {
             let service = self.service(self.catalog.tag(id, Tag::Service));
             let Ok(protocol) = self.catalog.tag(id, Tag::Protocol).parse() else { continue };
             self.ledger.prove(id, Proof::of(protocol, service.counts_as_delivered, service.storage));
         }
+        self.configure_read_back(now);
     }
 
     /// What is configured of a service, or the defaults.
@@ -345,6 +358,7 @@ impl State {
             if service.storage {
                 self.stored.carry(id, &told.name);
                 self.received.expect(&told.name);
+                self.read_back_as(id, &series.service, &told.name);
             }
             ids.push((id, told.from));
         }

@@ -15,6 +15,8 @@ pub(crate) struct StoredSeries {
     /// Names that two series carry: what is stored under them says nothing of either.
     shared: HashSet<Box<str>>,
     first: HashMap<SeriesId, Second>,
+    /// Those whose storage is read back: what it lacks is for whoever reads to say.
+    read_back: HashSet<SeriesId>,
 }
 
 impl StoredSeries {
@@ -49,14 +51,29 @@ impl StoredSeries {
         self.owners.get(name).copied()
     }
 
+    /// What the datapoints of `series` are called, if no other's are.
+    pub(crate) fn name(&self, series: SeriesId) -> Option<&str> {
+        self.names.get(&series).map(|name| &**name).filter(|name| self.owner(name) == Some(series))
+    }
+
+    /// From now on the storage of `series` is read back, or is not.
+    pub(crate) fn read_back(&mut self, series: SeriesId, is_read_back: bool) {
+        if is_read_back {
+            self.read_back.insert(series);
+        } else {
+            self.read_back.remove(&series);
+        }
+    }
+
     /// Storage has shown `second` of `series`.
     pub(crate) fn shown(&mut self, series: SeriesId, second: Second) {
         self.first.entry(series).and_modify(|first| *first = second.min(*first)).or_insert(second);
     }
 
-    /// The series that storage is known to show, each with the first second that it showed.
+    /// The series whose storage is known to tell us by itself, each with the first second that it told.
     pub(crate) fn proven(&self) -> impl Iterator<Item = (SeriesId, Second)> {
-        self.first.iter().map(|(series, first)| (*series, *first))
+        let told = self.first.iter().filter(|(series, _)| !self.read_back.contains(series));
+        told.map(|(series, first)| (*series, *first))
     }
 }
 

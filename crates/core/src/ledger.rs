@@ -263,6 +263,19 @@ impl Ledger {
         Ok(mark)
     }
 
+    /// Whether storage has shown each held second of `span` in which `series` is scheduled.
+    pub fn is_stored(&self, series: SeriesId, span: Span) -> bool {
+        let inside = span.intersection(self.held()).intersection(self.life(series));
+        inside.is_empty()
+            || (inside.from.0 / BLOCK_SECONDS..=inside.until.minus(1).0 / BLOCK_SECONDS).all(|number| {
+                let block = &self.blocks[(number % BLOCKS) as usize];
+                let [s0, s1, t0, t1] = block.planes[series.index()].0;
+                // Local slots have storage's word in the sender's bits; muted ones have none.
+                let stored = (t0 & !t1) | (t0 & t1 & s0 & !s1);
+                block_mask(number, inside) & !stored == 0
+            })
+    }
+
     /// Sums each group over the held seconds of `span`: `group_of` gives each series' group, [`NO_GROUP`] for none.
     ///
     /// # Panics
@@ -549,5 +562,34 @@ mod tests {
         assert_eq!(sum(&ledger, 900).muted, 59, "what was known before the statement stays");
         ledger.end(series, Second(920));
         assert_eq!(sum(&ledger, 900).scheduled, 31, "it lives at least until the last slot that was told");
+    }
+
+    #[test]
+    fn a_span_is_stored_where_each_of_its_slots_is() {
+        let mut ledger = Ledger::new(Second(10_000));
+        let series = ledger.register(Second(9_900), Proof::Storage);
+        let span = Span::new(Second(9_900), Second(9_990));
+        assert!(!ledger.is_stored(series, span));
+        for (second, sender) in
+            span.iter().zip([Sender::Delivered, Sender::Local, Sender::Missed, Sender::Lost].iter().cycle())
+        {
+            ledger.merge(series, second, Mark::new(*sender, Storage::Stored)).unwrap();
+        }
+        assert!(ledger.is_stored(series, span));
+        assert!(
+            ledger.is_stored(series, Span::new(Second(9_800), Second(9_990))),
+            "before its life there is nothing"
+        );
+        assert!(!ledger.is_stored(series, Span::new(Second(9_980), Second(9_991))), "one is unknown");
+        for other in [
+            Mark::new(Sender::Lost, Storage::NotStored),
+            Mark::new(Sender::Local, Storage::NotStored),
+            Mark::sent(Sender::Muted),
+        ] {
+            let mut ledger = Ledger::new(Second(10_000));
+            let series = ledger.register(Second(9_900), Proof::Storage);
+            ledger.merge_span(series, Span::new(Second(9_950), Second(9_951)), other);
+            assert!(!ledger.is_stored(series, Span::new(Second(9_950), Second(9_951))), "{other:?}");
+        }
     }
 }

@@ -161,6 +161,9 @@ pub struct Sums {
     pub vantages_seen: usize,
     /// For how many seconds the collector has watched.
     pub watched_seconds: u64,
+    /// Why what is stored cannot be told, where it cannot: then slots are unknown for a reason, and those that are known
+    /// are no fair sample.
+    pub storage_untold: Option<String>,
 }
 
 /// What the windows say of a service, and of each of its parts.
@@ -168,6 +171,8 @@ pub struct Sums {
 pub struct Verdict {
     /// Of the service.
     pub state: State,
+    /// Why we cannot tell, where a reason is known.
+    pub reason: Option<String>,
     /// The sum of what the service requires.
     pub window: Window,
     /// Of each part: the endpoints, then the protocols.
@@ -208,6 +213,23 @@ impl Pool {
         let mean = self.scheduled.checked_div(u128::from(self.window.scheduled));
         // A mean of u32 is one.
         mean.and_then(|mean| u32::try_from(mean).ok()).map_or(default, AcceptableLoss)
+    }
+
+    /// The state while nobody can tell what is stored: as if all that is unknown had arrived. What is bad even so is bad;
+    /// of all else we cannot tell.
+    fn state_at_best(&self, watched_seconds: u64) -> State {
+        let mut best = *self;
+        let unknown = std::mem::take(&mut best.window.unknown);
+        best.window.delivered += unknown;
+        if self.window.judged() > 0 {
+            // What may be lost of the unknown is what may be lost of the known.
+            best.acceptable =
+                self.acceptable * u128::from(best.window.judged()) / u128::from(self.window.judged());
+        }
+        match best.state(watched_seconds) {
+            State::Healthy => State::Blind,
+            other => other,
+        }
     }
 
     fn state(&self, watched_seconds: u64) -> State {
@@ -252,10 +274,14 @@ pub fn judge(policy: &Policy, sums: &Sums) -> Verdict {
     }
     pools.extend(protocols.into_iter().map(|(protocol, pool)| (Part::Protocol(protocol), pool, true)));
 
-    let mut state = whole.state(sums.watched_seconds);
+    let state_of = |pool: &Pool| match sums.storage_untold {
+        Some(_) => pool.state_at_best(sums.watched_seconds),
+        None => pool.state(sums.watched_seconds),
+    };
+    let mut state = state_of(&whole);
     let mut parts = Vec::with_capacity(pools.len());
     for (part, pool, required) in pools {
-        let of_part = pool.state(sums.watched_seconds);
+        let of_part = state_of(&pool);
         // A dead part of a service is a degraded service: "down" is said of the whole.
         if required && policy.has_own(&part) && matches!(of_part, State::Down | State::Degraded) {
             state = worse(state, State::Degraded);
@@ -263,10 +289,14 @@ pub fn judge(policy: &Policy, sums: &Sums) -> Verdict {
         let acceptable_loss = pool.acceptable_loss(policy.acceptable_loss);
         parts.push(PartVerdict { part, state: of_part, acceptable_loss, window: pool.window });
     }
+    let mut reason = sums.storage_untold.clone();
     if sums.vantages_seen < policy.min_vantages {
         state = if sums.watched_seconds < SAMPLES_MIN { State::Starting } else { State::Blind };
+        let (seen, wanted) = (sums.vantages_seen, policy.min_vantages);
+        // Where nobody can tell what is stored, who sends is not seen either.
+        reason.get_or_insert_with(|| format!("{seen} of the {wanted} vantages that are wanted report"));
     }
-    Verdict { state, window: whole.window, parts }
+    Verdict { state, reason: reason.filter(|_| state == State::Blind), window: whole.window, parts }
 }
 
 fn worse(left: State, right: State) -> State {
@@ -294,7 +324,7 @@ mod tests {
 
     fn seen(endpoints: &[(&str, Window)]) -> Sums {
         let endpoints = endpoints.iter().map(|(url, window)| (url.parse().unwrap(), *window, true)).collect();
-        Sums { endpoints, vantages_seen: 1, watched_seconds: 600 }
+        Sums { endpoints, vantages_seen: 1, watched_seconds: 600, storage_untold: None }
     }
 
     #[test]
@@ -374,6 +404,35 @@ mod tests {
         let verdict = judge(&Policy::default(), &sums);
         assert_eq!((verdict.state, verdict.parts[1].state), (State::Healthy, State::Down));
         assert_eq!(verdict.window, window(60, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_reader_that_cannot_tell_blinds_but_hides_no_certain_loss() {
+        let table = [
+            // What little is known is known because it was lost: no fair sample.
+            (window(0, 60, 0, 59_940), State::Blind),
+            (window(6_000, 0, 0, 54_000), State::Blind),
+            (window(0, 400, 0, 59_600), State::Degraded),
+            (window(0, 60, 0, 60), State::Down),
+            (window(0, 60, 0, 0), State::Down),
+            (window(3, 0, 0, 6), State::Starting),
+        ];
+        for (window, state) in table {
+            let mut sums = seen(&[("tcp://h:1", window)]);
+            sums.storage_untold = Some("the reader answers 500".to_owned());
+            let verdict = judge(&Policy::default(), &sums);
+            assert_eq!(verdict.state, state, "{window:?}");
+            assert_eq!(verdict.reason.is_some(), state == State::Blind);
+        }
+    }
+
+    #[test]
+    fn what_blinds_everybody_is_named_before_whom_it_blinds() {
+        let mut sums = Sums { vantages_seen: 0, ..seen(&[("tcp://h:1", window(0, 0, 0, 60))]) };
+        let reason = |sums: &Sums| judge(&Policy::default(), sums).reason.unwrap();
+        assert_eq!(reason(&sums), "0 of the 1 vantages that are wanted report");
+        sums.storage_untold = Some("slots of 60 s".to_owned());
+        assert_eq!(reason(&sums), "slots of 60 s");
     }
 
     #[test]

@@ -71,6 +71,16 @@ const SAMPLES: &[(&str, &str)] = &[
     ("SERVICE_IN_GEST_MIN_VANTAGES", "2"),
     ("SERVICE_IN_GEST_OWNER", "us"),
     ("SERVICE_IN_GEST_PREFIX", "team"),
+    ("SERVICE_IN_GEST_READBACK_CA", "PEM"),
+    ("SERVICE_IN_GEST_READBACK_GRAPHITE", "https://graphite.example.com"),
+    ("SERVICE_IN_GEST_READBACK_KEY", "0123456789abcdef"),
+    ("SERVICE_IN_GEST_READBACK_PASSWORD", "0123456789abcdef"),
+    ("SERVICE_IN_GEST_READBACK_PROMETHEUS", "https://prometheus.example.com"),
+    ("SERVICE_IN_GEST_READBACK_RESOLUTION", "30s"),
+    ("SERVICE_IN_GEST_READBACK_SETTLE", "9s"),
+    ("SERVICE_IN_GEST_READBACK_SUM", ":total"),
+    ("SERVICE_IN_GEST_READBACK_TOKEN", "0123456789abcdef"),
+    ("SERVICE_IN_GEST_READBACK_USER", "we"),
     ("SERVICE_IN_GEST_RUNBOOK", "look"),
     ("SERVICE_IN_GEST_SOURCE", "10.0.0.7"),
     ("SINK_CERTIFICATE", "PEM"),
@@ -93,8 +103,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("COLLECTOR_RETAIN", "400d"),
     ("SERVICE_IN_GEST_BURST", "1.5"),
     ("SERVICE_IN_GEST_PAGE_AFTER", "10s"),
-    ("SERVICE_IN_GEST_READBACK_GRAPHITE", "https://graphite.example.com"),
-    ("SERVICE_IN_GEST_READBACK_SETTLE", "5s"),
     ("SERVICE_IN_GEST_SEVERITY_BLIND", "error"),
     ("SERVICE_IN_GEST_SEVERITY_DEGRADED", "error"),
     ("SERVICE_IN_GEST_SEVERITY_DOWN", "error"),
@@ -139,9 +147,21 @@ fn the_samples_are_all_scalars_of_the_language() {
     assert_eq!(samples.collect::<BTreeSet<_>>(), found, "give each key a sample, or take its sample out");
 }
 
-/// What `name` changes in `text`, as keys with their values.
-fn changed(text: &str, variables: &[(&str, &str)]) -> BTreeMap<String, Value> {
-    let before = values(&read(FILE, &[]).unwrap());
+/// The file in which the variable called `name` changes something that makes sense there.
+fn file_for(name: &str) -> String {
+    let readback = match name.strip_prefix("SERVICE_IN_GEST_READBACK_") {
+        None | Some("GRAPHITE" | "PROMETHEUS") => return FILE.to_owned(),
+        Some("KEY") => "graphite = \"https://g/{key}\"\nkey = { env = \"WORD\" }",
+        Some("PASSWORD" | "USER") => "graphite = \"https://g\"\nuser = \"me\"\npassword = { env = \"WORD\" }",
+        Some("SUM") => "graphite = \"https://g\"\nresolution = \"30s\"",
+        Some(_) => "graphite = \"https://g\"",
+    };
+    format!("{FILE}[service.readback]\n{readback}\n")
+}
+
+/// What these variables change of `before` in `text`, as keys with their values.
+fn changed(before: &Config, text: &str, variables: &[(&str, &str)]) -> BTreeMap<String, Value> {
+    let before = values(before);
     let after = values(&read(text, variables).unwrap_or_else(|problems| panic!("{variables:?}: {problems}")));
     after.into_iter().filter(|(key, value)| before.get(key) != Some(value)).collect()
 }
@@ -158,15 +178,17 @@ fn every_scalar_is_overridden_by_its_variable() {
             "COLLECTOR_CERTIFICATE" => &[("AVIARY_COLLECTOR_KEY", PEM)],
             "COLLECTOR_KEY" => &[("AVIARY_COLLECTOR_CERTIFICATE", PEM)],
             "COLLECTOR_CLIENT_CA" => &[("AVIARY_COLLECTOR_CERTIFICATE", PEM), ("AVIARY_COLLECTOR_KEY", PEM)],
-            "SERVICE_IN_GEST_READBACK_SETTLE" => &[("AVIARY_SERVICE_IN_GEST_READBACK_GRAPHITE", "https://g")],
             _ => &[],
         };
         variables.extend(companions);
+        variables.push(("WORD", "0123456789"));
+        let file = file_for(name);
+        let before = read(&file, &[("WORD", "0123456789")]).unwrap();
         let text = match *name {
             "AGENT_SERVICES_FROM" => FILE.split("[[service]]").next().unwrap_or_default(),
-            _ => FILE,
+            _ => &file,
         };
-        let changed = changed(text, &variables);
+        let changed = changed(&before, text, &variables);
         let is_not_yet = NOT_YET.iter().any(|(not_yet, _)| not_yet == name);
         assert_eq!(changed.is_empty(), is_not_yet, "{name}: {changed:?}");
         let config = read(text, &variables).unwrap();
@@ -175,7 +197,7 @@ fn every_scalar_is_overridden_by_its_variable() {
         assert!(strangers.is_empty(), "{strangers:?}");
         // Whatever is shown of a configuration: version and log show no secret, and the same key has the same version.
         let is_secret = sample.starts_with("-----") || sample == "0123456789abcdef";
-        let same = read(FILE, &[]).unwrap().version == config.version;
+        let same = before.version == config.version;
         assert_eq!(same, is_secret, "{name}");
     }
 }

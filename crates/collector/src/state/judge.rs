@@ -44,6 +44,7 @@ impl State {
         let services = self.sums_by_service(span);
         self.standing.retain(|name, _| services.contains_key(name));
         for (name, mut sums) in services {
+            sums.storage_untold = self.read_back.get(&name).and_then(|it| it.blind(now, span));
             sums.watched_seconds = now.second().0.saturating_sub(self.started.0);
             let verdict = verdict::judge(&self.service(&name).policy, &sums);
             let before = self.standing.get(&name).map(|standing| (standing.verdict.state, standing.since));
@@ -56,7 +57,8 @@ impl State {
             {
                 let (lost, judged) = (verdict.window.lost, verdict.window.judged());
                 let state = verdict.state;
-                tracing::info!(service = name, %state, %before, lost, judged, "The service's state changed.");
+                let reason = verdict.reason.as_deref();
+                tracing::info!(service = name, %state, %before, lost, judged, reason, "The service's state changed.");
             }
             let vantages_seen = sums.vantages_seen;
             self.standing.insert(name, Standing { verdict, since, span, vantages_seen });

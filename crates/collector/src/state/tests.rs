@@ -1,5 +1,6 @@
 mod fleet;
 mod lives;
+mod reading;
 mod receiving;
 mod reporters;
 

@@ -1,0 +1,530 @@
+//! Which seconds of which series a reader is asked, and what may be concluded from its answers: pure, with time as an
+//! argument.
+//!
+//! **The tail** is asked once a second: the seconds that are closed and not yet read twice, the second time after they
+//! settled. **Sweeps** ask again for what left the tail without being stored, piece by piece and twice each: what nobody
+//! could read while the reader was away, and what was stored late. Slots of many seconds are read by sweeps alone.
+//!
+//! What is shown counts as stored when it is shown again two seconds later: carbon shows what it only holds in memory,
+//! and loses that when it is stopped. What is null counts as not stored when it is null in two answers in a row, the
+//! later one made after it settled, and never from an answer that is slow, leaves out a series that it had shown, or lacks
+//! what it had shown.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use aviary_core::{Second, SeriesId, Span, Timestamp};
+
+use super::{
+    health::Health,
+    reader::{Said, Unreadable},
+    ring::{self, Ring, Seconds},
+    sweep::{self, First, agreed},
+};
+use crate::closed_until;
+
+/// The tail is asked for in spans of at least so many seconds, so that an answer shows how large its slots are.
+const TAIL_SECONDS_MIN: u64 = 8;
+
+/// The tail holds no more than this; what is older waits for a sweep.
+const TAIL_SECONDS_MAX: u64 = ring::SECONDS - TAIL_SECONDS_MIN;
+
+/// After so long what is shown is on disk: carbon's writer sleeps for a second.
+const WRITTEN_AFTER_US: u64 = 2_000_000;
+
+/// The tail may be so many seconds longer than what has not settled, before it is behind.
+const BEHIND_SECONDS: u64 = 5;
+
+/// How many pieces are looked through for something to sweep at a time.
+const PIECES_AT_ONCE: usize = 4;
+
+/// What the plan must know of the ledger.
+pub(crate) trait Slots {
+    /// The seconds that are held.
+    fn held(&self) -> Span;
+    /// Whether the series is scheduled in any second of the span, and its name is its own.
+    fn is_asked(&self, series: SeriesId, span: Span) -> bool;
+    /// Whether storage has not shown each second of the span in which the series is scheduled.
+    fn lacks(&self, series: SeriesId, span: Span) -> bool;
+}
+
+/// How a service is read back, as far as the plan must know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// The seconds of a slot.
+    pub(crate) resolution: u64,
+    /// So long after it was closed, a second has settled.
+    pub(crate) settle: u64,
+    /// How many of the newest seconds the reader keeps to itself.
+    pub(crate) hidden: u64,
+}
+
+/// One question to a reader.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    pub(crate) names: Vec<Arc<str>>,
+    pub(crate) span: Span,
+    pub(crate) at: Timestamp,
+    series: Arc<[usize]>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Tail,
+    Sweep,
+}
+
+/// What follows from the answers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Conclusion {
+    /// Storage has it.
+    Stored(SeriesId, Second),
+    /// It settled, and storage lacks it.
+    NotStored(SeriesId, Second),
+    /// A slot of many seconds holds so many datapoints.
+    Counted(SeriesId, Span, u64),
+}
+
+/// What was counted of what is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Datapoints beyond the one of their second.
+    pub(crate) duplicates: u64,
+    /// Datapoints whose value is not 1, nor a sum of ones.
+    pub(crate) mangled: u64,
+}
+
+struct Track {
+    id: SeriesId,
+    name: Arc<str>,
+    /// Storage has shown a value of it.
+    is_proven: bool,
+    ring: Ring,
+}
+
+/// The plan of one service.
+pub(crate) struct Plan {
+    pace: Pace,
+    tracks: Vec<Track>,
+    by_id: HashMap<SeriesId, usize>,
+    health: Health,
+    counts: Counts,
+    /// Before this, the tail is done.
+    open_from: Second,
+    /// Before this, one answer that may be believed has spoken.
+    seen_until: Second,
+    /// The rings hold the seconds before this.
+    ring_until: Second,
+    tail_at: Option<Timestamp>,
+    /// What fell off the tail unread.
+    gaps: VecDeque<Span>,
+    sweep: Option<Sweep>,
+    /// Where the next sweep goes on, from new to old.
+    cursor: Second,
+    /// The first series of the next sweep, where the piece has more than are asked for at once.
+    next_series: usize,
+}
+
+struct Sweep {
+    span: Span,
+    series: Arc<[usize]>,
+    /// Whether those are all that there was to ask.
+    is_whole: bool,
+    first: Option<First>,
+}
+
+impl Plan {
+    pub(crate) fn new(pace: Pace, now: Timestamp) -> Self {
+        let begins = closed_until(now).minus(pace.hidden);
+        Self {
+            pace,
+            tracks: Vec::new(),
+            by_id: HashMap::new(),
+            health: Health::default(),
+            counts: Counts::default(),
+            open_from: begins,
+            seen_until: begins,
+            ring_until: begins,
+            tail_at: None,
+            gaps: VecDeque::new(),
+            sweep: None,
+            cursor: Second(0),
+            next_series: 0,
+        }
+    }
+
+    /// From now on the datapoints of `series` are called `name`.
+    pub(crate) fn carry(&mut self, series: SeriesId, name: &str) {
+        if let Some(index) = self.by_id.get(&series) {
+            let track = &mut self.tracks[*index];
+            if *track.name != *name {
+                *track = Track { id: series, name: name.into(), is_proven: false, ring: Ring::default() };
+            }
+            return;
+        }
+        self.by_id.insert(series, self.tracks.len());
+        self.tracks.push(Track { id: series, name: name.into(), is_proven: false, ring: Ring::default() });
+    }
+
+    /// Takes another pace; what was read stays.
+    pub(crate) fn set_pace(&mut self, pace: Pace) {
+        if self.pace.resolution != pace.resolution {
+            self.sweep = None;
+        }
+        self.pace = pace;
+    }
+
+    /// The questions to ask now, at most one of each kind.
+    pub(crate) fn questions(&mut self, now: Timestamp, slots: &impl Slots) -> Vec<Question> {
+        if !self.health.may_ask(now) {
+            return Vec::new();
+        }
+        let tail = if self.pace.resolution == 1 { self.tail(now, slots) } else { None };
+        let sweep = self.sweep(now, slots);
+        tail.into_iter().chain(sweep).collect()
+    }
+
+    /// Takes the answer to `question`, which came `took_us` after it was asked; returns what follows.
+    pub(crate) fn answered(&mut self, question: &Question, said: &[Said], took_us: u64) -> Vec<Conclusion> {
+        match question.kind {
+            Kind::Tail => self.tail_answered(question, said, took_us),
+            Kind::Sweep => self.sweep_answered(question, said, took_us).unwrap_or_default(),
+        }
+    }
+
+    /// Nobody answered `question`.
+    pub(crate) fn failed(&mut self, question: &Question, error: &Unreadable) {
+        self.health.failed(question.at, error.to_string());
+        if question.kind == Kind::Sweep {
+            self.sweep = None;
+        }
+    }
+
+    /// Nobody can be asked, for this reason.
+    pub(crate) fn unusable(&mut self, now: Timestamp, reason: String) {
+        self.health.unusable(now, reason);
+    }
+
+    /// A datapoint was shown after it had been taken for not stored, though it was sent in time.
+    pub(crate) fn shown_late(&mut self, now: Timestamp) {
+        self.health.shown_late(now);
+    }
+
+    /// Why the seconds of `judged` cannot be told, if they cannot.
+    pub(crate) fn blind(&self, now: Timestamp, judged: Span) -> Option<String> {
+        let unread = |span: Span| {
+            let Span { from, until } = span.intersection(judged);
+            format!("what was stored from second {from} to {until} is still to be read")
+        };
+        self.health.blind(now, self.pace.settle).or_else(|| {
+            let open = Span::new(self.open_from, self.settled(now).minus(BEHIND_SECONDS));
+            let open = Some(open).filter(|_| self.tail_at.is_some());
+            let spans = open.into_iter().chain(self.gaps.iter().copied());
+            spans.into_iter().find(|span| !span.intersection(judged).is_empty()).map(unread)
+        })
+    }
+
+    pub(crate) const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How many series it reads, and how many of them storage has shown.
+    pub(crate) fn series(&self) -> (usize, usize) {
+        (self.tracks.len(), self.tracks.iter().filter(|track| track.is_proven).count())
+    }
+
+    /// When an answer was last taken that may be believed.
+    pub(crate) const fn answered_at(&self) -> Option<Timestamp> {
+        self.health.answered_at()
+    }
+
+    fn closed(&self, now: Timestamp) -> Second {
+        closed_until(now).minus(self.pace.hidden)
+    }
+
+    fn settled(&self, now: Timestamp) -> Second {
+        self.closed(now).minus(self.pace.settle)
+    }
+
+    fn tail(&mut self, now: Timestamp, slots: &impl Slots) -> Option<Question> {
+        let until = self.closed(now);
+        // The same second again, or a clock that was set back.
+        if until < self.ring_until || (until == self.ring_until && self.tail_at.is_some()) {
+            return None;
+        }
+        self.enter(Span::new(self.ring_until.max(until.minus(ring::SECONDS)), until));
+        let oldest = until.minus(TAIL_SECONDS_MAX);
+        if self.open_from < oldest {
+            self.gaps.push_front(Span::new(self.open_from, oldest));
+            self.open_from = oldest;
+        }
+        let span = Span::new(self.open_from.min(until.minus(TAIL_SECONDS_MIN)), until);
+        let series: Arc<[usize]> = self.asked(span, slots, 0, usize::MAX, |_| true).into();
+        if series.is_empty() {
+            // Nobody is there to be read.
+            self.open_from = self.settled(now).max(self.open_from);
+            self.seen_until = until;
+            return None;
+        }
+        Some(self.question(series, span, now, Kind::Tail))
+    }
+
+    /// The seconds of `span` take the places of others.
+    fn enter(&mut self, span: Span) {
+        let places = Seconds::in_span(span);
+        self.tracks.iter_mut().for_each(|track| track.ring.forget(places));
+        self.ring_until = span.until;
+    }
+
+    fn asked(
+        &self,
+        span: Span,
+        slots: &impl Slots,
+        first: usize,
+        limit: usize,
+        wanted: impl Fn(SeriesId) -> bool,
+    ) -> Vec<usize> {
+        let tracks = (0..).zip(&self.tracks).skip(first);
+        let tracks = tracks.filter(|(_, track)| slots.is_asked(track.id, span) && wanted(track.id));
+        tracks.map(|(index, _)| index).take(limit).collect()
+    }
+
+    fn question(&self, series: Arc<[usize]>, span: Span, at: Timestamp, kind: Kind) -> Question {
+        let names = series.iter().map(|index| Arc::clone(&self.tracks[*index].name)).collect();
+        Question { names, span, at, series, kind }
+    }
+
+    fn tail_answered(&mut self, question: &Question, said: &[Said], took_us: u64) -> Vec<Conclusion> {
+        let asked = Seconds::in_span(question.span);
+        let there: Vec<Option<Seconds>> = said.iter().map(|said| seconds(said, question.span)).collect();
+        let contradicts = question.series.iter().zip(&there).any(|(index, there)| {
+            there.is_some_and(|there| !self.tracks[*index].ring.contradicted(asked, there).is_empty())
+        });
+        let believed = self.believed(question, said, took_us, contradicts);
+        let closes = believed && !self.health.is_doubted(question.at);
+        let is_late = self.tail_at.is_some_and(|at| question.at.since(at) >= WRITTEN_AFTER_US);
+        self.tail_at = Some(question.at);
+        let settled = self.settled(question.at);
+        let mut conclusions = Vec::new();
+        for ((index, said), there) in question.series.iter().zip(said).zip(there) {
+            let Some(there) = there else { continue };
+            let track = &mut self.tracks[*index];
+            track.is_proven |= !there.is_empty();
+            let follows = track.ring.answer(asked, there, is_late, believed);
+            if let (false, Said::Slots(slots)) = (follows.stored.is_empty(), said) {
+                let stored = slots.iter().filter(|(second, _)| follows.stored.has(*second));
+                for (second, value) in stored {
+                    self.counts.note(*value);
+                    conclusions.push(Conclusion::Stored(track.id, *second));
+                }
+            }
+            if closes && track.is_proven && !follows.lacking.is_empty() {
+                let lacking = Span::new(question.span.from, settled.min(question.span.until));
+                let lacking = lacking.iter().filter(|second| follows.lacking.has(*second));
+                conclusions.extend(lacking.map(|second| Conclusion::NotStored(track.id, second)));
+            }
+        }
+        if closes {
+            self.open_from = self.open_from.max(settled.min(self.seen_until));
+            self.seen_until = question.span.until;
+        }
+        self.shorten_coarse(question, said);
+        conclusions
+    }
+
+    /// A storage that keeps single seconds for a minute or two answers a longer tail in larger slots: what is old in it
+    /// is left to sweeps, so that what is new can be read.
+    fn shorten_coarse(&mut self, question: &Question, said: &[Said]) {
+        let coarse = said.iter().filter(|said| matches!(said, Said::Coarse(_))).count();
+        let short = question.span.until.minus(self.pace.settle + TAIL_SECONDS_MIN);
+        if coarse * 2 > said.len() && self.open_from < short {
+            self.gaps.push_front(Span::new(self.open_from, short));
+            self.open_from = short;
+        }
+    }
+
+    /// Whether what is null in this answer may be believed.
+    fn believed(&mut self, question: &Question, said: &[Said], took_us: u64, contradicts: bool) -> bool {
+        let mut seen = super::health::Seen { series: said.len(), took_us, contradicts, ..Default::default() };
+        for (index, said) in question.series.iter().zip(said) {
+            let track = &self.tracks[*index];
+            match said {
+                Said::Absent => seen.gone += usize::from(track.is_proven),
+                Said::Coarse(step) => {
+                    seen.coarse += 1;
+                    seen.coarsest = Some((Arc::clone(&track.name), *step));
+                }
+                Said::Slots(_) => seen.told += 1,
+            }
+        }
+        // Of a sweep that goes further back than its storage keeps single seconds, coarse slots are no wonder.
+        let is_old = question.kind == Kind::Sweep && self.pace.resolution == 1;
+        self.health.answered(question.at, &seen, is_old)
+    }
+
+    fn sweep(&mut self, now: Timestamp, slots: &impl Slots) -> Option<Question> {
+        if let Some(sweep) = &self.sweep {
+            if sweep.first.as_ref().is_none_or(|first| now.since(first.at) < sweep::AGAIN_US) {
+                return None;
+            }
+            let (series, span) = (Arc::clone(&sweep.series), sweep.span);
+            return Some(self.question(series, span, now, Kind::Sweep));
+        }
+        let held = slots.held();
+        self.gaps.retain(|gap| gap.until > held.from);
+        let until = if self.pace.resolution == 1 { self.open_from } else { self.settled(now) };
+        for _ in 0..PIECES_AT_ONCE {
+            let span = self.next_piece(Span::new(held.from, until))?;
+            let (first, limit) = (std::mem::take(&mut self.next_series), sweep::SERIES_MAX + 1);
+            let mut series = self.asked(span, slots, first, limit, |id| slots.lacks(id, span));
+            if series.is_empty() {
+                self.filled(span);
+                continue;
+            }
+            let is_whole = series.len() <= sweep::SERIES_MAX;
+            series.truncate(sweep::SERIES_MAX);
+            let series: Arc<[usize]> = series.into();
+            self.sweep = Some(Sweep { span, series: Arc::clone(&series), is_whole, first: None });
+            return Some(self.question(series, span, now, Kind::Sweep));
+        }
+        None
+    }
+
+    /// The next piece of `whole` to look through: a gap first, else the one before the last.
+    fn next_piece(&mut self, whole: Span) -> Option<Span> {
+        let step = self.pace.resolution;
+        let piece = sweep::PIECE_SECONDS.max(step) / step * step;
+        let gap = self.gaps.front().map(|gap| gap.until.min(whole.until));
+        let next = if self.cursor > whole.from { self.cursor.min(whole.until) } else { whole.until };
+        let until = gap.unwrap_or(next);
+        let until = Second(until.0 / step * step);
+        let from = until.minus(piece).max(Second(whole.from.0.next_multiple_of(step)));
+        self.cursor = from;
+        let span = Span::new(from, until);
+        if span.is_empty() {
+            self.cursor = Second(0);
+            return None;
+        }
+        Some(span)
+    }
+
+    /// What there was to read of `span` was read.
+    fn filled(&mut self, span: Span) {
+        let gaps = std::mem::take(&mut self.gaps);
+        let parts = gaps.into_iter().flat_map(|gap| {
+            let before = Span::new(gap.from, gap.until.min(span.from));
+            let after = Span::new(gap.from.max(span.until), gap.until);
+            [after, before]
+        });
+        self.gaps = parts.filter(|part| !part.is_empty()).collect();
+    }
+
+    fn sweep_answered(
+        &mut self,
+        question: &Question,
+        said: &[Said],
+        took_us: u64,
+    ) -> Option<Vec<Conclusion>> {
+        let mut sweep = self.sweep.take_if(|sweep| sweep.span == question.span)?;
+        let pairs = |first: &First| -> Vec<_> {
+            first.said.iter().zip(said).map(|(first, second)| agreed(first, second)).collect()
+        };
+        let pairs = sweep.first.as_ref().map(pairs);
+        let contradicts = pairs.iter().flatten().flatten().any(|agreed| agreed.is_contradicted);
+        let believed = self.believed(question, said, took_us, contradicts);
+        let Some(pairs) = pairs else {
+            if believed {
+                sweep.first = Some(First { at: question.at, said: said.to_vec() });
+                self.sweep = Some(sweep);
+            }
+            return None;
+        };
+        let closes = believed && !self.health.is_doubted(question.at);
+        let mut conclusions = Vec::new();
+        for (index, agreed) in question.series.iter().zip(pairs) {
+            let Some(agreed) = agreed else { continue };
+            let track = &mut self.tracks[*index];
+            track.is_proven |= !agreed.there.is_empty();
+            if self.pace.resolution > 1 {
+                if closes && track.is_proven {
+                    conclusions.extend(counted(
+                        track.id,
+                        question.span,
+                        self.pace.resolution,
+                        &agreed,
+                        &mut self.counts,
+                    ));
+                }
+                continue;
+            }
+            for (second, value) in &agreed.there {
+                self.counts.note(*value);
+                conclusions.push(Conclusion::Stored(track.id, *second));
+            }
+            if closes && track.is_proven {
+                let lacks =
+                    |second: &Second| !agreed.there.contains_key(second) && !agreed.disputed.contains(second);
+                let lacking = question.span.iter().filter(lacks);
+                conclusions.extend(lacking.map(|second| Conclusion::NotStored(track.id, second)));
+            }
+        }
+        if closes && sweep.is_whole {
+            self.filled(question.span);
+        } else if closes {
+            // The rest of the same piece.
+            self.next_series = question.series.last().map_or(0, |last| last + 1);
+            self.cursor = question.span.until;
+        }
+        Some(conclusions)
+    }
+}
+
+/// What the slots of one series hold, by both answers.
+fn counted(
+    id: SeriesId,
+    span: Span,
+    step: u64,
+    agreed: &sweep::Agreed,
+    counts: &mut Counts,
+) -> Vec<Conclusion> {
+    let slots = (span.from.0..span.until.0).step_by(step as usize).map(Second);
+    let mut conclusions = Vec::new();
+    for slot in slots.filter(|slot| !agreed.disputed.contains(slot)) {
+        let value = agreed.there.get(&slot).copied().unwrap_or(0.0);
+        if value.fract() == 0.0 && (0.0..=1e9).contains(&value) {
+            conclusions.push(Conclusion::Counted(id, Span::new(slot, slot.plus(step)), value as u64));
+        } else {
+            counts.mangled += 1;
+        }
+    }
+    conclusions
+}
+
+impl Counts {
+    /// Notes what one second holds.
+    fn note(&mut self, value: f64) {
+        if value == 1.0 {
+        } else if value > 1.0 && value.fract() == 0.0 && value < 1e9 {
+            self.duplicates += value as u64 - 1;
+        } else {
+            self.mangled += 1;
+        }
+    }
+}
+
+/// The seconds of `span` that an answer shows; `None` where it tells nothing of single ones.
+fn seconds(said: &Said, span: Span) -> Option<Seconds> {
+    let Said::Slots(slots) = said else { return None };
+    let inside = slots.iter().filter(|(second, _)| span.contains(*second));
+    Some(inside.fold(Seconds::default(), |seconds, (second, _)| seconds.or(Seconds::of(*second))))
+}
+
+/// The pace at which a reader that is well is asked.
+pub(crate) const ASK_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! Minutes of reading back, healthy and not, against what is on carbon's disk second by second.
+//!
+//! A minute of each is part of every test run; `AVIARY_READBACK_MINUTES=10 tests/run readback::long` makes it ten.
+
+#![expect(clippy::print_stdout, reason = "the figures of a long run are its result")]
+
+use std::{thread, time::Duration};
+
+use aviary_core::{Protocol, Span};
+
+use super::stage::{Stage, wait_until};
+use crate::support::{aviary::now, graphite::Setup};
+
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// How long each run takes, in seconds.
+fn seconds() -> u64 {
+    let minutes = std::env::var("AVIARY_READBACK_MINUTES").ok();
+    60 * minutes.map_or(1, |minutes| minutes.parse::<u64>().expect("a number of minutes"))
+}
+
+#[test]
+fn a_healthy_run_is_on_disk_second_by_second() {
+    let stage = Stage::start(Setup::default(), Protocol::ALL);
+    let begin = now().plus(4);
+    wait_until(begin.plus(seconds()));
+    let span = Span::new(begin, now());
+    stage.wait_until_read(span.until);
+    check(&stage, span);
+    let lost = stage.slots(span).into_values().flatten().filter(|(_, slot)| slot.outcome.starts_with("lost"));
+    assert_eq!(lost.count(), 0);
+}
+
+#[test]
+fn a_run_through_every_trouble_is_on_disk_second_by_second() {
+    // Of six series one is not created in the first minute, nor are its datapoints kept.
+    let mut stage = Stage::start(Setup { creates_per_minute: "5", ..Setup::default() }, Protocol::ALL);
+    let begin = now().plus(4);
+    let end = begin.plus(seconds());
+    let mut turn = 0;
+    while now() < end {
+        thread::sleep(Duration::from_secs(10));
+        match turn % 2 {
+            0 => {
+                stage.service.graphite.freeze_carbon();
+                thread::sleep(Duration::from_secs(9));
+                stage.service.graphite.thaw_carbon();
+            }
+            _ => {
+                stage.service.graphite.stop_carbon();
+                thread::sleep(Duration::from_secs(9));
+                stage.service.graphite.restart_carbon();
+            }
+        }
+        turn += 1;
+    }
+    thread::sleep(Duration::from_secs(8));
+    let span = Span::new(begin, now());
+    stage.wait_until_read(span.until);
+    check(&stage, span);
+}
+
+/// Holds the newest of `span` that the collector has slot by slot against the disk, and prints the figures.
+#[track_caller]
+fn check(stage: &Stage, span: Span) {
+    // The ledger holds a quarter of an hour.
+    let span = Span::new(span.from.max(now().minus(800)), span.until);
+    stage.settles_as_the_disk(span, PATIENCE);
+    let mut counts = std::collections::BTreeMap::new();
+    for slot in stage.slots(span).values().flat_map(|slots| slots.values()) {
+        let late = if slot.late { ", late" } else { "" };
+        *counts.entry(format!("{}{late}", slot.outcome)).or_insert(0_u32) += 1;
+    }
+    println!("{} s of {} series equal the disk: {counts:?}", span.seconds(), stage.protocols.len());
+}

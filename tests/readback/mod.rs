@@ -1,0 +1,7 @@
+//! Reading back from a real carbon and graphite-web: what aviary says is stored is what is on carbon's disk.
+
+mod begin;
+mod long;
+mod prometheus;
+mod rules;
+mod stage;

@@ -1,0 +1,89 @@
+//! Reading back by Prometheus' query API, from VictoriaMetrics.
+
+use std::{thread, time::Duration};
+
+use aviary_core::Span;
+
+use super::stage::wait_until;
+use crate::support::{
+    aviary::{Aviary, now},
+    victoria_metrics::VictoriaMetrics,
+};
+
+/// Closed, hidden for half a minute, settled, and asked for twice; and it is in no hurry with new series.
+const READ_AFTER: u64 = 50;
+
+#[test]
+fn seconds_are_counted_one_by_one_and_holes_are_not_filled() {
+    let mut storage = VictoriaMetrics::start();
+    let line = storage.line();
+    let aviary = Aviary::start(&format!(
+        "[vantage]\nregion = \"eu\"\n[agent]\n[[service]]\nname = \"ingest\"\n\
+         endpoints = [\"tcp://{line}\", \"udp://{line}\"]\n\
+         [service.readback]\nprometheus = \"http://{}\"\n",
+        storage.http(),
+    ));
+    let begin = now().plus(10);
+    wait_until(begin.plus(10));
+    // Nobody is there for datagrams: the sender of UDP is none the wiser.
+    storage.process().freeze();
+    let hole = Span::new(now().plus(1), now().plus(5));
+    thread::sleep(Duration::from_secs(6));
+    storage.process().thaw();
+    let span = Span::new(begin, now().plus(5));
+    wait_until(span.until.plus(READ_AFTER));
+    let path = "/api/v1/services/ingest";
+    let said = aviary.wait_for(path, Duration::from_secs(60), |said| said["readback"]["shown"] == 2);
+    assert_eq!(said["readback"]["reader"], "prometheus");
+    for (protocol, slots) in aviary.slots(span) {
+        for (second, slot) in &slots {
+            // Around the hole, whatever was under way.
+            let is_at_edge = !hole.contains(*second)
+                && Span::new(hole.from.minus(2), hole.until.plus(3)).contains(*second);
+            if is_at_edge || (protocol == "udp" && hole.contains(*second)) {
+                continue;
+            }
+            let expected = if hole.contains(*second) { "lost confirm timeout" } else { "delivered" };
+            assert_eq!(slot.outcome, expected, "{protocol} at {second}: {slots:?}");
+        }
+    }
+}
+
+#[test]
+fn a_datagram_that_is_not_stored_is_lost_and_its_neighbours_are_not() {
+    let storage = VictoriaMetrics::start();
+    let name = |second: u64| format!("canary.by.hand 1 {second}\n");
+    let begin = now().minus(60);
+    for second in (0..20).filter(|second| second % 5 != 3) {
+        let mut stream = std::net::TcpStream::connect(storage.line()).unwrap();
+        std::io::Write::write_all(&mut stream, name(begin.0 + second).as_bytes()).unwrap();
+    }
+    let form = format!(
+        "query=count_over_time({{__name__=\"canary.by.hand\"}}[999ms])&start={begin}&end={}&step=1&nocache=1",
+        begin.plus(19)
+    );
+    let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+    let until = now().plus(30);
+    loop {
+        let (status, body) = crate::support::http::request(
+            storage.http(),
+            "POST",
+            "/api/v1/query_range",
+            &headers,
+            form.replace('{', "%7B").replace('}', "%7D").replace('"', "%22").as_bytes(),
+            Duration::from_secs(5),
+        )
+        .unwrap();
+        assert_eq!(status, 200, "{body}");
+        let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let values = answer["data"]["result"][0]["values"].as_array().cloned().unwrap_or_default();
+        let seconds: Vec<u64> = values.iter().map(|value| value[0].as_u64().unwrap() - begin.0).collect();
+        let expected: Vec<u64> = (0..20).filter(|second| second % 5 != 3).collect();
+        if seconds == expected {
+            assert!(values.iter().all(|value| value[1] == "1"), "{body}");
+            return;
+        }
+        assert!(now() < until, "{seconds:?}");
+        thread::sleep(Duration::from_millis(500));
+    }
+}

@@ -1,0 +1,101 @@
+//! Each rule of reading back, on the real thing.
+
+use std::{thread, time::Duration};
+
+use aviary_core::{Protocol, Span};
+
+use super::stage::{Stage, wait_until};
+use crate::support::{aviary::now, graphite::Setup};
+
+const SOME: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Tls];
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn what_is_stored_is_delivered_over_every_path_udp_included() {
+    let stage = Stage::start(Setup { is_cached: true, ..Setup::default() }, Protocol::ALL);
+    let span = Span::new(now().plus(4), now().plus(24));
+    stage.wait_until_read(span.until);
+    for (protocol, slots) in stage.slots(span) {
+        let others: Vec<_> = slots.iter().filter(|(_, slot)| slot.outcome != "delivered").collect();
+        assert!(others.is_empty(), "{protocol}: {others:?}");
+    }
+    assert_eq!(stage.differences(span), [""; 0]);
+    let said = stage.aviary.wait_for("/api/v1/services/ingest", PATIENCE, |said| said["state"] == "healthy");
+    let read_back = &said["readback"];
+    assert_eq!((&read_back["series"], &read_back["shown"]), (&6.into(), &6.into()), "{said:#}");
+    assert_eq!((&read_back["duplicates"], &read_back["mangled"]), (&0.into(), &0.into()), "{said:#}");
+}
+
+#[test]
+fn a_frozen_carbon_stores_late_what_was_given_up_and_a_stopped_one_nothing() {
+    let mut stage = Stage::start(Setup::default(), &SOME);
+    let begin = now().plus(4);
+    wait_until(begin.plus(12));
+    stage.service.graphite.freeze_carbon();
+    thread::sleep(Duration::from_secs(12));
+    stage.service.graphite.thaw_carbon();
+    thread::sleep(Duration::from_secs(10));
+    stage.service.graphite.stop_carbon();
+    thread::sleep(Duration::from_secs(10));
+    stage.service.graphite.restart_carbon();
+    thread::sleep(Duration::from_secs(8));
+    let span = Span::new(begin, now());
+    stage.wait_until_read(span.until);
+    stage.settles_as_the_disk(span, PATIENCE);
+    let said = stage.slots(span);
+    let late = said["tcp"].values().filter(|slot| slot.late).count();
+    assert!(late >= 8, "what the kernel had taken was stored after the thaw: {late}");
+    let lost = said["udp"].values().filter(|slot| slot.outcome.starts_with("lost")).count();
+    assert!(lost >= 8, "datagrams to nobody are lost: {lost}");
+}
+
+#[test]
+fn a_reader_that_is_away_blinds_and_is_caught_up_with() {
+    let mut stage = Stage::start(Setup::default(), &SOME);
+    let begin = now().plus(4);
+    stage.aviary.wait_for("/api/v1/services/ingest", PATIENCE, |said| said["state"] == "healthy");
+    stage.service.graphite.web().stop();
+    let said = stage.aviary.wait_for("/api/v1/services/ingest", PATIENCE, |said| said["state"] == "blind");
+    let reason = said["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("cannot be reached: Connection refused"), "{said:#}");
+    thread::sleep(Duration::from_secs(20));
+    let away = stage.slots(Span::new(begin, now()));
+    let lost = away.values().flatten().filter(|(_, slot)| slot.outcome.starts_with("lost")).count();
+    assert_eq!(lost, 0, "a reader that is away is no loss");
+    stage.service.graphite.web().restart();
+    stage.aviary.wait_for("/api/v1/services/ingest", PATIENCE, |said| said["state"] == "healthy");
+    let span = Span::new(begin, now().minus(15));
+    stage.settles_as_the_disk(span, PATIENCE);
+
+    // Frozen, it neither answers nor refuses.
+    stage.service.graphite.web().freeze();
+    let said = stage.aviary.wait_for("/api/v1/services/ingest", PATIENCE, |said| said["state"] == "blind");
+    let reason = said["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("does not answer within 3 s"), "{said:#}");
+    stage.service.graphite.web().thaw();
+    stage.aviary.wait_for("/api/v1/services/ingest", PATIENCE, |said| said["state"] == "healthy");
+}
+
+#[test]
+fn slots_of_a_minute_are_named_and_are_no_loss() {
+    let stage = Stage::start(Setup { retentions: None, ..Setup::default() }, &SOME);
+    let said = stage.aviary.wait_for("/api/v1/services/ingest", PATIENCE, |said| said["state"] == "blind");
+    let reason = said["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("slots of 60 s") && reason.contains("aviary graphite-schema"), "{said:#}");
+    let span = Span::new(now().minus(10), now());
+    stage.wait_until_read(span.until);
+    for (protocol, slots) in stage.slots(span) {
+        assert!(slots.values().all(|slot| slot.outcome == "unknown"), "{protocol}: {slots:?}");
+    }
+}
+
+#[test]
+fn series_that_carbon_does_not_create_stay_unknown() {
+    let stage = Stage::start(Setup { creates_per_minute: "2", ..Setup::default() }, &SOME);
+    let span = Span::new(now().plus(4), now().plus(16));
+    stage.wait_until_read(span.until);
+    assert_eq!(stage.differences(span), [""; 0]);
+    let unknown =
+        stage.slots(span).into_values().filter(|slots| slots.values().all(|slot| slot.outcome == "unknown"));
+    assert_eq!(unknown.count(), 1, "one series of three was not created: {:#?}", stage.said());
+}

@@ -1,0 +1,120 @@
+//! An agent and a collector before a Graphite that is read back, and what is on its disk beside what is said of it.
+
+use std::{collections::BTreeMap, thread, time::Duration};
+
+use aviary_core::{Protocol, Second, Span};
+use serde_json::Value;
+
+use crate::support::{
+    aviary::{Aviary, Slot, now},
+    graphite::Setup,
+    service::Service,
+};
+
+/// How long after its second a slot has surely been read: closed, settled, and asked for twice.
+pub(super) const READ_AFTER: u64 = 12;
+
+/// Everything that takes part.
+pub(super) struct Stage {
+    pub(super) aviary: Aviary,
+    pub(super) service: Service,
+    pub(super) protocols: Vec<Protocol>,
+}
+
+impl Stage {
+    /// Probes `protocols` of a Graphite with this setup, and reads it back.
+    #[track_caller]
+    pub(super) fn start(setup: Setup, protocols: &[Protocol]) -> Self {
+        let service = Service::start_as(setup);
+        let endpoints: Vec<_> =
+            protocols.iter().map(|protocol| format!("{:?}", service.endpoint(*protocol))).collect();
+        let aviary = Aviary::start(&format!(
+            "[vantage]\nregion = \"eu\"\nnode = \"canary-7\"\n[agent]\n\
+             [[service]]\nname = \"ingest\"\nendpoints = [{}]\nca = {{ file = \"{}\" }}\n\
+             [service.readback]\ngraphite = \"http://{}\"\n",
+            endpoints.join(", "),
+            service.ca().display(),
+            service.graphite.http(),
+        ));
+        Self { aviary, service, protocols: protocols.to_vec() }
+    }
+
+    /// Waits until the seconds before `second` were read.
+    pub(super) fn wait_until_read(&self, second: Second) {
+        wait_until(second.plus(READ_AFTER));
+    }
+
+    pub(super) fn name(&self, protocol: Protocol) -> String {
+        let address = self.service.address(protocol).to_string().replace(['.', ':'], "_");
+        let protocol = protocol.graphite_name();
+        format!("canary.ingest.{protocol}.external.eu.none.none.canary-7.{address}")
+    }
+
+    /// What the collector says of the service.
+    #[track_caller]
+    pub(super) fn said(&self) -> Value {
+        self.aviary.get("/api/v1/services/ingest")
+    }
+
+    /// What the collector holds of each second of `span`, by protocol.
+    #[track_caller]
+    pub(super) fn slots(&self, span: Span) -> BTreeMap<String, BTreeMap<Second, Slot>> {
+        self.aviary.slots(span)
+    }
+
+    /// Where what is said of `span` differs from what is on disk, in words. A series without a file must be unknown.
+    #[track_caller]
+    pub(super) fn differences(&self, span: Span) -> Vec<String> {
+        let said = self.slots(span);
+        let mut found = Vec::new();
+        for protocol in &self.protocols {
+            let disk = self.service.graphite.on_disk(&self.name(*protocol), span);
+            for second in span.iter() {
+                let slot = &said[protocol.name()][&second];
+                let outcome = slot.outcome.split(' ').next().unwrap_or_default();
+                let is_right = match (disk.as_ref().map(|disk| disk.contains(&second)), outcome) {
+                    (Some(true), "delivered") => true,
+                    (Some(true), "lost") => slot.late,
+                    (Some(false), "lost") => !slot.late,
+                    // What the sender knows to be lost is lost, whether there is a file or not.
+                    (None, "lost") => !slot.late,
+                    (None, "unknown") => true,
+                    (_, "local" | "missed") => true,
+                    _ => false,
+                };
+                if !is_right {
+                    found.push(format!(
+                        "{protocol} at {second}: {slot:?}, and on disk: {:?}",
+                        disk.as_ref().map(|disk| disk.contains(&second))
+                    ));
+                }
+            }
+        }
+        found
+    }
+
+    /// Waits until nothing differs in `span`, or says what does.
+    #[track_caller]
+    pub(super) fn settles_as_the_disk(&self, span: Span, patience: Duration) {
+        let until = now().plus(patience.as_secs());
+        loop {
+            let differences = self.differences(span);
+            if differences.is_empty() {
+                return;
+            }
+            assert!(
+                now() < until,
+                "{} differences: {differences:#?}\n{}",
+                differences.len(),
+                self.aviary.log()
+            );
+            thread::sleep(Duration::from_secs(2));
+        }
+    }
+}
+
+/// Waits until it is `second`.
+pub(super) fn wait_until(second: Second) {
+    let left = second.0.saturating_sub(now().0);
+    thread::sleep(Duration::from_secs(left));
+}
