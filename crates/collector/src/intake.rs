@@ -75,6 +75,7 @@ async fn take(
             Refusal::UnknownRoster(_) => (StatusCode::BAD_REQUEST, "unknown_roster"),
             Refusal::Region { .. } => (StatusCode::FORBIDDEN, "forbidden_region"),
             Refusal::Gaps { .. } | Refusal::Place { .. } => (StatusCode::BAD_REQUEST, "bad_report"),
+            Refusal::Backlog => (StatusCode::SERVICE_UNAVAILABLE, "backlog"),
             Refusal::Ahead { .. } => (StatusCode::BAD_REQUEST, "clock_ahead"),
             Refusal::Full(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_series"),
         };

@@ -50,21 +50,24 @@ impl Schedule {
     }
 
     /// Takes back what other lives stated to hold after `since`, from where the life `boot`, which is the agent's newest,
-    /// states otherwise: their clock was ahead. Returns whether there was such.
-    pub(super) fn overrule(&mut self, boot: u64, since: Second, ledger: &mut Ledger) -> bool {
+    /// states otherwise: their clock was ahead. If there was such, returns the span of what that may have changed.
+    pub(super) fn overrule(&mut self, boot: u64, since: Second, ledger: &mut Ledger) -> Option<Span> {
         let is_wrong = |statement: &Statement| statement.since > since && statement.boot != boot;
         if !self.statements.last().is_some_and(is_wrong) {
-            return false;
+            return None;
         }
+        let mut changed = Span::new(Second(u64::MAX), Second(0));
         for statement in self.statements.extract_if(.., |statement| is_wrong(statement)) {
-            only_what_is_told(ledger, statement.series.iter().copied());
+            changed = hull(changed, only_what_is_told(ledger, statement.series.iter().copied()));
         }
-        true
+        Some(changed)
     }
 
-    /// Tells the ledger when each series that any statement names was scheduled.
-    pub(super) fn apply(&mut self, ledger: &mut Ledger) {
-        let Some(base) = self.statements.first().map(|statement| statement.since) else { return };
+    /// Tells the ledger when each series that any statement names was scheduled. Returns the span outside of which
+    /// nothing is muted or not other than it was.
+    pub(super) fn apply(&mut self, ledger: &mut Ledger) -> Span {
+        let mut changed = Span::new(Second(u64::MAX), Second(0));
+        let Some(base) = self.statements.first().map(|statement| statement.since) else { return changed };
         let mut presence: BTreeMap<SeriesId, Vec<(usize, Second)>> = BTreeMap::new();
         for (place, statement) in self.statements.iter().enumerate() {
             for (series, from) in &*statement.series {
@@ -75,10 +78,14 @@ impl Schedule {
             let (pauses, until) = self.life(&present);
             let born = ledger.life(series).from;
             let pauses: Vec<_> = pauses.into_iter().filter(|pause| pause.until > born).collect();
-            ledger.pause(series, base, &pauses);
+            let repaused = ledger.pause(series, base, &pauses);
+            if !repaused.is_empty() {
+                changed = hull(changed, repaused);
+            }
             ledger.end(series, until);
         }
         self.forget(ledger.held().from);
+        changed
     }
 
     /// The pauses and the end of a series that is in the statements at these places, each with its first full slot.
@@ -106,9 +113,21 @@ impl Schedule {
     }
 }
 
-/// Of these series only what is told of them counts: nobody whom to believe says that they are scheduled.
-pub(super) fn only_what_is_told(ledger: &mut Ledger, series: impl Iterator<Item = (SeriesId, Second)>) {
+/// Of these series only what is told of them counts: nobody whom to believe says that they are scheduled. Returns the
+/// span of their pauses, which may now lie beyond their lives.
+pub(super) fn only_what_is_told(
+    ledger: &mut Ledger,
+    series: impl Iterator<Item = (SeriesId, Second)>,
+) -> Span {
+    let mut changed = Span::new(Second(u64::MAX), Second(0));
     for (series, from) in series {
+        changed = ledger.pauses(series).iter().copied().fold(changed, hull);
         ledger.end(series, from);
     }
+    changed
+}
+
+/// The least span that holds both.
+pub(super) fn hull(one: Span, other: Span) -> Span {
+    Span::new(one.from.min(other.from), one.until.max(other.until))
 }
