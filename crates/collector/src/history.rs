@@ -147,8 +147,8 @@ struct Queue {
 
 impl History {
     /// A history of at most an hour that is forgotten with its process.
-    pub(crate) fn in_memory() -> Self {
-        Self::new(Arc::new(MemoryStore::default()), MEMORY_SECONDS, false)
+    pub(crate) fn in_memory(retain_seconds: u64) -> Self {
+        Self::new(Arc::new(MemoryStore::default()), retain_seconds.min(MEMORY_SECONDS), false)
     }
 
     /// What `store` keeps, for `retain_seconds`.

@@ -83,8 +83,10 @@ pub struct Options {
     pub certified: bool,
     /// The `[[service]]` sections for agents that take theirs from this collector, as TOML.
     pub services_document: Option<String>,
-    /// Where slots are kept, and for how many seconds; without, those of the last hour are kept in memory.
-    pub store: Option<(Arc<dyn Store>, u64)>,
+    /// Where slots are kept; without, those of the last hour are kept in memory.
+    pub store: Option<Arc<dyn Store>>,
+    /// For how many seconds they are kept; for ever, if nothing is said.
+    pub retain_seconds: Option<u64>,
 }
 
 /// A service that is judged.
@@ -183,8 +185,8 @@ impl Collector {
         let access = Access::new(options.tokens, options.open, options.certified);
         let mut state = State::new(options.name, options.services, clock.wall());
         let history = Arc::new(match options.store {
-            Some((store, retain_seconds)) => History::open(store, retain_seconds),
-            None => History::in_memory(),
+            Some(store) => History::open(store, options.retain_seconds.unwrap_or(u64::MAX)),
+            None => History::in_memory(options.retain_seconds.unwrap_or(u64::MAX)),
         });
         state.keep_history(Arc::clone(&history), clock.wall())?;
         let monotonic = clock.clone();
