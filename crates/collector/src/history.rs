@@ -27,6 +27,9 @@ mod tally;
 mod timings;
 mod varint;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque,
     sync::{

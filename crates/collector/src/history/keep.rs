@@ -181,9 +181,11 @@ impl History {
     pub(super) fn first_stored(&self) -> Result<Option<Second>, HistoryError> {
         let mut first = None;
         let view = self.shelf.view();
-        for level in [Level::Hour, Level::Minute] {
-            if let Some(key) = view.first(Table::Slots, &key::first_of(level), &key::end_of(level))? {
-                let from = parse(Table::Slots, &key)?.0.span().from;
+        let places =
+            [Table::Slots, Table::Timings].map(|table| [(table, Level::Hour), (table, Level::Minute)]);
+        for (table, level) in places.into_iter().flatten() {
+            if let Some(key) = view.first(table, &key::first_of(level), &key::end_of(level))? {
+                let from = parse(table, &key)?.0.span().from;
                 first = Some(first.map_or(from, |first: Second| first.min(from)));
             }
         }

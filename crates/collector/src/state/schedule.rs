@@ -11,6 +11,9 @@ use aviary_core::{Ledger, Second, SeriesId, Span, Timestamp};
 /// The most statements that are kept of one agent. The ledger keeps what those before said.
 const STATEMENTS_MAX: usize = 32;
 
+/// So long a roster may be late, and still say as much as if it had come in time.
+const LATE_SECONDS: u64 = 3_600;
+
 /// From `since` on these are all series of an agent.
 #[derive(Clone)]
 pub(super) struct Statement {
@@ -30,6 +33,8 @@ pub(super) struct Schedule {
     statements: Vec<Statement>,
     /// Statements up to here were forgotten: the ledger has what they said.
     forgotten_until: Second,
+    /// Where the first that was not forgotten begins: of what is before, the ledger knows more than is left here.
+    settled_until: Second,
 }
 
 impl Schedule {
@@ -67,7 +72,8 @@ impl Schedule {
     /// nothing is muted or not other than it was.
     pub(super) fn apply(&mut self, ledger: &mut Ledger) -> Span {
         let mut changed = Span::new(Second(u64::MAX), Second(0));
-        let Some(base) = self.statements.first().map(|statement| statement.since) else { return changed };
+        let Some(first) = self.statements.first().map(|statement| statement.since) else { return changed };
+        let base = first.max(self.settled_until);
         let mut presence: BTreeMap<SeriesId, Vec<(usize, Second)>> = BTreeMap::new();
         for (place, statement) in self.statements.iter().enumerate() {
             for (series, from) in &*statement.series {
@@ -77,14 +83,18 @@ impl Schedule {
         for (series, present) in presence {
             let (pauses, until) = self.life(&present);
             let born = ledger.life(series).from;
-            let pauses: Vec<_> = pauses.into_iter().filter(|pause| pause.until > born).collect();
+            let later = pauses.into_iter().map(|pause| Span::new(pause.from.max(base), pause.until));
+            let pauses: Vec<_> = later.filter(|pause| pause.until > born && !pause.is_empty()).collect();
             let repaused = ledger.pause(series, base, &pauses);
             if !repaused.is_empty() {
                 changed = hull(changed, repaused);
             }
-            ledger.end(series, until);
+            // Without those that were forgotten, a series seems to have gone on until the first that was not.
+            if until > self.settled_until || ledger.life(series).until == Second(u64::MAX) {
+                ledger.end(series, until);
+            }
         }
-        self.forget(ledger.held().from);
+        self.forget(ledger.held().from.minus(LATE_SECONDS));
         changed
     }
 
@@ -103,12 +113,18 @@ impl Schedule {
         (pauses, until)
     }
 
-    /// Forgets what only speaks of seconds before `held`, and the oldest of too many.
-    fn forget(&mut self, held: Second) {
-        let past = self.statements.iter().skip(1).take_while(|next| next.since <= held).count();
+    /// Forgets what only speaks of seconds before `oldest`, and the oldest of too many.
+    fn forget(&mut self, oldest: Second) {
+        let past = self.statements.iter().skip(1).take_while(|next| next.since <= oldest).count();
         let beyond = self.statements.len().saturating_sub(STATEMENTS_MAX);
         for forgotten in self.statements.drain(..past.max(beyond)) {
             self.forgotten_until = self.forgotten_until.max(forgotten.since);
+        }
+        if let Some(first) = self.statements.first()
+            && first.since > self.forgotten_until
+            && self.forgotten_until > Second(0)
+        {
+            self.settled_until = self.settled_until.max(first.since);
         }
     }
 }
