@@ -404,6 +404,39 @@ proptest! {
     }
 
     #[test]
+    fn a_kill_after_which_the_journal_is_told_again_changes_nothing(
+        scripts in prop::collection::vec(any_script(), 3), killed in 1..TICKS + 100, settles in 10u64..60,
+        ranges in prop::collection::vec((0u64..7_000, 1u64..600), 4),
+    ) {
+        let stage = Stage::at(START);
+        let store = Arc::new(MemoryStore::default());
+        let mut collector = stage.collector(&store, 86_400);
+        let mut model = Model::default();
+        let mut arriving: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
+        for (node, script) in scripts.iter().enumerate() {
+            arrive(&mut arriving, reports(node, script, &mut model));
+        }
+        for tick in 0..LAST_TICK {
+            stage.set(START + tick * TICK + 1);
+            if tick == killed {
+                drop(collector);
+                collector = stage.collector(&store, 86_400);
+                arriving.range(..tick).flat_map(|(_, reports)| reports).for_each(|report| told(&collector, report));
+            }
+            collector.state().judge(collector.now());
+            arriving.get(&tick).into_iter().flatten().for_each(|report| told(&collector, report));
+            if tick % settles == 0 {
+                collector.settle_history().unwrap();
+            }
+        }
+        collector.settle_history().unwrap();
+        for (from, seconds) in ranges {
+            let from = Second(START + from);
+            check(&collector, &model, START + TICKS * TICK, Span::new(from, from.plus(seconds)), seconds);
+        }
+    }
+
+    #[test]
     fn what_is_live_and_what_is_sealed_meet_without_a_seam(
         scripts in prop::collection::vec(any_script(), 3), ages in prop::collection::vec(0u64..2_400, 6),
     ) {
