@@ -6,6 +6,7 @@ mod change;
 mod cli;
 mod edges;
 mod graphite;
+mod history;
 mod local;
 mod metadata;
 mod ordeals;

@@ -40,7 +40,7 @@ impl Collector {
         let entered = runtime.enter();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         let url = format!("http://{}", listener.local_addr()?);
-        let collector = aviary_collector::Collector::new(Options::default(), SystemClock);
+        let collector = aviary_collector::Collector::new(Options::default(), SystemClock)?;
         let received = Arc::<AtomicU64>::default();
         let server = collector.serve(Counting { listener, received: Arc::clone(&received) });
         drop(entered);

@@ -1,6 +1,9 @@
 //! `[collector]`: who may report, and where the sums can be asked for.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use aviary_collector::{Limits, SecretHash};
 use reqwest::Url;
@@ -18,6 +21,8 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 
 /// The least that a limit on the size of reports may be: a roster of some hundred series.
 const REPORT_BYTES_LEAST: usize = 64 << 10;
+/// How long slots are kept unless told otherwise: a year, with a month to look back at it.
+const RETAIN: Duration = Duration::from_secs(400 * 86_400);
 
 /// The collector's part of the configuration.
 #[derive(Clone, Debug)]
@@ -32,6 +37,8 @@ pub(crate) struct Collector {
     pub(crate) tokens: Vec<Token>,
     /// Whether it is meant to take reports from beyond loopback without a token.
     pub(crate) open: bool,
+    /// How long slots are kept.
+    pub(crate) retain: Duration,
     /// What it speaks TLS with; absent: it answers in plain HTTP.
     pub(crate) tls: Option<Tls>,
 }
@@ -99,8 +106,8 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
 
     reader.optional("data", "where the slots are kept", scalar::place("/var/lib/aviary/collector"));
     reader.not_yet("data", "keeps the slots in memory only");
-    reader.optional("retain", "how long the slots are kept", scalar::duration("400d"));
-    reader.not_yet("retain", "keeps the newest minutes only");
+    let retain =
+        reader.optional("retain", "how long the slots are kept; 400d by default", scalar::duration("400d"));
     let certificate = "the certificate of the API, with `key`; absent: plain HTTP";
     let certificate = reader.optional("certificate", certificate, secret::certificate());
     let key = reader.optional("key", "the key of that certificate", secret::private_key());
@@ -128,6 +135,7 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
         url,
         tokens: tokens.into_iter().map(|token| token.value).collect(),
         open,
+        retain: retain.unwrap_or(RETAIN),
         tls: certificate.zip(key).map(|(certificate, key)| Tls { certificate, key, client_ca }),
     })
 }

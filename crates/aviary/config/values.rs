@@ -149,6 +149,7 @@ impl Keys {
         self.add("listen", collector.listen);
         self.maybe("url", collector.url.as_ref());
         self.add("open", collector.open);
+        self.add("retain", format!("{}s", collector.retain.as_secs()));
         for token in &collector.tokens {
             self.section = format!("collector.token.{}", token.name);
             self.hash("secret", &token.secret);

@@ -176,8 +176,10 @@ async fn start_collector(
         certified: section.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
         services_document: config.services_document.clone(),
         metrics: Some(metrics::collector_page),
+        store: None,
+        retain_seconds: Some(section.retain.as_secs()),
     };
-    let collector = Collector::new(options, SystemClock);
+    let collector = Collector::new(options, SystemClock)?;
     let Some(section) = &section.tls else {
         let servers = vec![collector.serve(listener)];
         return Ok(RunningCollector { collector, servers, address, way_in: address, follow: None });

@@ -8,13 +8,14 @@ use axum::{
         rejection::{PathRejection, QueryRejection},
     },
     http::{HeaderMap, StatusCode, Uri},
+    response::Response,
     routing::{get, post},
 };
 use serde_json::{Value, json};
 
 use crate::{
     Collector, Counts, Peer, access::Scope, agents, document, error::ApiError, events, figures, intake,
-    services, slots, sums,
+    services, slots, sums, timings,
 };
 
 /// What agents need and no more: reports.
@@ -34,6 +35,7 @@ pub(crate) fn router(collector: Collector) -> Router {
         .route("/api/v1/services.toml", get(document::get))
         .route("/api/v1/sums", get(sums_of))
         .route("/api/v1/slots", get(slots_of))
+        .route("/api/v1/timings", get(timings_of))
         .route("/api/v1/agents", get(agents_all))
         .route("/api/v1/events", get(events_of).post(event))
         .route("/healthz", get(healthz))
@@ -84,13 +86,10 @@ async fn sums_of(
     ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     headers: HeaderMap,
     given: Parameters,
-) -> Result<Json<sums::Answer>, ApiError> {
+) -> Result<Response, ApiError> {
     collector.access().allow(Scope::Read, &headers, peer.ip())?;
-    let now = collector.now();
-    let query = sums::Query::parse(&parameters(given)?, now)?;
-    let mut state = collector.state();
-    state.advance(now);
-    sums::answer(&state, &query).map(Json)
+    let query = sums::Query::parse(&parameters(given)?, collector.now())?;
+    sums::answer(&collector, query).await
 }
 
 async fn slots_of(
@@ -98,13 +97,21 @@ async fn slots_of(
     ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     headers: HeaderMap,
     given: Parameters,
-) -> Result<Json<slots::Answer>, ApiError> {
+) -> Result<Response, ApiError> {
     collector.access().allow(Scope::Read, &headers, peer.ip())?;
-    let now = collector.now();
-    let query = slots::Query::parse(&parameters(given)?, now)?;
-    let mut state = collector.state();
-    state.advance(now);
-    slots::answer(&state, &query).map(Json)
+    let query = slots::Query::parse(&parameters(given)?, collector.now())?;
+    slots::answer(&collector, query).await
+}
+
+async fn timings_of(
+    State(collector): State<Collector>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    given: Parameters,
+) -> Result<Response, ApiError> {
+    collector.access().allow(Scope::Read, &headers, peer.ip())?;
+    let query = timings::Query::parse(&parameters(given)?, collector.now())?;
+    timings::answer(&collector, query).await
 }
 
 async fn agents_all(
@@ -154,7 +161,9 @@ async fn healthz(State(collector): State<Collector>) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "series": state.catalog().len(),
         "reports": {"taken": reports, "refused": refused},
-        "slots": {"too_old": too_old, "ahead": ahead, "losses_without_detail": state.losses().dropped()},
+        "slots": {"too_old": too_old, "ahead": ahead, "losses_without_detail": state.losses().dropped(),
+            "unkept": state.history().map_or(0, |history| history.unkept())},
+        "timings_dropped": state.history().map_or(0, |history| history.timings_dropped()),
         "events": {"held": held, "dropped": dropped},
         "stored_points_of_no_series": unowned,
     }))
@@ -168,7 +177,8 @@ async fn not_found(uri: Uri) -> ApiError {
         )
     } else {
         format!(
-            "{path}: nothing is here; see /api/v1/services, /api/v1/sums, /api/v1/slots, /api/v1/agents, /api/v1/events"
+            "{path}: nothing is here; see /api/v1/services, /api/v1/sums, /api/v1/slots, /api/v1/timings, /api/v1/agents, \
+             /api/v1/events"
         )
     };
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)

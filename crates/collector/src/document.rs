@@ -112,7 +112,7 @@ mod tests {
             ..Options::default()
         };
         let peer = ConnectInfo(Peer("192.0.2.1:1".parse().unwrap()));
-        get(State(Collector::new(options, Stopped)), peer, headers).await.into_response()
+        get(State(Collector::new(options, Stopped).unwrap()), peer, headers).await.into_response()
     }
 
     #[tokio::test]

@@ -7,6 +7,8 @@ use axum::{
 };
 use serde_json::json;
 
+use crate::history::HistoryError;
+
 /// An answer that is an error.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -51,6 +53,13 @@ impl ApiError {
 
     pub(crate) const fn code(&self) -> &'static str {
         self.code
+    }
+}
+
+impl From<HistoryError> for ApiError {
+    fn from(error: HistoryError) -> Self {
+        tracing::error!(%error, "A question about history could not be answered.");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "history_unreadable", error.to_string())
     }
 }
 

@@ -76,6 +76,7 @@ async fn take(
             Refusal::Gaps { .. } | Refusal::Place { .. } => {
                 (StatusCode::BAD_REQUEST, "bad_report", Some(Reason::Bad))
             }
+            Refusal::Backlog => (StatusCode::SERVICE_UNAVAILABLE, "backlog", None),
             Refusal::Ahead { .. } => (StatusCode::BAD_REQUEST, "clock_ahead", Some(Reason::Bad)),
             Refusal::Full(_) | Refusal::Series { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_series", Some(Reason::Series))

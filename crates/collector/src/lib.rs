@@ -15,6 +15,7 @@ mod document;
 mod error;
 mod events;
 mod figures;
+mod history;
 mod intake;
 mod readback;
 mod received;
@@ -22,32 +23,41 @@ mod services;
 mod slots;
 mod state;
 mod stored;
+mod stream;
 mod sums;
+mod timings;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use aviary_core::{Clock, Endpoint, Evidence, Micros, Second, Timestamp, verdict::Policy};
 use axum::{Router, extract::connect_info::Connected, serve::IncomingStream};
 use tokio::{
-    sync::{Semaphore, SemaphorePermit, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch},
     task::JoinHandle,
     time::sleep,
 };
 
 pub use access::{Limits, Scope, SecretHash, SecretHashError, TokenCounts, TokenRule};
+pub use aviary_store::Store;
 pub use axum::serve::Listener;
 pub use figures::{Figures, MetricsPage};
+pub use history::HistoryError;
 pub use readback::{
     Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError, Shown, look,
 };
 pub use received::{Arrived, ReceivedCounts};
 pub use state::Counts;
 
-use crate::{access::Access, document::Document, state::State};
+use crate::{
+    access::Access,
+    document::Document,
+    history::{Fleet, History, Lives, Record},
+    state::State,
+};
 
 /// A second is closed so many seconds after it began: its last slot is due almost a second in, has a second to its
 /// deadline, and its report leaves within another.
@@ -62,6 +72,9 @@ const STALL_US: u64 = 3_000_000;
 
 /// How many reports are read and taken at once; more are told to come back.
 const REPORTS_AT_ONCE: usize = 64;
+
+/// How many questions about slots and sums are answered at once; more are told to come back.
+const QUESTIONS_AT_ONCE: usize = 16;
 
 /// What a collector is to do.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +93,10 @@ pub struct Options {
     pub services_document: Option<String>,
     /// What writes `/metrics`; without it there is no such page.
     pub metrics: Option<MetricsPage>,
+    /// Where slots are kept; without, those of the last hour are kept in memory.
+    pub store: Option<Arc<dyn Store>>,
+    /// For how many seconds they are kept; for ever, if nothing is said.
+    pub retain_seconds: Option<u64>,
 }
 
 /// A service that is judged.
@@ -141,13 +158,51 @@ struct Inner {
     monotonic: Box<dyn Fn() -> Micros + Send + Sync>,
     intake: Semaphore,
     metrics: Option<MetricsPage>,
+    questions: Arc<Semaphore>,
+    history: Arc<History>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.history.close();
+    }
+}
+
+/// The collector as its history sees it: the history's thread does not keep it alive.
+impl Fleet for Weak<Inner> {
+    fn lives(&self) -> Option<(Lives, Arc<Vec<aviary_core::SeriesId>>)> {
+        self.upgrade()?.state().lives()
+    }
+
+    fn records(&self, first: usize, count: usize) -> Vec<Record> {
+        self.upgrade().map(|inner| inner.state().records(first, count)).unwrap_or_default()
+    }
+
+    fn now(&self) -> Option<Second> {
+        self.upgrade().map(|inner| (inner.now)().second())
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is a join of whole facts: what a panicking thread left behind is a ledger that lacks some.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Collector {
-    /// A collector without any history, by `clock`.
-    pub fn new(options: Options, clock: impl Clock) -> Self {
+    /// A collector by `clock`.
+    ///
+    /// # Errors
+    /// If what the store keeps cannot be read, or is not of this collector.
+    pub fn new(options: Options, clock: impl Clock) -> Result<Self, HistoryError> {
         let access = Access::new(options.tokens, options.open, options.certified);
-        let state = State::new(options.name, options.services, clock.wall());
+        let mut state = State::new(options.name, options.services, clock.wall());
+        let history = Arc::new(match options.store {
+            Some(store) => History::open(store, options.retain_seconds.unwrap_or(u64::MAX)),
+            None => History::in_memory(options.retain_seconds.unwrap_or(u64::MAX)),
+        });
+        state.keep_history(Arc::clone(&history), clock.wall())?;
         let monotonic = clock.clone();
         let inner = Inner {
             state: Mutex::new(state),
@@ -156,8 +211,23 @@ impl Collector {
             monotonic: Box::new(move || monotonic.monotonic()),
             intake: Semaphore::new(REPORTS_AT_ONCE),
             metrics: options.metrics,
+            questions: Arc::new(Semaphore::new(QUESTIONS_AT_ONCE)),
+            history: Arc::clone(&history),
         };
-        Self { inner: Arc::new(inner), access: Arc::new(access) }
+        let inner = Arc::new(inner);
+        let fleet = Arc::downgrade(&inner);
+        let thread = std::thread::Builder::new().name("history".to_owned());
+        thread.spawn(move || history.keep(&fleet)).map_err(HistoryError::Thread)?;
+        Ok(Self { inner, access: Arc::new(access) })
+    }
+
+    /// Commits what was told before this is called: reports that were taken before need not be told again. It may wait
+    /// for the disk.
+    ///
+    /// # Errors
+    /// What could not be committed is still held.
+    pub fn settle_history(&self) -> Result<(), HistoryError> {
+        self.inner.history.settle(&Arc::downgrade(&self.inner))
     }
 
     /// Serves the API on `listener`, and judges each second, until the server is stopped.
@@ -263,6 +333,11 @@ impl Collector {
         self.inner.intake.try_acquire().ok()
     }
 
+    /// A place among the questions that are answered, unless too many are.
+    fn question(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.inner.questions).try_acquire_owned().ok()
+    }
+
     fn now(&self) -> Timestamp {
         (self.inner.now)()
     }
@@ -275,6 +350,10 @@ impl Collector {
         (self.inner.monotonic)()
     }
 
+    fn history(&self) -> &History {
+        &self.inner.history
+    }
+
     fn access(&self) -> &Access {
         &self.access
     }
@@ -285,8 +364,7 @@ impl Collector {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change is a join of whole facts: what a panicking thread left behind is a ledger that lacks some.
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.state()
     }
 }
 

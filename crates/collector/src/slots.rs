@@ -1,38 +1,30 @@
 //! `GET /api/v1/slots`: the exact seconds of series, with their outcomes.
 
+use std::collections::BTreeMap;
+
 use aviary_core::{
-    SeriesId, Span, Tag, Timestamp, Window,
-    losses::Cause,
-    mark::{Sender, Storage},
+    Second, SeriesId, Span, Tag, Timestamp, Window,
+    losses::{Cause, Loss},
+    mark::{Mark, Sender, Storage},
     outcome::Fault,
+    window::Proof,
 };
+use axum::response::Response;
 use serde::Serialize;
 
 use crate::{
-    closed_until,
+    Collector, closed_until,
     error::ApiError,
+    history::Value,
     state::State,
+    stream::{Out, Stop, stream},
     sums::{second, unknown_parameter},
 };
-
-/// The most slots of one answer.
-const SLOTS_MAX: u64 = 100_000;
 
 /// What was asked: which series, and when.
 pub(crate) struct Query {
     tags: Vec<(Tag, String)>,
     span: Span,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Answer {
-    series: Vec<SeriesSlots>,
-}
-
-#[derive(Debug, Serialize)]
-struct SeriesSlots {
-    tags: std::collections::BTreeMap<&'static str, String>,
-    slots: Vec<Slot>,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,36 +80,137 @@ fn selector(text: &str) -> Result<Vec<(Tag, String)>, ApiError> {
     text.split(',').filter(|part| !part.trim().is_empty()).map(one).collect()
 }
 
-/// The slots that `query` asks for.
-pub(crate) fn answer(state: &State, query: &Query) -> Result<Answer, ApiError> {
-    let catalog = state.catalog();
-    let chosen: Vec<SeriesId> = catalog
-        .ids()
-        .filter(|id| state.ledger().life(*id).until > query.span.from)
-        .filter(|id| query.tags.iter().all(|(tag, value)| catalog.tag(*id, *tag) == value))
-        .collect();
-    let span = query.span.intersection(state.ledger().held());
-    let count = (chosen.len() as u64).saturating_mul(span.seconds());
-    if count > SLOTS_MAX {
-        let message = format!("{count} slots were asked for, at most {SLOTS_MAX} are given");
-        return Err(ApiError::bad("too_many_slots", message).detail("choose fewer series or a shorter span"));
-    }
-    let series = chosen.into_iter().map(|id| SeriesSlots {
-        tags: Tag::ALL.iter().map(|tag| (tag.name(), catalog.tag(id, *tag).to_owned())).collect(),
-        slots: span
-            .intersection(state.ledger().life(id))
-            .iter()
-            .filter_map(|second| slot(state, id, second))
-            .collect(),
-    });
-    Ok(Answer { series: series.collect() })
+/// Answers `query`, series by series.
+pub(crate) async fn answer(collector: &Collector, query: Query) -> Result<Response, ApiError> {
+    let now = collector.now();
+    let (chosen, span) = {
+        let mut state = collector.state();
+        state.advance(now);
+        let span = query.span.intersection(state.known(now));
+        (chosen(&state, &query), span)
+    };
+    let asked = collector.clone();
+    stream(collector, move |out| {
+        out.write(br#"{"series":["#)?;
+        for (place, id) in chosen.into_iter().enumerate() {
+            if place > 0 {
+                out.write(b",")?;
+            }
+            series(&asked, id, span, out)?;
+        }
+        out.write(b"]}")
+    })
+    .await
 }
 
-fn slot(state: &State, series: SeriesId, second: aviary_core::Second) -> Option<Slot> {
+fn chosen(state: &State, query: &Query) -> Vec<SeriesId> {
+    let catalog = state.catalog();
+    let is_asked = |id: &SeriesId| query.tags.iter().all(|(tag, value)| catalog.tag(*id, *tag) == value);
+    catalog.ids().filter(|id| state.ledger().life(*id).until > query.span.from).filter(is_asked).collect()
+}
+
+/// Writes the slots of one series.
+fn series(collector: &Collector, id: SeriesId, span: Span, out: &mut Out) -> Result<(), Stop> {
+    let (tags, life, seam, live) = {
+        let state = collector.state();
+        let catalog = state.catalog();
+        let tags: BTreeMap<_, _> =
+            Tag::ALL.iter().map(|tag| (tag.name(), catalog.tag(id, *tag).to_owned())).collect();
+        let seam = state.history().map_or(Second(0), |history| history.visible_until());
+        // All of it, before the ledger lets go of any.
+        let live = Span::new(span.from.max(seam), span.until).intersection(state.ledger().life(id));
+        let live = live.iter().filter_map(|second| Some((second, live_slot(&state, id, second)?)));
+        (tags, state.life(id), seam, live.collect::<Vec<_>>())
+    };
+    out.write(br#"{"tags":"#)?;
+    out.json(&tags)?;
+    out.write(br#","slots":["#)?;
+    let mut writer = Writer { out, is_first: true };
+    let stored = Span::new(span.from, span.until.min(seam)).intersection(life.span);
+    if !stored.is_empty() {
+        let mut stopped = None;
+        collector.history().slots(id, stored, |run, value| {
+            stopped = life.slots(run, value, &mut |part, slot| writer.run(part, slot)).err();
+            stopped.is_none()
+        })?;
+        if let Some(stop) = stopped {
+            return Err(stop);
+        }
+    }
+    for (second, slot) in live {
+        writer.run(Span::new(second, second.plus(1)), slot)?;
+    }
+    out.write(b"]}")
+}
+
+/// Writes slots that are alike as fast as their seconds can be told.
+struct Writer<'a> {
+    out: &'a mut Out,
+    is_first: bool,
+}
+
+impl Writer<'_> {
+    fn run(&mut self, span: Span, slot: Slot) -> Result<(), Stop> {
+        const HEAD: &str = r#"{"second":"#;
+        let whole = serde_json::to_string(&Slot { second: 0, ..slot }).map_err(Stop::unwritable)?;
+        // Whatever follows the second, which comes first.
+        let rest = whole.get(HEAD.len() + 1..).unwrap_or_default();
+        for second in span.iter() {
+            let comma = if std::mem::take(&mut self.is_first) { "" } else { "," };
+            self.out.write(comma.as_bytes())?;
+            self.out.write(HEAD.as_bytes())?;
+            self.out.number(second.0)?;
+            self.out.write(rest.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// One series' life, as far as its slots need it.
+pub(crate) struct LifeOf {
+    /// When it was scheduled.
+    pub(crate) span: Span,
+    /// Where agents were told not to probe it.
+    pub(crate) pauses: Vec<Span>,
+    /// What showed delivery, each until when; the last for good.
+    pub(crate) proofs: Vec<(Second, Proof)>,
+}
+
+impl LifeOf {
+    /// Cuts a run of stored slots where what they mean changes.
+    fn slots(
+        &self,
+        run: Span,
+        value: Value,
+        visit: &mut impl FnMut(Span, Slot) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        let mut at = run.from;
+        while at < run.until {
+            let pause = self.pauses.iter().find(|pause| at < pause.until);
+            let is_paused = pause.is_some_and(|pause| pause.contains(at));
+            let turns = pause.map_or(run.until, |pause| if is_paused { pause.until } else { pause.from });
+            let proof = self.proofs.iter().find(|(until, _)| at < *until);
+            let (proved, proof) = proof.copied().unwrap_or_else(|| (Second(u64::MAX), Proof::default()));
+            let until = run.until.min(turns).min(proved);
+            let is_muted = is_paused && value.mark.sender() == Sender::Unknown;
+            let mark = if is_muted { Mark::sent(Sender::Muted) } else { value.mark };
+            visit(Span::new(at, until), slot(mark, proof, value.loss.as_ref()))?;
+            at = until;
+        }
+        Ok(())
+    }
+}
+
+fn live_slot(state: &State, series: SeriesId, second: Second) -> Option<Slot> {
     let mark = state.ledger().mark(series, second).ok()?;
+    Some(slot(mark, state.ledger().proof(series), state.losses().get(series, second)))
+}
+
+/// A slot, whose second is told elsewhere.
+fn slot(mark: Mark, proof: Proof, loss: Option<&Loss>) -> Slot {
     let mut window = Window::default();
-    window.add(mark, state.ledger().proof(series));
-    let loss = state.losses().get(series, second).filter(|_| window.lost + window.local > 0);
+    window.add(mark, proof);
+    let loss = loss.filter(|_| window.lost + window.local > 0);
     let fault = loss.map(|loss| match loss.cause {
         Cause::Local(fault) => fault.name(),
         Cause::Service(fault) => fault.name(),
@@ -126,8 +219,8 @@ fn slot(state: &State, series: SeriesId, second: aviary_core::Second) -> Option<
         Cause::Service(Fault::Status(status)) => Some(status),
         _ => None,
     });
-    Some(Slot {
-        second: second.0,
+    Slot {
+        second: 0,
         outcome: class(&window, mark.sender()),
         late: window.late > 0,
         stored: match mark.storage() {
@@ -140,7 +233,7 @@ fn slot(state: &State, series: SeriesId, second: aviary_core::Second) -> Option<
         status,
         reached: loss.and_then(|loss| loss.reached).map(|rung| rung.name()),
         address: loss.and_then(|loss| loss.address).map(|address| address.to_string()),
-    })
+    }
 }
 
 const fn class(window: &Window, sender: Sender) -> &'static str {

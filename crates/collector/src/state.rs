@@ -5,13 +5,13 @@ mod check;
 mod clock;
 mod fleet;
 mod judge;
+mod past;
 mod readback;
 mod receive;
 mod schedule;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
     sync::Arc,
 };
 
@@ -80,6 +80,7 @@ pub(crate) struct State {
     standing: BTreeMap<String, Standing>,
     counts: Counts,
     refusal_told: Second,
+    past: Option<past::Past>,
 }
 
 /// A roster, and the token under which it came. Its id is a hash that whoever likes can meet, so that it alone would let
@@ -123,6 +124,8 @@ pub(crate) enum Refusal {
     Region { claimed: String, token: String, allowed: String },
     #[error("node `{claimed}` may not be reported under token `{token}`, which is for `{allowed}` only")]
     Node { claimed: String, token: String, allowed: String },
+    #[error("slots that come late wait to be merged, and there is room for no more; come back in a moment")]
+    Backlog,
     #[error("its gaps tell {told} slots, and no agent can have skipped more than {limit}")]
     Gaps { told: u64, limit: u64 },
     #[error("the report speaks of series {place}, and its roster has {series}")]
@@ -176,6 +179,7 @@ impl State {
             standing: BTreeMap::new(),
             counts: Counts::default(),
             refusal_told: Second(0),
+            past: None,
         }
     }
 
@@ -227,7 +231,11 @@ impl State {
         for id in self.catalog.ids() {
             let service = self.service(self.catalog.tag(id, Tag::Service));
             let Ok(protocol) = self.catalog.tag(id, Tag::Protocol).parse() else { continue };
-            self.ledger.prove(id, Proof::of(protocol, service.counts_as_delivered, service.storage));
+            let proof = Proof::of(protocol, service.counts_as_delivered, service.storage);
+            if self.ledger.proof(id) != proof {
+                self.proof_changes(id);
+                self.ledger.prove(id, proof);
+            }
         }
         self.configure_read_back(now);
     }
@@ -245,8 +253,10 @@ impl State {
 
     /// Lets time go on.
     pub(crate) fn advance(&mut self, now: Timestamp) {
+        self.seal(now);
         self.ledger.advance(now.second().plus(AHEAD_SECONDS_MAX));
         self.give_up_waiting(now);
+        self.follow();
     }
 
     /// How many series were first heard of under a token.
@@ -275,7 +285,8 @@ impl State {
         check::vantage(vantage, reporter)?;
         check::places(report, series)?;
         check::seconds(report, now)?;
-        check::gaps(report, self.ledger.held())?;
+        check::gaps(report, self.ledger.held(), self.oldest(Second(0)))?;
+        self.check_room(report)?;
         if let Some(roster) = &report.roster {
             self.learn(roster, &key, reporter)?;
         }
@@ -285,17 +296,20 @@ impl State {
         let mut taken = Taken { slots: 0, too_old: 0, ahead: 0 };
         for slot in &report.slots {
             taken.slots += 1;
-            match self.close(known.series[slot.series as usize].0, slot) {
+            match self.close(known.series[slot.series as usize], slot) {
                 Ok(()) => {}
                 Err(OutOfReach::TooOld { .. }) => taken.too_old += 1,
                 Err(OutOfReach::TooNew { .. }) => taken.ahead += 1,
             }
         }
         for gap in &report.gaps {
-            for (id, _) in &known.series[gap.first as usize..(gap.first + gap.count) as usize] {
-                self.skip(*id, gap, &mut taken);
+            for series in &known.series[gap.first as usize..(gap.first + gap.count) as usize] {
+                self.skip(*series, gap, &mut taken);
             }
+            self.late_gap(&known, gap);
         }
+        self.hand_over();
+        self.take_timings(&known, report, now);
         self.counts.reports += 1;
         self.counts.too_old += taken.too_old;
         self.counts.ahead += taken.ahead;
@@ -369,16 +383,23 @@ impl State {
         Ok(())
     }
 
-    /// Merges one slot, if it is held.
-    fn close(&mut self, series: SeriesId, slot: &ClosedSlot) -> Result<(), OutOfReach> {
+    /// Merges one slot of a series and its first full slot, here if it is held, and in the history if it is late.
+    fn close(&mut self, (series, first): (SeriesId, Second), slot: &ClosedSlot) -> Result<(), OutOfReach> {
         let outcome = self.as_it_counts(series, slot.outcome);
-        self.ledger.merge(series, slot.second, mark_of(outcome))?;
-        self.ledger.extend_back(series, slot.second);
         let reached = slot.reached.or(match slot.outcome {
             Outcome::Delivered(evidence) => Some(evidence),
             _ => None,
         });
-        self.note(series, slot.second, outcome, reached, slot.address);
+        let loss = loss_of(outcome).map(|loss| Loss { reached, address: slot.address, ..loss });
+        let is_late = self.late((series, first), slot.second, mark_of(outcome), loss);
+        match self.ledger.merge(series, slot.second, mark_of(outcome)) {
+            Err(OutOfReach::TooOld { .. }) if is_late => return Ok(()),
+            merged => merged?,
+        };
+        self.ledger.extend_back(series, slot.second);
+        if let Some(loss) = loss {
+            self.losses.note(series, slot.second, loss);
+        }
         Ok(())
     }
 
@@ -394,36 +415,20 @@ impl State {
         }
     }
 
-    fn skip(&mut self, series: SeriesId, gap: &Gap, taken: &mut Taken) {
+    fn skip(&mut self, (series, first): (SeriesId, Second), gap: &Gap, taken: &mut Taken) {
         let held = self.ledger.held();
         let inside = gap.span.intersection(held);
         taken.slots += gap.span.seconds();
-        taken.too_old += Span::new(gap.span.from, gap.span.until.min(held.from)).seconds();
+        taken.too_old += Span::new(gap.span.from, gap.span.until.min(self.oldest(first))).seconds();
         taken.ahead += Span::new(gap.span.from.max(held.until), gap.span.until).seconds();
         if inside.is_empty() {
             return;
         }
         self.ledger.merge_span(series, inside, mark_of(gap.outcome));
         self.ledger.extend_back(series, inside.from);
-        for second in inside.iter() {
-            self.note(series, second, gap.outcome, None, None);
+        if let Some(loss) = loss_of(gap.outcome) {
+            inside.iter().for_each(|second| self.losses.note(series, second, loss));
         }
-    }
-
-    fn note(
-        &mut self,
-        series: SeriesId,
-        second: Second,
-        outcome: Outcome,
-        reached: Option<Evidence>,
-        address: Option<SocketAddr>,
-    ) {
-        let (phase, cause) = match outcome {
-            Outcome::Lost { phase, fault } => (phase, Cause::Service(fault)),
-            Outcome::Local { phase, fault } => (phase, Cause::Local(fault)),
-            Outcome::Delivered(_) | Outcome::Missed | Outcome::Muted => return,
-        };
-        self.losses.note(series, second, Loss { phase, cause, reached, address });
     }
 
     /// Storage has a datapoint of this name and second.
@@ -432,7 +437,9 @@ impl State {
             self.counts.unowned += 1;
             return;
         };
-        if self.ledger.merge(series, second, Mark::stored(Storage::Stored)).is_ok() {
+        let mark = Mark::stored(Storage::Stored);
+        let is_late = self.late((series, Second(0)), second, mark, None);
+        if self.ledger.merge(series, second, mark).is_ok() || is_late {
             self.stored.shown(series, second);
         }
     }
@@ -457,6 +464,16 @@ fn mark_of(outcome: Outcome) -> Mark {
         Outcome::Missed => Mark::sent(Sender::Missed),
         Outcome::Muted => Mark::sent(Sender::Muted),
     }
+}
+
+/// What an outcome that tells of a failure says of it, by itself.
+fn loss_of(outcome: Outcome) -> Option<Loss> {
+    let (phase, cause) = match outcome {
+        Outcome::Lost { phase, fault } => (phase, Cause::Service(fault)),
+        Outcome::Local { phase, fault } => (phase, Cause::Local(fault)),
+        Outcome::Delivered(_) | Outcome::Missed | Outcome::Muted => return None,
+    };
+    Some(Loss { phase, cause, reached: None, address: None })
 }
 
 #[cfg(test)]

@@ -1,14 +1,21 @@
 //! `GET /api/v1/sums`: delivered and scheduled by any set of tags.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use aviary_core::{Second, Span, Tag, Timestamp, Window};
+use aviary_core::{Second, Span, Tag, Timestamp, Window, ledger::NO_GROUP};
+use axum::response::Response;
 use serde::Serialize;
 
-use crate::{closed_until, error::ApiError, state::State};
+use crate::{
+    Collector, closed_until,
+    error::ApiError,
+    history::{Chunk, Lives, ROLLED_TAGS, Steps, Tally, chunks_of},
+    state::State,
+    stream::{Out, Stop, stream},
+};
 
-/// The most rows of one answer.
-const ROWS_MAX: u64 = 50_000;
+/// So many windows are made at a time: an answer has as many rows as were asked for, and only a part of it is ever held.
+const WINDOWS_AT_ONCE: u64 = 1 << 16;
 
 /// What was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,11 +24,6 @@ pub(crate) struct Query {
     span: Span,
     step: u64,
     service: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Answer {
-    groups: Vec<Row>,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,42 +93,152 @@ impl Query {
     }
 }
 
-/// Sums what `query` asks for.
-pub(crate) fn answer(state: &State, query: &Query) -> Result<Answer, ApiError> {
-    let held = state.ledger().held();
-    if query.span.from < held.from || query.span.until > held.until {
-        let message = format!(
-            "this collector holds the seconds from {} to {}, and {} to {} was asked for; ask for another or shorter span",
-            held.from, held.until, query.span.from, query.span.until
-        );
-        return Err(ApiError::bad("beyond_history", message));
-    }
-    let catalog = state.catalog();
-    let wanted = |id| {
-        let is_asked = query.service.as_ref().is_none_or(|service| catalog.tag(id, Tag::Service) == service);
-        is_asked && state.ledger().life(id).until > query.span.from
-    };
-    let grouping = catalog.group(&query.by, wanted);
-    let steps = query.span.seconds() / query.step;
-    let rows = steps.saturating_mul(grouping.values.len() as u64);
-    if rows > ROWS_MAX {
-        let message = format!("the answer would have {rows} rows, at most {ROWS_MAX} are given");
-        return Err(ApiError::bad("too_many_rows", message).detail("take a larger step or fewer tags"));
-    }
-    let mut groups = Vec::with_capacity(rows as usize);
-    for step in 0..steps {
-        let from = query.span.from.plus(step * query.step);
-        let span = Span::new(from, from.plus(query.step));
-        let windows = state.ledger().sums(span, &grouping.group_of, grouping.values.len());
-        for (values, window) in grouping.values.iter().zip(windows) {
-            let by = query.by.iter().map(|tag| tag.name()).zip(values.iter().cloned()).collect();
-            groups.push(Row { by, from: span.from.0, until: span.until.0, window: window.into() });
-        }
-    }
-    Ok(Answer { groups })
+/// What is needed of the state to answer, read once.
+struct Question {
+    query: Query,
+    values: Vec<Vec<String>>,
+    group_of: Vec<u32>,
 }
 
-fn tags(list: &str) -> Result<Vec<Tag>, ApiError> {
+/// Answers `query`, row by row.
+pub(crate) async fn answer(collector: &Collector, query: Query) -> Result<Response, ApiError> {
+    let now = collector.now();
+    let (values, group_of) = {
+        let mut state = collector.state();
+        state.advance(now);
+        check_span(&state, query.span, now)?;
+        state.group(&query.by, query.service.as_deref(), query.span.from)
+    };
+    let question = Question { query, values, group_of };
+    let asked = collector.clone();
+    stream(collector, move |out| question.write(&asked, out)).await
+}
+
+/// Refuses what nobody can know of: what was before the first second that is kept, or has not come yet.
+pub(crate) fn check_span(state: &State, span: Span, now: Timestamp) -> Result<(), ApiError> {
+    let known = state.known(now);
+    if known.from <= span.from && span.until <= known.until {
+        return Ok(());
+    }
+    let message = format!(
+        "this collector holds the seconds from {} to {}, and {} to {} was asked for; ask for another or shorter span",
+        known.from, known.until, span.from, span.until
+    );
+    Err(ApiError::bad("beyond_history", message))
+}
+
+impl Question {
+    fn write(mut self, collector: &Collector, out: &mut Out) -> Result<(), Stop> {
+        out.write(br#"{"groups":["#)?;
+        let steps = self.query.span.seconds() / self.query.step;
+        let groups = self.values.len() as u64;
+        let mut past = None;
+        let (mut step, mut is_first) = (0, true);
+        while step < steps && groups > 0 {
+            let count = (WINDOWS_AT_ONCE / groups).clamp(1, steps - step);
+            let from = self.query.span.from.plus(step * self.query.step);
+            let part = Steps { from, seconds: self.query.step, count };
+            let windows = self.windows(collector, part, &mut past, &|| !out.is_gone())?;
+            for (row, window) in (0..).zip(windows) {
+                let values = &self.values[(row % groups) as usize];
+                let by = self.query.by.iter().map(|tag| tag.name()).zip(values.iter().cloned()).collect();
+                let span = part.span(row / groups);
+                let row = Row { by, from: span.from.0, until: span.until.0, window: window.into() };
+                if !std::mem::take(&mut is_first) {
+                    out.write(b",")?;
+                }
+                out.json(&row)?;
+            }
+            step += count;
+        }
+        out.write(b"]}")
+    }
+
+    /// The windows of `steps` by group: before the seam from the history, after it from the ledger.
+    fn windows(
+        &mut self,
+        collector: &Collector,
+        steps: Steps,
+        past: &mut Option<PastQuestion>,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Vec<Window>, Stop> {
+        let (groups, whole) = (self.values.len(), steps.whole());
+        loop {
+            let seam = collector.history().visible_until();
+            let stored = Span::new(whole.from, whole.until.min(seam));
+            let mut windows = if stored.is_empty() {
+                vec![Window::default(); steps.count as usize * groups]
+            } else {
+                let past =
+                    past.get_or_insert_with(|| PastQuestion::new(collector, &self.query, &self.group_of));
+                let mut tally = Tally::new(&past.lives, &self.group_of, groups, steps);
+                let (rolled, chunks) = (past.rolled.as_deref(), Some(&past.chunks));
+                collector.history().tally(&mut tally, stored, rolled, chunks, goes_on)?;
+                tally.schedule(stored);
+                tally.finish()
+            };
+            if self.add_live(collector, steps, seam, &mut windows) {
+                return Ok(windows);
+            }
+        }
+    }
+
+    /// Adds what the ledger holds from `seam` on; `false` if it no longer does.
+    fn add_live(
+        &mut self,
+        collector: &Collector,
+        steps: Steps,
+        seam: Second,
+        windows: &mut [Window],
+    ) -> bool {
+        let groups = self.values.len();
+        for step in 0..steps.count {
+            let span = steps.span(step);
+            let live = Span::new(span.from.max(seam), span.until);
+            if live.is_empty() {
+                continue;
+            }
+            // Step by step, so that reports wait for one sum and not for all.
+            let state = collector.state();
+            if state.ledger().held().from > live.from && collector.history().visible_until() > seam {
+                return false;
+            }
+            // Series that came meanwhile were not asked for.
+            let series = state.ledger().len();
+            self.group_of.resize(self.group_of.len().max(series), NO_GROUP);
+            let sums = state.ledger().sums(live, &self.group_of, groups);
+            drop(state);
+            let place = step as usize * groups;
+            windows[place..place + groups].iter_mut().zip(sums).for_each(|(window, sum)| *window += sum);
+        }
+        true
+    }
+}
+
+/// What a question needs beside where it reaches into the past.
+struct PastQuestion {
+    lives: Lives,
+    /// The group of each series that stands for others in what is rolled up, if that can answer the question.
+    rolled: Option<Vec<u32>>,
+    chunks: BTreeSet<Chunk>,
+}
+
+impl PastQuestion {
+    fn new(collector: &Collector, query: &Query, group_of: &[u32]) -> Self {
+        let (lives, rep_of) = collector.state().lives().unwrap_or_default();
+        let is_rolled = query.by.iter().all(|tag| ROLLED_TAGS.contains(tag));
+        let rolled = is_rolled.then(|| {
+            let mut rolled = vec![NO_GROUP; rep_of.len()];
+            for (rep, group) in rep_of.iter().zip(group_of).filter(|(_, group)| **group != NO_GROUP) {
+                rolled[rep.0 as usize] = *group;
+            }
+            rolled
+        });
+        Self { lives, rolled, chunks: chunks_of(group_of) }
+    }
+}
+
+pub(crate) fn tags(list: &str) -> Result<Vec<Tag>, ApiError> {
     let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
     let mut tags = Vec::new();
     for name in names {

@@ -112,7 +112,12 @@ pub struct Ledger {
     /// have such.
     pauses: BTreeMap<SeriesId, Vec<Span>>,
     until: Second,
+    /// Pauses that ended before this are forgotten, unless the seconds are held.
+    remembered_from: Second,
 }
+
+/// The most pauses that are remembered of one series; of more, the oldest are forgotten.
+const PAUSES_MAX: usize = 512;
 
 impl Ledger {
     /// An empty ledger that holds the seconds before `until`.
@@ -122,7 +127,7 @@ impl Ledger {
         let mut blocks: Vec<_> =
             (oldest..oldest + BLOCKS).map(|number| Block { number, planes: Vec::new() }).collect();
         blocks.sort_by_key(|block| block.number % BLOCKS);
-        Self { blocks, lives: Vec::new(), pauses: BTreeMap::new(), until }
+        Self { blocks, lives: Vec::new(), pauses: BTreeMap::new(), until, remembered_from: Second(u64::MAX) }
     }
 
     /// Adds a series that is scheduled from `from` on.
@@ -179,22 +184,70 @@ impl Ledger {
     }
 
     /// Says in which spans after `since` the agent was told not to probe `series`, whatever was known of that: in order
-    /// and apart. What is before `since` stays.
+    /// and apart. What is before `since` stays. Returns the span outside of which nothing is other than it was.
     ///
     /// A slot of a pause is muted unless a sender told what became of it. That is read off the pauses and not merged
     /// into the marks, where it could not be taken back when an older statement about the series comes later.
-    pub fn pause(&mut self, series: SeriesId, since: Second, pauses: &[Span]) {
-        let held = self.held().from;
-        let mut known = self.pauses.remove(&series).unwrap_or_default();
+    pub fn pause(&mut self, series: SeriesId, since: Second, pauses: &[Span]) -> Span {
+        let remembered = self.held().from.min(self.remembered_from);
+        let before = self.pauses.remove(&series).unwrap_or_default();
+        let mut known = before.clone();
         known.retain_mut(|pause| {
             pause.until = pause.until.min(since);
-            pause.until > held.max(pause.from)
+            pause.until > remembered.max(pause.from)
         });
         known.extend(pauses.iter().filter(|pause| !pause.is_empty()));
+        known.drain(..known.len().saturating_sub(PAUSES_MAX));
         self.lives[series.index()].is_paused = !known.is_empty();
+        let changed = difference(&before, &known);
         if !known.is_empty() {
             self.pauses.insert(series, known);
         }
+        changed
+    }
+
+    /// Where agents were told not to probe `series`: in order and apart.
+    pub fn pauses(&self, series: SeriesId) -> &[Span] {
+        self.pauses.get(&series).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every series that has pauses, with them.
+    pub fn paused(&self) -> impl Iterator<Item = (SeriesId, &[Span])> {
+        self.pauses.iter().map(|(series, pauses)| (*series, pauses.as_slice()))
+    }
+
+    /// From now on pauses are forgotten only if they ended before `from`: for whoever keeps slots for longer than they
+    /// are held here.
+    pub fn remember_from(&mut self, from: Second) {
+        self.remembered_from = from;
+    }
+
+    /// Notes that a sender told of the slots of `span`, which somebody else keeps: they are part of the series' life.
+    pub fn told_elsewhere(&mut self, series: SeriesId, span: Span) {
+        let life = &mut self.lives[series.index()];
+        life.span.from = life.span.from.min(span.from);
+        life.told_until = life.told_until.max(span.until);
+    }
+
+    /// The planes of [`Mark::bits`], lowest first, of every series over `span`, whose first second is bit 0. Pauses are
+    /// not in them.
+    ///
+    /// # Panics
+    /// If `span` is longer than 64 seconds, or not held.
+    pub fn planes(&self, span: Span) -> Vec<[u64; 4]> {
+        assert!(span.seconds() <= BLOCK_SECONDS, "a plane has 64 bits");
+        assert!(span.is_empty() || span.intersection(self.held()) == span, "{span:?} is held");
+        let first = span.from.0 / BLOCK_SECONDS;
+        let last = span.until.minus(1).0 / BLOCK_SECONDS;
+        let (early, late) = (&self.blocks[(first % BLOCKS) as usize], &self.blocks[(last % BLOCKS) as usize]);
+        let shift = span.from.0 % BLOCK_SECONDS;
+        let mask = u64::MAX.checked_shr(64 - span.seconds() as u32).unwrap_or(0);
+        let cut = |early: u64, late: u64| {
+            let beyond = if last > first { late << (BLOCK_SECONDS - shift) } else { 0 };
+            (early >> shift | beyond) & mask
+        };
+        let rows = early.planes.iter().zip(&late.planes);
+        rows.map(|(early, late)| [0, 1, 2, 3].map(|plane| cut(early.0[plane], late.0[plane]))).collect()
     }
 
     /// The seconds that are held.
@@ -319,7 +372,9 @@ impl Ledger {
             let mut planes =
                 [0, 1, 2, 3].map(|plane| early.0[plane] & early_mask | late.0[plane] & late_mask);
             if life.is_paused {
-                let pauses = self.pauses.get(&id).into_iter().flatten();
+                let pauses = self.pauses(id);
+                let pauses = &pauses[pauses.partition_point(|pause| pause.until <= chunk.from)..];
+                let pauses = pauses.iter().take_while(|pause| pause.from < chunk.until);
                 let paused = pauses.fold(0, |paused, pause| paused | inside(*pause));
                 let [s0, s1, t0, t1] = planes;
                 let muted = paused & !s0 & !s1 & !(t0 & t1);
@@ -386,6 +441,18 @@ fn tally(window: &mut Window, alive: u64, [s0, s1, t0, t1]: [u64; 4], proof: Pro
         Proof::Storage => window.unknown += sent,
         Proof::Nothing => window.unproven += sent,
     }
+}
+
+/// The least span that holds every second in which the two say otherwise.
+fn difference(before: &[Span], after: &[Span]) -> Span {
+    let alike = before.iter().zip(after).take_while(|(before, after)| before == after).count();
+    let (before, after) = (&before[alike..], &after[alike..]);
+    let ends = before.iter().rev().zip(after.iter().rev());
+    let alike = ends.take_while(|(before, after)| before == after).count();
+    let (before, after) = (&before[..before.len() - alike], &after[..after.len() - alike]);
+    let both = || before.iter().chain(after);
+    let from = both().map(|span| span.from).min().unwrap_or_default();
+    Span::new(from, both().map(|span| span.until).max().unwrap_or_default())
 }
 
 /// The bits of block `number` whose seconds are in `span`.
@@ -489,6 +556,19 @@ mod tests {
         }
 
         #[test]
+        fn planes_are_the_marks_of_every_series(marks in any_marks(), from in 0u64..1000, seconds in 0u64..=64) {
+            let ledger = ledger_of(&marks, &FOUR);
+            let span = Span::new(Second(from), Second((from + seconds).min(1000)));
+            for (series, planes) in (0..).map(SeriesId).zip(ledger.planes(span)) {
+                for (bit, second) in span.iter().enumerate() {
+                    let bits = (0..4).map(|plane| ((planes[plane] >> bit & 1) as u8) << plane).sum();
+                    prop_assert_eq!(Ok(Mark::from_bits(bits)), ledger.mark(series, second));
+                }
+                prop_assert!(planes.iter().all(|plane| plane.checked_shr(span.seconds() as u32).unwrap_or(0) == 0));
+            }
+        }
+
+        #[test]
         fn a_span_is_its_seconds(marks in any_marks(), from in 0u64..1100, seconds in 0u64..300, mark in any_mark()) {
             let mut whole = ledger_of(&marks, &FOUR);
             let mut each = ledger_of(&marks, &FOUR);
@@ -536,6 +616,28 @@ mod tests {
         ledger.merge(series, Second(995), Mark::new(Sender::Lost, Storage::NotStored)).unwrap();
         ledger.extend_back(series, Second(980));
         assert_eq!(sum(&ledger), Window { scheduled: 20, unknown: 19, lost: 1, ..Window::default() });
+    }
+
+    #[test]
+    fn pauses_are_remembered_for_whoever_keeps_slots_longer() {
+        let span = |from: u64, until: u64| Span::new(Second(from), Second(until));
+        for remembers in [false, true] {
+            let mut ledger = Ledger::new(Second(1_000));
+            let series = ledger.register(Second(0), Proof::Sender);
+            if remembers {
+                ledger.remember_from(Second(100));
+            }
+            assert_eq!(ledger.pause(series, Second(0), &[span(50, 90), span(200, 300)]), span(50, 300));
+            ledger.advance(Second(5_000));
+            let changed = ledger.pause(series, Second(4_000), &[span(4_100, 4_200)]);
+            if remembers {
+                assert_eq!(ledger.pauses(series), [span(200, 300), span(4_100, 4_200)]);
+                assert_eq!(ledger.pause(series, Second(4_000), &[span(4_100, 4_150)]), span(4_100, 4_200));
+                assert!(ledger.pause(series, Second(4_000), &[span(4_100, 4_150)]).is_empty());
+            } else {
+                assert_eq!((ledger.pauses(series), changed), (&[span(4_100, 4_200)][..], span(50, 4_200)));
+            }
+        }
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Mark {
     }
 
     /// The mark with these four bits; all sixteen patterns are marks.
-    pub(crate) const fn from_bits(bits: u8) -> Self {
+    pub const fn from_bits(bits: u8) -> Self {
         Self(bits & 0b1111)
     }
 }

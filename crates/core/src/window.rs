@@ -76,7 +76,12 @@ impl Window {
 
     /// Adds one slot. The plain definition that [`crate::Ledger::sums`] computes 64 slots at a time.
     pub fn add(&mut self, mark: Mark, proof: Proof) {
-        self.scheduled += 1;
+        self.add_slots(mark, proof, 1);
+    }
+
+    /// Adds `slots` slots that have the same mark.
+    pub fn add_slots(&mut self, mark: Mark, proof: Proof, slots: u64) {
+        self.scheduled += slots;
         let class = match (mark.sender(), mark.storage(), proof) {
             (Sender::Unknown, _, _) => &mut self.unknown,
             (Sender::Missed, _, _) => &mut self.missed,
@@ -88,11 +93,11 @@ impl Window {
             (Sender::Delivered, Storage::Unknown, Proof::Storage) => &mut self.unknown,
             (Sender::Delivered, Storage::Unknown, Proof::Nothing) => &mut self.unproven,
             (Sender::Lost, storage, _) => {
-                self.late += u64::from(storage == Storage::Stored);
+                self.late += if matches!(storage, Storage::Stored) { slots } else { 0 };
                 &mut self.lost
             }
         };
-        *class += 1;
+        *class += slots;
     }
 }
 

@@ -49,6 +49,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("COLLECTOR_LISTEN", "127.0.0.1:2"),
     ("COLLECTOR_NAME", "spare"),
     ("COLLECTOR_OPEN", "true"),
+    ("COLLECTOR_RETAIN", "30d"),
     ("COLLECTOR_URL", "https://collector.example.net"),
     ("LOG_FILE", "/var/log/aviary.log"),
     ("LOG_FORMAT", "json"),
@@ -100,7 +101,6 @@ const SAMPLES: &[(&str, &str)] = &[
 /// Keys that are read and noted, but do not reach the program yet; a variable must still be understood.
 const NOT_YET: &[(&str, &str)] = &[
     ("COLLECTOR_DATA", "/var/lib/aviary/collector"),
-    ("COLLECTOR_RETAIN", "400d"),
     ("SERVICE_IN_GEST_BURST", "1.5"),
     ("SERVICE_IN_GEST_PAGE_AFTER", "10s"),
     ("SERVICE_IN_GEST_SEVERITY_BLIND", "error"),

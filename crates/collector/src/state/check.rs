@@ -1,6 +1,6 @@
 //! What a report must be to be taken, beyond being one.
 
-use aviary_core::{Span, Timestamp, Vantage};
+use aviary_core::{Second, Span, Timestamp, Vantage};
 use aviary_wire::report::{self, Gap, Report};
 
 use super::{AHEAD_SECONDS_MAX, Refusal};
@@ -46,13 +46,24 @@ pub(super) fn seconds(report: &Report, now: Timestamp) -> Result<(), Refusal> {
 }
 
 /// A few kilobytes of gaps that overlap could tell millions of slots a million times over, and nobody else would be
-/// served meanwhile. No slot is told twice, so what an agent may have skipped has a bound.
-pub(super) fn gaps(report: &Report, held: Span) -> Result<(), Refusal> {
+/// served meanwhile. No slot is told twice, so what an agent may have skipped has a bound: in slots of what is held, and
+/// in hours of what is kept from `oldest` on.
+pub(super) fn gaps(report: &Report, held: Span, oldest: Second) -> Result<(), Refusal> {
     let limit = report::SERIES_MAX as u64 * held.seconds();
     let told = |gap: &Gap| u64::from(gap.count) * gap.span.intersection(held).seconds().max(1);
     let told = report.gaps.iter().map(told).sum();
-    if told > limit { Err(Refusal::Gaps { told, limit }) } else { Ok(()) }
+    if told > limit {
+        return Err(Refusal::Gaps { told, limit });
+    }
+    let kept = Span::new(oldest, held.from);
+    let hours = |span: Span| if span.is_empty() { 0 } else { span.seconds() / HOUR + 1 };
+    let limit = report::SERIES_MAX as u64 * hours(kept);
+    let told: u64 =
+        report.gaps.iter().map(|gap| u64::from(gap.count) * hours(gap.span.intersection(kept))).sum();
+    if told > limit { Err(Refusal::Gaps { told: told * HOUR, limit: limit * HOUR }) } else { Ok(()) }
 }
+
+const HOUR: u64 = 3_600;
 
 pub(super) fn places(report: &Report, series: usize) -> Result<(), Refusal> {
     let slots = report.slots.iter().map(|slot| u64::from(slot.series) + 1);

@@ -75,7 +75,8 @@ impl State {
                     current.is_some_and(|roster| roster.series.iter().any(|(current, _)| current == id))
                 };
                 let others = known.series.iter().copied().filter(|(id, _)| !is_current(id));
-                schedule::only_what_is_told(&mut self.ledger, others);
+                let changed = schedule::only_what_is_told(&mut self.ledger, others);
+                self.repaused(changed);
             }
             return;
         }
@@ -86,9 +87,10 @@ impl State {
             boot: report.boot,
             series: Arc::clone(&known.series),
         });
-        let is_overruled = agent.schedule.overrule(agent.boot, newest, &mut self.ledger);
-        if is_new || is_overruled {
-            agent.schedule.apply(&mut self.ledger);
+        let overruled = agent.schedule.overrule(agent.boot, newest, &mut self.ledger);
+        if is_new || overruled.is_some() {
+            let changed = agent.schedule.apply(&mut self.ledger);
+            self.repaused(overruled.map_or(changed, |overruled| schedule::hull(overruled, changed)));
         }
     }
 }

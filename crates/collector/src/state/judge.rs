@@ -39,6 +39,7 @@ impl State {
     pub(crate) fn judge(&mut self, now: Timestamp) {
         self.advance(now);
         self.settle(now);
+        self.hand_over();
         self.losses.forget_before(self.ledger.held().from);
         let span = Span::before(closed_until(now), JUDGED_SECONDS);
         let services = self.sums_by_service(span);

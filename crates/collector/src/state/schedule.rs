@@ -11,6 +11,9 @@ use aviary_core::{Ledger, Second, SeriesId, Span, Timestamp};
 /// The most statements that are kept of one agent. The ledger keeps what those before said.
 const STATEMENTS_MAX: usize = 32;
 
+/// So long a roster may be late, and still say as much as if it had come in time.
+const LATE_SECONDS: u64 = 3_600;
+
 /// From `since` on these are all series of an agent.
 #[derive(Clone)]
 pub(super) struct Statement {
@@ -30,6 +33,8 @@ pub(super) struct Schedule {
     statements: Vec<Statement>,
     /// Statements up to here were forgotten: the ledger has what they said.
     forgotten_until: Second,
+    /// Where the first that was not forgotten begins: of what is before, the ledger knows more than is left here.
+    settled_until: Second,
 }
 
 impl Schedule {
@@ -50,21 +55,25 @@ impl Schedule {
     }
 
     /// Takes back what other lives stated to hold after `since`, from where the life `boot`, which is the agent's newest,
-    /// states otherwise: their clock was ahead. Returns whether there was such.
-    pub(super) fn overrule(&mut self, boot: u64, since: Second, ledger: &mut Ledger) -> bool {
+    /// states otherwise: their clock was ahead. If there was such, returns the span of what that may have changed.
+    pub(super) fn overrule(&mut self, boot: u64, since: Second, ledger: &mut Ledger) -> Option<Span> {
         let is_wrong = |statement: &Statement| statement.since > since && statement.boot != boot;
         if !self.statements.last().is_some_and(is_wrong) {
-            return false;
+            return None;
         }
+        let mut changed = Span::new(Second(u64::MAX), Second(0));
         for statement in self.statements.extract_if(.., |statement| is_wrong(statement)) {
-            only_what_is_told(ledger, statement.series.iter().copied());
+            changed = hull(changed, only_what_is_told(ledger, statement.series.iter().copied()));
         }
-        true
+        Some(changed)
     }
 
-    /// Tells the ledger when each series that any statement names was scheduled.
-    pub(super) fn apply(&mut self, ledger: &mut Ledger) {
-        let Some(base) = self.statements.first().map(|statement| statement.since) else { return };
+    /// Tells the ledger when each series that any statement names was scheduled. Returns the span outside of which
+    /// nothing is muted or not other than it was.
+    pub(super) fn apply(&mut self, ledger: &mut Ledger) -> Span {
+        let mut changed = Span::new(Second(u64::MAX), Second(0));
+        let Some(first) = self.statements.first().map(|statement| statement.since) else { return changed };
+        let base = first.max(self.settled_until);
         let mut presence: BTreeMap<SeriesId, Vec<(usize, Second)>> = BTreeMap::new();
         for (place, statement) in self.statements.iter().enumerate() {
             for (series, from) in &*statement.series {
@@ -74,11 +83,19 @@ impl Schedule {
         for (series, present) in presence {
             let (pauses, until) = self.life(&present);
             let born = ledger.life(series).from;
-            let pauses: Vec<_> = pauses.into_iter().filter(|pause| pause.until > born).collect();
-            ledger.pause(series, base, &pauses);
-            ledger.end(series, until);
+            let later = pauses.into_iter().map(|pause| Span::new(pause.from.max(base), pause.until));
+            let pauses: Vec<_> = later.filter(|pause| pause.until > born && !pause.is_empty()).collect();
+            let repaused = ledger.pause(series, base, &pauses);
+            if !repaused.is_empty() {
+                changed = hull(changed, repaused);
+            }
+            // Without those that were forgotten, a series seems to have gone on until the first that was not.
+            if until > self.settled_until || ledger.life(series).until == Second(u64::MAX) {
+                ledger.end(series, until);
+            }
         }
-        self.forget(ledger.held().from);
+        self.forget(ledger.held().from.minus(LATE_SECONDS));
+        changed
     }
 
     /// The pauses and the end of a series that is in the statements at these places, each with its first full slot.
@@ -96,19 +113,37 @@ impl Schedule {
         (pauses, until)
     }
 
-    /// Forgets what only speaks of seconds before `held`, and the oldest of too many.
-    fn forget(&mut self, held: Second) {
-        let past = self.statements.iter().skip(1).take_while(|next| next.since <= held).count();
+    /// Forgets what only speaks of seconds before `oldest`, and the oldest of too many.
+    fn forget(&mut self, oldest: Second) {
+        let past = self.statements.iter().skip(1).take_while(|next| next.since <= oldest).count();
         let beyond = self.statements.len().saturating_sub(STATEMENTS_MAX);
         for forgotten in self.statements.drain(..past.max(beyond)) {
             self.forgotten_until = self.forgotten_until.max(forgotten.since);
         }
+        if let Some(first) = self.statements.first()
+            && first.since > self.forgotten_until
+            && self.forgotten_until > Second(0)
+        {
+            self.settled_until = self.settled_until.max(first.since);
+        }
     }
 }
 
-/// Of these series only what is told of them counts: nobody whom to believe says that they are scheduled.
-pub(super) fn only_what_is_told(ledger: &mut Ledger, series: impl Iterator<Item = (SeriesId, Second)>) {
+/// Of these series only what is told of them counts: nobody whom to believe says that they are scheduled. Returns the
+/// span of their pauses, which may now lie beyond their lives.
+pub(super) fn only_what_is_told(
+    ledger: &mut Ledger,
+    series: impl Iterator<Item = (SeriesId, Second)>,
+) -> Span {
+    let mut changed = Span::new(Second(u64::MAX), Second(0));
     for (series, from) in series {
+        changed = ledger.pauses(series).iter().copied().fold(changed, hull);
         ledger.end(series, from);
     }
+    changed
+}
+
+/// The least span that holds both.
+pub(super) fn hull(one: Span, other: Span) -> Span {
+    Span::new(one.from.min(other.from), one.until.max(other.until))
 }
