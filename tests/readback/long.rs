@@ -4,9 +4,9 @@
 
 #![expect(clippy::print_stdout, reason = "the figures of a long run are its result")]
 
-use std::{thread, time::Duration};
+use std::{collections::BTreeSet, thread, time::Duration};
 
-use aviary_core::{Protocol, Span};
+use aviary_core::{Protocol, Second, Span};
 
 use super::stage::{Stage, wait_until};
 use crate::support::{aviary::now, graphite::Setup};
@@ -23,7 +23,11 @@ fn seconds() -> u64 {
 fn a_healthy_run_is_on_disk_second_by_second() {
     let stage = Stage::start(Setup::default(), Protocol::ALL);
     let begin = now().plus(4);
-    wait_until(begin.plus(seconds()));
+    wait_until(begin);
+    let flaps = flaps(&stage, begin.plus(seconds()));
+    println!(
+        "{flaps} times a datapoint was shown, then null, then shown, to somebody who asks without a pause"
+    );
     let span = Span::new(begin, now());
     stage.wait_until_read(span.until);
     check(&stage, span);
@@ -58,6 +62,33 @@ fn a_run_through_every_trouble_is_on_disk_second_by_second() {
     let span = Span::new(begin, now());
     stage.wait_until_read(span.until);
     check(&stage, span);
+}
+
+/// Asks for the newest seconds of one series without a pause until `end`, and counts how often one was taken back: carbon
+/// takes points from its memory before they are on disk.
+fn flaps(stage: &Stage, end: Second) -> u32 {
+    let name = stage.name(Protocol::Tcp);
+    let (mut shown, mut gone) = (BTreeSet::new(), BTreeSet::new());
+    let mut flaps = 0;
+    while now() < end {
+        let span = Span::before(now(), 5);
+        let rendered = stage.service.graphite.render(&[&name], span).expect("graphite-web is well");
+        let stored = rendered.stored(&name);
+        gone.extend(
+            shown.iter().filter(|second| span.contains(**second) && !stored.contains(second)).copied(),
+        );
+        flaps += stored.iter().filter(|second| gone.remove(second)).count() as u32;
+        shown.extend(stored);
+        shown.retain(|second| *second >= span.from);
+        thread::sleep(Duration::from_millis(20));
+    }
+    for second in gone {
+        let span = Span::new(second, second.plus(1));
+        let rendered = stage.service.graphite.render_until_stored(&[&name], span, Duration::from_secs(10));
+        let rendered = rendered.expect("graphite-web is well");
+        assert!(rendered.stored(&name).contains(&second), "{second} was taken back for good");
+    }
+    flaps
 }
 
 /// Holds the newest of `span` that the collector has slot by slot against the disk, and prints the figures.

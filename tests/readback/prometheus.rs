@@ -50,7 +50,7 @@ fn seconds_are_counted_one_by_one_and_holes_are_not_filled() {
 }
 
 #[test]
-fn a_datagram_that_is_not_stored_is_lost_and_its_neighbours_are_not() {
+fn a_second_without_a_sample_is_a_hole_and_its_neighbours_are_counted_once() {
     let storage = VictoriaMetrics::start();
     let name = |second: u64| format!("canary.by.hand 1 {second}\n");
     let begin = now().minus(60);

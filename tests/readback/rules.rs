@@ -2,10 +2,10 @@
 
 use std::{thread, time::Duration};
 
-use aviary_core::{Protocol, Span};
+use aviary_core::{Protocol, Second, Span};
 
 use super::stage::{Stage, wait_until};
-use crate::support::{aviary::now, graphite::Setup};
+use crate::support::{aviary::now, graphite::Setup, http};
 
 const SOME: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Tls];
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -98,4 +98,36 @@ fn series_that_carbon_does_not_create_stay_unknown() {
     let unknown =
         stage.slots(span).into_values().filter(|slots| slots.values().all(|slot| slot.outcome == "unknown"));
     assert_eq!(unknown.count(), 1, "one series of three was not created: {:#?}", stage.said());
+}
+
+/// The newest second that graphite-web shows of the last twenty, asked for with `more`.
+fn newest(stage: &Stage, more: &str) -> u64 {
+    let now = now();
+    let name = stage.name(Protocol::Tcp);
+    let path = format!("/render?format=json&from={}&until={now}&target={name}{more}", now.minus(20));
+    let (status, body) = http::request(stage.service.graphite.http(), "GET", &path, &[], &[], PATIENCE)
+        .expect("graphite-web answers");
+    assert_eq!(status, 200, "{body}");
+    let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let points = answer[0]["datapoints"].as_array().cloned().unwrap_or_default();
+    let stored = points.iter().filter(|point| !point[0].is_null());
+    stored.map(|point| point[1].as_u64().unwrap()).max().unwrap_or_default()
+}
+
+#[test]
+fn a_cache_that_lags_by_up_to_a_minute_is_gone_around() {
+    let stage = Stage::start(Setup { is_cached: true, ..Setup::default() }, &SOME);
+    let begin = now().plus(4);
+    wait_until(begin.plus(20));
+    // Both ends are rounded to the minute: questions of one minute are one question.
+    wait_until(Second(now().0.next_multiple_of(60) + 22));
+    let first = newest(&stage, "");
+    thread::sleep(Duration::from_secs(8));
+    assert_eq!(newest(&stage, ""), first, "the cache knows nothing newer");
+    assert!(newest(&stage, "&noCache=1") > first + 5);
+    let span = Span::new(begin, now());
+    stage.wait_until_read(span.until);
+    assert_eq!(stage.differences(span), [""; 0]);
+    let slots = stage.slots(span);
+    assert!(slots.values().flatten().all(|(_, slot)| slot.outcome == "delivered"), "{slots:?}");
 }
