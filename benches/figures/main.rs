@@ -12,6 +12,7 @@ mod child;
 mod collector;
 mod cpu;
 mod fleet;
+mod history;
 mod lateness;
 mod ledger;
 mod machine;
@@ -37,7 +38,7 @@ use crate::table::Table;
 #[derive(Parser)]
 #[command(about = "Measures the figures that aviary is to reach, and prints them beside their goals")]
 struct Arguments {
-    /// Only figures whose name contains one of these, such as `cpu`, `udp`, `lateness`, `report`, `ledger` or `memory`;
+    /// Only figures whose name contains one of these, such as `cpu`, `udp`, `lateness`, `report`, `ledger`, `history` or `memory`;
     /// `soak` and `blackbox` are only measured when named
     figures: Vec<String>,
     /// Fewer and shorter rounds: to see that it works, not to judge by
@@ -121,6 +122,7 @@ fn figures(plan: &Plan) -> anyhow::Result<()> {
     cpu::measure(plan, &mut table)?;
     lateness::measure(plan, &mut table)?;
     ledger::measure(plan, &mut table)?;
+    history::measure(plan, &mut table)?;
     memory::measure(plan, &mut table)?;
     reports::measure(plan, &mut table)?;
     if plan.names(BLACKBOX) {
