@@ -169,7 +169,7 @@ fn told(agent: usize, roster: &Roster, span: Span) -> Report {
         random = (random ^ random >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         random = (random ^ random >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         random ^= random >> 31;
-        let is_lost = random % 1_000 == 0;
+        let is_lost = random.is_multiple_of(1_000);
         let (phase, fault) = [
             (Phase::Confirm, Fault::Timeout),
             (Phase::Connect, Fault::Timeout),
