@@ -14,11 +14,15 @@ pub(crate) struct ApiError {
     code: &'static str,
     message: String,
     detail: Option<String>,
+    retry_after_seconds: u32,
 }
+
+/// Whoever is told to come back is told so, unless something else is known.
+const RETRY_AFTER_SECONDS: u32 = 5;
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), detail: None }
+        Self { status, code, message: message.into(), detail: None, retry_after_seconds: RETRY_AFTER_SECONDS }
     }
 
     pub(crate) fn bad(code: &'static str, message: impl Into<String>) -> Self {
@@ -27,6 +31,12 @@ impl ApiError {
 
     pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
+        self
+    }
+
+    /// It is worth trying again after so long.
+    pub(crate) const fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_seconds = seconds;
         self
     }
 
@@ -52,7 +62,9 @@ impl IntoResponse for ApiError {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+                response
+                    .headers_mut()
+                    .insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after_seconds));
             }
             _ => {}
         }

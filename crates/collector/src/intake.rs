@@ -1,7 +1,8 @@
 //! Taking reports.
 
-use std::{error::Error as _, io::Read as _, time::Duration};
+use std::{error::Error as _, io::Read as _, sync::Arc, time::Duration};
 
+use aviary_core::Timestamp;
 use aviary_wire::report::{REPORT_BYTES_MAX, Report, ReportError};
 use axum::{
     Json,
@@ -17,6 +18,8 @@ use crate::{
     Collector, Peer,
     access::Scope,
     error::ApiError,
+    journal::{self, Journal, NotKept},
+    start::Durable,
     state::{Refusal, Taken},
 };
 
@@ -53,24 +56,55 @@ async fn take(
 ) -> Result<Json<Value>, ApiError> {
     let token = collector.access().allow(Scope::Report, headers, peer.ip())?;
     let region = token.and_then(|rule| Some((rule.name.as_str(), rule.region.as_deref()?)));
-    let Some(_place) = collector.admit() else {
+    let Some(place) = collector.admit() else {
         let message = "more reports come than can be read at once; come back in a moment";
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message));
     };
     let encoding = Encoding::of(headers)?;
     let body = read(body, REPORT_BYTES_MAX, too_large).await?;
-    let report = if matches!(encoding, Encoding::Identity) && body.len() < AT_ONCE_BYTES_MAX {
-        decode(encoding, &body)
+    let (report, bytes) = if matches!(encoding, Encoding::Identity) && body.len() < AT_ONCE_BYTES_MAX {
+        decode(encoding, body)
     } else {
         // Milliseconds of work, which nobody else's request is to wait for.
-        let decoded = tokio::task::spawn_blocking(move || decode(encoding, &body)).await;
+        let decoded = tokio::task::spawn_blocking(move || decode(encoding, body)).await;
         decoded.unwrap_or_else(|error| {
             let message = format!("the report could not be decoded here: {error}");
             Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message))
         })
     }?;
     let now = collector.now();
-    let taken = collector.state().take(&report, region, now).map_err(|refusal| {
+    let journal = collector.inner.durable.as_ref().and_then(Durable::journal);
+    if journal.is_some_and(|journal| journal.is_busy()) {
+        let message = "more reports come than the disk takes; come back in a moment";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message));
+    }
+    let (taken, kept) = apply(collector, journal, &report, &bytes, region, now)?;
+    // Others may be read while this one waits for the disk.
+    drop(place);
+    if let Some(kept) = kept {
+        // The journal answers everybody; where it ended, it has nothing.
+        kept.await.unwrap_or(Err(NotKept::Ending)).map_err(not_kept)?;
+    }
+    // The agent compares its clock with ours by it, so that it is read as late as can be.
+    let now_us = collector.now().0;
+    let Taken { slots, too_old, ahead } = taken;
+    Ok(Json(json!({"slots": slots, "too_old": too_old, "ahead": ahead, "now_us": now_us})))
+}
+
+type Waiting = tokio::sync::oneshot::Receiver<Result<(), NotKept>>;
+
+/// Applies a report, and gives it to the journal, if there is one, in the same order.
+fn apply(
+    collector: &Collector,
+    journal: Option<&Arc<Journal>>,
+    report: &Report,
+    bytes: &[u8],
+    region: Option<(&str, &str)>,
+    now: Timestamp,
+) -> Result<(Taken, Option<Waiting>), ApiError> {
+    let entry = journal.map(|journal| (journal, journal::entry(now, bytes)));
+    let mut state = collector.state();
+    let taken = state.take(report, region, now).map_err(|refusal| {
         let (status, code) = match refusal {
             Refusal::UnknownRoster(_) => (StatusCode::BAD_REQUEST, "unknown_roster"),
             Refusal::Region { .. } => (StatusCode::FORBIDDEN, "forbidden_region"),
@@ -80,10 +114,18 @@ async fn take(
         };
         ApiError::new(status, code, refusal.to_string())
     })?;
-    // The agent compares its clock with ours by it, so that it is read as late as can be.
-    let now_us = collector.now().0;
-    let Taken { slots, too_old, ahead } = taken;
-    Ok(Json(json!({"slots": slots, "too_old": too_old, "ahead": ahead, "now_us": now_us})))
+    Ok((taken, entry.map(|(journal, entry)| journal.append(entry))))
+}
+
+/// What whoever told a report is told where it is not on the disk.
+fn not_kept(why: NotKept) -> ApiError {
+    let (code, message) = match why {
+        NotKept::Ending => ("busy", "the collector is ending; come back in a moment".to_owned()),
+        NotKept::Later(error) | NotKept::Never(error) => {
+            ("not_kept", format!("the report cannot be kept: {error}"))
+        }
+    };
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
 }
 
 /// How a body is encoded.
@@ -113,30 +155,30 @@ impl Encoding {
     }
 }
 
-/// The report in `body`. The bound on a report is one on what comes out of the encoding: of a bomb, no more is made.
-fn decode(encoding: Encoding, body: &[u8]) -> Result<Report, ApiError> {
-    let inflated;
+/// The report in `body`, with its bytes as they were before they were packed. The bound on a report is one on what comes
+/// out of the encoding: of a bomb, no more is made.
+fn decode(encoding: Encoding, body: Bytes) -> Result<(Report, Bytes), ApiError> {
     let bytes = match encoding {
         Encoding::Identity => body,
         Encoding::Gzip => {
             let mut bytes = Vec::new();
-            let mut decoder = MultiGzDecoder::new(body).take(REPORT_BYTES_MAX as u64 + 1);
+            let mut decoder = MultiGzDecoder::new(body.as_ref()).take(REPORT_BYTES_MAX as u64 + 1);
             decoder.read_to_end(&mut bytes).map_err(|error| {
                 ApiError::bad("bad_encoding", format!("the body is truncated or no gzip: {error}"))
             })?;
             if bytes.len() > REPORT_BYTES_MAX {
                 return Err(too_large());
             }
-            inflated = bytes;
-            &inflated
+            bytes.into()
         }
     };
-    Report::decode(bytes).map_err(|error| match error {
+    let report = Report::decode(&bytes).map_err(|error| match error {
         ReportError::TooLarge { .. } => {
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "report_too_large", error.to_string())
         }
         error => ApiError::bad("bad_report", error.to_string()),
-    })
+    })?;
+    Ok((report, bytes))
 }
 
 fn too_large() -> ApiError {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! intake -> state (catalog, ledger, losses) -> windows -> verdicts -> API
-//!               ^ what storage shows
+//!    v          ^ what storage shows
+//! journal, and each minute a checkpoint -> the next start
 //! ```
 //!
 //! **Architecture invariants:** nothing here assumes that it is the only collector or that reports arrive in order:
@@ -11,12 +12,16 @@
 mod access;
 mod agents;
 mod api;
+mod checkpoint;
 mod document;
 mod error;
 mod events;
 mod intake;
+mod journal;
+mod keeping;
 mod services;
 mod slots;
+mod start;
 mod state;
 mod stored;
 mod sums;
@@ -28,6 +33,7 @@ use std::{
 };
 
 use aviary_core::{Clock, Endpoint, Evidence, Micros, Second, Timestamp, verdict::Policy};
+use aviary_store::{Store, StoreError};
 use axum::{Router, extract::connect_info::Connected, serve::IncomingStream};
 use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
@@ -39,7 +45,7 @@ pub use access::{Scope, TokenRule};
 pub use axum::serve::Listener;
 pub use state::Counts;
 
-use crate::{access::Access, document::Document, state::State};
+use crate::{access::Access, document::Document, start::Durable, state::State};
 
 /// A second is closed so many seconds after it began: its last slot is due almost a second in, has a second to its
 /// deadline, and its report leaves within another.
@@ -70,6 +76,8 @@ pub struct Options {
     pub certified: bool,
     /// The `[[service]]` sections for agents that take theirs from this collector, as TOML.
     pub services_document: Option<String>,
+    /// Where it keeps what is to outlive it. Without any, everything ends with the process.
+    pub store: Option<Arc<dyn Store>>,
 }
 
 /// A service that is judged.
@@ -127,10 +135,12 @@ struct Inner {
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     monotonic: Box<dyn Fn() -> Micros + Send + Sync>,
     intake: Semaphore,
+    durable: Option<Durable>,
 }
 
 impl Collector {
-    /// A collector without any history, by `clock`.
+    /// A collector by `clock`. One with a store begins to take up what that holds, and takes reports and answers
+    /// questions once it has; see [`Self::failed`] for where it cannot.
     pub fn new(options: Options, clock: impl Clock) -> Self {
         let access = Access::new(options.tokens, options.open, options.certified);
         let state = State::new(options.name, options.services, clock.wall());
@@ -141,8 +151,28 @@ impl Collector {
             now: Box::new(move || clock.wall()),
             monotonic: Box::new(move || monotonic.monotonic()),
             intake: Semaphore::new(REPORTS_AT_ONCE),
+            durable: options.store.map(Durable::new),
         };
-        Self { inner: Arc::new(inner), access: Arc::new(access) }
+        let inner = Arc::new(inner);
+        start::begin(&inner);
+        Self { inner, access: Arc::new(access) }
+    }
+
+    /// Waits until nothing can be kept any more in the life of this process, and returns why: then it is to be ended,
+    /// since what is told from then on would be lost. Without a store, or while all is well, it waits for ever.
+    pub async fn failed(&self) -> Arc<StoreError> {
+        match &self.inner.durable {
+            Some(durable) => durable.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Keeps what is known for the next start, and nothing more afterwards. To be called when its servers have stopped.
+    pub async fn close(&self) {
+        let inner = Arc::clone(&self.inner);
+        if let Err(error) = tokio::task::spawn_blocking(move || start::end(&inner)).await {
+            tracing::error!(%error, "What is known could not be kept for the next start.");
+        }
     }
 
     /// Serves the API on `listener`, and judges each second, until the server is stopped.
@@ -222,7 +252,9 @@ impl Collector {
                 self.storage_untold();
             }
             last = awake;
-            self.state().judge(now);
+            if self.replaying().is_none() {
+                self.state().judge(now);
+            }
             let rest = 1_000_000 - now.0 % 1_000_000;
             tokio::select! {
                 () = sleep(Duration::from_micros(rest)) => {}
@@ -234,6 +266,11 @@ impl Collector {
     /// A place among the reports that are taken, unless too many are.
     fn admit(&self) -> Option<SemaphorePermit<'_>> {
         self.inner.intake.try_acquire().ok()
+    }
+
+    /// The share of what it kept that it has taken up, unless that is all.
+    fn replaying(&self) -> Option<f64> {
+        self.inner.durable.as_ref().and_then(Durable::replaying)
     }
 
     fn now(&self) -> Timestamp {
@@ -250,8 +287,14 @@ impl Collector {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
+        self.inner.state()
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
         // Every change is a join of whole facts: what a panicking thread left behind is a ledger that lacks some.
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

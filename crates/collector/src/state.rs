@@ -4,6 +4,7 @@ mod agent;
 mod check;
 mod fleet;
 mod judge;
+mod kept;
 mod schedule;
 
 use std::{
@@ -22,7 +23,7 @@ use aviary_core::{
 };
 use aviary_wire::report::{ClosedSlot, Gap, Report, Roster};
 
-pub(crate) use self::{agent::AgentSeen, judge::Standing};
+pub(crate) use self::{agent::AgentSeen, judge::Standing, kept::Texts};
 use crate::{
     ServiceOptions,
     events::{Event, Events},
@@ -47,7 +48,10 @@ pub(crate) const AHEAD_SECONDS_MAX: u64 = 30;
 pub(crate) struct State {
     name: String,
     configured: BTreeMap<String, ServiceOptions>,
+    /// The first second of which it was to know anything.
     started: Second,
+    /// Since when this process watches.
+    watching_since: Second,
     catalog: Catalog,
     ledger: Ledger,
     losses: Losses,
@@ -125,6 +129,7 @@ impl State {
             name,
             configured: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
             started: now.second(),
+            watching_since: now.second(),
             catalog: Catalog::new(SERIES_MAX),
             ledger: Ledger::new(now.second().plus(AHEAD_SECONDS_MAX)),
             losses: Losses::new(LOSSES_MAX),

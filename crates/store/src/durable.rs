@@ -314,6 +314,10 @@ impl Store for RedbStore {
         self.read(|transaction, path| upkeep::copy(transaction, path, target))
     }
 
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
     fn close(&self) {
         let _one = self.writing();
         if let Some(database) = self.slot_mut().take()

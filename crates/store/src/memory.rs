@@ -81,6 +81,10 @@ impl Store for MemoryStore {
         Err(StoreError::Failed { path: target.display().to_string(), reason })
     }
 
+    fn place(&self) -> String {
+        "the memory".to_owned()
+    }
+
     fn close(&self) {
         self.lock().clear();
     }

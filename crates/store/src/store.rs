@@ -91,6 +91,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Returns the size of the copy in bytes.
     fn backup(&self, target: &Path) -> Result<u64, StoreError>;
 
+    /// Where it keeps what it keeps, for people.
+    fn place(&self) -> String;
+
     /// Ends its use well: the next start is told so. Nothing can be kept or read afterwards.
     fn close(&self);
 }

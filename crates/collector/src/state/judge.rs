@@ -44,7 +44,7 @@ impl State {
         let services = self.sums_by_service(span);
         self.standing.retain(|name, _| services.contains_key(name));
         for (name, mut sums) in services {
-            sums.watched_seconds = now.second().0.saturating_sub(self.started.0);
+            sums.watched_seconds = now.second().0.saturating_sub(self.watching_since.0);
             let verdict = verdict::judge(&self.service(&name).policy, &sums);
             let before = self.standing.get(&name).map(|standing| (standing.verdict.state, standing.since));
             let since = match before {

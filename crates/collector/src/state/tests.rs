@@ -1,3 +1,4 @@
+mod kept;
 mod lives;
 
 use aviary_core::{Evidence, Micros, VantageKind, Window, verdict::Policy};
