@@ -1,6 +1,9 @@
 //! `[collector]`: who may report, and where the sums can be asked for.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use reqwest::Url;
 
@@ -28,6 +31,8 @@ pub(crate) struct Collector {
     pub(crate) tokens: Vec<Token>,
     /// Whether it is meant to take reports from beyond loopback without a token.
     pub(crate) open: bool,
+    /// The directory of what it keeps; absent: all of it ends with the process.
+    pub(crate) data: Option<PathBuf>,
     /// What it speaks TLS with; absent: it answers in plain HTTP.
     pub(crate) tls: Option<Tls>,
 }
@@ -89,8 +94,8 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     let open =
         reader.optional("open", "whether anybody may report without a token", Boolean).unwrap_or(false);
 
-    reader.optional("data", "where the slots are kept", scalar::place("/var/lib/aviary/collector"));
-    reader.not_yet("data", "keeps the slots in memory only");
+    let data = "where the slots are kept; absent: in memory only";
+    let data = reader.optional("data", data, scalar::place("/var/lib/aviary/collector"));
     reader.optional("retain", "how long the slots are kept", scalar::duration("400d"));
     reader.not_yet("retain", "keeps the newest minutes only");
     let certificate = "the certificate of the API, with `key`; absent: plain HTTP";
@@ -120,6 +125,7 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
         url,
         tokens: tokens.into_iter().map(|token| token.value).collect(),
         open,
+        data,
         tls: certificate.zip(key).map(|(certificate, key)| Tls { certificate, key, client_ca }),
     })
 }

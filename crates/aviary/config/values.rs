@@ -132,6 +132,7 @@ impl Keys {
         self.add("listen", collector.listen);
         self.maybe("url", collector.url.as_ref());
         self.add("open", collector.open);
+        self.maybe("data", collector.data.as_ref().map(|path| path.display()));
         for token in &collector.tokens {
             self.section = format!("collector.token.{}", token.name);
             self.secret("secret", Some(&token.secret));

@@ -15,7 +15,9 @@ use std::{
 
 use aviary_core::Timestamp;
 use aviary_store::{Batch, Store, StoreError, Table};
+use aviary_wire::report::Report;
 use bytes::Bytes;
+use serde_json::json;
 use tokio::sync::oneshot;
 
 /// Bytes of reports that wait at once; whoever comes beyond is told to come back. A little more may wait, since as many
@@ -305,6 +307,30 @@ pub(crate) fn read(value: &[u8]) -> Result<(Timestamp, &[u8]), u8> {
         Some(([VERSION, arrived @ ..], report)) => Ok((Timestamp(u64::from_be_bytes(*arrived)), report)),
         _ => Err(value.first().copied().unwrap_or_default()),
     }
+}
+
+/// What a report of the journal says, for people: nothing where `value` is none.
+pub(crate) fn shown(key: &[u8], value: &[u8]) -> Option<serde_json::Value> {
+    let (arrived, bytes) = read(value).ok()?;
+    let report = Report::decode(bytes).ok()?;
+    let seconds = report.slots.iter().map(|slot| slot.second.0);
+    let vantage = report.roster.as_ref().map(|roster| {
+        json!({"kind": roster.vantage.kind.name(), "region": roster.vantage.region, "node": roster.vantage.node,
+            "series": roster.series.len()})
+    });
+    let gaps = report.gaps.iter().map(|gap| u64::from(gap.count) * gap.span.seconds());
+    Some(json!({
+        "number": number(key),
+        "arrived": arrived.0 as f64 / 1e6,
+        "boot": format!("{:016x}", report.boot),
+        "sequence": report.sequence,
+        "roster_id": format!("{:016x}", report.roster_id),
+        "roster": vantage,
+        "slots": report.slots.len(),
+        "from": seconds.clone().min(),
+        "until": seconds.max().map(|second| second + 1),
+        "slots_in_gaps": gaps.sum::<u64>(),
+    }))
 }
 
 #[cfg(test)]

@@ -298,6 +298,11 @@ impl Inner {
     }
 }
 
+/// What the report says that stands under `key` in the journal of a store, as JSON for people.
+pub fn journalled(key: &[u8], value: &[u8]) -> Option<serde_json::Value> {
+    journal::shown(key, value)
+}
+
 /// The first second that is not closed at `now`.
 pub(crate) const fn closed_until(now: Timestamp) -> Second {
     now.second().minus(CLOSED_AFTER_SECONDS)

@@ -3,7 +3,7 @@
 use std::{
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -103,7 +103,7 @@ impl Durable {
     }
 
     /// Copies the store to a file that is not there yet, and returns its size in bytes. Blocks.
-    pub(crate) fn backup(&self, target: &PathBuf) -> Result<u64, StoreError> {
+    pub(crate) fn backup(&self, target: &Path) -> Result<u64, StoreError> {
         self.store.backup(target)
     }
 }
