@@ -48,7 +48,8 @@ impl Collector {
     /// The same with its data in another place, and with more in the command.
     #[track_caller]
     fn start_with(data: Option<&Path>, change: impl FnOnce(&mut Command)) -> Self {
-        let dir = tempfile::Builder::new().prefix("aviary-durable-").tempdir().expect("a temporary directory");
+        let dir =
+            tempfile::Builder::new().prefix("aviary-durable-").tempdir().expect("a temporary directory");
         let port = Port::claim();
         let own = dir.path().join("data");
         let data = data.unwrap_or(&own).display();
@@ -199,6 +200,15 @@ impl Agent {
     }
 }
 
+/// Says that it is done, a panic included: others wait for that.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 fn sums(collector: &Collector, span: Span) -> Value {
     let path = format!("/api/v1/sums?by=node,endpoint&window={}s&until={}", span.seconds(), span.until);
     collector.get(&path)["groups"].clone()
@@ -218,6 +228,7 @@ fn what_was_acknowledged_is_there_after_a_hundred_kills_and_nothing_is_twice() {
     let next = AtomicU64::new(0);
     let acknowledged = || agents.iter().map(|agent| agent.lock().unwrap().acknowledged.len()).sum::<usize>();
     thread::scope(|scope| {
+        let _ends = Ends(&done);
         for agent in &agents {
             scope.spawn(|| {
                 while !done.load(Ordering::SeqCst) {
@@ -234,6 +245,8 @@ fn what_was_acknowledged_is_there_after_a_hundred_kills_and_nothing_is_twice() {
             // From before it is ready to well into its work.
             thread::sleep(Duration::from_millis(20 + kill * 7_919 % 230));
             if kill % 10 == 9 {
+                // Before it waits for signals, one ends it as a kill does.
+                collector.wait_until_ready();
                 let status = collector.process.stop();
                 assert!(status.success(), "{status}: {}", collector.process.log());
             } else {
@@ -242,7 +255,6 @@ fn what_was_acknowledged_is_there_after_a_hundred_kills_and_nothing_is_twice() {
             collector.process.restart();
         }
         collector.wait_until_ready();
-        done.store(true, Ordering::SeqCst);
     });
     assert!(acknowledged() > 500, "{} slots were acknowledged: this proves little", acknowledged());
     let before = sums(&collector, span);
@@ -337,7 +349,10 @@ fn a_store_is_looked_through_copied_and_restored_while_it_runs_and_while_it_does
     let dumped = aviary(&["store", "dump", "--table", "journal", "--format", "json", &copy]);
     let lines: Vec<Value> = dumped.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 60, "{}", dumped.err);
-    assert_eq!((&lines[7]["report"]["slots"], &lines[7]["key"]), (&SERIES.into(), &"0000000000000007".into()));
+    assert_eq!(
+        (&lines[7]["report"]["slots"], &lines[7]["key"]),
+        (&SERIES.into(), &"0000000000000007".into())
+    );
     assert_eq!(lines[0]["report"]["roster"]["node"], "one");
 
     // What comes after the copy is not in it; what it has is answered the same by whoever is started on it.
@@ -347,7 +362,7 @@ fn a_store_is_looked_through_copied_and_restored_while_it_runs_and_while_it_does
     assert_ne!(sums(&collector, span), before);
     collector.process.stop();
     ended(&aviary(&["store", "verify", "--format", "json", &data]), 0, "\"whole\":true");
-    ended(&aviary(&["store", "compact", &data]), 0, "bytes after");
+    ended(&aviary(&["store", "compact", &data]), 0, "bytes before");
     ended(&aviary(&["store", "restore", &copy, &data]), 2, "--force");
     ended(&aviary(&["store", "restore", "--force", &copy, &data]), 0, "whole");
     collector.process.restart();
@@ -356,7 +371,7 @@ fn a_store_is_looked_through_copied_and_restored_while_it_runs_and_while_it_does
     collector.process.stop();
 
     let path = collector.data().join("collector.redb");
-    let mut file = fs::read(&path).unwrap();
+    let mut file = fs::read(&copy).unwrap();
     let at = file.windows(10).position(|window| window == b"canary.one").expect("a name of the roster");
     file[at] ^= 1;
     fs::write(&path, &file).unwrap();
@@ -384,7 +399,9 @@ fn a_collector_whose_disk_gives_up_ends_and_says_so() {
     assert!(life.stop().success());
     let mut command = program("strace");
     let inject = "inject=fdatasync:error=EIO:when=7+";
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", inject, AVIARY, "run"]).arg(&config);
+    command
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", inject, AVIARY, "run"])
+        .arg(&config);
     let mut process = Process::start("collector", command, dir.path());
     process.wait_until_listening(port.address(), PATIENCE);
     let mut agent = Agent::new("one", now().minus(60));
@@ -416,7 +433,8 @@ const MOUNTED: &str = "AVIARY_TEST_MOUNTED";
 fn a_collector_without_room_refuses_reports_judges_from_memory_and_recovers_by_itself() {
     let Some(mounted) = env::var_os(MOUNTED).map(PathBuf::from) else {
         let directory = tempfile::tempdir().unwrap();
-        let name = "durable::a_collector_without_room_refuses_reports_judges_from_memory_and_recovers_by_itself";
+        let name =
+            "durable::a_collector_without_room_refuses_reports_judges_from_memory_and_recovers_by_itself";
         let output = Command::new("unshare")
             .args(["--map-root-user", "--mount", "sh", "-ec"])
             .arg("mount -t tmpfs -o size=6m small \"$AVIARY_TEST_MOUNTED\"; exec \"$1\" --exact \"$2\" --nocapture")

@@ -7,7 +7,9 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use aviary_store::{Contents, Progress, RedbStore, Store as _, StoreError, Table, compact, dump, restore, verify};
+use aviary_store::{
+    Contents, Progress, RedbStore, Store as _, StoreError, Table, compact, dump, restore, verify,
+};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -207,13 +209,17 @@ fn record(table: Table, key: &[u8], value: &[u8], format: Format, out: &mut impl
 
 fn copy_stopped(directory: &Path, target: &Path) -> anyhow::Result<u64> {
     if !directory.join(aviary_store::FILE_NAME).is_file() {
-        return Err(anyhow!("{} holds no store; name the `data` directory of a collector", directory.display()));
+        return Err(anyhow!(
+            "{} holds no store; name the `data` directory of a collector",
+            directory.display()
+        ));
     }
     Ok(RedbStore::open(directory)?.backup(target)?)
 }
 
 fn copy_running(whom: &AskedToCopy, target: &Path) -> anyhow::Result<u64> {
-    let url = whom.url.clone().context("name a running collector with --url, or its directory with --data")?;
+    let url =
+        whom.url.clone().context("name a running collector with --url, or its directory with --data")?;
     let asker = Whom::new(url, whom.token.clone(), whom.ca.clone()).asker()?;
     let answer: serde_json::Value =
         ask::runtime()?.block_on(asker.post("api/v1/store/backup", &json!({"path": target})))?;

@@ -206,11 +206,16 @@ async fn start_collector(
 
 /// Opens the collector's store, and says what was found.
 async fn open_store(directory: PathBuf) -> anyhow::Result<Arc<dyn Store>> {
-    let store = tokio::task::spawn_blocking(move || RedbStore::open(&directory)).await?.context("collector.data")?;
+    let store =
+        tokio::task::spawn_blocking(move || RedbStore::open(&directory)).await?.context("collector.data")?;
     let found = store.found();
     let (path, bytes) = (store.path().display().to_string(), found.bytes);
     if found.was_cut {
-        tracing::warn!(path, bytes, "The process before was killed, or the power went. What it was writing then, and had acknowledged to nobody, is cut off.");
+        tracing::warn!(
+            path,
+            bytes,
+            "The process before was killed, or the power went. What it was writing then, and had acknowledged to nobody, is cut off."
+        );
     } else {
         tracing::info!(path, bytes, is_new = found.is_new, "Reports are kept on disk.");
     }
