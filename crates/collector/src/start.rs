@@ -342,3 +342,6 @@ pub(crate) fn end(inner: &Inner) {
     }
     durable.store.close();
 }
+
+#[cfg(test)]
+mod tests;
