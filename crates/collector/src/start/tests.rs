@@ -27,6 +27,20 @@ impl Clock for Stopped {
     }
 }
 
+/// A clock that goes when it is told to.
+#[derive(Clone, Default)]
+struct Wound(Arc<std::sync::atomic::AtomicU64>);
+
+impl Clock for Wound {
+    fn wall(&self) -> Timestamp {
+        NOW.plus(self.monotonic().0)
+    }
+
+    fn monotonic(&self) -> Micros {
+        Micros(self.0.load(Ordering::SeqCst))
+    }
+}
+
 /// A store that shows its journal report by report, when it is told to.
 #[derive(Debug)]
 struct Slow {
@@ -181,4 +195,40 @@ async fn an_end_does_not_wait_for_a_long_replay() {
     go.send(()).unwrap();
     ended.await.unwrap();
     assert!(collector.replaying().is_some());
+}
+
+#[tokio::test]
+async fn each_minute_a_checkpoint_takes_the_place_of_the_journal() {
+    let (slow, go) = journalled(3);
+    let store = Arc::new(slow);
+    let clock = Wound::default();
+    let options = Options { store: Some(Arc::clone(&store) as Arc<dyn Store>), ..Options::default() };
+    let collector = Collector::new(options, clock.clone());
+    (0..3).for_each(|_| go.send(()).unwrap());
+    let records = |table: Table| {
+        let mut records = 0;
+        let counted = store.store.range(table, &[], &[u8::MAX; 9], &mut |_, _| {
+            records += 1;
+            ControlFlow::Continue(())
+        });
+        counted.unwrap();
+        records
+    };
+    let mut minutes = 0;
+    for _ in 0..500 {
+        if records(Table::Journal) == 0 {
+            break;
+        }
+        // Its thread looks at the clock when it begins, which may be later than the first minute.
+        if collector.replaying().is_none() {
+            minutes += 1;
+            clock.0.fetch_add(CHECKPOINT_US / 10, Ordering::SeqCst);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(records(Table::Journal) == 0 && minutes >= 10, "{minutes} tenths of a minute");
+    assert!(records(Table::Checkpoint) > 2);
+    let kept = Checkpoint::read(&store.store).unwrap().unwrap();
+    assert_eq!((kept.covers, kept.kept.agents.len(), kept.kept.rosters.len()), (3, 1, 1));
+    collector.close().await;
 }
