@@ -4,6 +4,7 @@
 mod admin;
 mod change;
 mod cli;
+mod durable;
 mod edges;
 mod graphite;
 mod history;

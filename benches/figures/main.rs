@@ -11,6 +11,7 @@ mod blackbox;
 mod child;
 mod collector;
 mod cpu;
+mod durable;
 mod fleet;
 mod history;
 mod lateness;
@@ -38,7 +39,7 @@ use crate::table::Table;
 #[derive(Parser)]
 #[command(about = "Measures the figures that aviary is to reach, and prints them beside their goals")]
 struct Arguments {
-    /// Only figures whose name contains one of these, such as `cpu`, `udp`, `lateness`, `report`, `ledger`, `history` or `memory`;
+    /// Only figures whose name contains one of these, such as `cpu`, `udp`, `lateness`, `report`, `ledger`, `history`, `durable` or `memory`;
     /// `soak` and `blackbox` are only measured when named
     figures: Vec<String>,
     /// Fewer and shorter rounds: to see that it works, not to judge by
@@ -120,6 +121,7 @@ fn figures(plan: &Plan) -> anyhow::Result<()> {
     writeln!(out, "{}\n", machine::description())?;
     let mut table = Table::default();
     cpu::measure(plan, &mut table)?;
+    durable::measure(plan, &mut table)?;
     lateness::measure(plan, &mut table)?;
     ledger::measure(plan, &mut table)?;
     history::measure(plan, &mut table)?;

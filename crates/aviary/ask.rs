@@ -34,6 +34,11 @@ pub(crate) struct Asker {
 }
 
 impl Whom {
+    /// The collector at `url`, to be asked with `token`.
+    pub(crate) const fn new(url: Url, token: Option<String>, ca: Option<std::path::PathBuf>) -> Self {
+        Self { url, token, ca }
+    }
+
     pub(crate) fn asker(&self) -> anyhow::Result<Asker> {
         let mut extra = Vec::new();
         if let Some(path) = &self.ca {
@@ -67,10 +72,25 @@ impl Asker {
         if !parameters.is_empty() {
             url.query_pairs_mut().extend_pairs(parameters);
         }
-        let mut request = self.client.get(url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
+        self.answer(self.client.get(url)).await
+    }
+
+    /// The answer to `POST path` with `body`, which may take as long as it takes.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> anyhow::Result<T> {
+        let url = self.url.join(path).with_context(|| format!("{} is no collector's address", self.url))?;
+        let request = self.client.post(url).timeout(Duration::MAX);
+        self.answer(request.header("content-type", "application/json").body(body.to_string())).await
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> anyhow::Result<T> {
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
         let unreachable = || format!("cannot reach a collector at {}; is one running there?", self.url);
         let response = request.send().await.with_context(unreachable)?;
         let status = response.status();

@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     check::CheckArguments, graphite_schema::GraphiteSchemaArguments, init::InitArguments,
-    probe::ProbeArguments, selftest::SelftestArguments, status::StatusArguments, sums::SumsArguments,
-    telemetry::LogFormat,
+    probe::ProbeArguments, selftest::SelftestArguments, status::StatusArguments, store::StoreArguments,
+    sums::SumsArguments, telemetry::LogFormat,
 };
 
 const EXIT_STATUS: &str = "\
@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Show a collector's verdict on each service
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArguments),
+    /// Look a collector's store through, copy it, or put a copy in its place
+    #[command(after_help = STORE_EXAMPLES)]
+    Store(StoreArguments),
     /// Show a collector's sums of delivered and lost slots, by any tags
     #[command(after_help = SUMS_EXAMPLES)]
     Sums(SumsArguments),
@@ -104,6 +107,18 @@ Examples:
   aviary status
   aviary status --watch https://collector.example.net:8610
   AVIARY_TOKEN=... aviary status --format json https://collector.example.net:8610";
+
+const STORE_EXAMPLES: &str = "\
+Examples:
+  aviary store verify /var/lib/aviary/collector                    every page and every record
+  aviary store backup --url http://127.0.0.1:8610 /var/backups/aviary.redb      while it runs
+  aviary store backup --data /var/lib/aviary/collector aviary.redb              while it does not
+  aviary store verify aviary.redb
+  aviary store restore aviary.redb /var/lib/aviary/collector       refuses to replace without --force
+  aviary store dump --table journal --format json aviary.redb | jq .
+  aviary store compact /var/lib/aviary/collector
+A store is the `data` directory of a [collector] that does not run, or a copy. Exit status: 0 done, and all of it is
+whole; 1 something in it is not; 2 usage, or it cannot be used.";
 
 const SUMS_EXAMPLES: &str = "\
 Examples:

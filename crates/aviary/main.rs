@@ -15,6 +15,7 @@ mod selftest;
 mod service_manager;
 mod statsd;
 mod status;
+mod store;
 mod sums;
 mod telemetry;
 
@@ -95,6 +96,7 @@ fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<En
         }
         Command::Selftest(arguments) => selftest::selftest(&arguments, &mut out).map(Ending::from),
         Command::Status(arguments) => status::status(&arguments, &mut out).map(Ending::from),
+        Command::Store(arguments) => store::store(&arguments, &mut out).map(Ending::from),
         Command::Sums(arguments) => sums::sums(&arguments, &mut out).map(Ending::from),
     }
 }

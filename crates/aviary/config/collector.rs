@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct Collector {
     pub(crate) open: bool,
     /// How long slots are kept.
     pub(crate) retain: Duration,
+    /// The directory of what it keeps; absent: all of it ends with the process.
+    pub(crate) data: Option<PathBuf>,
     /// What it speaks TLS with; absent: it answers in plain HTTP.
     pub(crate) tls: Option<Tls>,
 }
@@ -104,8 +107,8 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     let open =
         reader.optional("open", "whether anybody may report without a token", Boolean).unwrap_or(false);
 
-    reader.optional("data", "where the slots are kept", scalar::place("/var/lib/aviary/collector"));
-    reader.not_yet("data", "keeps the slots in memory only");
+    let data = "where the slots are kept; absent: in memory only";
+    let data = reader.optional("data", data, scalar::place("/var/lib/aviary/collector"));
     let retain =
         reader.optional("retain", "how long the slots are kept; 400d by default", scalar::duration("400d"));
     let certificate = "the certificate of the API, with `key`; absent: plain HTTP";
@@ -136,6 +139,7 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
         tokens: tokens.into_iter().map(|token| token.value).collect(),
         open,
         retain: retain.unwrap_or(RETAIN),
+        data,
         tls: certificate.zip(key).map(|(certificate, key)| Tls { certificate, key, client_ca }),
     })
 }

@@ -150,6 +150,7 @@ impl Keys {
         self.maybe("url", collector.url.as_ref());
         self.add("open", collector.open);
         self.add("retain", format!("{}s", collector.retain.as_secs()));
+        self.maybe("data", collector.data.as_ref().map(|path| path.display()));
         for token in &collector.tokens {
             self.section = format!("collector.token.{}", token.name);
             self.hash("secret", &token.secret);

@@ -131,11 +131,16 @@ async fn serve(
     manager.ready(&status(reloader.config()));
 
     let mut summaries = summary::Schedule::new(reloader.config());
+    let mut failure = None;
     let mut follow = interval(FOLLOW_EVERY);
     follow.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = signals.end() => break,
+            why = roles.failed() => {
+                failure = Some(why);
+                break;
+            }
             _ = hangup.recv() => {
                 manager.reloading();
                 log.reopen();
@@ -172,5 +177,8 @@ async fn serve(
         },
         _ = signals.interrupt.recv() => tracing::warn!("Interrupted again: ended at once."),
     }
-    Ok(Ending::Well)
+    match failure {
+        None => Ok(Ending::Well),
+        Some(why) => Err(anyhow::anyhow!("the collector cannot go on: {why}")),
+    }
 }

@@ -1,6 +1,6 @@
 //! The roles as they run: started in the order in which data flows backwards, stopped in the order in which it flows.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use aviary_collector::{
@@ -9,6 +9,7 @@ use aviary_collector::{
 use aviary_core::{Protocol, Vantage};
 use aviary_probe::SystemClock;
 use aviary_sink::{Addresses, Arrival, Count, Identity, Sink};
+use aviary_store::{RedbStore, Store, StoreError};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
 use super::{
@@ -86,6 +87,14 @@ impl Roles {
         self.collector.as_ref().map(|running| (&running.collector, running.address))
     }
 
+    /// Waits until the collector of this process can keep nothing more, and returns why.
+    pub(super) async fn failed(&self) -> Arc<StoreError> {
+        match &self.collector {
+            Some(running) => running.collector.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// The agent of this process.
     pub(super) const fn agent(&self) -> Option<&RunningAgent> {
         self.agent.as_ref()
@@ -124,6 +133,7 @@ impl Roles {
             for server in running.servers {
                 server.stop().await;
             }
+            running.collector.close().await;
         }
         untaken
     }
@@ -156,6 +166,10 @@ async fn start_collector(
         )
     })?;
     let address = listener.local_addr()?;
+    let store = match &section.data {
+        Some(directory) => Some(open_store(directory.clone()).await?),
+        None => None,
+    };
     let own_token = TokenRule {
         name: "the agent of this process".to_owned(),
         secret: SecretHash::of(internal),
@@ -176,7 +190,7 @@ async fn start_collector(
         certified: section.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
         services_document: config.services_document.clone(),
         metrics: Some(metrics::collector_page),
-        store: None,
+        store,
         retain_seconds: Some(section.retain.as_secs()),
     };
     let collector = Collector::new(options, SystemClock)?;
@@ -195,6 +209,24 @@ async fn start_collector(
     servers.push(collector.serve(TlsListener::new(listener, tls.clone(), SystemClock)?));
     let follow = Some(tokio::spawn(tls.follow(paths, pems)));
     Ok(RunningCollector { collector, servers, address, way_in, follow })
+}
+
+/// Opens the collector's store, and says what was found.
+async fn open_store(directory: PathBuf) -> anyhow::Result<Arc<dyn Store>> {
+    let store =
+        tokio::task::spawn_blocking(move || RedbStore::open(&directory)).await?.context("collector.data")?;
+    let found = store.found();
+    let (path, bytes) = (store.path().display().to_string(), found.bytes);
+    if found.was_cut {
+        tracing::warn!(
+            path,
+            bytes,
+            "The process before was killed, or the power went. What it was writing then, and had acknowledged to nobody, is cut off."
+        );
+    } else {
+        tracing::info!(path, bytes, is_new = found.is_new, "Reports are kept on disk.");
+    }
+    Ok(Arc::new(store))
 }
 
 fn tls_files(section: &config::collector::Tls) -> (Pems, Paths) {

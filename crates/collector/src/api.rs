@@ -8,6 +8,7 @@ use axum::{
         rejection::{PathRejection, QueryRejection},
     },
     http::{HeaderMap, StatusCode, Uri},
+    middleware,
     response::Response,
     routing::{get, post},
 };
@@ -15,13 +16,14 @@ use serde_json::{Value, json};
 
 use crate::{
     Collector, Counts, Peer, access::Scope, agents, document, error::ApiError, events, figures, intake,
-    services, slots, sums, timings,
+    keeping, services, slots, sums, timings,
 };
 
 /// What agents need and no more: reports.
 pub(crate) fn intake_only(collector: Collector) -> Router {
     Router::new()
         .route("/api/v1/reports", post(intake::post))
+        .route_layer(middleware::from_fn_with_state(collector.clone(), keeping::once_ready))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(collector)
@@ -38,8 +40,11 @@ pub(crate) fn router(collector: Collector) -> Router {
         .route("/api/v1/timings", get(timings_of))
         .route("/api/v1/agents", get(agents_all))
         .route("/api/v1/events", get(events_of).post(event))
+        .route("/api/v1/store/backup", post(keeping::backup))
+        .route_layer(middleware::from_fn_with_state(collector.clone(), keeping::once_ready))
         .route("/healthz", get(healthz))
         .route("/metrics", get(figures::metrics))
+        .route("/readyz", get(keeping::readyz))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(collector)

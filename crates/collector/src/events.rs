@@ -9,10 +9,13 @@
 //!   {"at":1763690410,"kind":"deploy","text":"release 42","service":"ingest","by":"ci"}]}
 //! ```
 //!
-//! `kind` is `address_added` or `address_removed` of what agents saw. Whoever has a token to report with tells of other
+//! `kind` is `address_added` or `address_removed` of what agents saw, `store_full` and
+//! `store_recovered` what became of this collector's disk. Whoever has a token to report with tells of other
 //! changes by `POST /api/v1/events` with `{"kind":"deploy","text":"release 42","service":"ingest","at":1763690410}`,
 //! where `service` and `at` may be left out, and gets `201` with the event; `by` is the name of the token.
 //! An event that is told again is the same event.
+
+mod kept;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -106,6 +109,11 @@ impl Event {
             at: *second,
             what: What::Address { kind: *kind, host: host.clone(), address: *address, vantage },
         }
+    }
+
+    /// What this collector has to tell of itself.
+    pub(crate) fn of_ours(kind: &str, text: String, at: Second) -> Self {
+        Self { at, what: What::Told { kind: kind.to_owned(), text, service: None, by: None } }
     }
 
     /// What somebody told with the token called `by`.

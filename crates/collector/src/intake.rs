@@ -1,7 +1,8 @@
 //! Taking reports.
 
-use std::{error::Error as _, io::Read as _, time::Duration};
+use std::{error::Error as _, io::Read as _, sync::Arc, time::Duration};
 
+use aviary_core::Timestamp;
 use aviary_wire::{
     clock,
     report::{REPORT_BYTES_MAX, Report, ReportError},
@@ -20,6 +21,8 @@ use crate::{
     Collector, Peer,
     access::{Entrance, Reason},
     error::ApiError,
+    journal::{self, Journal, NotKept},
+    start::Durable,
     state::{Refusal, Taken},
 };
 
@@ -56,11 +59,11 @@ async fn take(
 ) -> Result<Json<Value>, ApiError> {
     let entrance = collector.access().report(headers, peer.ip())?;
     entrance.admit(collector.monotonic())?;
-    let Some(_place) = collector.admit() else {
+    let Some(place) = collector.admit() else {
         let message = "more reports come than can be read at once; come back in a moment";
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message));
     };
-    let report = decoded(entrance, headers, body).await.inspect_err(|error| {
+    let (report, bytes) = decoded(entrance, headers, body).await.inspect_err(|error| {
         entrance.refused(match error.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Reason::Bytes,
             _ => Reason::Bad,
@@ -68,7 +71,43 @@ async fn take(
     })?;
     entrance.admit_slots(collector.monotonic())?;
     let now = collector.now();
-    let taken = collector.state().take(&report, Some(entrance.reporter()), now).map_err(|refusal| {
+    let journal = collector.inner.durable.as_ref().and_then(Durable::journal);
+    if journal.is_some_and(|journal| journal.is_busy()) {
+        let message = "more reports come than the disk takes; come back in a moment";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message));
+    }
+    let (taken, kept) = apply(collector, journal, &report, &bytes, entrance, now)?;
+    // Others may be read while this one waits for the disk.
+    drop(place);
+    if let Some(kept) = kept {
+        // The journal answers everybody; where it ended, it has nothing.
+        kept.await.unwrap_or(Err(NotKept::Ending)).map_err(not_kept)?;
+    }
+    entrance.taken(&report, taken.slots);
+    let measured = headers.get(clock::HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+    if let Some(measured) = measured {
+        collector.state().measured(&report, entrance.reporter(), measured);
+    }
+    // The agent compares its clock with ours by it, so that it is read as late as can be.
+    let now_us = collector.now().0;
+    let Taken { slots, too_old, ahead } = taken;
+    Ok(Json(json!({"slots": slots, "too_old": too_old, "ahead": ahead, "now_us": now_us})))
+}
+
+type Waiting = tokio::sync::oneshot::Receiver<Result<(), NotKept>>;
+
+/// Applies a report, and gives it to the journal, if there is one, in the same order.
+fn apply(
+    collector: &Collector,
+    journal: Option<&Arc<Journal>>,
+    report: &Report,
+    bytes: &[u8],
+    entrance: &Entrance,
+    now: Timestamp,
+) -> Result<(Taken, Option<Waiting>), ApiError> {
+    let entry = journal.map(|journal| (journal, journal::entry(now, &entrance.reporter().token, bytes)));
+    let mut state = collector.state();
+    let taken = state.take(report, Some(entrance.reporter()), now).map_err(|refusal| {
         let (status, code, reason) = match refusal {
             Refusal::UnknownRoster(_) => (StatusCode::BAD_REQUEST, "unknown_roster", None),
             Refusal::Region { .. } => (StatusCode::FORBIDDEN, "forbidden_region", Some(Reason::Forbidden)),
@@ -86,29 +125,32 @@ async fn take(
         reason.into_iter().for_each(|reason| entrance.refused(reason));
         ApiError::new(status, code, refusal.to_string())
     })?;
-    entrance.taken(&report, taken.slots);
-    let measured = headers.get(clock::HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
-    if let Some(measured) = measured {
-        collector.state().measured(&report, entrance.reporter(), measured);
-    }
-    // The agent compares its clock with ours by it, so that it is read as late as can be.
-    let now_us = collector.now().0;
-    let Taken { slots, too_old, ahead } = taken;
-    Ok(Json(json!({"slots": slots, "too_old": too_old, "ahead": ahead, "now_us": now_us})))
+    Ok((taken, entry.map(|(journal, entry)| journal.append(entry))))
+}
+
+/// What whoever told a report is told where it is not on the disk.
+fn not_kept(why: NotKept) -> ApiError {
+    let (code, message) = match why {
+        NotKept::Ending => ("busy", "the collector is ending; come back in a moment".to_owned()),
+        NotKept::Later(error) | NotKept::Never(error) => {
+            ("not_kept", format!("the report cannot be kept: {error}"))
+        }
+    };
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
 }
 
 /// The report in a request's body.
-async fn decoded(entrance: &Entrance, headers: &HeaderMap, body: Body) -> Result<Report, ApiError> {
+async fn decoded(entrance: &Entrance, headers: &HeaderMap, body: Body) -> Result<(Report, Bytes), ApiError> {
     let encoding = Encoding::of(headers)?;
     let limit = entrance.bytes_max();
     // An agent lets go of what no collector would ever take; what this token may not send waits for another limit.
     let is_own = limit < REPORT_BYTES_MAX;
     let body = read(body, limit, || if is_own { entrance.too_large() } else { too_large() }).await?;
     let decoded = if matches!(encoding, Encoding::Identity) && body.len() < AT_ONCE_BYTES_MAX {
-        decode(encoding, &body, limit)
+        decode(encoding, body, limit)
     } else {
         // Milliseconds of work, which nobody else's request is to wait for.
-        let decoded = tokio::task::spawn_blocking(move || decode(encoding, &body, limit)).await;
+        let decoded = tokio::task::spawn_blocking(move || decode(encoding, body, limit)).await;
         decoded.unwrap_or_else(|error| {
             let message = format!("the report could not be decoded here: {error}");
             Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message))
@@ -147,30 +189,30 @@ impl Encoding {
     }
 }
 
-/// The report in `body`. The `limit` is one on what comes out of the encoding: of a bomb, no more is made.
-fn decode(encoding: Encoding, body: &[u8], limit: usize) -> Result<Report, ApiError> {
-    let inflated;
+/// The report in `body`, with its bytes as they were before they were packed. The `limit` is one on what comes out of the
+/// encoding: of a bomb, no more is made.
+fn decode(encoding: Encoding, body: Bytes, limit: usize) -> Result<(Report, Bytes), ApiError> {
     let bytes = match encoding {
         Encoding::Identity => body,
         Encoding::Gzip => {
             let mut bytes = Vec::new();
-            let mut decoder = MultiGzDecoder::new(body).take(limit as u64 + 1);
+            let mut decoder = MultiGzDecoder::new(body.as_ref()).take(limit as u64 + 1);
             decoder.read_to_end(&mut bytes).map_err(|error| {
                 ApiError::bad("bad_encoding", format!("the body is truncated or no gzip: {error}"))
             })?;
             if bytes.len() > limit {
                 return Err(too_large());
             }
-            inflated = bytes;
-            &inflated
+            bytes.into()
         }
     };
-    Report::decode(bytes).map_err(|error| match error {
+    let report = Report::decode(&bytes).map_err(|error| match error {
         ReportError::TooLarge { .. } => {
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "report_too_large", error.to_string())
         }
         error => ApiError::bad("bad_report", error.to_string()),
-    })
+    })?;
+    Ok((report, bytes))
 }
 
 fn too_large() -> ApiError {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! intake -> state (catalog, ledger, losses) -> windows -> verdicts -> API
-//!               ^ what storage shows
+//!    v          ^ what storage shows
+//! journal, and each minute a checkpoint -> the next start
 //! ```
 //!
 //! **Architecture invariants:** nothing here assumes that it is the only collector or that reports arrive in order:
@@ -11,16 +12,20 @@
 mod access;
 mod agents;
 mod api;
+mod checkpoint;
 mod document;
 mod error;
 mod events;
 mod figures;
 mod history;
 mod intake;
+mod journal;
+mod keeping;
 mod readback;
 mod received;
 mod services;
 mod slots;
+mod start;
 mod state;
 mod stored;
 mod stream;
@@ -34,6 +39,7 @@ use std::{
 };
 
 use aviary_core::{Clock, Endpoint, Evidence, Micros, Second, Timestamp, verdict::Policy};
+use aviary_store::StoreError;
 use axum::{Router, extract::connect_info::Connected, serve::IncomingStream};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch},
@@ -56,6 +62,7 @@ use crate::{
     access::Access,
     document::Document,
     history::{Fleet, History, Lives, Record},
+    start::Durable,
     state::State,
 };
 
@@ -93,7 +100,7 @@ pub struct Options {
     pub services_document: Option<String>,
     /// What writes `/metrics`; without it there is no such page.
     pub metrics: Option<MetricsPage>,
-    /// Where slots are kept; without, those of the last hour are kept in memory.
+    /// Where it keeps what is to outlive it. Without any, everything ends with the process, and slots are kept for an hour.
     pub store: Option<Arc<dyn Store>>,
     /// For how many seconds they are kept; for ever, if nothing is said.
     pub retain_seconds: Option<u64>,
@@ -160,6 +167,7 @@ struct Inner {
     metrics: Option<MetricsPage>,
     questions: Arc<Semaphore>,
     history: Arc<History>,
+    durable: Option<Durable>,
 }
 
 impl Drop for Inner {
@@ -171,38 +179,56 @@ impl Drop for Inner {
 /// The collector as its history sees it: the history's thread does not keep it alive.
 impl Fleet for Weak<Inner> {
     fn lives(&self) -> Option<(Lives, Arc<Vec<aviary_core::SeriesId>>)> {
-        self.upgrade()?.state().lives()
+        self.upgrade()?.lives()
     }
 
     fn records(&self, first: usize, count: usize) -> Vec<Record> {
-        self.upgrade().map(|inner| inner.state().records(first, count)).unwrap_or_default()
+        self.upgrade().map(|inner| inner.records(first, count)).unwrap_or_default()
     }
 
     fn now(&self) -> Option<Second> {
-        self.upgrade().map(|inner| (inner.now)().second())
+        Fleet::now(&*self.upgrade()?)
     }
 }
 
-impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Every change is a join of whole facts: what a panicking thread left behind is a ledger that lacks some.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl Fleet for Inner {
+    fn lives(&self) -> Option<(Lives, Arc<Vec<aviary_core::SeriesId>>)> {
+        self.state().lives()
+    }
+
+    fn records(&self, first: usize, count: usize) -> Vec<Record> {
+        self.state().records(first, count)
+    }
+
+    fn now(&self) -> Option<Second> {
+        Some((self.now)().second())
+    }
+}
+
+/// Where slots are kept beyond the ledger.
+fn open_history(options: &Options) -> History {
+    let retain_seconds = options.retain_seconds.unwrap_or(u64::MAX);
+    match &options.store {
+        Some(store) => History::open(Arc::clone(store), retain_seconds),
+        None => History::in_memory(retain_seconds),
     }
 }
 
 impl Collector {
-    /// A collector by `clock`.
+    /// A collector by `clock`. One with a store begins to take up what that holds, and takes reports and answers
+    /// questions once it has; see [`Self::failed`] for where it cannot.
     ///
     /// # Errors
-    /// If what the store keeps cannot be read, or is not of this collector.
+    /// If the system gives no thread.
     pub fn new(options: Options, clock: impl Clock) -> Result<Self, HistoryError> {
+        let durable = options.store.clone().map(Durable::new);
+        Self::assemble(options, durable, clock)
+    }
+
+    fn assemble(options: Options, durable: Option<Durable>, clock: impl Clock) -> Result<Self, HistoryError> {
+        let history = Arc::new(open_history(&options));
         let access = Access::new(options.tokens, options.open, options.certified);
-        let mut state = State::new(options.name, options.services, clock.wall());
-        let history = Arc::new(match options.store {
-            Some(store) => History::open(store, options.retain_seconds.unwrap_or(u64::MAX)),
-            None => History::in_memory(options.retain_seconds.unwrap_or(u64::MAX)),
-        });
-        state.keep_history(Arc::clone(&history), clock.wall())?;
+        let state = State::new(options.name, options.services, clock.wall());
         let monotonic = clock.clone();
         let inner = Inner {
             state: Mutex::new(state),
@@ -213,11 +239,17 @@ impl Collector {
             metrics: options.metrics,
             questions: Arc::new(Semaphore::new(QUESTIONS_AT_ONCE)),
             history: Arc::clone(&history),
+            durable,
         };
         let inner = Arc::new(inner);
-        let fleet = Arc::downgrade(&inner);
-        let thread = std::thread::Builder::new().name("history".to_owned());
-        thread.spawn(move || history.keep(&fleet)).map_err(HistoryError::Thread)?;
+        if inner.durable.is_some() {
+            start::begin(&inner);
+        } else {
+            inner.state().keep_history(Arc::clone(&history), (inner.now)())?;
+            let fleet = Arc::downgrade(&inner);
+            let thread = std::thread::Builder::new().name("history".to_owned());
+            thread.spawn(move || history.keep(&fleet)).map_err(HistoryError::Thread)?;
+        }
         Ok(Self { inner, access: Arc::new(access) })
     }
 
@@ -227,7 +259,24 @@ impl Collector {
     /// # Errors
     /// What could not be committed is still held.
     pub fn settle_history(&self) -> Result<(), HistoryError> {
-        self.inner.history.settle(&Arc::downgrade(&self.inner))
+        self.inner.history.settle(&*self.inner)
+    }
+
+    /// Waits until nothing can be kept any more in the life of this process, and returns why: then it is to be ended,
+    /// since what is told from then on would be lost. Without a store, or while all is well, it waits for ever.
+    pub async fn failed(&self) -> Arc<StoreError> {
+        match &self.inner.durable {
+            Some(durable) => durable.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Keeps what is known for the next start, and nothing more afterwards. To be called when its servers have stopped.
+    pub async fn close(&self) {
+        let inner = Arc::clone(&self.inner);
+        if let Err(error) = tokio::task::spawn_blocking(move || start::end(&inner)).await {
+            tracing::error!(%error, "What is known could not be kept for the next start.");
+        }
     }
 
     /// Serves the API on `listener`, and judges each second, until the server is stopped.
@@ -319,7 +368,9 @@ impl Collector {
                 self.storage_untold();
             }
             last = awake;
-            self.state().judge(now);
+            if self.replaying().is_none() {
+                self.state().judge(now);
+            }
             let rest = 1_000_000 - now.0 % 1_000_000;
             tokio::select! {
                 () = sleep(Duration::from_micros(rest)) => {}
@@ -336,6 +387,11 @@ impl Collector {
     /// A place among the questions that are answered, unless too many are.
     fn question(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.inner.questions).try_acquire_owned().ok()
+    }
+
+    /// The share of what it kept that it has taken up, unless that is all.
+    fn replaying(&self) -> Option<f64> {
+        self.inner.durable.as_ref().and_then(Durable::replaying)
     }
 
     fn now(&self) -> Timestamp {
@@ -366,6 +422,18 @@ impl Collector {
     fn state(&self) -> MutexGuard<'_, State> {
         self.inner.state()
     }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is a join of whole facts: what a panicking thread left behind is a ledger that lacks some.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the report says that stands under `key` in the journal of a store, as JSON for people.
+pub fn journalled(key: &[u8], value: &[u8]) -> Option<serde_json::Value> {
+    journal::shown(key, value)
 }
 
 /// The first second that is not closed at `now`.

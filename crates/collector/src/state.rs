@@ -5,6 +5,7 @@ mod check;
 mod clock;
 mod fleet;
 mod judge;
+mod kept;
 mod past;
 mod readback;
 mod receive;
@@ -31,6 +32,7 @@ use aviary_wire::{
 pub(crate) use self::{
     agent::AgentSeen,
     judge::Standing,
+    kept::Texts,
     readback::{ReadBack, ReadBackBody},
 };
 use crate::{
@@ -59,7 +61,10 @@ pub(crate) const AHEAD_SECONDS_MAX: u64 = 30;
 pub(crate) struct State {
     name: String,
     configured: BTreeMap<String, ServiceOptions>,
+    /// The first second of which it was to know anything.
     started: Second,
+    /// Since when this process watches.
+    watching_since: Second,
     catalog: Catalog,
     ledger: Ledger,
     losses: Losses,
@@ -85,7 +90,7 @@ pub(crate) struct State {
 
 /// A roster, and the token under which it came. Its id is a hash that whoever likes can meet, so that it alone would let
 /// one agent speak for another.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct RosterKey {
     /// The token's name.
     pub(crate) token: Arc<str>,
@@ -165,6 +170,7 @@ impl State {
             read_back: read_back.collect(),
             configured: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
             started: now.second(),
+            watching_since: now.second(),
             catalog: Catalog::new(SERIES_MAX),
             ledger: Ledger::new(now.second().plus(AHEAD_SECONDS_MAX)),
             losses: Losses::new(LOSSES_MAX),

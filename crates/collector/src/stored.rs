@@ -1,5 +1,7 @@
 //! Which series storage may speak of, and since when it has.
 
+mod kept;
+
 use std::collections::{HashMap, HashSet};
 
 use aviary_core::{Second, SeriesId};

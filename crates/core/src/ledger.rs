@@ -81,6 +81,22 @@ impl Life {
     }
 }
 
+/// When a series is scheduled and what shows its delivery, as a ledger is kept and made anew of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptLife {
+    /// From its first full slot to its removal.
+    pub span: Span,
+    /// The first second after the last that was told by a sender.
+    pub told_until: Second,
+    /// What shows delivery.
+    pub proof: Proof,
+    /// Where it was not to be probed, in order and apart.
+    pub pauses: Vec<Span>,
+}
+
+/// The bits of 64 slots of a series: one word for each of the four bits of [`Mark::bits`], lowest first.
+pub type KeptSlots = [u64; 4];
+
 /// A slot that the ledger does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutOfReach {
@@ -145,6 +161,57 @@ impl Ledger {
         self.lives.push(Life { span, told_until: Second(0), proof, is_paused: false });
         self.blocks.iter_mut().for_each(|block| block.planes.push(Planes::default()));
         id
+    }
+
+    /// A ledger that holds the seconds before `until` and these series, whose slots come with [`Self::restore_block`].
+    pub fn restore(until: Second, lives: Vec<KeptLife>) -> Self {
+        let mut ledger = Self::new(until);
+        ledger.blocks.iter_mut().for_each(|block| block.planes.reserve_exact(lives.len()));
+        ledger.lives.reserve_exact(lives.len());
+        for life in lives {
+            let id = ledger.register(life.span.from, life.proof);
+            let known = &mut ledger.lives[id.index()];
+            known.span = life.span;
+            known.told_until = life.told_until;
+            known.is_paused = !life.pauses.is_empty();
+            if known.is_paused {
+                ledger.pauses.insert(id, life.pauses);
+            }
+        }
+        ledger
+    }
+
+    /// The life of each series, in order.
+    pub fn lives(&self) -> impl Iterator<Item = KeptLife> {
+        (0..).map(SeriesId).zip(&self.lives).map(|(id, life)| KeptLife {
+            span: life.span,
+            told_until: life.told_until,
+            proof: life.proof,
+            pauses: self.pauses.get(&id).cloned().unwrap_or_default(),
+        })
+    }
+
+    /// The numbers of the blocks that are held, oldest first: a block has 64 seconds, and its number is its first second
+    /// divided by them.
+    pub fn block_numbers(&self) -> impl Iterator<Item = u64> + use<> {
+        let held = self.held();
+        held.from.0 / BLOCK_SECONDS..=held.until.minus(1).0 / BLOCK_SECONDS
+    }
+
+    /// The slots of every series in block `number`, in order of the series; nothing of a block that is not held.
+    pub fn block(&self, number: u64) -> impl Iterator<Item = KeptSlots> {
+        let block = &self.blocks[(number % BLOCKS) as usize];
+        let planes = if block.number == number { block.planes.as_slice() } else { &[] };
+        planes.iter().map(|planes| planes.0)
+    }
+
+    /// Gives the series the slots that [`Self::block`] told, the first of them to the first. Of a block that is not held
+    /// nothing is taken. To be called before anything is merged: it sets and does not merge.
+    pub fn restore_block(&mut self, number: u64, slots: impl IntoIterator<Item = KeptSlots>) {
+        let block = &mut self.blocks[(number % BLOCKS) as usize];
+        if block.number == number {
+            block.planes.iter_mut().zip(slots).for_each(|(planes, slots)| *planes = Planes(slots));
+        }
     }
 
     /// How many series are registered.
@@ -504,6 +571,36 @@ mod tests {
     const FOUR: [(u64, Proof); 4] = [(0, Proof::Sender); 4];
 
     proptest! {
+        /// What is kept and made anew sums alike, and goes on alike.
+        #[test]
+        fn a_ledger_made_anew_is_the_same(
+            marks in any_marks(),
+            lives in prop::collection::vec((0u64..1000, any_proof()), 4),
+            (ends, pause, more) in (0u64..1200, 0u64..900, any_marks()),
+        ) {
+            let mut ledger = ledger_of(&marks, &lives);
+            ledger.end(SeriesId(1), Second(ends));
+            ledger.pause(SeriesId(2), Second(0), &[Span::new(Second(pause), Second(pause + 70))]);
+            let mut again = Ledger::restore(ledger.held().until, ledger.lives().collect());
+            for number in ledger.block_numbers() {
+                again.restore_block(number, ledger.block(number));
+            }
+            ledger.advance(Second(1100));
+            again.advance(Second(1100));
+            for (series, second, mark) in more {
+                let slot = (SeriesId(series), Second(second + 100));
+                prop_assert_eq!(ledger.merge(slot.0, slot.1, mark), again.merge(slot.0, slot.1, mark));
+            }
+            prop_assert_eq!(ledger.held(), again.held());
+            prop_assert!(ledger.lives().eq(again.lives()));
+            for (group, width) in [(0, 1), (1, 63), (2, 300), (3, 1100)] {
+                let mut group_of = [NO_GROUP; 4];
+                group_of[group] = 0;
+                let span = Span::before(Second(1100), width);
+                prop_assert_eq!(ledger.sums(span, &group_of, 1), again.sums(span, &group_of, 1));
+            }
+        }
+
         #[test]
         fn sums_are_what_counting_slot_by_slot_gives(
             marks in any_marks(),

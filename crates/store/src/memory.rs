@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     ops::{Bound, ControlFlow},
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 
-use crate::store::{Batch, Store, StoreError, Table, Visit};
+use crate::store::{Batch, Store, StoreError, Table, Visit, check};
 
 /// Keeps everything in memory.
 #[derive(Debug, Default)]
@@ -36,9 +37,12 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+        check(&batch, || PathBuf::from("the memory"))?;
         let mut tables = self.lock();
-        for (table, from, until) in batch.remove {
-            tables.retain(|(of, key), _| *of != table || *key < from || *key >= until);
+        for (table, from, until) in batch.remove.into_iter().filter(|(_, from, until)| from < until) {
+            let gone: Vec<_> =
+                tables.range((table, from)..(table, until)).map(|(key, _)| key.clone()).collect();
+            gone.iter().for_each(|key| drop(tables.remove(key)));
         }
         tables.extend(batch.put.into_iter().map(|(table, key, value)| ((table, key), value)));
         Ok(())
@@ -70,5 +74,18 @@ impl Store for MemoryStore {
             }
         }
         Ok(())
+    }
+
+    fn backup(&self, target: &Path) -> Result<u64, StoreError> {
+        let reason = "what is only in memory is not copied; set `data` in [collector]".to_owned();
+        Err(StoreError::Failed { path: target.display().to_string(), reason })
+    }
+
+    fn place(&self) -> String {
+        "the memory".to_owned()
+    }
+
+    fn close(&self) {
+        self.lock().clear();
     }
 }

@@ -46,6 +46,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("AGENT_SPOOL_SIZE", "1GiB"),
     ("AGENT_STATSD", "statsd.example.com:8125"),
     ("AGENT_TOKEN", "0123456789abcdef"),
+    ("COLLECTOR_DATA", "/var/lib/aviary/collector"),
     ("COLLECTOR_LISTEN", "127.0.0.1:2"),
     ("COLLECTOR_NAME", "spare"),
     ("COLLECTOR_OPEN", "true"),
@@ -100,7 +101,6 @@ const SAMPLES: &[(&str, &str)] = &[
 
 /// Keys that are read and noted, but do not reach the program yet; a variable must still be understood.
 const NOT_YET: &[(&str, &str)] = &[
-    ("COLLECTOR_DATA", "/var/lib/aviary/collector"),
     ("SERVICE_IN_GEST_BURST", "1.5"),
     ("SERVICE_IN_GEST_PAGE_AFTER", "10s"),
     ("SERVICE_IN_GEST_SEVERITY_BLIND", "error"),

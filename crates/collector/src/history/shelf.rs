@@ -255,6 +255,18 @@ mod tests {
         ) -> Result<(), StoreError> {
             self.store.range_back(table, from, until, visit)
         }
+
+        fn backup(&self, target: &std::path::Path) -> Result<u64, StoreError> {
+            self.store.backup(target)
+        }
+
+        fn place(&self) -> String {
+            self.store.place()
+        }
+
+        fn close(&self) {
+            self.store.close();
+        }
     }
 
     #[derive(Clone, Debug)]

@@ -64,7 +64,7 @@ impl Stage {
             retain_seconds: Some(retain_seconds),
             ..Options::default()
         };
-        Collector::new(options, self.clone()).unwrap()
+        Collector::assemble(options, None, self.clone()).unwrap()
     }
 }
 
@@ -676,6 +676,18 @@ impl Store for Bitten {
     ) -> Result<(), StoreError> {
         self.0.range_back(table, from, until, visit)
     }
+
+    fn backup(&self, target: &std::path::Path) -> Result<u64, StoreError> {
+        self.0.backup(target)
+    }
+
+    fn place(&self) -> String {
+        self.0.place()
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
 }
 
 #[test]
@@ -684,7 +696,7 @@ fn what_is_damaged_is_named_and_not_made_up() {
     let store = Arc::new(MemoryStore::default());
     drop(watched(&stage, &stage.collector(&store, 86_400), 2 * HOUR));
     let options = Options { store: Some(Arc::new(Bitten(store))), ..Options::default() };
-    let collector = Collector::new(options, stage).unwrap();
+    let collector = Collector::assemble(options, None, stage).unwrap();
     let span = Span::new(Second(O_CLOCK), Second(O_CLOCK + 60));
     assert_eq!(sums_of(&collector, "node", span, 60), Err("history_unreadable".to_owned()));
     let series = aviary_core::SeriesId(0);

@@ -1,5 +1,7 @@
 //! What is known of an agent: which of its lives speaks, and what it says of itself.
 
+mod kept;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,

@@ -46,7 +46,7 @@ impl State {
         self.standing.retain(|name, _| services.contains_key(name));
         for (name, mut sums) in services {
             sums.storage_untold = self.read_back.get(&name).and_then(|it| it.blind(now, span));
-            sums.watched_seconds = now.second().0.saturating_sub(self.started.0);
+            sums.watched_seconds = now.second().0.saturating_sub(self.watching_since.0);
             let verdict = verdict::judge(&self.service(&name).policy, &sums);
             let before = self.standing.get(&name).map(|standing| (standing.verdict.state, standing.since));
             let since = match before {

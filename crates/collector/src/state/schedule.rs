@@ -4,6 +4,8 @@
 //! function of the set of rosters and not of the order in which they came: one that waited in a spool and arrives after
 //! its successors neither brings back what they ended nor ends what they began.
 
+mod kept;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use aviary_core::{Ledger, Second, SeriesId, Span, Timestamp};

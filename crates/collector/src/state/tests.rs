@@ -1,4 +1,5 @@
 mod fleet;
+mod kept;
 mod lives;
 mod reading;
 mod receiving;

@@ -1,0 +1,94 @@
+//! What the API says of the store: whether all of it is taken up, and a copy of it.
+//!
+//! `GET /readyz` answers `{"status":"ready"}`, or 503 with `{"status":"not_ready","replayed":0.42}` and Retry-After while
+//! a start takes up what was kept; until then everything below `/api/` answers 503 as well. `POST /api/v1/store/backup`
+//! with `{"path":"/var/backups/aviary.redb"}`, for tokens with the scope `admin`, copies the store to a file of that name
+//! on the collector's host, which must not be there yet, and answers `{"path","bytes"}`.
+
+use std::path::PathBuf;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{Collector, Peer, access::Scope, error::ApiError, intake};
+
+/// Whoever comes too early is to come back after so many seconds.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// The longest body that asks for a copy.
+const BODY_BYTES_MAX: usize = 16 << 10;
+
+/// Lets nobody by before all is taken up.
+pub(crate) async fn once_ready(State(collector): State<Collector>, request: Request, next: Next) -> Response {
+    let Some(replayed) = collector.replaying() else { return next.run(request).await };
+    let message = format!(
+        "the collector takes up what it kept, of which it has {:.0} %; come back in a moment",
+        replayed * 100.0
+    );
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message)
+        .retry_after(RETRY_AFTER_SECONDS)
+        .into_response()
+}
+
+/// `GET /readyz`
+pub(crate) async fn readyz(State(collector): State<Collector>) -> Response {
+    let Some(replayed) = collector.replaying() else {
+        return Json(json!({"status": "ready"})).into_response();
+    };
+    let replayed = (replayed * 100.0).floor() / 100.0;
+    let retry = [(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))];
+    let body = Json(json!({"status": "not_ready", "replayed": replayed}));
+    (StatusCode::SERVICE_UNAVAILABLE, retry, body).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    path: PathBuf,
+}
+
+/// `POST /api/v1/store/backup`
+pub(crate) async fn backup(
+    State(collector): State<Collector>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    collector.access().allow(Scope::Admin, &headers, peer.ip())?;
+    let too_large = || ApiError::bad("bad_request", "a path is not so long");
+    let body = intake::read(body, BODY_BYTES_MAX, too_large).await?;
+    let asked: Result<Asked, _> = serde_json::from_slice(&body);
+    let Ok(Asked { path }) = asked.as_ref().map_err(ToString::to_string).and_then(|asked| {
+        if asked.path.is_absolute() { Ok(asked) } else { Err("the path is not absolute".to_owned()) }
+    }) else {
+        let message = r#"send such as {"path":"/var/backups/aviary.redb"}: a file on the collector's host that is not there yet"#;
+        return Err(ApiError::bad("bad_request", message));
+    };
+    let Some(durable) = &collector.inner.durable else {
+        let message = "this collector keeps everything in memory only; set `data` in its [collector]";
+        return Err(ApiError::new(StatusCode::CONFLICT, "no_store", message));
+    };
+    let Ok(_one) = durable.copying.try_acquire() else {
+        let message = "another copy is being made; come back when that is done";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message));
+    };
+    let (of_thread, target) = (collector.clone(), path.clone());
+    let copied = tokio::task::spawn_blocking(move || {
+        of_thread.inner.durable.as_ref().map(|durable| durable.backup(&target))
+    });
+    let refuse = |message: String| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "not_copied", message);
+    match copied.await {
+        Ok(Some(Ok(bytes))) => Ok(Json(json!({"path": path, "bytes": bytes}))),
+        Ok(Some(Err(error))) => Err(refuse(error.to_string())),
+        Ok(None) => Err(refuse("the store is gone".to_owned())),
+        Err(error) => Err(refuse(error.to_string())),
+    }
+}

@@ -1,0 +1,62 @@
+use std::sync::atomic::Ordering;
+
+use super::*;
+
+fn put(key: &str, value: &str) -> Batch {
+    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    Batch { put: vec![(Table::Journal, bytes(key), bytes(value))], ..Batch::default() }
+}
+
+/// A write that may or may not be on the disk is followed by none, whatever the disk says afterwards.
+#[test]
+fn after_a_sync_that_failed_nothing_more_is_written() {
+    // A commit syncs several times, and each may fail.
+    for sync in 1..=2 {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::default();
+        let store = RedbStore::open_with(directory.path(), disk.clone()).unwrap();
+        store.commit(put("a", "kept")).unwrap();
+        disk.failing_sync_in.store(sync, Ordering::SeqCst);
+        let error = store.commit(put("b", "not confirmed")).unwrap_err();
+        assert!(matches!(error, StoreError::Unsound { .. }), "sync {sync}: {error}");
+        assert!(error.to_string().contains("the disk gave up; look at the disk"), "{error}");
+        for _ in 0..2 {
+            let later = store.commit(put("c", "never")).unwrap_err();
+            assert_eq!(later.to_string(), error.to_string());
+        }
+        assert!(store.get(Table::Journal, b"a").is_err(), "what is in memory is not what is on the disk");
+        drop(store);
+        let store = RedbStore::open(directory.path()).unwrap();
+        assert!(store.found().was_cut);
+        assert_eq!(store.get(Table::Journal, b"a").unwrap().unwrap(), "kept");
+        assert_eq!(store.get(Table::Journal, b"c").unwrap(), None);
+        store.commit(put("c", "now")).unwrap();
+    }
+}
+
+#[test]
+fn a_file_of_a_later_version_is_refused_and_keeps_what_it_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE_NAME);
+    RedbStore::open(directory.path()).unwrap().commit(put("a", "kept")).unwrap();
+    let set_format = |format| {
+        let database = Database::open(&path).unwrap();
+        set(&database, FORMAT, format).unwrap();
+    };
+    set_format(9);
+    for error in [
+        RedbStore::open(directory.path()).unwrap_err(),
+        verify(directory.path(), |_| {}).unwrap_err(),
+        dump(directory.path(), &Table::ALL, |_, _, _| ControlFlow::Continue(())).unwrap_err(),
+    ] {
+        assert!(
+            error.to_string().contains("has format 9, and this version of aviary knows formats up to 1"),
+            "{error}"
+        );
+    }
+    set_format(FORMAT_KNOWN);
+    assert_eq!(
+        RedbStore::open(directory.path()).unwrap().get(Table::Journal, b"a").unwrap().unwrap(),
+        "kept"
+    );
+}
