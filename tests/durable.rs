@@ -325,6 +325,42 @@ fn a_restart_answers_the_same_and_agents_go_on_without_their_rosters() {
 }
 
 #[test]
+fn what_was_told_an_hour_late_is_there_after_a_kill_and_after_an_end() {
+    let mut collector = Collector::start();
+    let span = Span::new(now().minus(3_600), now().minus(5));
+    let mut agent = Agent::new("one", span.from);
+    // Some of it lies beyond the live window, some in it, and some on the seam.
+    for second in span.iter().step_by(9) {
+        assert_eq!(agent.tell(collector.address(), second), Some(200));
+    }
+    let until = now();
+    for how in ["kill", "kill", "end", "kill"] {
+        if how == "kill" {
+            collector.process.kill();
+        } else {
+            assert!(collector.process.stop().success(), "{}", collector.process.log());
+        }
+        collector.process.restart();
+        collector.wait_until_ready();
+        // What is late is seen within a second or two.
+        let told = |collector: &Collector| {
+            let groups = sums(collector, Span::new(span.from, until));
+            let all = groups.as_array().into_iter().flatten();
+            all.map(|group| group["delivered"].as_u64().unwrap() + group["lost"].as_u64().unwrap())
+                .sum::<u64>()
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while told(&collector) != agent.acknowledged.len() as u64 {
+            assert!(Instant::now() < deadline, "{} of {}", told(&collector), agent.acknowledged.len());
+            thread::sleep(Duration::from_millis(100));
+        }
+        agent.assert_kept(&collector, Span::new(span.from, until));
+    }
+    let log = collector.process.log();
+    assert!(!log.contains("ERROR"), "{log}");
+}
+
+#[test]
 fn a_store_is_looked_through_copied_and_restored_while_it_runs_and_while_it_does_not() {
     let mut collector = Collector::start();
     let span = Span::new(now().minus(100), now().minus(5));
