@@ -27,7 +27,10 @@ const INTAKE_GOAL: f64 = 5e6;
 const START_GOAL_SECONDS: f64 = 5.0;
 
 /// Series of one agent here.
-const SERIES: u32 = 1_000;
+pub(crate) const SERIES: u32 = 1_000;
+
+/// Agents of the largest fleet here.
+pub(crate) const AGENTS: u64 = 100;
 
 /// A backlog comes in reports of so many seconds.
 const BACKLOG_SECONDS: u64 = 30;
@@ -45,13 +48,13 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     {
         if plan.wants(name) {
             progress(name);
-            intake(name, seconds, plan.pick(100, 4), table)?;
+            intake(name, seconds, plan.pick(AGENTS, 4), table)?;
         }
     }
     let name = "durable, start";
     if plan.wants(name) {
         progress(name);
-        start(name, plan.pick(100, 2), table)?;
+        start(name, plan.pick(AGENTS, 2), table)?;
     }
     Ok(())
 }
@@ -178,19 +181,19 @@ fn tell(address: SocketAddr, reports: &[Vec<u8>]) -> anyhow::Result<()> {
 }
 
 /// A client that costs next to nothing.
-struct Connection {
+pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
 }
 
 impl Connection {
-    fn open(address: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         Ok(Self { stream: BufReader::new(stream) })
     }
 
     /// The status of the answer.
-    fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<u16> {
+    pub(crate) fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<u16> {
         let head =
             format!("{method} {path} HTTP/1.1\r\nHost: collector\r\nContent-Length: {}\r\n\r\n", body.len());
         self.stream.get_mut().write_all(&[head.as_bytes(), body].concat())?;
@@ -214,7 +217,7 @@ impl Connection {
 }
 
 /// The `span`th report of an agent. Only the first has its roster.
-fn report(agent: u64, span: u64, from: Second, seconds: u64) -> Report {
+pub(crate) fn report(agent: u64, span: u64, from: Second, seconds: u64) -> Report {
     // The same in all its reports, so that it is one roster.
     let since = Second(1_700_000_000);
     let series = (0..SERIES).map(|place| RosterSeries {

@@ -40,6 +40,7 @@ const PER_AGENT: usize = 10_000;
 const BYTES_GOAL: f64 = 0.01;
 const DAY_GOAL_MS: f64 = 10.0;
 const SUMS_GOAL_MS: f64 = 5.0;
+const JUDGEMENT_GOAL_MS: f64 = 20.0;
 const YEAR_GOAL_MS: f64 = 100.0;
 
 /// A clock that is set.
@@ -123,7 +124,7 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         progress("history, bytes a slot; a day of one series");
         day(plan, table)?;
     }
-    if plan.wants("history, sums of 100000 series") {
+    if plan.wants("history, sums of 100000 series") || plan.wants("history, judgement of 100000 series") {
         progress("history, sums of 100000 series");
         sums(plan, table)?;
     }
@@ -263,6 +264,7 @@ fn sums(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         stage.set(START + 100);
         stage.tell(&told(agent, &roster, Span::new(Second(START), Second(START + 100))))?;
     }
+    judgement(plan, &stage, table);
     let path = format!("/api/v1/sums?by=region,protocol&window=60s&until={}", START + 90);
     let mut took = (0..plan.pick(400, 50))
         .map(|_| {
@@ -287,6 +289,27 @@ fn sums(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
          groups, to the last byte."
     ));
     Ok(())
+}
+
+/// What is done once a second: states of all services, and of each of their parts.
+fn judgement(plan: &Plan, stage: &Stage, table: &mut Table) {
+    let mut took: Vec<_> = (0..plan.pick(200, 20))
+        .map(|_| {
+            let started = SystemClock.monotonic();
+            std::hint::black_box(stage.collector.standing());
+            SystemClock.monotonic().since(started) as f64 / 1e3
+        })
+        .collect();
+    took.sort_by(f64::total_cmp);
+    let (p50, p99) = (took[took.len() / 2], took[took.len() * 99 / 100]);
+    table.push(Figure {
+        name: "history, judgement of 100000 series".to_owned(),
+        aviary: format!("p99 {p99:.1} ms, p50 {p50:.1} ms"),
+        rival: String::new(),
+        ratio: String::new(),
+        goal: "20 ms".to_owned(),
+        met: p99 <= JUDGEMENT_GOAL_MS,
+    });
 }
 
 fn year(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {

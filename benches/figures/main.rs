@@ -16,6 +16,7 @@ mod fleet;
 mod history;
 mod lateness;
 mod ledger;
+mod live;
 mod machine;
 mod memory;
 mod pace;
@@ -39,7 +40,7 @@ use crate::table::Table;
 #[derive(Parser)]
 #[command(about = "Measures the figures that aviary is to reach, and prints them beside their goals")]
 struct Arguments {
-    /// Only figures whose name contains one of these, such as `cpu`, `udp`, `lateness`, `report`, `ledger`, `history`, `durable` or `memory`;
+    /// Only figures whose name contains one of these, such as `cpu`, `udp`, `lateness`, `report`, `ledger`, `history`, `durable`, `live` or `memory`;
     /// `soak` and `blackbox` are only measured when named
     figures: Vec<String>,
     /// Fewer and shorter rounds: to see that it works, not to judge by
@@ -125,6 +126,7 @@ fn figures(plan: &Plan) -> anyhow::Result<()> {
     lateness::measure(plan, &mut table)?;
     ledger::measure(plan, &mut table)?;
     history::measure(plan, &mut table)?;
+    live::measure(plan, &mut table)?;
     memory::measure(plan, &mut table)?;
     reports::measure(plan, &mut table)?;
     if plan.names(BLACKBOX) {

@@ -1,6 +1,14 @@
 //! Reading back by Prometheus' query API, from VictoriaMetrics.
 
-use std::{thread, time::Duration};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use aviary_core::Span;
 
@@ -86,4 +94,49 @@ fn a_second_without_a_sample_is_a_hole_and_its_neighbours_are_counted_once() {
         assert!(now() < until, "{seconds:?}");
         thread::sleep(Duration::from_millis(500));
     }
+}
+
+/// Hands datagrams on to `to`, but for those that it drops while it is told to.
+fn forwarder(to: SocketAddr, drops: Arc<AtomicBool>) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut datagram = [0; 2_048];
+        while let Ok(length) = socket.recv(&mut datagram) {
+            if !drops.load(Ordering::Relaxed) {
+                socket.send_to(&datagram[..length], to).unwrap();
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_datagram_that_the_network_drops_is_lost_because_it_was_not_stored() {
+    let storage = VictoriaMetrics::start();
+    let drops = Arc::new(AtomicBool::new(false));
+    let aviary = Aviary::start(&format!(
+        "[vantage]\nregion = \"eu\"\n[agent]\n[[service]]\nname = \"ingest\"\n\
+         endpoints = [\"udp://{}\"]\n[service.readback]\nprometheus = \"http://{}\"\n",
+        forwarder(storage.line(), Arc::clone(&drops)),
+        storage.http(),
+    ));
+    let begin = now().plus(10);
+    wait_until(begin.plus(8));
+    drops.store(true, Ordering::Relaxed);
+    let hole = Span::new(now().plus(1), now().plus(5));
+    wait_until(hole.until.plus(1));
+    drops.store(false, Ordering::Relaxed);
+    let span = Span::new(begin, now().plus(5));
+    wait_until(span.until.plus(READ_AFTER));
+    let mut lost = 0;
+    for (second, slot) in &aviary.slots(span)["udp"] {
+        let is_lost = slot.outcome.starts_with("lost");
+        lost += u32::from(is_lost);
+        // The seconds in which the dropping began and ended are neither.
+        let is_near = Span::new(hole.from.minus(1), hole.until.plus(2)).contains(*second);
+        let expected = if hole.contains(*second) { is_lost } else { is_near || slot.outcome == "delivered" };
+        assert!(expected, "at {second}: {slot:?}, and dropped were {hole:?}");
+    }
+    assert!(lost >= 4, "{lost} were lost");
 }

@@ -50,6 +50,13 @@ impl Stage {
         format!("canary.ingest.{protocol}.external.eu.none.none.canary-7.{address}")
     }
 
+    /// Whether carbon has a file of its series.
+    #[track_caller]
+    pub(super) fn is_created(&self, protocol: Protocol) -> bool {
+        let span = Span::before(now(), 1);
+        self.service.graphite.on_disk(&self.name(protocol), span).is_some()
+    }
+
     /// What the collector says of the service.
     #[track_caller]
     pub(super) fn said(&self) -> Value {

@@ -72,7 +72,10 @@ impl Graphite {
             fs::create_dir(dir.path().join(name)).expect("the temporary directory can be written");
         }
         let carbon = carbon(dir.path(), setup, &line, &pickle, &query);
-        let web = web(dir.path(), setup, &query, &http);
+        let caches = "CACHES = {'default': {'BACKEND': 'django.core.cache.backends.locmem.LocMemCache'}}\n";
+        let caches = if setup.is_cached { caches } else { "" };
+        let settings = format!("CARBONLINK_HOSTS = ['127.0.0.1:{}:a']\n{caches}", query.number());
+        let web = web(dir.path(), &settings, &http);
         let graphite = Self { carbon, web, line, pickle, query, http, dir };
         graphite.wait_for_carbon();
         graphite.web.wait_until_listening(graphite.http.address(), START);
@@ -223,6 +226,44 @@ impl Graphite {
     }
 }
 
+/// A graphite-web without a store of its own, which asks those of others.
+pub(crate) struct Front {
+    web: Process,
+    http: Port,
+    _dir: TempDir,
+}
+
+impl Front {
+    /// Starts it before `backends`.
+    #[track_caller]
+    pub(crate) fn start(backends: &[&Graphite]) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("aviary-graphite-front-")
+            .tempdir()
+            .expect("the temporary directory can be written");
+        for name in ["conf", "whisper", "log"] {
+            fs::create_dir(dir.path().join(name)).expect("the temporary directory can be written");
+        }
+        let servers: Vec<_> = backends.iter().map(|backend| format!("'{}'", backend.http())).collect();
+        // A backend that failed is left alone for a minute by default.
+        let settings = format!("CLUSTER_SERVERS = [{}]\nREMOTE_RETRY_DELAY = 5\n", servers.join(", "));
+        let http = Port::claim();
+        let web = web(dir.path(), &settings, &http);
+        web.wait_until_listening(http.address(), START);
+        Self { web, http, _dir: dir }
+    }
+
+    /// Where it answers.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http.address()
+    }
+
+    /// Everything that it printed.
+    pub(crate) fn log(&self) -> String {
+        self.web.log()
+    }
+}
+
 /// Why there is no answer from which to tell what is stored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RenderError {
@@ -335,9 +376,8 @@ LOG_LISTENER_CONN_SUCCESS = False
 
 /// Starts graphite-web in gunicorn, which listens before its worker has loaded Django: the first answer takes a second.
 #[track_caller]
-fn web(dir: &Path, setup: Setup, query: &Port, http: &Port) -> Process {
+fn web(dir: &Path, more_settings: &str, http: &Port) -> Process {
     let root = dir.display();
-    let query = query.number();
     // No CACHES and no MEMCACHE_HOSTS; and no database, which rendering does not ask.
     let settings = format!(
         "SECRET_KEY = 'of no use to anybody: this server lives for one test, on loopback'
@@ -350,13 +390,10 @@ WHISPER_DIR = '{root}/whisper'
 INDEX_FILE = '{root}/index'
 LOG_FILE_INFO = LOG_FILE_EXCEPTION = '-'
 LOG_INFO_PERFORMANCE = LOG_CACHE_PERFORMANCE = LOG_RENDERING_PERFORMANCE = False
-CARBONLINK_HOSTS = ['127.0.0.1:{query}:a']
 # Django takes a thousand fields in a form, and each series is one.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = None
-"
+{more_settings}"
     );
-    let caches = "CACHES = {'default': {'BACKEND': 'django.core.cache.backends.locmem.LocMemCache'}}\n";
-    let settings = if setup.is_cached { settings + caches } else { settings };
     fs::write(dir.join("conf/test_settings.py"), settings).expect("the temporary directory can be written");
 
     let mut command = program(test_python());

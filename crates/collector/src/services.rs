@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::{
     ReceivedCounts,
     received::UnownedBody,
-    state::{ReadBack, ReadBackBody, Standing, State},
+    state::{ReadBackBody, Standing, State},
     sums::WindowBody,
 };
 
@@ -141,7 +141,7 @@ fn body(collector: &State, name: &str, standing: &Standing) -> ServiceBody {
         name: name.to_owned(),
         state: standing.verdict.state.name(),
         reason: standing.verdict.reason.clone(),
-        readback: collector.read_back(name).map(ReadBack::body),
+        readback: collector.read_back(name).map(|it| it.body(standing.storage_untold.clone())),
         since: standing.since.0,
         owner: service.owner.clone(),
         runbook: service.runbook.clone(),

@@ -58,6 +58,13 @@ impl StoredSeries {
         self.names.get(&series).map(|name| &**name).filter(|name| self.owner(name) == Some(series))
     }
 
+    /// The series whose names others carry too, each with its name.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = (SeriesId, &str)> {
+        let named = self.names.iter().filter(|_| !self.shared.is_empty());
+        let named = named.map(|(series, name)| (*series, &**name));
+        named.filter(|(_, name)| self.shared.contains(*name))
+    }
+
     /// From now on the storage of `series` is read back, or is not.
     pub(crate) fn read_back(&mut self, series: SeriesId, is_read_back: bool) {
         if is_read_back {

@@ -19,6 +19,8 @@ pub(crate) struct Standing {
     pub(crate) since: Second,
     pub(crate) span: Span,
     pub(crate) vantages_seen: usize,
+    /// Why what is stored cannot be told, if it cannot, whatever the verdict is all the same.
+    pub(crate) storage_untold: Option<String>,
 }
 
 impl State {
@@ -47,7 +49,10 @@ impl State {
         for (name, mut sums) in services {
             sums.storage_untold = self.read_back.get(&name).and_then(|it| it.blind(now, span));
             sums.watched_seconds = now.second().0.saturating_sub(self.watching_since.0);
-            let verdict = verdict::judge(&self.service(&name).policy, &sums);
+            let mut verdict = verdict::judge(&self.service(&name).policy, &sums);
+            if verdict.state == verdict::State::Blind && verdict.reason.is_none() {
+                verdict.reason = self.shared_name(&name);
+            }
             let before = self.standing.get(&name).map(|standing| (standing.verdict.state, standing.since));
             let since = match before {
                 Some((state, since)) if state == verdict.state => since,
@@ -61,8 +66,8 @@ impl State {
                 let reason = verdict.reason.as_deref();
                 tracing::info!(service = name, %state, %before, lost, judged, reason, "The service's state changed.");
             }
-            let vantages_seen = sums.vantages_seen;
-            self.standing.insert(name, Standing { verdict, since, span, vantages_seen });
+            let Sums { vantages_seen, storage_untold, .. } = sums;
+            self.standing.insert(name, Standing { verdict, since, span, vantages_seen, storage_untold });
         }
     }
 

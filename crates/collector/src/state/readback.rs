@@ -51,6 +51,9 @@ pub(crate) struct ReadBackBody {
     /// The second in which the newest answer came that could be believed.
     #[serde(skip_serializing_if = "Option::is_none")]
     answered: Option<u64>,
+    /// Why it cannot be told what is stored, if it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    untold: Option<String>,
     duplicates: u64,
     mangled: u64,
     /// Datapoints that slots of many seconds lack, in the live window.
@@ -72,7 +75,8 @@ impl ReadBack {
         self.plan.blind(now, judged)
     }
 
-    pub(crate) fn body(&self) -> ReadBackBody {
+    /// How it goes, and why it cannot be told what is stored.
+    pub(crate) fn body(&self, untold: Option<String>) -> ReadBackBody {
         let (series, shown) = self.plan.series();
         let counts = self.plan.counts();
         let unplaced = self.unplaced.values();
@@ -87,6 +91,7 @@ impl ReadBack {
             series,
             shown,
             answered: self.plan.answered_at().map(|at| at.second().0),
+            untold,
             duplicates: counts.duplicates + too_many,
             mangled: counts.mangled,
             unplaced: lacking,
@@ -137,6 +142,15 @@ impl State {
     /// What is known of a service that is read back.
     pub(crate) fn read_back(&self, service: &str) -> Option<&ReadBack> {
         self.read_back.get(service)
+    }
+
+    /// That a series of `service` cannot be read back because its name is another's too, if one is so.
+    pub(super) fn shared_name(&self, service: &str) -> Option<String> {
+        let is_of_service = |series| self.catalog.tag(series, Tag::Service) == service;
+        let name = self.stored.shared().find(|(series, _)| is_of_service(*series))?.1;
+        Some(format!(
+            "two canaries or more carry one name, {name}, so that storage cannot tell them apart: rename a node"
+        ))
     }
 
     /// The services that are read back, each with how.

@@ -1,0 +1,127 @@
+//! Answers of the real graphite-web that mislead whoever takes them at their word.
+
+use std::{thread, time::Duration};
+
+use aviary_core::{Protocol, Second, Span};
+use serde_json::Value;
+
+use super::stage::{READ_AFTER, Stage, wait_until};
+use crate::support::{
+    aviary::{Aviary, now},
+    graphite::{Front, Graphite, RenderError, Setup},
+    node::{self, Node},
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const SERVICE: &str = "/api/v1/services/ingest";
+
+fn reason(said: &Value) -> &str {
+    said["reason"].as_str().unwrap_or_default()
+}
+
+/// Of the slots that the collector holds of each second of `span`: what they are, by endpoint.
+fn outcomes(node: &Node, span: Span) -> Vec<(String, Second, String)> {
+    let slots = node.slots("endpoint", span);
+    let of_one = |(endpoint, slots): (String, node::Slots)| {
+        slots.into_iter().map(move |(second, slot)| (endpoint.clone(), second, slot.outcome))
+    };
+    slots.into_iter().flat_map(of_one).collect()
+}
+
+#[test]
+fn an_answer_of_500_after_six_seconds_is_no_loss() {
+    let mut stage = Stage::start(Setup::default(), Protocol::ALL);
+    stage.aviary.wait_for(SERVICE, PATIENCE, |said| said["state"] == "healthy");
+    let begin = now().plus(2);
+    wait_until(begin);
+    stage.service.graphite.freeze_carbon();
+    thread::sleep(Duration::from_secs(2));
+    let names: Vec<_> = stage.protocols.iter().map(|protocol| stage.name(*protocol)).collect();
+    let asked = std::time::Instant::now();
+    let refused = stage.service.graphite.render(&names, Span::before(now(), 10));
+    assert!(matches!(refused, Err(RenderError::Status(500, _))), "{refused:?}");
+    assert!(asked.elapsed() > Duration::from_secs(5), "{:?}", asked.elapsed());
+    let said = stage.said();
+    assert!(!said["readback"]["untold"].is_null(), "the reader's trouble is shown: {said:#}");
+    let frozen = Span::new(begin, now());
+    let udp = stage.slots(frozen).remove("udp").unwrap();
+    let lost: Vec<_> = udp.iter().filter(|(_, slot)| slot.outcome.starts_with("lost")).collect();
+    assert!(lost.is_empty(), "datagrams of which nobody can tell: {lost:?}");
+    stage.service.graphite.thaw_carbon();
+    stage.wait_until_read(frozen.until);
+    stage.settles_as_the_disk(frozen, PATIENCE);
+}
+
+#[test]
+fn an_answer_without_what_one_of_two_backends_has_is_no_loss() {
+    let (mut left, right) = (Graphite::start(), Graphite::start());
+    let front = Front::start(&[&left, &right]);
+    let node = Node::start(&format!(
+        "[vantage]\nregion = \"eu\"\n[agent]\n[collector]\nlisten = \"@listen@\"\n[[service]]\nname = \"ingest\"\n\
+         endpoints = [\"tcp://{}\", \"tcp://{}\"]\n[service.readback]\ngraphite = \"http://{}\"\n",
+        left.line(),
+        right.line(),
+        front.http(),
+    ));
+    node.wait_for(SERVICE, |_, said| said["state"] == "healthy");
+    let begin = now();
+    left.web().stop();
+    let said = node.wait_for(SERVICE, |_, said| said["state"] == "blind");
+    assert!(reason(&said).contains("leave out 1 of 2 series"), "{said:#}\n{}", front.log());
+    thread::sleep(Duration::from_secs(12));
+    let away = outcomes(&node, Span::new(begin, now()));
+    let lost: Vec<_> = away.iter().filter(|(_, _, outcome)| outcome.starts_with("lost")).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    left.web().restart();
+    node.wait_for(SERVICE, |_, said| said["state"] == "healthy");
+    let span = Span::new(begin, now().minus(READ_AFTER));
+    node.wait("what was left out is read", || {
+        outcomes(&node, span).iter().all(|(_, _, outcome)| outcome == "delivered")
+    });
+}
+
+#[test]
+fn seconds_that_only_a_coarse_archive_has_are_unknown() {
+    // Seconds for a minute, and then only sums of ten.
+    let setup = Setup { retentions: Some("1s:1m,10s:1h"), ..Setup::default() };
+    let mut stage = Stage::start(setup, &[Protocol::Tcp, Protocol::Udp]);
+    stage.aviary.wait_for(SERVICE, PATIENCE, |said| said["state"] == "healthy");
+    stage.service.graphite.web().stop();
+    let begin = now().plus(2);
+    let gone = Span::new(begin, begin.plus(20));
+    // What was sent while nobody read is older than a minute by the time that somebody can.
+    wait_until(gone.until.plus(70));
+    stage.service.graphite.web().restart();
+    stage.aviary.wait_for(SERVICE, PATIENCE, |said| said["state"] == "healthy");
+    let fresh = Span::new(now(), now().plus(6));
+    stage.wait_until_read(fresh.until);
+    for (protocol, slots) in stage.slots(gone) {
+        let other: Vec<_> = slots.iter().filter(|(_, slot)| slot.outcome != "unknown").collect();
+        assert!(other.is_empty(), "{protocol}: {other:?}");
+    }
+    for (protocol, slots) in stage.slots(fresh) {
+        let other: Vec<_> = slots.iter().filter(|(_, slot)| slot.outcome != "delivered").collect();
+        assert!(other.is_empty(), "{protocol}: {other:?}");
+    }
+}
+
+#[test]
+fn two_canaries_on_one_name_are_not_read_back_as_one() {
+    let graphite = Graphite::start();
+    // Where one of two is lost the other's datapoint fills the slot: storage cannot tell them apart.
+    let service = format!(
+        "[[service]]\nname = \"ingest\"\nendpoints = [\"udp://{}\"]\n[service.readback]\ngraphite = \"http://{}\"\n",
+        graphite.line(),
+        graphite.http(),
+    );
+    let first = Node::start(&format!(
+        "[vantage]\nregion = \"eu\"\nnode = \"canary.7\"\n[agent]\n[collector]\nlisten = \"@listen@\"\n{service}"
+    ));
+    first.wait_for(SERVICE, |_, said| said["state"] == "healthy");
+    let second = Aviary::start(&format!(
+        "[vantage]\nregion = \"eu\"\nnode = \"canary_7\"\n[agent]\ncollector = [\"http://{}\"]\n{service}",
+        first.address()
+    ));
+    let said = first.wait_for(SERVICE, |_, said| reason(said).contains("one name"));
+    assert_eq!(said["state"], "blind", "{said:#}\n{}", second.log());
+}
