@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use aviary_collector::{Options, Server, Store};
+use aviary_collector::{Limits, Options, Scope, SecretHash, Server, Store, TokenRule};
 use aviary_core::{
     Clock, Evidence, Fault, Micros, Outcome, Phase, Protocol, Second, Span, Timestamp, Vantage, VantageKind,
 };
@@ -29,6 +29,7 @@ use crate::{
 /// A day begins.
 const START: u64 = 1_763_596_800;
 const HOUR: u64 = 3_600;
+const TOKEN: &str = "figures-of-the-history";
 const DAY: u64 = 24 * HOUR;
 
 /// As many as lie in one block.
@@ -76,7 +77,18 @@ impl Stage {
         let address = listener.local_addr()?;
         let clock = SetClock(Arc::new(AtomicU64::new(START)));
         let store = Arc::new(MemoryStore::default());
-        let options = Options { store: Some(Arc::clone(&store) as Arc<dyn Store>), ..Options::default() };
+        // A year is told in a moment here, which nobody may do otherwise.
+        let limits = Limits { slots: u32::MAX, ..Limits::FLEET };
+        let token = TokenRule {
+            name: "figures".to_owned(),
+            secret: SecretHash::of(TOKEN),
+            scopes: vec![Scope::Report, Scope::Read],
+            region: None,
+            node: None,
+            limits,
+        };
+        let store_of_it = Arc::clone(&store) as Arc<dyn Store>;
+        let options = Options { store: Some(store_of_it), tokens: vec![token], ..Options::default() };
         let collector = aviary_collector::Collector::new(options, clock.clone())?;
         let server = collector.serve(listener);
         drop(entered);
@@ -92,7 +104,7 @@ impl Stage {
         let url = format!("http://{}/api/v1/reports", self.address);
         let body = report.encode();
         self.runtime.block_on(async {
-            self.client.post(url).body(body).send().await?.error_for_status()?;
+            self.client.post(url).bearer_auth(TOKEN).body(body).send().await?.error_for_status()?;
             anyhow::Ok(())
         })
     }
@@ -102,7 +114,9 @@ impl Stage {
         let url = format!("http://{}{path}", self.address);
         let started = SystemClock.monotonic();
         let body = self.runtime.block_on(async {
-            anyhow::Ok(self.client.get(url).send().await?.error_for_status()?.text().await?)
+            anyhow::Ok(
+                self.client.get(url).bearer_auth(TOKEN).send().await?.error_for_status()?.text().await?,
+            )
         })?;
         Ok((SystemClock.monotonic().since(started) as f64 / 1e3, body))
     }

@@ -121,19 +121,26 @@ fn figures(plan: &Plan) -> anyhow::Result<()> {
     let mut out = stdout();
     writeln!(out, "{}\n", machine::description())?;
     let mut table = Table::default();
-    cpu::measure(plan, &mut table)?;
-    durable::measure(plan, &mut table)?;
-    lateness::measure(plan, &mut table)?;
-    ledger::measure(plan, &mut table)?;
-    history::measure(plan, &mut table)?;
-    live::measure(plan, &mut table)?;
-    memory::measure(plan, &mut table)?;
-    reports::measure(plan, &mut table)?;
+    let measured = measure(plan, &mut table);
+    // What was measured before something failed is worth having.
+    write!(out, "{table}")?;
+    measured
+}
+
+fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
+    cpu::measure(plan, table)?;
+    durable::measure(plan, table)?;
+    lateness::measure(plan, table)?;
+    ledger::measure(plan, table)?;
+    history::measure(plan, table)?;
+    live::measure(plan, table)?;
+    memory::measure(plan, table)?;
+    reports::measure(plan, table)?;
     if plan.names(BLACKBOX) {
-        blackbox::measure(plan, &mut table)?;
+        blackbox::measure(plan, table)?;
     }
     if plan.names(SOAK) {
-        soak::measure(plan.minutes, &mut table)?;
+        soak::measure(plan.minutes, table)?;
     }
     if plan.wanted.is_empty() {
         table.note(format!(
@@ -141,6 +148,5 @@ fn figures(plan: &Plan) -> anyhow::Result<()> {
              `cargo bench -- {BLACKBOX}`: CPU beside prometheus-blackbox-exporter, six minutes; benches/setup fetches it."
         ));
     }
-    write!(out, "{table}")?;
     Ok(())
 }

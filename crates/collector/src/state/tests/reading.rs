@@ -87,7 +87,7 @@ fn a_sum_tells_of_all_or_none_and_names_no_second_otherwise() {
     assert_eq!(classes(-30, 0), (30, 0, 30));
     assert_eq!(classes(0, 30), (60, 0, 0));
     assert_eq!(classes(30, 60), (30, 0, 30));
-    let body = serde_json::to_value(state.read_back("ingest").unwrap().body()).unwrap();
+    let body = serde_json::to_value(state.read_back("ingest").unwrap().body(None)).unwrap();
     assert_eq!((&body["unplaced"], &body["duplicates"]), (&1.into(), &1.into()), "{body}");
     assert_eq!(body["resolution_seconds"], 30);
 }
@@ -146,7 +146,7 @@ fn a_service_that_is_read_back_from_now_on_has_its_names_told_again() {
     assert_eq!(names.len(), 2, "{names:?}");
     // Another pace keeps what is known, and none asks no more.
     state.configure(vec![read_back(1)], at(6));
-    let body = serde_json::to_value(state.read_back("ingest").unwrap().body()).unwrap();
+    let body = serde_json::to_value(state.read_back("ingest").unwrap().body(None)).unwrap();
     assert_eq!(body["series"], 2);
     state.configure(vec![service(true)], at(7));
     assert!(state.questions("ingest", at(8)).is_empty());
