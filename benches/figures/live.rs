@@ -18,7 +18,10 @@ const NAME: &str = "live, 100000 series at one a second";
 const CPU_GOAL: f64 = 15.0;
 const RESIDENT_GOAL_MIB: f64 = 250.0;
 
-/// Seconds before it counts: rosters are told in them, and what is allocated once is.
+/// Seconds that are told at once before any counts: so many that the live window is full, and minutes leave it.
+const BACKLOG: u64 = 870;
+const AT_ONCE: u64 = 30;
+/// Seconds that are told one by one before they count.
 const BEFORE: u64 = 10;
 
 /// Measures what was asked for.
@@ -36,8 +39,22 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     while connection.ask("GET", "/readyz", &[])? != 200 {
         std::thread::sleep(Duration::from_millis(50));
     }
-    // Long enough for a checkpoint each minute and for seconds that leave the live window to be sealed.
-    let seconds = plan.pick(1_200, 30);
+    let mut tell = |agent: u64, sequence: u64, from: Second, seconds: u64| {
+        let status =
+            connection.ask("POST", "/api/v1/reports", &report(agent, sequence, from, seconds).encode())?;
+        anyhow::ensure!(status == 200, "a report was answered {status}");
+        Ok(())
+    };
+    let backlog = SystemClock.wall().second().minus(BACKLOG);
+    let mut sequence = 0;
+    for from in (0..BACKLOG).step_by(AT_ONCE as usize) {
+        for agent in 0..AGENTS {
+            tell(agent, sequence, backlog.plus(from), AT_ONCE)?;
+        }
+        sequence += 1;
+    }
+    // A checkpoint is made each minute, and a minute leaves the live window.
+    let seconds = plan.pick(180, 30);
     let started = SystemClock.monotonic();
     let began = SystemClock.wall().second();
     let mut before = 0;
@@ -48,9 +65,7 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         for agent in 0..AGENTS {
             // As agents do: each at a time of its own within the second.
             pace::sleep_until(started.plus(second * 1_000_000 + agent * 1_000_000 / AGENTS));
-            let body = report(agent, second, Second(began.0 + second).minus(1), 1).encode();
-            let status = connection.ask("POST", "/api/v1/reports", &body)?;
-            anyhow::ensure!(status == 200, "a report was answered {status}");
+            tell(agent, sequence + second, began.plus(second).minus(1), 1)?;
         }
     }
     let reading = collector.read_with_memory()?;
@@ -73,7 +88,7 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         met: resident <= RESIDENT_GOAL_MIB,
     });
     table.note(format!(
-        "live: {AGENTS} agents of {SERIES} series each, a report of each agent each second for {seconds} s over HTTP to a \
+        "live: {AGENTS} agents of {SERIES} series each, a full live window, and then a report of each agent each second for {seconds} s over HTTP to a \
          collector of its own process with its journal, checkpoints and history on this disk, judged each second; one slot \
          of a thousand lost. All CPU of that process; what is resident at the end, shared files included."
     ));

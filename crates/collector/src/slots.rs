@@ -155,15 +155,35 @@ impl Writer<'_> {
         let whole = serde_json::to_string(&Slot { second: 0, ..slot }).map_err(Stop::unwritable)?;
         // Whatever follows the second, which comes first.
         let rest = whole.get(HEAD.len() + 1..).unwrap_or_default();
-        for second in span.iter() {
-            let comma = if std::mem::take(&mut self.is_first) { "" } else { "," };
-            self.out.write(comma.as_bytes())?;
-            self.out.write(HEAD.as_bytes())?;
-            self.out.number(second.0)?;
-            self.out.write(rest.as_bytes())?;
+        let mut from = span.from;
+        while from < span.until {
+            let digits = from.0.to_string();
+            let mut line = format!(",{HEAD}{digits}{rest}").into_bytes();
+            let digits = 1 + HEAD.len()..1 + HEAD.len() + digits.len();
+            // From one second to the next only the last digits change.
+            loop {
+                let comma = usize::from(std::mem::take(&mut self.is_first));
+                self.out.write(&line[comma..])?;
+                from = from.plus(1);
+                if from == span.until || !count_up(&mut line[digits.clone()]) {
+                    break;
+                }
+            }
         }
         Ok(())
     }
+}
+
+/// Adds one to a number in decimal digits; `false` if it needs one digit more.
+fn count_up(digits: &mut [u8]) -> bool {
+    for digit in digits.iter_mut().rev() {
+        if *digit < b'9' {
+            *digit += 1;
+            return true;
+        }
+        *digit = b'0';
+    }
+    false
 }
 
 /// One series' life, as far as its slots need it.
@@ -252,6 +272,22 @@ const fn class(window: &Window, sender: Sender) -> &'static str {
             } else {
                 "unknown"
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count_up;
+
+    #[test]
+    fn digits_count_as_numbers_do() {
+        for number in [0_u64, 8, 9, 10, 199, 999, 1_763_690_399, 1_763_699_999] {
+            let mut digits = number.to_string().into_bytes();
+            let fits = count_up(&mut digits);
+            let next = (number + 1).to_string();
+            assert_eq!(fits, next.len() == digits.len(), "{number}");
+            assert!(!fits || next.as_bytes() == digits, "{number}");
         }
     }
 }

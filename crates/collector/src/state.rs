@@ -31,7 +31,7 @@ use aviary_wire::{
 
 pub(crate) use self::{
     agent::AgentSeen,
-    judge::Standing,
+    judge::{Judged, Standing},
     kept::Texts,
     readback::{ReadBack, ReadBackBody},
 };
@@ -83,6 +83,8 @@ pub(crate) struct State {
     /// Up to here storage may have kept silent about datapoints that it has.
     untold_until: Second,
     standing: BTreeMap<String, Standing>,
+    /// None while it is to be made anew.
+    judged: Option<Judged>,
     counts: Counts,
     refusal_told: Second,
     past: Option<past::Past>,
@@ -183,6 +185,7 @@ impl State {
             settled_until: settled_until(now),
             untold_until: Second(0),
             standing: BTreeMap::new(),
+            judged: None,
             counts: Counts::default(),
             refusal_told: Second(0),
             past: None,
@@ -234,6 +237,7 @@ impl State {
     pub(crate) fn configure(&mut self, services: Vec<ServiceOptions>, now: Timestamp) {
         self.forget_nameless(&services);
         self.configured = services.into_iter().map(|service| (service.name.clone(), service)).collect();
+        self.judged = None;
         for id in self.catalog.ids() {
             let service = self.service(self.catalog.tag(id, Tag::Service));
             let Ok(protocol) = self.catalog.tag(id, Tag::Protocol).parse() else { continue };

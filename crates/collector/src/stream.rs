@@ -64,21 +64,6 @@ impl Out {
         self.write(b"")
     }
 
-    /// Appends `number` in decimal digits.
-    pub(crate) fn number(&mut self, mut number: u64) -> Result<(), Stop> {
-        // As many as the greatest number has.
-        let mut digits = [0; 20];
-        let mut first = digits.len();
-        loop {
-            first -= 1;
-            digits[first] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                return self.write(&digits[first..]);
-            }
-        }
-    }
-
     /// Whether nobody reads any more.
     pub(crate) fn is_gone(&self) -> bool {
         self.sender.is_closed()

@@ -144,7 +144,7 @@ fn series_id(index: usize) -> SeriesId {
 }
 
 /// Which series is in which group, and what the groups are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grouping {
     /// The tags that the groups were made by.
     pub by: Vec<Tag>,

@@ -131,7 +131,9 @@ impl Default for Policy {
 impl Policy {
     /// What the series of one endpoint may lose: its own figure, else its protocol's, else the service's.
     pub fn of(&self, endpoint: &Endpoint) -> AcceptableLoss {
-        let own = self.by_endpoint.get(&endpoint.to_string());
+        // Nearly always there is none, and writing an endpoint out costs more than all else here.
+        let own =
+            (!self.by_endpoint.is_empty()).then(|| self.by_endpoint.get(&endpoint.to_string())).flatten();
         own.or_else(|| self.by_protocol.get(&endpoint.protocol())).copied().unwrap_or(self.acceptable_loss)
     }
 

@@ -2,16 +2,18 @@
 //!
 //! Once a second, over closed seconds only, so that a verdict is a function of the ledger and the time.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use aviary_core::{
-    Endpoint, Second, Span, Tag, Timestamp, Window,
+    Catalog, Endpoint, Second, SeriesId, Span, Tag, Timestamp, Window,
+    catalog::Grouping,
+    ledger::NO_GROUP,
     mark::{Mark, Storage},
     verdict::{self, JUDGED_SECONDS, SEEN_SECONDS, Sums, Verdict},
 };
 
 use super::State;
-use crate::{closed_until, settled_until};
+use crate::{ServiceOptions, closed_until, settled_until};
 
 /// A service's verdict, and since when it has been that state.
 pub(crate) struct Standing {
@@ -49,7 +51,8 @@ impl State {
         for (name, mut sums) in services {
             sums.storage_untold = self.read_back.get(&name).and_then(|it| it.blind(now, span));
             sums.watched_seconds = now.second().0.saturating_sub(self.watching_since.0);
-            let mut verdict = verdict::judge(&self.service(&name).policy, &sums);
+            let policy = self.configured.get(&name).map(|service| Cow::Borrowed(&service.policy));
+            let mut verdict = verdict::judge(&policy.unwrap_or_default(), &sums);
             if verdict.state == verdict::State::Blind && verdict.reason.is_none() {
                 verdict.reason = self.shared_name(&name);
             }
@@ -73,35 +76,101 @@ impl State {
 
     /// What there is to judge of each service that is configured or reported. A series that has ended is judged no
     /// more: what nobody probes is neither silent nor well.
-    fn sums_by_service(&self, span: Span) -> BTreeMap<String, Sums> {
-        let mut sums: BTreeMap<String, Sums> = BTreeMap::new();
-        let by_vantage = [Tag::Service, Tag::Kind, Tag::Region, Tag::Zone, Tag::Network, Tag::Node];
+    fn sums_by_service(&mut self, span: Span) -> BTreeMap<String, Sums> {
+        let known = self.judged.take().filter(|judged| judged.series == self.catalog.len());
+        let judged = known.unwrap_or_else(|| Judged::new(&self.catalog, &self.configured));
+        let Judged { vantages, endpoints, of_service, .. } = &judged;
         let goes_on = |id| self.ledger.life(id).until >= span.until;
-        let vantages = self.catalog.group(&by_vantage, goes_on);
         let seen = Span::before(span.until, SEEN_SECONDS);
-        let seen = self.ledger.sums(seen, &vantages.group_of, vantages.values.len());
-        for (values, window) in vantages.values.iter().zip(&seen) {
+        let (by_vantage, _) = self.live_sums(seen, vantages, goes_on);
+        let mut vantages_seen: BTreeMap<&str, usize> = BTreeMap::new();
+        for (values, window) in vantages.values.iter().zip(&by_vantage) {
             let is_seen = window.unknown < window.scheduled;
-            sums.entry(values[0].clone()).or_default().vantages_seen += usize::from(is_seen);
+            *vantages_seen.entry(&values[0]).or_default() += usize::from(is_seen);
         }
-        let endpoints = self.catalog.group(&[Tag::Service, Tag::Endpoint], goes_on);
-        let windows = self.ledger.sums(span, &endpoints.group_of, endpoints.values.len());
-        for (values, window) in endpoints.values.iter().zip(windows) {
+        let (windows, is_live) = self.live_sums(span, endpoints, goes_on);
+        let services = of_service.iter().filter_map(|(name, endpoints)| {
+            let judged =
+                endpoints.iter().filter(|it| it.is_configured || it.group.is_some_and(|at| is_live[at]));
+            let window = |it: &JudgedEndpoint| it.group.map(|at| windows[at]).unwrap_or_default();
+            let judged =
+                judged.map(|it| (it.endpoint.clone(), window(it), it.is_required)).collect::<Vec<_>>();
+            let is_judged = !judged.is_empty() || self.configured.contains_key(name);
+            let vantages_seen = vantages_seen.get(name.as_str()).copied().unwrap_or(0);
+            is_judged.then(|| (name.clone(), Sums { endpoints: judged, vantages_seen, ..Sums::default() }))
+        });
+        let services = services.collect();
+        self.judged = Some(judged);
+        services
+    }
+
+    /// The sums of those series of each group that `goes_on` accepts, and whether there is any.
+    fn live_sums(
+        &self,
+        span: Span,
+        grouping: &Grouping,
+        goes_on: impl Fn(SeriesId) -> bool,
+    ) -> (Vec<Window>, Vec<bool>) {
+        let mut is_live = vec![false; grouping.values.len()];
+        let live = (0..).map(SeriesId).zip(&grouping.group_of).map(|(id, group)| {
+            // Each series is in a group of those that were made for judging.
+            is_live[*group as usize] |= goes_on(id);
+            if goes_on(id) { *group } else { NO_GROUP }
+        });
+        let live: Vec<_> = live.collect();
+        (self.ledger.sums(span, &live, grouping.values.len()), is_live)
+    }
+}
+
+/// In which groups series are judged: the same from second to second, until others come or others are configured.
+pub(crate) struct Judged {
+    /// How many series are in it: a series stays what it is.
+    series: usize,
+    /// By service and vantage.
+    vantages: Grouping,
+    /// By service and endpoint.
+    endpoints: Grouping,
+    /// The endpoints of each service that is configured or was reported, in order.
+    of_service: BTreeMap<String, Vec<JudgedEndpoint>>,
+}
+
+struct JudgedEndpoint {
+    endpoint: Endpoint,
+    /// Where the series are that probe it, if any ever did.
+    group: Option<usize>,
+    is_configured: bool,
+    is_required: bool,
+}
+
+impl Judged {
+    fn new(catalog: &Catalog, configured: &BTreeMap<String, ServiceOptions>) -> Self {
+        let by_vantage = [Tag::Service, Tag::Kind, Tag::Region, Tag::Zone, Tag::Network, Tag::Node];
+        let vantages = catalog.group(&by_vantage, |_| true);
+        let endpoints = catalog.group(&[Tag::Service, Tag::Endpoint], |_| true);
+        let mut found: BTreeMap<String, BTreeMap<Endpoint, JudgedEndpoint>> = BTreeMap::new();
+        for (name, service) in configured {
+            let of_service = found.entry(name.clone()).or_default();
+            for (endpoint, is_required) in &service.endpoints {
+                let (endpoint, is_required) = (endpoint.clone(), *is_required);
+                of_service.insert(
+                    endpoint.clone(),
+                    JudgedEndpoint { endpoint, group: None, is_configured: true, is_required },
+                );
+            }
+        }
+        for (group, values) in endpoints.values.iter().enumerate() {
             // The catalog's texts of this tag are endpoints.
             let Ok(endpoint) = values[1].parse::<Endpoint>() else { continue };
-            let configured = self.configured.get(&values[0]);
-            let required = configured.is_none_or(|service| service.requires(&endpoint));
-            sums.entry(values[0].clone()).or_default().endpoints.push((endpoint, window, required));
+            let of_service = found.entry(values[0].clone()).or_default();
+            let judged = of_service.entry(endpoint.clone()).or_insert(JudgedEndpoint {
+                endpoint,
+                group: None,
+                is_configured: false,
+                is_required: true,
+            });
+            judged.group = Some(group);
         }
-        for (name, service) in &self.configured {
-            let sums = sums.entry(name.clone()).or_default();
-            for (endpoint, required) in &service.endpoints {
-                if !sums.endpoints.iter().any(|(known, ..)| known == endpoint) {
-                    sums.endpoints.push((endpoint.clone(), Window::default(), *required));
-                }
-            }
-            sums.endpoints.sort_by(|left, right| left.0.cmp(&right.0));
-        }
-        sums
+        let of_service = found.into_iter().map(|(name, endpoints)| (name, endpoints.into_values().collect()));
+        Self { series: catalog.len(), vantages, endpoints, of_service: of_service.collect() }
     }
 }
