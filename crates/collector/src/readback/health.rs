@@ -78,6 +78,11 @@ impl Health {
         self.trouble(at, false, reason);
     }
 
+    /// There is nothing to ask for: that it went badly when there was is no matter any more.
+    pub(super) fn idle(&mut self) {
+        self.trouble = None;
+    }
+
     pub(super) fn unusable(&mut self, now: Timestamp, reason: String) {
         self.next = now.plus(PAUSE_MAX_US);
         self.trouble(now, true, reason);

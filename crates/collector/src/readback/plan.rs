@@ -267,6 +267,7 @@ impl Plan {
             // Nobody is there to be read.
             self.open_from = self.settled(now).max(self.open_from);
             self.seen_until = until;
+            self.health.idle();
             return None;
         }
         Some(self.question(series, span, now, Kind::Tail))

@@ -41,10 +41,12 @@ struct World {
     /// Whatever was once concluded to be lacking.
     ever_lacking: BTreeSet<(u32, u64)>,
     series: u32,
+    /// Whether the series are probed at all.
+    are_asked: bool,
     questions: usize,
 }
 
-struct View<'w>(&'w BTreeMap<(u32, u64), bool>, u64);
+struct View<'w>(&'w BTreeMap<(u32, u64), bool>, u64, bool);
 
 impl Slots for View<'_> {
     fn held(&self) -> Span {
@@ -52,7 +54,7 @@ impl Slots for View<'_> {
     }
 
     fn is_asked(&self, _: SeriesId, _: Span) -> bool {
-        true
+        self.2
     }
 
     fn lacks(&self, series: SeriesId, span: Span) -> bool {
@@ -72,6 +74,7 @@ impl World {
             plane: BTreeMap::new(),
             ever_lacking: BTreeSet::new(),
             series,
+            are_asked: true,
             questions: 0,
         }
     }
@@ -79,7 +82,7 @@ impl World {
     /// One second: asks what is due, half a second in.
     fn second(&mut self, second: u64, mood: Mood) {
         let now = Second(BEGIN + second).start().plus(500_000);
-        let held = View(&self.plane, second + 1);
+        let held = View(&self.plane, second + 1, self.are_asked);
         for question in self.plan.questions(now, &held) {
             self.questions += 1;
             assert!(question.span.seconds() <= ring::SECONDS && question.span.until <= closed_until(now));
@@ -240,6 +243,18 @@ fn an_answer_that_waited_or_leaves_something_out_loses_nothing() {
 }
 
 #[test]
+fn the_trouble_of_the_last_answer_ends_with_the_last_series() {
+    let mut world = World::new(2);
+    world.store(0..100, 700);
+    world.run(0..20, Mood::Well);
+    world.run(20..30, Mood::Slow(30));
+    assert!(world.blind(30).is_some_and(|reason| reason.contains("2.0 s for 2 series")));
+    world.are_asked = false;
+    world.run(30..50, Mood::Well);
+    assert_eq!(world.blind(50), None);
+}
+
+#[test]
 fn a_flap_is_no_loss_and_a_reader_that_goes_on_contradicting_itself_makes_us_blind() {
     let mut world = World::new(2);
     world.store(0..120, 700);
@@ -320,7 +335,7 @@ fn duplicates_and_mangled_values_are_counted_and_stored() {
     let mut world = World::new(1);
     let now = |second: u64| Second(BEGIN + second).start();
     for second in 10..14 {
-        for question in world.plan.questions(now(second), &View(&BTreeMap::new(), 20)) {
+        for question in world.plan.questions(now(second), &View(&BTreeMap::new(), 20, true)) {
             let values = [(0, 1.0), (1, 3.0), (2, 0.5), (3, f64::INFINITY)];
             let slots = values.map(|(offset, value)| (Second(BEGIN + offset), value));
             let slots = slots.into_iter().filter(|(second, _)| question.span.contains(*second)).collect();
