@@ -11,6 +11,7 @@
 
 pub mod catalog;
 pub mod endpoint;
+pub mod extent;
 pub mod fnv;
 pub mod graphite;
 pub mod histogram;
