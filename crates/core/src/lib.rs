@@ -21,6 +21,7 @@ pub mod mark;
 pub mod outcome;
 pub mod plan;
 pub mod series;
+pub mod silence;
 pub mod time;
 pub mod vantage;
 pub mod verdict;
