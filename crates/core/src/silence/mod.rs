@@ -35,6 +35,11 @@ impl Matches {
         Self::default().and(tag, value)
     }
 
+    /// The series that have one of the values that are named for each tag.
+    pub fn of(tags: &[(Tag, &str)]) -> Self {
+        tags.iter().fold(Self::default(), |matches, (tag, value)| matches.and(*tag, value))
+    }
+
     /// Those of them whose tag has this value, or another that was named for it.
     #[must_use]
     pub fn and(mut self, tag: Tag, value: &str) -> Self {

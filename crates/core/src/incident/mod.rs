@@ -1,0 +1,5 @@
+//! A verdict's life.
+
+mod id;
+
+pub use id::Id;
