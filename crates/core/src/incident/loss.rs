@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Cause, Condition, Counts, Happened, Id, Incident, Incidents, Level, Observation, Part, Policy, Resolution,
-    Seconds, Shape, Sight, State, machine::Out,
+    Cause, Condition, Counts, Happened, Id, Incident, Incidents, Level, Observation, Part, Policy,
+    Resolution, Seconds, Shape, Sight, State, machine::Out,
 };
 use crate::{
     Second,
@@ -103,8 +103,8 @@ impl Part {
     fn lose(&mut self, seen: Observation, shape: Shape, hold_min: u64, now: Second) -> bool {
         let severity = if seen.is_down { seen.policy.down } else { seen.policy.degraded };
         self.hold(severity, now);
-        let agrees = seen.vantages >= seen.policy.min_vantages.max(AGREEING_MIN)
-            && seen.networks >= AGREEING_MIN;
+        let agrees =
+            seen.vantages >= seen.policy.min_vantages.max(AGREEING_MIN) && seen.networks >= AGREEING_MIN;
         let is_slow = seen.firing.iter().all(|window| window.seconds >= SLOW_WINDOW_SECONDS);
         let at_once = seen.policy.page_after == 0;
         let holds_for = match seen.policy.page_after {
@@ -119,7 +119,11 @@ impl Part {
         let has_changed = self.settle(shape, now);
         self.summary = seen.summary;
         self.policy = seen.policy;
-        (self.extent, self.blame) = (seen.extent, seen.blame);
+        self.extent = seen.extent;
+        if self.candidate.is_none() {
+            // Whose fault it looks like is said of the rules that it is known by.
+            self.blame = seen.blame;
+        }
         self.questions = Some(seen.questions);
         self.windows = seen.firing;
         self.counts = seen.counts;
@@ -311,7 +315,8 @@ impl Incidents {
             }
             return;
         }
-        let there = same.find(|held| held.state != State::Resolved || held.is_hushed).map(|held| held.id.clone());
+        let there =
+            same.find(|held| held.state != State::Resolved || held.is_hushed).map(|held| held.id.clone());
         let policy = Policy {
             owner: seen.owner,
             runbook: seen.runbook,
@@ -363,7 +368,9 @@ impl Incidents {
         }
         let others: Vec<Id> = self.held.keys().filter(|other| *other != id).cloned().collect();
         for other in others {
-            let Some(incident) = self.held.get_mut(&other).filter(|held| is_loss_there(held)) else { continue };
+            let Some(incident) = self.held.get_mut(&other).filter(|held| is_loss_there(held)) else {
+                continue;
+            };
             let leaving: Vec<&String> =
                 services.iter().filter(|service| incident.parts.contains_key(*service)).collect();
             if leaving.is_empty() {

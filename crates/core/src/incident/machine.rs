@@ -9,7 +9,7 @@ use super::{
 use crate::{Second, Span, Tag, page::Notice};
 
 /// So many incidents are held; what ended longest ago is let go for another, and without such nothing more is opened.
-pub const INCIDENTS_MAX: usize = 4_096;
+pub const INCIDENTS_MAX: usize = 1_024;
 
 /// What comes back within so long of its end is reopened.
 pub const REOPEN_SECONDS: u64 = 1_800;
@@ -200,8 +200,7 @@ impl Incidents {
         let opened = if incident.state == State::Suspected { self.open(id, now, out) } else { id.clone() };
         self.admit(&opened, now, out);
         let Some(incident) = self.held.get_mut(&opened) else { return };
-        let is_lost =
-            incident.state != State::Resolved && incident.parts().any(|(_, part)| part.is_lost);
+        let is_lost = incident.state != State::Resolved && incident.parts().any(|(_, part)| part.is_lost);
         let was_flapping = incident.flap.is_flapping;
         incident.flap.sample(now.0 / flap::SAMPLE_SECONDS, is_lost);
         if incident.state == State::Resolved {
@@ -304,7 +303,13 @@ impl Incidents {
     }
 
     /// A first sign of something. `None` if too many are held.
-    pub(super) fn suspect(&mut self, cause: Cause, named: &str, part: (String, Part), now: Second) -> Option<Id> {
+    pub(super) fn suspect(
+        &mut self,
+        cause: Cause,
+        named: &str,
+        part: (String, Part),
+        now: Second,
+    ) -> Option<Id> {
         if self.held.len() >= INCIDENTS_MAX {
             let over = self.held.values().filter_map(|held| Some((held.resolved?, held.id.clone())));
             let Some((_, oldest)) = over.min() else {
@@ -327,7 +332,9 @@ impl Incidents {
             let life = Span::new(incident.since, until);
             let touching: Vec<Span> =
                 spans.iter().copied().filter(|span| !span.intersection(life).is_empty()).collect();
-            let Some(part) = incident.parts.get_mut(service).filter(|_| !touching.is_empty()) else { continue };
+            let Some(part) = incident.parts.get_mut(service).filter(|_| !touching.is_empty()) else {
+                continue;
+            };
             touching.iter().for_each(|span| part.lost_seconds.insert(*span));
             part.counts = counts;
             if incident.state != State::Suspected {
@@ -349,7 +356,9 @@ impl Incidents {
             };
             let goes = match &incident.cause {
                 Cause::Storm => false,
-                Cause::Loss => incident.parts.iter().all(|(service, part)| !part.is_in || is_of(service, part)),
+                Cause::Loss => {
+                    incident.parts.iter().all(|(service, part)| !part.is_in || is_of(service, part))
+                }
                 cause => cause.predicate().0.get(&tag).is_some_and(|given| given == value),
             };
             // The last part stays, so that whoever reads of the end reads what it was.
@@ -364,6 +373,9 @@ impl Incidents {
                     incident.happened(now, Happened::Left(service));
                     out.changed.insert(id.clone());
                 }
+            }
+            if incident.parts.is_empty() {
+                self.held.remove(&id);
             }
         }
     }

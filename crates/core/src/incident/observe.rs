@@ -199,9 +199,10 @@ impl Cause {
     pub const fn urgency(&self) -> Urgency {
         match self {
             Self::Loss | Self::Blind { .. } | Self::SilentRegion { .. } | Self::Storm => Urgency::Page,
-            Self::NeverWorked { .. } | Self::SickAgent { .. } | Self::Slow { .. } | Self::Certificate { .. } => {
-                Urgency::Ticket
-            }
+            Self::NeverWorked { .. }
+            | Self::SickAgent { .. }
+            | Self::Slow { .. }
+            | Self::Certificate { .. } => Urgency::Ticket,
             Self::Optional { .. } => Urgency::Information,
         }
     }
@@ -215,7 +216,9 @@ impl Cause {
             Self::SickAgent { node } => &[(Tag::Node, node)],
             Self::NeverWorked { service, endpoint }
             | Self::Optional { service, endpoint }
-            | Self::Certificate { service, endpoint } => &[(Tag::Service, service), (Tag::Endpoint, endpoint)],
+            | Self::Certificate { service, endpoint } => {
+                &[(Tag::Service, service), (Tag::Endpoint, endpoint)]
+            }
         };
         Predicate(tags.iter().map(|(tag, value)| (*tag, (*value).clone())).collect())
     }

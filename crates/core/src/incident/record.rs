@@ -284,7 +284,7 @@ pub struct Receipt {
 }
 
 /// So many incidents are named as what a storm is made of.
-pub const CHILDREN_MAX: usize = 1_000;
+pub const CHILDREN_MAX: usize = 1_024;
 
 /// An incident.
 #[derive(Clone, Debug, PartialEq)]

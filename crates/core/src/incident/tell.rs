@@ -86,7 +86,8 @@ impl Incidents {
             Some(earlier) if told.is_news(earlier) && told.is_due(earlier) => Change::Updated,
             Some(_) => return,
         };
-        let is_page = told.urgency == Urgency::Page && incident.cause != Cause::Storm && !incident.is_shadow();
+        let is_page =
+            told.urgency == Urgency::Page && incident.cause != Cause::Storm && !incident.is_shadow();
         if change == Change::Opened && is_page && self.is_in_storm(id, now, out) {
             return;
         }
@@ -104,9 +105,8 @@ impl Incidents {
     fn is_in_storm(&mut self, id: &Id, now: Second, out: &mut Out) -> bool {
         let is_recent = |at: Second| now.0.saturating_sub(at.0) < STORM_SECONDS;
         self.openings.retain(|(at, _)| is_recent(*at));
-        let rages = |held: &&Incident| {
-            held.cause == Cause::Storm && held.state.is_active() && is_recent(held.grown)
-        };
+        let rages =
+            |held: &&Incident| held.cause == Cause::Storm && held.state.is_active() && is_recent(held.grown);
         let storm = self.held.values().find(rages).map(|storm| storm.id.clone());
         if storm.is_none() && self.openings.len() < STORM_PAGES {
             self.openings.push_back((now, id.clone()));

@@ -33,7 +33,9 @@ mod tests {
 
     #[test]
     fn it_waits_anything_up_to_the_ceiling() {
-        for (attempts, ceiling) in [(0, 0), (1, 1), (2, 2), (3, 4), (4, 8), (5, 15), (6, 30), (7, 30), (u32::MAX, 30)] {
+        for (attempts, ceiling) in
+            [(0, 0), (1, 1), (2, 2), (3, 4), (4, 8), (5, 15), (6, 30), (7, 30), (u32::MAX, 30)]
+        {
             assert_eq!(wait(attempts, 0), 0);
             let most = wait(attempts, u64::MAX);
             assert!(most <= ceiling * 1_000_000 && most + 1 >= ceiling * 1_000_000, "{attempts}: {most}");
@@ -42,7 +44,8 @@ mod tests {
 
     #[test]
     fn draws_are_spread_and_can_be_repeated() {
-        let waits: Vec<u64> = (0..1_000).map(|attempt| wait(6, draw(7, "incident", "hook", attempt))).collect();
+        let waits: Vec<u64> =
+            (0..1_000).map(|attempt| wait(6, draw(7, "incident", "hook", attempt))).collect();
         let mean = waits.iter().sum::<u64>() / 1_000;
         assert!((14_000_000..16_000_000).contains(&mean), "{mean}");
         assert_eq!(draw(7, "a", "b", 1), draw(7, "a", "b", 1));

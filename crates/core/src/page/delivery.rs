@@ -131,8 +131,7 @@ impl Delivery {
 
     /// `message` is about to be sent. From here on nobody knows what the receiver holds, until it answers.
     pub(super) const fn send(&mut self, message: Message, revision: u64, now: Timestamp) -> Attempt {
-        let attempt =
-            Attempt { number: self.sent, message, revision, since: now, before: self.belief };
+        let attempt = Attempt { number: self.sent, message, revision, since: now, before: self.belief };
         self.sent += 1;
         self.belief = match (message, self.belief) {
             (Message::Opened | Message::Test, _) => Belief::MaybeOpen,

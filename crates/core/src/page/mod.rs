@@ -37,6 +37,6 @@ pub use backoff::RETRY_AFTER_MAX;
 pub use delivery::{Attempt, Belief, Dead, Delivery, Message};
 pub use notice::{Change, Notice, Severity, Urgency};
 pub use outbox::{
-    Action, CASES_MAX, Case, Event, Kept, KEPT_SECONDS, Outbox, RECEIPT_SECONDS, SAY_AGAIN_SECONDS, Sent,
+    Action, CASES_MAX, Case, Event, KEPT_SECONDS, Kept, Outbox, RECEIPT_SECONDS, SAY_AGAIN_SECONDS, Sent,
 };
 pub use route::{Choice, Escalation, Paging, Receiver, Route};

@@ -453,12 +453,13 @@ impl Outbox {
             let since = case.over.or(case.is_test.then_some(case.opened));
             let Some(since) = since else { continue };
             let kept = if case.is_test { TEST_SECONDS } else { KEPT_SECONDS };
-            let is_done = case.over.is_some() && case.deliveries.iter().all(|(name, delivery)| {
-                let receiver = paging.receiver(name).unwrap_or_default();
-                delivery.in_flight.is_none()
-                    && delivery.say_again.is_none_or(|at| at <= now)
-                    && case.next(delivery, receiver, paging, now).is_none()
-            });
+            let is_done = case.over.is_some()
+                && case.deliveries.iter().all(|(name, delivery)| {
+                    let receiver = paging.receiver(name).unwrap_or_default();
+                    delivery.in_flight.is_none()
+                        && delivery.say_again.is_none_or(|at| at <= now)
+                        && case.next(delivery, receiver, paging, now).is_none()
+                });
             if is_done {
                 done.push(id.clone());
             } else if now.since(since) >= kept * SECOND {
@@ -490,7 +491,13 @@ impl Case {
     }
 
     /// What a receiver is to be told next, quiet hours allowing.
-    fn next(&self, delivery: &Delivery, receiver: Receiver, paging: &Paging, now: Timestamp) -> Option<Message> {
+    fn next(
+        &self,
+        delivery: &Delivery,
+        receiver: Receiver,
+        paging: &Paging,
+        now: Timestamp,
+    ) -> Option<Message> {
         let message = delivery.next(&self.notice, receiver.wakes && !self.is_test, now)?;
         if self.is_test {
             return match message {
@@ -535,7 +542,10 @@ impl Case {
         }
         let reopens = self.notice.reopens;
         let refused = |delivery: &Delivery| {
-            delivery.dead.as_ref().is_some_and(|dead| dead.message == Message::Opened && dead.reopens == reopens)
+            delivery
+                .dead
+                .as_ref()
+                .is_some_and(|dead| dead.message == Message::Opened && dead.reopens == reopens)
         };
         let is_taken = self.deliveries.values().any(|delivery| delivery.belief == Belief::Open);
         let all_refused = self.deliveries.values().all(refused);

@@ -108,7 +108,10 @@ impl Paging {
     /// Whether it is quiet for every service that `notice` touches.
     pub fn is_quiet(&self, notice: &Notice, now: Second) -> bool {
         let quiet = |service| self.quiet.get(service).is_some_and(|hours| hours.around(now).is_some());
-        notice.tags.get(&Tag::Service).is_some_and(|services| !services.is_empty() && services.iter().all(quiet))
+        notice
+            .tags
+            .get(&Tag::Service)
+            .is_some_and(|services| !services.is_empty() && services.iter().all(quiet))
     }
 }
 
@@ -160,7 +163,8 @@ mod tests {
         let night = Hours::daily("UTC", (22, 0), (7, 0)).unwrap();
         let paging = Paging::new(vec![], vec![], [("ingest".to_owned(), night)].into());
         let touching = |tags: &[(Tag, &str)]| Notice { tags: Matches::of(tags).0, ..notice("i") };
-        let (ingest, both) = ([(Tag::Service, "ingest")], [(Tag::Service, "ingest"), (Tag::Service, "other")]);
+        let (ingest, both) =
+            ([(Tag::Service, "ingest")], [(Tag::Service, "ingest"), (Tag::Service, "other")]);
         let (midnight, noon) = (Second(86_400), Second(86_400 + 43_200));
         assert!(paging.is_quiet(&touching(&ingest), midnight));
         assert!(!paging.is_quiet(&touching(&ingest), noon));

@@ -332,7 +332,8 @@ struct Schedule {
 impl Schedule {
     fn failure(&self, receiver: usize, now: u64) -> Option<Failure> {
         let second = now / SECOND;
-        let failing = self.failures[receiver].iter().find(|(from, until, _)| (*from..*until).contains(&second));
+        let failing =
+            self.failures[receiver].iter().find(|(from, until, _)| (*from..*until).contains(&second));
         failing.map(|(_, _, failure)| *failure)
     }
 

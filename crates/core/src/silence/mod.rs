@@ -264,7 +264,8 @@ mod tests {
 
     #[test]
     fn every_cause_must_be_covered() {
-        let in_force = |id: &str, region| InForce { id: id.into(), matches: Matches::one(Tag::Region, region) };
+        let in_force =
+            |id: &str, region| InForce { id: id.into(), matches: Matches::one(Tag::Region, region) };
         let both = [in_force("a", "eu"), in_force("b", "us")];
         let (eu, us, asia) = (
             predicate(&[(Tag::Region, "eu")]),
