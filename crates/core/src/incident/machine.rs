@@ -328,7 +328,7 @@ impl Incidents {
     /// Sets right what came late. It opens nothing: if it is lost still, the next second says so.
     fn late(&mut self, service: &str, spans: &[Span], counts: Counts, now: Second, out: &mut Out) {
         for incident in self.held.values_mut().filter(|held| held.cause == Cause::Loss) {
-            let until = incident.resolved.unwrap_or(now.plus(1));
+            let until = incident.resolved.unwrap_or_else(|| now.plus(1));
             let life = Span::new(incident.since, until);
             let touching: Vec<Span> =
                 spans.iter().copied().filter(|span| !span.intersection(life).is_empty()).collect();

@@ -42,6 +42,7 @@ mod flap;
 mod id;
 mod loss;
 mod machine;
+mod newest;
 mod observe;
 mod record;
 mod same;
@@ -52,12 +53,12 @@ mod tests;
 pub use flap::Flap;
 pub use id::Id;
 pub use machine::{Action, INCIDENTS_MAX, Incidents, Kept, REOPEN_SECONDS};
+pub use newest::{NEWEST_MAX, Newest, Seconds};
 pub use observe::{
     CERTIFICATE_DAYS, CERTIFICATE_DAYS_LAST, Cause, Clearing, Condition, Counts, Event, Firing, Level,
     Observation, Observed, Policy, Sight,
 };
 pub use record::{
-    Acknowledgement, CHILDREN_MAX, Happened, Incident, NEWEST_MAX, Newest, Note, Part, Receipt, Resolution,
-    Seconds, State, Told,
+    Acknowledgement, CHILDREN_MAX, Happened, Incident, Note, Part, Receipt, Resolution, State, Told,
 };
 pub use same::Shape;

@@ -410,7 +410,7 @@ fn what_flaps_is_told_once_and_then_every_quarter_of_an_hour_at_most() {
     let mut desk = Desk::new();
     let mut told: Vec<(u64, Notice)> = Vec::new();
     for second in 0..7_200u64 {
-        let seen = if second / 100 % 2 == 0 { lost("a", "") } else { clear("a") };
+        let seen = if (second / 100).is_multiple_of(2) { lost("a", "") } else { clear("a") };
         told.extend(desk.see(&[seen], &[]).into_iter().map(|notice| (second, notice)));
     }
     let (last, notice) = told.last().unwrap();
@@ -418,7 +418,8 @@ fn what_flaps_is_told_once_and_then_every_quarter_of_an_hour_at_most() {
     assert_eq!(notice.change, Change::Opened);
     assert!(desk.only().told.as_ref().unwrap().is_flapping, "and that it does is told");
     // What gets worse in the meantime is told, and all else waits.
-    let wider = |second: u64| if second / 100 % 2 == 0 { lost("a", "protocol=udp") } else { clear("a") };
+    let wider =
+        |second: u64| if (second / 100).is_multiple_of(2) { lost("a", "protocol=udp") } else { clear("a") };
     let told: Vec<Notice> = (0..3_600u64).flat_map(|second| desk.see(&[wider(second)], &[])).collect();
     assert_eq!(changes(&told), [Change::Updated]);
     // It stays there until it is quiet for long enough not to flap.

@@ -13,7 +13,7 @@ pub const RETRY_AFTER_MAX: u64 = 60;
 pub(super) fn wait(attempts: u32, random: u64) -> u64 {
     let place = usize::try_from(attempts).map_or(CEILINGS.len() - 1, |place| place.min(CEILINGS.len() - 1));
     let ceiling = u128::from(CEILINGS[place] * 1_000_000);
-    u64::try_from(ceiling * u128::from(random) >> 64).unwrap_or(u64::MAX)
+    u64::try_from((ceiling * u128::from(random)) >> 64).unwrap_or(u64::MAX)
 }
 
 /// A number for one attempt out of a `seed` for the whole step.

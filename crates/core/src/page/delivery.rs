@@ -91,9 +91,9 @@ pub struct Delivery {
     pub dead: Option<Dead>,
 }
 
-impl Delivery {
-    /// Nothing told yet, to be told at once.
-    pub const fn new() -> Self {
+/// Nothing told yet, to be told at once.
+impl Default for Delivery {
+    fn default() -> Self {
         Self {
             belief: Belief::Nothing,
             taken: None,
@@ -105,7 +105,9 @@ impl Delivery {
             dead: None,
         }
     }
+}
 
+impl Delivery {
     /// What the receiver is to be told next, of what is known of the incident now; see the table in [`crate::page`].
     pub fn next(&self, notice: &Notice, wakes: bool, now: Timestamp) -> Option<Message> {
         use Belief::{Closed, MaybeClosed, MaybeNoted, MaybeOpen, Nothing, Open};
@@ -194,7 +196,7 @@ mod tests {
             shadow: false,
         };
         for (belief, earlier, newest, wakes, quiet) in table {
-            let delivery = |taken| Delivery { belief, taken, ..Delivery::new() };
+            let delivery = |taken| Delivery { belief, taken, ..Delivery::default() };
             let next = |taken, change, wakes| delivery(taken).next(&notice(change), wakes, Timestamp(0));
             assert_eq!(next(Some(1), Change::Updated, true), earlier, "{belief}");
             assert_eq!(next(Some(2), Change::Updated, true), newest, "{belief}");

@@ -26,6 +26,7 @@
 //! receivers that were not asked stand in, one by one.
 
 mod backoff;
+mod case;
 mod delivery;
 mod notice;
 mod outbox;
@@ -34,9 +35,8 @@ mod route;
 mod tests;
 
 pub use backoff::RETRY_AFTER_MAX;
+pub use case::{Case, RECEIPT_SECONDS};
 pub use delivery::{Attempt, Belief, Dead, Delivery, Message};
 pub use notice::{Change, Notice, Severity, Urgency};
-pub use outbox::{
-    Action, CASES_MAX, Case, Event, KEPT_SECONDS, Kept, Outbox, RECEIPT_SECONDS, SAY_AGAIN_SECONDS, Sent,
-};
+pub use outbox::{Action, CASES_MAX, Event, KEPT_SECONDS, Kept, Outbox, SAY_AGAIN_SECONDS, Sent};
 pub use route::{Choice, Escalation, Paging, Receiver, Route};

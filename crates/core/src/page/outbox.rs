@@ -7,6 +7,7 @@ use crate::{
     incident::Id,
     page::{
         backoff::{self, RETRY_AFTER_MAX},
+        case::{Case, SECOND},
         delivery::{Attempt, Belief, Dead, Delivery, Message},
         notice::{Change, Notice, Urgency},
         route::{Paging, Receiver},
@@ -19,9 +20,6 @@ pub const CASES_MAX: usize = 16_384;
 /// What is over is told for so long: a day.
 pub const KEPT_SECONDS: u64 = 86_400;
 
-/// If nobody took an opening for so long, the next is told.
-pub const RECEIPT_SECONDS: u64 = 60;
-
 /// The end is said again for so long to receivers that ask for it: Alertmanager's peers forget otherwise.
 pub const SAY_AGAIN_SECONDS: u64 = 300;
 
@@ -33,27 +31,6 @@ const SILENT_SECONDS: u64 = 60;
 
 /// So many messages may follow each other at once before the rate of a receiver holds.
 const BURST: u64 = 5;
-
-/// An incident, as far as others are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Case {
-    /// Its latest state.
-    pub notice: Notice,
-    /// When it was opened, the last time that it was.
-    pub opened: Timestamp,
-    /// When it was over.
-    pub over: Option<Timestamp>,
-    /// Somebody is on it: nobody else is asked.
-    pub acknowledged: bool,
-    /// So many steps of its escalation are taken.
-    pub steps: usize,
-    /// When somebody more was told.
-    pub widened: Timestamp,
-    /// What became of it at each receiver.
-    pub deliveries: BTreeMap<String, Delivery>,
-    /// It is a test of its receivers, and nothing else.
-    pub is_test: bool,
-}
 
 /// What came of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,8 +154,6 @@ const fn weight(message: Message) -> u8 {
     }
 }
 
-const SECOND: u64 = 1_000_000;
-
 /// The outbox.
 #[derive(Clone, Debug, Default)]
 pub struct Outbox {
@@ -243,7 +218,7 @@ impl Outbox {
             Event::Test(notice, receiver) => {
                 let mut case = Case::new(notice, now);
                 case.is_test = true;
-                case.deliveries.insert(receiver, Delivery::new());
+                case.deliveries.insert(receiver, Delivery::default());
                 self.hold(case, &mut actions);
             }
             Event::Configured => self.configured(paging, now, &mut actions),
@@ -450,7 +425,7 @@ impl Outbox {
         let mut done = Vec::new();
         let mut late = Vec::new();
         for (id, case) in &self.cases {
-            let since = case.over.or(case.is_test.then_some(case.opened));
+            let since = case.over.or_else(|| case.is_test.then_some(case.opened));
             let Some(since) = since else { continue };
             let kept = if case.is_test { TEST_SECONDS } else { KEPT_SECONDS };
             let is_done = case.over.is_some()
@@ -472,92 +447,6 @@ impl Outbox {
         }
         for (id, kept) in late {
             self.bury(&id, &format!("the receiver did not take the end for {kept} s"), actions);
-        }
-    }
-}
-
-impl Case {
-    fn new(notice: Notice, now: Timestamp) -> Self {
-        Self {
-            notice,
-            opened: now,
-            over: None,
-            acknowledged: false,
-            steps: 0,
-            widened: now,
-            deliveries: BTreeMap::new(),
-            is_test: false,
-        }
-    }
-
-    /// What a receiver is to be told next, quiet hours allowing.
-    fn next(
-        &self,
-        delivery: &Delivery,
-        receiver: Receiver,
-        paging: &Paging,
-        now: Timestamp,
-    ) -> Option<Message> {
-        let message = delivery.next(&self.notice, receiver.wakes && !self.is_test, now)?;
-        if self.is_test {
-            return match message {
-                Message::Opened => Some(Message::Test),
-                Message::Resolved => Some(Message::TestOver),
-                Message::Updated | Message::FiredAndRecovered | Message::Test | Message::TestOver => None,
-            };
-        }
-        let may_wait = self.notice.urgency < Urgency::Page && message != Message::Resolved;
-        (!may_wait || !paging.is_quiet(&self.notice, now.second())).then_some(message)
-    }
-
-    /// Asks everybody whom its route names. Whether there is a route.
-    fn notify(&mut self, paging: &Paging, now: Timestamp) -> bool {
-        let Some(route) = paging.route(&self.notice) else { return false };
-        self.ask(&route.notify, paging, now);
-        true
-    }
-
-    fn ask(&mut self, names: &[String], paging: &Paging, now: Timestamp) {
-        let before = self.deliveries.len();
-        for name in names.iter().filter(|name| paging.receiver(name).is_some()) {
-            self.deliveries.entry(name.clone()).or_insert_with(Delivery::new);
-        }
-        if self.deliveries.len() > before {
-            self.widened = now;
-        }
-    }
-
-    /// Asks somebody more, where it is time.
-    fn escalate(&mut self, paging: &Paging, now: Timestamp) {
-        let is_page = self.notice.urgency == Urgency::Page && !self.is_test;
-        if !is_page || self.acknowledged || self.over.is_some() {
-            return;
-        }
-        let Some(route) = paging.route(&self.notice) else { return };
-        while let Some(step) = route.escalate.get(self.steps)
-            && now.since(self.opened) >= step.after * SECOND
-        {
-            self.steps += 1;
-            self.ask(&step.notify, paging, now);
-        }
-        let reopens = self.notice.reopens;
-        let refused = |delivery: &Delivery| {
-            delivery
-                .dead
-                .as_ref()
-                .is_some_and(|dead| dead.message == Message::Opened && dead.reopens == reopens)
-        };
-        let is_taken = self.deliveries.values().any(|delivery| delivery.belief == Belief::Open);
-        let all_refused = self.deliveries.values().all(refused);
-        let is_late = now.since(self.widened) >= RECEIPT_SECONDS * SECOND;
-        if is_taken || !(all_refused || is_late) {
-            return;
-        }
-        if let Some(step) = route.escalate.get(self.steps) {
-            self.steps += 1;
-            self.ask(&step.notify, paging, now);
-        } else if let Some(name) = paging.receivers().find(|name| !self.deliveries.contains_key(*name)) {
-            self.ask(&[name.to_owned()], paging, now);
         }
     }
 }

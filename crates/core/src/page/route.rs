@@ -136,7 +136,8 @@ mod tests {
             ],
             BTreeMap::new(),
         );
-        let table: [(Severity, &[(Tag, &str)], Option<&str>); 6] = [
+        type Row<'a> = (Severity, &'a [(Tag, &'a str)], Option<&'a str>);
+        let table: [Row<'_>; 6] = [
             (Severity::Critical, &[(Tag::Service, "ingest"), (Tag::Region, "eu")], Some("oncall")),
             (Severity::Critical, &[(Tag::Service, "other"), (Tag::Service, "ingest")], Some("oncall")),
             (Severity::Warning, &[(Tag::Service, "ingest"), (Tag::Region, "us")], Some("network")),

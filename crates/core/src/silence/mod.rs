@@ -247,7 +247,8 @@ mod tests {
         use Tag::{Protocol, Region, Service};
         let eu = Matches::one(Region, "eu");
         let eu_or_us_udp = eu.clone().and(Region, "us").and(Protocol, "udp");
-        let table: [(&Matches, &[(Tag, &str)], bool); 8] = [
+        type Row<'a> = (&'a Matches, &'a [(Tag, &'a str)], bool);
+        let table: [Row<'_>; 8] = [
             (&eu, &[(Region, "eu")], true),
             (&eu, &[(Region, "eu"), (Protocol, "udp")], true),
             (&eu, &[(Region, "us")], false),
