@@ -192,7 +192,7 @@ impl Incidents {
             return has_changed.then(|| incident.id.clone());
         }
         let mut part = Part::new([service.clone()].into(), seen.policy.clone(), now);
-        let name = format!("{service} {shape:?}");
+        let name = format!("{service} {}", shape.name());
         part.lose(seen, shape, hold_min, now);
         self.suspect(Cause::Loss, &name, (service, part), now);
         None

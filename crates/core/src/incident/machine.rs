@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
     Acknowledgement, Cause, Clearing, Counts, Event, Happened, Id, Incident, Note, Observed, Part, Receipt,
-    Resolution, State, flap,
+    Resolution, State,
 };
-use crate::{Second, Span, Tag, page::Notice};
+use crate::{
+    Second, Span, Tag,
+    page::{Change, Notice},
+    silence::InForce,
+};
 
 /// So many incidents are held; what ended longest ago is let go for another, and without such nothing more is opened.
 pub const INCIDENTS_MAX: usize = 1_024;
@@ -186,7 +190,7 @@ impl Incidents {
     }
 
     /// Lets an incident take its next step, after all that is seen in a second is in its parts.
-    fn judge(&mut self, id: &Id, silences: &[crate::silence::InForce], now: Second, out: &mut Out) {
+    fn judge(&mut self, id: &Id, silences: &[InForce], now: Second, out: &mut Out) {
         let Some(incident) = self.held.get_mut(id) else { return };
         if incident.state == State::Suspected {
             if incident.parts.is_empty() {
@@ -197,51 +201,22 @@ impl Incidents {
                 return;
             }
         }
-        let opened = if incident.state == State::Suspected { self.open(id, now, out) } else { id.clone() };
-        self.admit(&opened, now, out);
-        let Some(incident) = self.held.get_mut(&opened) else { return };
-        let is_lost = incident.state != State::Resolved && incident.parts().any(|(_, part)| part.is_lost);
-        let was_flapping = incident.flap.is_flapping;
-        incident.flap.sample(now.0 / flap::SAMPLE_SECONDS, is_lost);
-        if incident.state == State::Resolved {
-            return;
+        let id = &if incident.state == State::Suspected { self.open(id, now, out) } else { id.clone() };
+        self.admit(id, now, out);
+        let Some(incident) = self.held.get_mut(id) else { return };
+        let before = incident.timeline.total();
+        if incident.advance(now) {
+            return self.resolve(id, Resolution::Recovered, now, out);
         }
-        if incident.flap.is_flapping != was_flapping {
-            let what = if was_flapping { Happened::FlappingEnded } else { Happened::Flapping };
-            incident.happened(now, what);
-            out.changed.insert(opened.clone());
+        if incident.timeline.total() > before
+            || incident.state.is_active() && now.0.saturating_sub(incident.saved.0) >= SAVE_SECONDS
+        {
+            out.changed.insert(id.clone());
         }
-        let blind = incident.blind().map(str::to_owned);
-        let is_blind = blind.is_some();
-        if is_lost {
-            if incident.state == State::Recovering {
-                incident.state = incident.standing();
-                incident.happened(now, Happened::LostAgain);
-                out.changed.insert(opened.clone());
-            }
-        } else if !is_blind {
-            let is_over = incident.parts().all(|(_, part)| part.is_clear && part.seen == now);
-            if is_over && !incident.flap.is_flapping {
-                return self.resolve(&opened, Resolution::Recovered, now, out);
-            }
-            if incident.state != State::Recovering {
-                incident.state = State::Recovering;
-                incident.happened(now, Happened::Recovering);
-                out.changed.insert(opened.clone());
-            }
-        }
-        if is_blind != incident.is_blind {
-            incident.is_blind = is_blind;
-            incident.happened(now, blind.map_or(Happened::CanTell, Happened::CannotTell));
-            out.changed.insert(opened.clone());
-        }
-        if now.0.saturating_sub(incident.saved.0) >= SAVE_SECONDS {
-            out.changed.insert(opened.clone());
-        }
-        if out.changed.contains(&opened) {
+        self.tell(id, silences, now, out);
+        if let Some(incident) = self.held.get_mut(id).filter(|_| out.changed.contains(id)) {
             incident.saved = now;
         }
-        self.tell(&opened, silences, now, out);
     }
 
     /// Opens what is suspected, or reopens what ended with the same cause. Gives the id of the one that is there now.
@@ -263,7 +238,7 @@ impl Incidents {
                     incident.reopened.push(now);
                     incident.reopened.drain(..incident.reopened.len().saturating_sub(super::NEWEST_MAX));
                     (incident.resolved, incident.resolution) = (None, None);
-                    (incident.told, incident.storm) = (None, None);
+                    (incident.told, incident.storm, incident.is_hushed) = (None, None, false);
                     incident.state = incident.standing();
                     incident.happened(now, Happened::Reopened);
                 }
@@ -297,7 +272,7 @@ impl Incidents {
         incident.resolution = Some(resolution);
         if incident.told.is_some() {
             incident.revision += 1;
-            out.actions.push(Action::Tell(incident.notice(crate::page::Change::Resolved)));
+            out.actions.push(Action::Tell(incident.notice(Change::Resolved)));
         }
         out.changed.insert(id.clone());
     }
@@ -318,7 +293,7 @@ impl Incidents {
             };
             self.held.remove(&oldest);
         }
-        let id = Id::new(&self.collector, &format!("{cause:?} {named}"), now);
+        let id = Id::new(&self.collector, &format!("{cause} {named}"), now);
         let mut incident = Incident::suspected(id.clone(), id.key(&self.collector), cause, now);
         incident.parts.insert(part.0, part.1);
         self.held.insert(id.clone(), incident);

@@ -23,6 +23,11 @@ impl<T> Default for Newest<T> {
 }
 
 impl<T> Newest<T> {
+    /// How many there were.
+    pub fn total(&self) -> u64 {
+        self.dropped + self.kept.len() as u64
+    }
+
     /// Takes in one more.
     pub(super) fn push(&mut self, one: T) {
         if self.kept.len() >= NEWEST_MAX {

@@ -1,5 +1,7 @@
 //! What is seen in a second: all that the machine judges by, as plain data.
 
+use std::fmt;
+
 use crate::{
     AcceptableLoss, Phase, Second, Span, Tag,
     extent::{Blame, Extent, Predicate, Questions},
@@ -120,7 +122,8 @@ pub struct Observation {
     pub firing: Vec<Firing>,
     /// The short window says so too: it is lost now, and not only was.
     pub confirmed: bool,
-    /// The clearing test that [`super::Incidents::clearing`] asks for is passed.
+    /// The clearing test that [`super::Incidents::clearing`] asks for is passed: enough was judged, and no more than is
+    /// acceptable was lost.
     pub clear: bool,
     /// Half or more is lost.
     pub is_down: bool,
@@ -194,7 +197,37 @@ pub enum Cause {
     Storm,
 }
 
+/// Such as `certificate service=ingest,endpoint=tls://h:1`: what tells it from every other, but for loss.
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        let predicate = self.predicate();
+        for (place, (tag, value)) in predicate.0.iter().enumerate() {
+            write!(f, "{}{tag}={value}", if place == 0 { ' ' } else { ',' })?;
+        }
+        match self {
+            Self::Slow { phase, .. } => write!(f, ",phase={phase}"),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Cause {
+    /// The one spelling of its kind.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Loss => "loss",
+            Self::Blind { .. } => "blind",
+            Self::SilentRegion { .. } => "silent_region",
+            Self::NeverWorked { .. } => "never_worked",
+            Self::Optional { .. } => "optional",
+            Self::SickAgent { .. } => "sick_agent",
+            Self::Slow { .. } => "slow",
+            Self::Certificate { .. } => "certificate",
+            Self::Storm => "storm",
+        }
+    }
+
     /// Whom it may wake.
     pub const fn urgency(&self) -> Urgency {
         match self {

@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use super::{Cause, Counts, Firing, Flap, Id, Newest, Policy, Seconds, Shape};
+use super::{Cause, Counts, Firing, Flap, Id, Newest, Policy, Seconds, Shape, flap::SAMPLE_SECONDS};
 use crate::{
     Second, Span, Tag,
     extent::{Blame, Extent, Predicate, Questions},
@@ -328,6 +328,39 @@ impl Incident {
             [] => worst.summary.clone(),
             _ => format!("{}; and so {}", worst.summary, others.join(", ")),
         }
+    }
+
+    /// Takes the step that its parts ask for. Whether it recovered.
+    pub(super) fn advance(&mut self, now: Second) -> bool {
+        let is_over = self.state == State::Resolved;
+        let is_lost = !is_over && self.parts().any(|(_, part)| part.is_lost);
+        let was_flapping = self.flap.is_flapping;
+        self.flap.sample(now.0 / SAMPLE_SECONDS, is_lost);
+        if is_over {
+            return false;
+        }
+        if self.flap.is_flapping != was_flapping {
+            self.happened(now, if was_flapping { Happened::FlappingEnded } else { Happened::Flapping });
+        }
+        let blind = self.blind().map(str::to_owned);
+        if blind.is_some() != self.is_blind {
+            self.is_blind = blind.is_some();
+            self.happened(now, blind.map_or(Happened::CanTell, Happened::CannotTell));
+        }
+        if is_lost && self.state == State::Recovering {
+            self.state = self.standing();
+            self.happened(now, Happened::LostAgain);
+        }
+        if is_lost || self.is_blind {
+            return false;
+        }
+        if self.state != State::Recovering {
+            self.state = State::Recovering;
+            self.happened(now, Happened::Recovering);
+        }
+        // What is not seen in this second did not pass the test now, and may be lost again.
+        let is_clear = self.parts().all(|(_, part)| part.is_clear && part.seen == now);
+        is_clear && !self.flap.is_flapping
     }
 
     /// What the outbox is told.

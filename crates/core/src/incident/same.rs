@@ -27,6 +27,15 @@ impl Shape {
         Self([(predicate, BTreeSet::new())].into())
     }
 
+    /// The rules in one line, such as `protocol=udp;region=eu`.
+    pub fn name(&self) -> String {
+        let pairs = |matches: &Predicate| {
+            let pairs: Vec<String> = matches.0.iter().map(|(tag, value)| format!("{tag}={value}")).collect();
+            pairs.join(",")
+        };
+        self.predicates().map(pairs).collect::<Vec<_>>().join(";")
+    }
+
     /// The predicates, without what is excepted.
     pub fn predicates(&self) -> impl Iterator<Item = &Predicate> {
         self.0.iter().map(|(matches, _)| matches)
@@ -121,6 +130,7 @@ mod tests {
         let mut whole = extent("protocol=udp;region=eu");
         whole.rules[1].share = 0.04;
         assert_eq!(Shape::of(&whole), shape("protocol=udp"));
+        assert_eq!(shape("region=eu;protocol=udp,region=us").name(), "protocol=udp,region=us;region=eu");
     }
 
     #[test]
