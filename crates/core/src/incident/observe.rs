@@ -387,3 +387,28 @@ pub struct Clearing {
     /// At least so many seconds: 30, doubled at each reopening.
     pub at_least: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incident::tests::predicate;
+
+    #[test]
+    fn a_cause_is_told_from_every_other() {
+        let (service, endpoint) = ("a".to_owned(), "tcp://h:1".to_owned());
+        let table = [
+            (Cause::Loss, "loss", ""),
+            (Cause::Blind { service: service.clone() }, "blind service=a", "service=a"),
+            (
+                Cause::Optional { service: service.clone(), endpoint },
+                "optional endpoint=tcp://h:1,service=a",
+                "service=a,endpoint=tcp://h:1",
+            ),
+            (Cause::Slow { service, phase: Phase::Tls }, "slow service=a,phase=tls", "service=a"),
+            (Cause::SilentRegion { region: "eu".to_owned() }, "silent_region region=eu", "region=eu"),
+        ];
+        for (cause, text, tags) in table {
+            assert_eq!((cause.to_string().as_str(), cause.predicate()), (text, predicate(tags)));
+        }
+    }
+}

@@ -254,6 +254,10 @@ impl Outbox {
         case.notice = notice;
         if is_reopened {
             case.acknowledged = false;
+            // Who knows of nothing is asked when it is his turn again.
+            case.deliveries.retain(|_, delivery| {
+                delivery.in_flight.is_some() || !matches!(delivery.belief, Belief::Nothing | Belief::Closed)
+            });
         }
         if is_reopened || wakes_now {
             (case.opened, case.widened, case.steps) = (now, now, 0);

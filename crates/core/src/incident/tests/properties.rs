@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::page::{self, Message, Outbox, Paging, Receiver, Sent};
 
 const RULES: [&str; 6] =
     ["", "protocol=udp", "region=eu", "region=eu,protocol=udp", "region=eu;region=us", "scattered"];
@@ -87,6 +88,10 @@ impl Listener {
                 assert!(!self.is_open, "never twice without an end: {notice:?}");
                 assert!(self.openings == 0 || notice.reopens > 0, "{notice:?}");
                 (self.is_open, self.openings) = (true, self.openings + 1);
+                assert!(
+                    self.openings <= notice.reopens + 1,
+                    "once for each time that it was opened: {notice:?}"
+                );
             }
             Change::Updated => {
                 assert!(self.is_open, "{notice:?}");
@@ -153,6 +158,44 @@ fn live(stretches: &[Stretch], restarts: impl Fn(u64) -> bool) -> Vec<Vec<Action
     all
 }
 
+/// Whether each of two receivers holds an incident open in the end, if each takes what it is told at once, but for
+/// every `deaf`th message.
+fn deliver(actions: Vec<Vec<Action>>, deaf: usize) -> BTreeMap<(Id, String), bool> {
+    let receivers = ["pager", "chat"]
+        .map(|name| (name.to_owned(), Receiver { wakes: name == "pager", per_minute: 6_000, in_flight: 99 }));
+    let paging = Paging::new(receivers.to_vec(), vec![], BTreeMap::new());
+    let mut outbox = Outbox::default();
+    let mut held = BTreeMap::new();
+    let mut sent = 0;
+    let ticks = std::iter::repeat_n(vec![], 200);
+    for (second, actions) in (1_000_000u64..).zip(actions.into_iter().chain(ticks)) {
+        let told = actions.into_iter().filter_map(|action| match action {
+            Action::Tell(notice) => Some(page::Event::Told(notice)),
+            Action::Acknowledged(id) => Some(page::Event::Acknowledged(id)),
+            Action::Changed(_) | Action::Archived(_) => None,
+        });
+        let mut events: Vec<page::Event> = told.chain([page::Event::Tick]).collect();
+        while let Some(event) = (!events.is_empty()).then(|| events.remove(0)) {
+            for action in outbox.step(event, &paging, Second(second).start(), second) {
+                let page::Action::Send { id, receiver, attempt, .. } = action else { continue };
+                sent += 1;
+                let is_deaf = sent % deaf == 0;
+                if !is_deaf {
+                    let is_open = matches!(attempt.message, Message::Opened | Message::Updated);
+                    held.insert((id.clone(), receiver.clone()), is_open);
+                }
+                let sent = if is_deaf {
+                    Sent::NotTaken { retry_after: Some(20) }
+                } else {
+                    Sent::Taken { say_again: None }
+                };
+                events.push(page::Event::Finished { id, receiver, attempt: attempt.number, sent });
+            }
+        }
+    }
+    held
+}
+
 fn check(incidents: &Incidents) {
     let mut homes: BTreeMap<&str, Vec<&Shape>> = BTreeMap::new();
     for incident in incidents.iter().filter(|incident| incident.cause == Cause::Loss) {
@@ -178,6 +221,24 @@ proptest! {
     #[test]
     fn nobody_is_told_twice_and_everybody_is_told_the_end(stretches in prop::collection::vec(stretch(), 1..12)) {
         live(&stretches, |_| false);
+    }
+
+    #[test]
+    fn every_receiver_ends_with_what_was_told_last(stretches in prop::collection::vec(stretch(), 1..8), deaf in 2usize..9) {
+        let actions = live(&stretches, |_| false);
+        let mut last: BTreeMap<Id, Change> = BTreeMap::new();
+        for action in actions.iter().flatten() {
+            if let Action::Tell(notice) = action {
+                last.insert(notice.id.clone(), notice.change);
+            }
+        }
+        let held = deliver(actions, deaf);
+        for (id, change) in last {
+            for receiver in ["pager", "chat"] {
+                let is_open = held.get(&(id.clone(), receiver.to_owned())).copied().unwrap_or(false);
+                prop_assert_eq!(is_open, change != Change::Resolved, "{} at {}", id, receiver);
+            }
+        }
     }
 
     #[test]
