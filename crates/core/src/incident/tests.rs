@@ -272,6 +272,18 @@ fn no_data_is_no_recovery() {
 }
 
 #[test]
+fn it_ends_only_when_all_of_it_is_seen_to_be_clear() {
+    let mut desk = Desk::new();
+    desk.run(11, &[lost("a", "region=eu"), lost("b", "region=eu")]);
+    assert!(desk.run(10, &[clear("a"), quiet("b")]).is_empty());
+    assert!(desk.run(10, &[clear("b")]).is_empty(), "nobody sees the one");
+    assert_eq!(changes(&desk.run(70, &[blind("a"), clear("b")])), [Change::Updated]);
+    assert!(!desk.only().parts["a"].is_clear);
+    assert!(desk.run(1, &[quiet("a"), clear("b")]).is_empty());
+    assert_eq!(changes(&desk.run(70, &[clear("a"), clear("b")])), [Change::Resolved]);
+}
+
+#[test]
 fn a_service_that_nobody_can_tell_of_is_an_incident_of_its_own() {
     let mut desk = Desk::new();
     assert!(desk.run(30, &[blind("a")]).is_empty());

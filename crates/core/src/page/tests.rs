@@ -307,6 +307,23 @@ fn what_a_receiver_would_forget_is_said_again() {
     assert_eq!(desk.outbox.cases().count(), 0);
 }
 
+#[test]
+fn what_was_on_its_way_when_a_life_ended_is_sent_again_at_once() {
+    let mut desk = Desk::new(paging(&[("chat", CHAT), ("pager", PAGER)], vec![]));
+    desk.step(told("i", 1, Change::Opened));
+    let attempt = desk.outbox.case(&Id::given("i")).unwrap().deliveries["pager"].in_flight.unwrap();
+    desk.take("i", "chat");
+    desk.outbox = Outbox::from_kept(desk.outbox.kept());
+    assert_eq!(sends(&desk.step(Event::Tick)), ["pager opened"]);
+    // What the earlier life would have heard says nothing of what this one sent.
+    let sent = Sent::Refused("too late".to_owned());
+    let stale =
+        Event::Finished { id: Id::given("i"), receiver: "pager".to_owned(), attempt: attempt.number, sent };
+    assert!(desk.step(stale).is_empty());
+    desk.take("i", "pager");
+    assert_eq!(sends(&desk.step(told("i", 2, Change::Resolved))), ["chat resolved", "pager resolved"]);
+}
+
 /// How a receiver fails.
 #[derive(Clone, Copy, Debug)]
 enum Failure {
