@@ -101,8 +101,7 @@ impl Part {
 
     /// Takes in what is seen of a loss. Whether it came to be known by other rules.
     fn lose(&mut self, seen: Observation, shape: Shape, hold_min: u64, now: Second) -> bool {
-        let severity = if seen.is_down { seen.policy.down } else { seen.policy.degraded };
-        self.hold(severity, now);
+        self.hold(seen.severity(), now);
         let agrees =
             seen.vantages >= seen.policy.min_vantages.max(AGREEING_MIN) && seen.networks >= AGREEING_MIN;
         let is_slow = seen.firing.iter().all(|window| window.seconds >= SLOW_WINDOW_SECONDS);
@@ -167,7 +166,11 @@ impl Incidents {
         }
         let shape = Shape::of(&seen.extent);
         let home = self.home(&seen.service, &shape);
-        if home.is_none() && (self.is_hushed(&seen, &shape, now) || self.is_set_apart(&shape, seen.blame)) {
+        let is_known = home.as_ref().is_some_and(|id| self.held[id].state.is_active());
+        if !is_known && (self.is_hushed(&seen, &shape, now) || self.is_set_apart(&shape, seen.blame)) {
+            for incident in self.held.values_mut().filter(|held| held.state == State::Suspected) {
+                incident.parts.remove(&seen.service);
+            }
             return None;
         }
         let home = home.or_else(|| self.shared(&seen.service, &shape, now));
@@ -221,11 +224,14 @@ impl Incidents {
         found.map(|incident| incident.id.clone())
     }
 
-    /// Somebody said that it is over, and it never ended since: then it is kept with what is over.
+    /// Somebody said that it is over, it never ended since, and is no wider and no worse than it was: then it is kept
+    /// with what is over.
     fn is_hushed(&mut self, seen: &Observation, shape: &Shape, now: Second) -> bool {
         for incident in self.held.values_mut().filter(|held| held.is_hushed && held.cause == Cause::Loss) {
             let part = incident.parts.get_mut(&seen.service);
-            if let Some(part) = part.filter(|part| part.shape.is_related(shape)) {
+            let is_no_more =
+                |part: &&mut Part| shape.is_within(&part.shape) && seen.severity() <= part.severity;
+            if let Some(part) = part.filter(is_no_more) {
                 part.counts = seen.counts;
                 part.seen = now;
                 seen.lost_seconds.iter().for_each(|span| part.lost_seconds.insert(*span));

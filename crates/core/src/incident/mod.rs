@@ -18,7 +18,7 @@
 //! | any that is there | nobody can tell | the same, marked: no data is no loss and no recovery | updated |
 //! | any that is there | extent or severity changes materially | the same | updated |
 //! | any that is there | not configured any more | resolved, as removed and not as recovered | resolved |
-//! | any | somebody says that it is over | resolved; what goes on is not told again until it ended once | resolved |
+//! | any that is there | somebody says that it is over | resolved; if it goes on, is no wider and no worse, it is not told again for 30 min | resolved |
 //!
 //! **The gates:** the service is not starting; the short window confirms, so what came late opens nothing; it held for
 //! `page_after`, or a minute where only windows of ten minutes and more fire; and either two vantages in two networks

@@ -145,6 +145,13 @@ pub struct Observation {
     pub lost_seconds: Vec<Span>,
 }
 
+impl Observation {
+    /// How bad what is lost is, by the service's policy.
+    pub const fn severity(&self) -> Severity {
+        if self.is_down { self.policy.down } else { self.policy.degraded }
+    }
+}
+
 /// What an incident is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {

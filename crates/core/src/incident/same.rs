@@ -41,7 +41,8 @@ impl Shape {
         self.0.iter().map(|(matches, _)| matches)
     }
 
-    fn is_within(&self, other: &Self) -> bool {
+    /// Whether it is no wider than another: each of its rules is contained in one of the other's.
+    pub fn is_within(&self, other: &Self) -> bool {
         self.predicates().all(|inner| other.predicates().any(|outer| contains(outer, inner)))
     }
 

@@ -476,6 +476,26 @@ fn what_somebody_resolved_is_not_told_again_until_it_ended_once() {
 }
 
 #[test]
+fn what_somebody_resolved_is_told_again_if_it_gets_worse() {
+    let degraded = |rules| Observation { is_down: false, ..lost("a", rules) };
+    let table = [
+        ("as it was", degraded("protocol=udp"), false),
+        ("narrower", degraded("protocol=udp,region=eu"), false),
+        ("wider", degraded(""), true),
+        ("worse", lost("a", "protocol=udp"), true),
+        ("elsewhere", degraded("region=eu"), true),
+    ];
+    for (name, seen, is_told) in table {
+        let mut desk = Desk::new();
+        let id = desk.run(11, &[degraded("protocol=udp")]).remove(0).id;
+        desk.step(Event::Resolved { id, by: "ada".to_owned() });
+        desk.run(1, &[degraded("")]);
+        assert!(desk.run(100, &[degraded("protocol=udp")]).is_empty(), "a second of more is a flicker");
+        assert_eq!(!desk.run(100, &[seen]).is_empty(), is_told, "{name}");
+    }
+}
+
+#[test]
 fn a_silence_holds_back_what_it_covers_and_nothing_else() {
     let mut desk = Desk::new();
     desk.silences = vec![silence("s", &[(Tag::Region, "eu")])];
