@@ -47,6 +47,7 @@ impl Part {
             policy,
             summary: String::new(),
             is_in: false,
+            evidence: None,
             is_ready: false,
             since: now,
             seen: now,
@@ -62,6 +63,8 @@ impl Part {
             blame: Blame::Unclear,
             shape: Shape::default(),
             candidate: None,
+            level: Level::Quiet,
+            agreeing: (0, 0),
             windows: Vec::new(),
             counts: Counts::default(),
             lost_seconds: Seconds::default(),
@@ -124,6 +127,7 @@ impl Part {
             self.blame = seen.blame;
         }
         self.questions = Some(seen.questions);
+        (self.level, self.agreeing) = (seen.level, (seen.vantages, seen.networks));
         self.windows = seen.firing;
         self.counts = seen.counts;
         seen.lost_seconds.into_iter().for_each(|span| self.lost_seconds.insert(span));
@@ -359,7 +363,7 @@ impl Incidents {
         let mut services = Vec::new();
         for (service, part) in &mut incident.parts {
             if part.is_ready && !part.is_in {
-                part.is_in = true;
+                part.admit(now);
                 services.push(service.clone());
             }
         }

@@ -59,6 +59,6 @@ pub use observe::{
     Observation, Observed, Policy, Sight,
 };
 pub use record::{
-    Acknowledgement, CHILDREN_MAX, Happened, Incident, Note, Part, Receipt, Resolution, State, Told,
+    Acknowledgement, CHILDREN_MAX, Evidence, Happened, Incident, Note, Part, Receipt, Resolution, State, Told,
 };
 pub use same::Shape;

@@ -51,7 +51,9 @@ impl Default for Policy {
 pub struct Firing {
     /// Its length.
     pub seconds: u64,
-    /// Delivered and lost slots in it.
+    /// Slots of the plan in it.
+    pub scheduled: u64,
+    /// Delivered and lost ones.
     pub judged: u64,
     /// Lost ones.
     pub lost: u64,

@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use super::{Cause, Counts, Firing, Flap, Id, Newest, Policy, Seconds, Shape, flap::SAMPLE_SECONDS};
+use super::{Cause, Counts, Firing, Flap, Id, Level, Newest, Policy, Seconds, Shape, flap::SAMPLE_SECONDS};
 use crate::{
     Second, Span, Tag,
     extent::{Blame, Extent, Predicate, Questions},
@@ -74,8 +74,15 @@ pub enum Happened {
     Opened,
     /// It was opened again.
     Reopened,
-    /// It changed so that others were told.
-    Updated,
+    /// Others were told.
+    Told {
+        /// That it is there, or changed.
+        change: Change,
+        /// How bad it was.
+        severity: Severity,
+        /// What it was in words.
+        summary: String,
+    },
     /// Nothing is lost any more.
     Recovering,
     /// It was recovering, and something is lost again.
@@ -108,6 +115,29 @@ pub enum Happened {
     Acknowledged(String),
 }
 
+/// Why something passed the gates: what was seen in the second in which it did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// When.
+    pub at: Second,
+    /// For how many seconds it had held.
+    pub held: u64,
+    /// What the windows said.
+    pub level: Level,
+    /// The windows that fired, the strongest first.
+    pub windows: Vec<Firing>,
+    /// So many vantages agreed.
+    pub vantages: usize,
+    /// In so many networks.
+    pub networks: usize,
+    /// Where loss was.
+    pub extent: Extent,
+    /// Whose fault it looked like.
+    pub blame: Blame,
+    /// The extent in words.
+    pub summary: String,
+}
+
 /// What an incident does to one service; or, where it is not of loss, whatever it is about.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
@@ -119,6 +149,8 @@ pub struct Part {
     pub summary: String,
     /// It has passed the gates; before that, others are not told of it.
     pub is_in: bool,
+    /// Why, when it did.
+    pub evidence: Option<Evidence>,
     /// It has passed the gates in the newest second.
     pub is_ready: bool,
     /// When it began.
@@ -149,6 +181,10 @@ pub struct Part {
     pub shape: Shape,
     /// Another extent, and since when: it counts once it has lasted.
     pub candidate: Option<(Shape, Second)>,
+    /// What the windows said last.
+    pub level: Level,
+    /// So many vantages agreed then, and in so many networks.
+    pub agreeing: (usize, usize),
     /// The windows that fired last, the strongest first.
     pub windows: Vec<Firing>,
     /// What was counted.
@@ -158,6 +194,22 @@ pub struct Part {
 }
 
 impl Part {
+    /// It passed the gates, with what it is now as the reason.
+    pub(super) fn admit(&mut self, now: Second) {
+        self.is_in = true;
+        self.evidence = Some(Evidence {
+            at: now,
+            held: self.held,
+            level: self.level,
+            windows: self.windows.clone(),
+            vantages: self.agreeing.0,
+            networks: self.agreeing.1,
+            extent: self.extent.clone(),
+            blame: self.blame,
+            summary: self.summary.clone(),
+        });
+    }
+
     /// The share that is lost, 0 to 1.
     pub fn loss(&self) -> f64 {
         self.windows.first().map_or(0.0, Firing::loss)

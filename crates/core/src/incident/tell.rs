@@ -93,10 +93,9 @@ impl Incidents {
         }
         let Some(incident) = self.held.get_mut(id) else { return };
         incident.revision += 1;
+        let (severity, summary) = (told.severity, incident.summary());
         incident.told = Some(told);
-        if change == Change::Updated {
-            incident.happened(now, Happened::Updated);
-        }
+        incident.happened(now, Happened::Told { change, severity, summary });
         out.actions.push(Action::Tell(incident.notice(change)));
         out.changed.insert(id.clone());
     }

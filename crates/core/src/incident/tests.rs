@@ -67,7 +67,7 @@ fn blind(service: &str) -> Observation {
 }
 
 fn window(seconds: u64, judged: u64, lost: u64) -> Firing {
-    Firing { seconds, judged, lost, threshold: 4, acceptable: AcceptableLoss::default() }
+    Firing { seconds, scheduled: judged, judged, lost, threshold: 4, acceptable: AcceptableLoss::default() }
 }
 
 /// A service that loses all of these series, beyond doubt.
@@ -705,7 +705,17 @@ fn everything_is_kept_with_it() {
     let part = &incident.parts["a"];
     assert_eq!((part.windows[0], part.extent.rules.len()), (window(8, 48, 48), 1));
     let happened: Vec<_> = incident.timeline.kept.iter().map(|(at, what)| (at.0, what.clone())).collect();
-    assert_eq!(happened, [(1_000_001, Happened::Suspected), (1_000_011, Happened::Opened)]);
+    let told = Happened::Told {
+        change: Change::Opened,
+        severity: Severity::Critical,
+        summary: "a: protocol=udp".to_owned(),
+    };
+    assert_eq!(
+        happened,
+        [(1_000_001, Happened::Suspected), (1_000_011, Happened::Opened), (1_000_011, told)]
+    );
+    let evidence = part.evidence.as_ref().unwrap();
+    assert_eq!((evidence.held, evidence.level, evidence.windows[0]), (10, Level::Full, window(8, 48, 48)));
     assert_eq!((incident.since, incident.opened), (Second(1_000_001), Some(Second(1_000_011))));
 }
 
