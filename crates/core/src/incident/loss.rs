@@ -15,8 +15,8 @@ use crate::{
 /// Other rules must stand for so long before they count.
 const SETTLE_SECONDS: u64 = 15;
 
-/// What is less severe must be so for as long before it counts.
-const SEVERE_SECONDS: u64 = 60;
+/// What is less severe must be so for as long before it counts: what is half lost swings around the half.
+const SEVERE_SECONDS: u64 = 300;
 
 /// Services that are lost whole are lost together if they began within so long.
 const TOGETHER_SECONDS: u64 = 60;
@@ -285,7 +285,7 @@ impl Incidents {
             }
         }
         let cause = Cause::Blind { service: seen.service.clone() };
-        let is_there = self.held.values().any(|held| held.cause == cause && held.state != State::Resolved);
+        let is_there = self.held.values().any(|held| held.cause == cause && is_followed(held));
         let is_explained = is_marked || reason.is_none_or(|(_, is_silence)| *is_silence) || seen.is_starting;
         if is_explained && !is_there {
             return;
@@ -325,8 +325,7 @@ impl Incidents {
             }
             return;
         }
-        let there =
-            same.find(|held| held.state != State::Resolved || held.is_hushed).map(|held| held.id.clone());
+        let there = same.find(|held| is_followed(held)).map(|held| held.id.clone());
         let policy = Policy {
             owner: seen.owner,
             runbook: seen.runbook,
@@ -429,6 +428,11 @@ impl Incidents {
         }
         self.resolve(&goes, Resolution::Merged(stays), now, out);
     }
+}
+
+/// Whether an incident takes in what is seen: it is not over, or somebody only said so.
+const fn is_followed(incident: &Incident) -> bool {
+    !matches!(incident.state, State::Resolved) || incident.is_hushed
 }
 
 /// Whether an incident is of loss, and not over.

@@ -25,7 +25,7 @@
 //! agree, or no burst of the usual kind explains it ([`Level::Full`]). With `page_after` of 0 the last two fall away.
 //!
 //! **Changes that are told** (material ones), at most one a minute but for what got worse, and one in 15 min while it
-//! flaps: the severity (down for 60 s before it counts as less); the services; the rules, once other ones have stood for
+//! flaps: the severity (less only after five minutes of it); the services; the rules, once other ones have stood for
 //! 15 s; the share lost, once it doubled; that nobody can tell, or can again; that it flaps, or no more.
 //!
 //! **One cause is one incident** ([`Shape`]). The loss of one service goes on under the same incident as long as its rules
