@@ -364,18 +364,22 @@ impl Incident {
         self.parts().find_map(|(_, part)| part.blind.as_deref())
     }
 
-    /// The first line of a page: what its worst part says, and how many services more there are.
-    pub fn summary(&self) -> String {
+    /// The part that speaks for it: of the worst, the first that is lost still.
+    pub fn worst(&self) -> Option<&Part> {
         let rank = |part: &Part| (part.severity, part.is_lost);
-        let mut worst: Option<&Part> = None;
-        for (_, part) in self.parts() {
-            if worst.is_none_or(|worst| rank(part) > rank(worst)) {
-                worst = Some(part);
-            }
-        }
-        let Some(worst) = worst else { return String::new() };
-        let others = self.services().into_iter().filter(|service| !worst.services.contains(*service));
-        let others: Vec<&str> = others.collect();
+        self.parts().map(|(_, part)| part).reduce(
+            |worst, part| {
+                if rank(part) > rank(worst) { part } else { worst }
+            },
+        )
+    }
+
+    /// The first line of a page: what its worst part says, and which services there are beside.
+    pub fn summary(&self) -> String {
+        let Some(worst) = self.worst() else { return String::new() };
+        let mut others = self.services();
+        others.retain(|service| !worst.services.contains(*service));
+        let others: Vec<&str> = others.into_iter().collect();
         match &others[..] {
             [] => worst.summary.clone(),
             _ => format!("{}; and so {}", worst.summary, others.join(", ")),

@@ -62,7 +62,9 @@ impl Case {
     ) -> Option<Message> {
         let message = delivery.next(&self.notice, receiver.wakes && !self.is_test, now)?;
         if self.is_test {
+            // Whoever refuses a test for good has shown what was to be seen.
             return match message {
+                _ if delivery.dead.is_some() => None,
                 Message::Opened => Some(Message::Test),
                 Message::Resolved => Some(Message::TestOver),
                 Message::Updated | Message::FiredAndRecovered | Message::Test | Message::TestOver => None,

@@ -348,6 +348,9 @@ impl Outbox {
             Sent::Refused(why) => {
                 delivery.belief = attempt.before;
                 delivery.in_vain = 0;
+                if case.is_test {
+                    case.over = Some(now);
+                }
                 delivery.dead = Some(Dead {
                     message: attempt.message,
                     revision: attempt.revision,

@@ -250,6 +250,9 @@ fn a_test_says_so_and_resolves_itself() {
     assert_eq!(sends(&desk.step(Event::Test(test.clone(), "pager".to_owned()))), ["pager test"]);
     assert_eq!(sends(&desk.take("t", "pager")), ["pager test_over"]);
     assert!(desk.take("t", "pager").contains(&Action::Done(Id::given("t"))));
+    desk.step(Event::Test(test.clone(), "pager".to_owned()));
+    let refused = desk.finish("t", "pager", Sent::Refused("no such key".to_owned()));
+    assert!(matches!(&refused[..], [Action::Dead { .. }, Action::Done(_)]), "{refused:?}");
     desk.step(Event::Test(test, "pager".to_owned()));
     desk.finish("t", "pager", Sent::NotTaken { retry_after: None });
     let actions = desk.after(300);
