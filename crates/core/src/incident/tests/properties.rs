@@ -216,7 +216,7 @@ fn check(incidents: &Incidents) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
     fn nobody_is_told_twice_and_everybody_is_told_the_end(stretches in prop::collection::vec(stretch(), 1..12)) {
