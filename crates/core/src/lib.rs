@@ -11,15 +11,19 @@
 
 pub mod catalog;
 pub mod endpoint;
+pub mod extent;
 pub mod fnv;
 pub mod graphite;
 pub mod histogram;
+pub mod incident;
 pub mod ledger;
 pub mod losses;
 pub mod mark;
 pub mod outcome;
+pub mod page;
 pub mod plan;
 pub mod series;
+pub mod silence;
 pub mod time;
 pub mod vantage;
 pub mod verdict;

@@ -1,0 +1,74 @@
+//! Where loss is: the smallest set of predicates over the tags that explains it.
+
+use std::collections::BTreeMap;
+
+use crate::{Tag, named::named};
+
+/// A conjunction: series whose tags have these values. The empty one is every series.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Predicate(pub BTreeMap<Tag, String>);
+
+/// One cause: series that match lose `loss` of what they send, but for those excepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Which series.
+    pub matches: Predicate,
+    /// Which of them are well: narrower than `matches`.
+    pub except: Vec<Predicate>,
+    /// The share of their slots that they lose by this cause, 0 to 1.
+    pub loss: f64,
+    /// The share of all lost slots beyond the acceptable that this cause explains, 0 to 1.
+    pub share: f64,
+    /// Slots lost in the series that match.
+    pub lost: u64,
+    /// Slots judged in them: delivered and lost.
+    pub judged: u64,
+}
+
+/// Where loss is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Extent {
+    /// The causes, the greatest share first; none where no rule explains the loss.
+    pub rules: Vec<Rule>,
+    /// The share of the loss that no rule explains, 0 to 1.
+    pub scattered: f64,
+}
+
+named! {
+    /// The answer to a question that a person on call asks.
+    pub enum Answer {
+        /// What is known fits both.
+        CannotTell = "cannot_tell",
+        /// It is not so.
+        No = "no",
+        /// It is so.
+        Yes = "yes",
+    }
+}
+
+/// What the field asks first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Questions {
+    /// Just one zone?
+    pub one_zone: Answer,
+    /// All of one protocol?
+    pub one_protocol: Answer,
+}
+
+named! {
+    /// Whose fault it looks like.
+    pub enum Blame {
+        /// Nothing tells.
+        Unclear = "unclear",
+        /// The way from one region to one service.
+        Path = "path",
+        /// Who reads back what was stored.
+        Reader = "reader",
+        /// One protocol or node, from everywhere.
+        Service = "service",
+        /// One vantage, everything.
+        Source = "source",
+        /// The collector itself.
+        Us = "us",
+    }
+}
