@@ -1,7 +1,8 @@
 //! The history: bytes a slot, one series' day second by second, sums of a large fleet, a year of sums.
 
 use std::{
-    net::SocketAddr,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     ops::ControlFlow,
     sync::{
         Arc,
@@ -29,6 +30,8 @@ use crate::{
 /// A day begins.
 const START: u64 = 1_763_596_800;
 const HOUR: u64 = 3_600;
+/// More than any answer here has.
+const ANSWER_BYTES: usize = 8 << 20;
 const TOKEN: &str = "figures-of-the-history";
 const DAY: u64 = 24 * HOUR;
 
@@ -111,14 +114,19 @@ impl Stage {
 
     /// How many milliseconds the answer at `path` takes to its last byte, and the answer.
     fn ask(&self, path: &str) -> anyhow::Result<(f64, String)> {
-        let url = format!("http://{}{path}", self.address);
+        let question = format!(
+            "GET {path} HTTP/1.1\r\nHost: figures\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"
+        );
+        // A client that costs next to nothing, since it shares the machine with what is measured.
+        let mut answer = Vec::with_capacity(ANSWER_BYTES);
         let started = SystemClock.monotonic();
-        let body = self.runtime.block_on(async {
-            anyhow::Ok(
-                self.client.get(url).bearer_auth(TOKEN).send().await?.error_for_status()?.text().await?,
-            )
-        })?;
-        Ok((SystemClock.monotonic().since(started) as f64 / 1e3, body))
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.write_all(question.as_bytes())?;
+        stream.read_to_end(&mut answer)?;
+        let took = SystemClock.monotonic().since(started) as f64 / 1e3;
+        let answer = String::from_utf8(answer)?;
+        anyhow::ensure!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+        Ok((took, answer))
     }
 
     /// The bytes of all keys and values of `table`.

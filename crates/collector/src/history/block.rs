@@ -101,21 +101,27 @@ impl Builder {
 
     /// Lets `value` hold up to `until`, from where the last run of this row ended.
     pub(super) fn run(&mut self, until: u16, value: Value) {
+        let place = self.place(value);
+        self.run_at(until, place);
+    }
+
+    /// The same, with the value at `place`.
+    pub(super) fn run_at(&mut self, until: u16, place: u32) {
         let start = self.block.ends.last().map_or(0, |end| *end as usize);
-        let last = self.block.runs[start..].last_mut();
-        if let Some(last) = last
-            && self.block.values[last.value as usize] == value
-        {
-            last.until = until;
-            return;
+        match self.block.runs[start..].last_mut() {
+            Some(last) if last.value == place => last.until = until,
+            _ => self.block.runs.push(Run { until, value: place }),
         }
-        let block = &mut self.block;
-        let place = *self.places.entry(value).or_insert_with(|| {
-            block.values.push(value);
+    }
+
+    /// Where `value` is in the dictionary, from its first use on.
+    pub(super) fn place(&mut self, value: Value) -> u32 {
+        let values = &mut self.block.values;
+        *self.places.entry(value).or_insert_with(|| {
+            values.push(value);
             // At most one for each slot.
-            block.values.len() as u32 - 1
-        });
-        block.runs.push(Run { until, value: place });
+            values.len() as u32 - 1
+        })
     }
 
     /// Ends the row; what is left of it is unknown.

@@ -219,7 +219,7 @@ fn read(mut reader: Reader<'_>, seconds: u16) -> Result<Block, Damage> {
     let values = read_dictionaries(&mut reader)?;
     let mut usual = Vec::with_capacity(rows);
     while usual.len() < rows {
-        let value = value_at(&values, reader.number()?)?;
+        let value = place_of(&values, reader.number()?)?;
         let alike = reader.at_most((rows - usual.len()) as u64, "its rows are more than it has")?;
         if alike == 0 {
             return Err(Damage("a run of rows is empty"));
@@ -238,10 +238,16 @@ fn read(mut reader: Reader<'_>, seconds: u16) -> Result<Block, Damage> {
     let told = (0..total).map(|_| reader.number()).collect::<Result<Vec<_>, _>>()?;
     let mut runs = gaps.into_iter().zip(told);
     let mut builder = Builder::new(seconds);
+    // Where each value is in the block: looked up once, since looking up costs more than all else here.
+    let mut places: Vec<Option<u32>> = vec![None; values.len()];
+    let mut run = |builder: &mut Builder, until, value: usize| {
+        let place = *places[value].get_or_insert_with(|| builder.place(values[value]));
+        builder.run_at(until, place);
+    };
     for (usual, count) in usual.into_iter().zip(counts) {
         let mut at = 0u16;
         for (gap, told) in runs.by_ref().take(count as usize) {
-            let value = value_at(&values, told >> 1)?;
+            let value = place_of(&values, told >> 1)?;
             let longer =
                 if told & 1 == 1 { reader.at_most(most, "a run is longer than the block")? } else { 0 };
             // All three are at most the seconds of an hour.
@@ -251,13 +257,13 @@ fn read(mut reader: Reader<'_>, seconds: u16) -> Result<Block, Damage> {
                 return Err(Damage("a run ends after the block"));
             }
             if from > at {
-                builder.run(from, usual);
+                run(&mut builder, from, usual);
             }
-            builder.run(until, value);
+            run(&mut builder, until, value);
             at = until;
         }
         if at < seconds {
-            builder.run(seconds, usual);
+            run(&mut builder, seconds, usual);
         }
         builder.end_row();
     }
@@ -267,12 +273,9 @@ fn read(mut reader: Reader<'_>, seconds: u16) -> Result<Block, Damage> {
     Ok(builder.finish())
 }
 
-fn value_at(values: &[Value], place: u64) -> Result<Value, Damage> {
-    usize::try_from(place)
-        .ok()
-        .and_then(|place| values.get(place))
-        .copied()
-        .ok_or(Damage("a value is not listed"))
+fn place_of(values: &[Value], place: u64) -> Result<usize, Damage> {
+    let place = usize::try_from(place).ok().filter(|place| *place < values.len());
+    place.ok_or(Damage("a value is not listed"))
 }
 
 fn read_dictionaries(reader: &mut Reader<'_>) -> Result<Vec<Value>, Damage> {
