@@ -1,0 +1,4 @@
+//! Detection.
+
+pub mod bank;
+pub mod tail;
