@@ -19,7 +19,7 @@ pub mod gate;
 pub mod tail;
 
 pub use bank::{Bank, Tally, WINDOWS};
-pub use burstiness::{Burstiness, Learning};
+pub use burstiness::{Burstiness, Learning, Quiet};
 
 use crate::AcceptableLoss;
 

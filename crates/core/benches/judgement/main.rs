@@ -1,0 +1,46 @@
+//! `cargo bench -p aviary-core --bench judgement -- NAME...`: how soon, how seldom in vain, and how many groups a second.
+//!
+//! Nothing here fails because a figure is not reached: each is printed beside its goal.
+
+mod delay;
+mod random;
+mod speed;
+
+use std::{
+    error::Error,
+    io::{self, Write as _, stdout},
+};
+
+const HELP: &str =
+    "names: delay, alarms, judgement (all unless named); --quick: fewer rounds, and one year; --seed N";
+
+/// What was asked for.
+pub(crate) struct Plan {
+    pub(crate) quick: bool,
+    pub(crate) seed: u64,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut plan = Plan { quick: false, seed: 20_261_121 };
+    let mut names = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--bench" => {}
+            // Only that the program starts.
+            "--test" => return Ok(()),
+            "--quick" => plan.quick = true,
+            "--seed" => plan.seed = arguments.next().ok_or(HELP)?.parse()?,
+            "delay" | "alarms" | "judgement" => names.push(argument),
+            _ => return Err(HELP.into()),
+        }
+    }
+    let is_wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let figures: [(&str, fn(&Plan) -> io::Result<()>); 2] =
+        [("judgement", speed::print), ("delay", delay::print)];
+    writeln!(stdout(), "seed {}", plan.seed)?;
+    for (_, print) in figures.into_iter().filter(|(name, _)| is_wanted(name)) {
+        print(&plan)?;
+    }
+    Ok(())
+}
