@@ -12,13 +12,16 @@
 //! **The tail** of these sizes is taken to be geometric beyond what was seen, its mean being the greatest mean excess over
 //! any of the sizes 0, 1, 2, 4, 8, ... that is known from [`EXCESS_BURSTS`] bursts. For a geometric distribution the mean
 //! excess is the same everywhere; where a hundred single losses hide one long burst, the mean of all says nothing of it.
-//! One standard error is added to the mean, so that what is known from little is waited out longer.
+//! One standard error of a geometric mean is added, so that what is known from little is waited out longer.
 //!
 //! Where a loss is expected more often than every other second, bursts overlap and cannot be told apart. Such a group has
 //! its L from its dispersion, `(d + 1) / 2`.
 //!
-//! **Before anything is learnt** d is 3 and L is 2, its equal. What was lost during an incident is not learnt: bursts that
-//! are cut off where they page make the mean too small, but only until those that are shorter have raised it.
+//! **Before anything is learnt** d is 3 and L is 2, its equal, as if one burst of two slots had been seen. What was lost
+//! during an incident is not learnt, nor in the two minutes before it paged: bursts that are cut off where they page make the
+//! mean too small, but only until those that are shorter have raised it.
+//!
+//! **What is learnt counts from the next full hour on**, so that whoever reads the same seconds judges alike.
 
 use crate::{Second, Span, detect::Tally};
 
@@ -145,8 +148,9 @@ impl Quiet {
     fn burst(&self) -> f64 {
         let bursts: f64 = self.bursts.iter().sum();
         let sizes: f64 = self.sizes.iter().sum();
-        // One burst of one slot is taken for granted, so that the first that is seen is not taken for all.
-        let mean = (1.0 + sizes) / (1.0 + bursts) * (1.0 + 1.0 / (1.0 + bursts).sqrt());
+        let mean = (BURST_UNLEARNT + sizes) / (1.0 + bursts);
+        // The variance of a geometric size is mean (mean - 1).
+        let mean = mean + (mean * (mean - 1.0) * bursts).sqrt() / (1.0 + bursts);
         let floor = if bursts < BURSTS { BURST_UNLEARNT } else { 1.0 };
         let (mut beyond, mut size_beyond) = (bursts, sizes);
         let mut greatest = mean.max(floor);
@@ -193,6 +197,8 @@ pub struct Learning {
     minute: Option<u64>,
     until: Second,
     is_busy: bool,
+    /// As of the last full hour.
+    burstiness: Burstiness,
 }
 
 const MINUTE: u64 = 60;
@@ -203,15 +209,15 @@ const BUSY: f64 = 0.5;
 
 impl Learning {
     /// Goes on from `quiet` with the second `from`.
-    pub const fn new(quiet: Quiet, from: Second) -> Self {
-        let minute = if from.0 % MINUTE == 0 { Some(0) } else { None };
+    pub fn new(quiet: Quiet, from: Second) -> Self {
         Self {
             quiet,
-            touched: Minutes { count: 0.0, lossy: 0.0, lost: 0.0, squares: 0.0 },
+            touched: Minutes::default(),
             open: None,
-            minute,
+            minute: from.0.is_multiple_of(MINUTE).then_some(0),
             until: from,
             is_busy: false,
+            burstiness: quiet.burstiness(false),
         }
     }
 
@@ -220,9 +226,9 @@ impl Learning {
         &self.quiet
     }
 
-    /// What is known of the group.
-    pub fn burstiness(&self) -> Burstiness {
-        self.quiet.burstiness(self.is_busy)
+    /// What is known of the group, as of the last full hour.
+    pub const fn burstiness(&self) -> Burstiness {
+        self.burstiness
     }
 
     /// Learns from the seconds of `span`, in `each` of which so much was judged and lost, where `acceptable` (0 to 1) is.
@@ -282,6 +288,7 @@ impl Learning {
         }
         if self.until.0.is_multiple_of(HOUR) {
             self.quiet.fade();
+            self.burstiness = self.quiet.burstiness(self.is_busy);
         }
     }
 

@@ -1,17 +1,22 @@
 //! Detection: is more lost of a group than is acceptable, beyond what chance does?
 //!
-//! Each second a group's [`Bank`] is judged by a [`Test`]: fourteen windows, each against the tail of what an acceptable
-//! service would lose in it. Everything here is a function of the ledger, the acceptable loss and what was learnt of the group.
+//! Each second a group's [`Bank`] is judged by a [`Test`]: fourteen windows, each against what an acceptable service would
+//! lose in it. Everything here is a function of the ledger, the acceptable loss and what was learnt of the group.
 //!
 //! **The rule.** A window of n judged slots and k lost *is suspected* if `P(Bin(n/d, p) >= k/d) <= alpha`: p is the acceptable
 //! loss, d the group's dispersion (variance over mean of what its quiet minutes lose), alpha the share of the fleet's
-//! [`Budget`] that one look at one window has. It *fires* if the loss is besides no burst of the kind that the group is known
-//! for: `P(K >= k) <= alpha`, where K is a sum of bursts of geometric size of mean L, as many as make up the acceptable
-//! loss. See [`Burstiness`] for L. With `n p / L` bursts that begin in the window, and `n p / W` that were under way in the
-//! W seconds' first, K has a Pólya-Aeppli distribution ([`tail::compound`]). Its variance over mean is `2 L - 1`, which
-//! joins it to the divisor: over many bursts the two tests agree, and over one or two the divisor is far too bold.
+//! [`Budget`] that one second of one window has.
 //!
-//! **The budget** is a union bound over seconds, groups and windows, so it holds whatever the dependence between looks.
+//! A divisor alone makes a long burst likelier than it takes it for: one of d slots is common, and one of 4 d fires. So a window
+//! *fires* only if its loss is besides no burst, or few, of the kind that the group is known for: [`Burstiness`] has
+//! their mean size L. If all that is acceptable were lost in bursts of geometric size, `n p / L` would begin in the W seconds of
+//! the window and `n p / W` be under way in its first; and the count of lost slots would rise to k in a second as often
+//! as a slot is lost, `n p / W`, times [`tail::rise`]. That is at most alpha where the window fires. It counts each rise of
+//! the window above its threshold once, however long it stays there, so that a burst is waited out no longer than it must be.
+//! The losses of such bursts have a variance of `2 L - 1` times their mean, which joins this to the divisor: over many
+//! bursts the two agree.
+//!
+//! **The budget** is shared by a union bound over seconds, groups and windows, so it holds however these depend on each other.
 
 pub mod bank;
 pub mod burstiness;
@@ -92,8 +97,8 @@ pub struct Test {
     burstiness: Burstiness,
 }
 
-/// A total outage is waited out for about 25 mean bursts at worst, so bursts of more than this many slots a series are not
-/// believed: that is five minutes, in which somebody wants to know.
+/// A total outage is waited out for some fifteen to twenty mean bursts, so bursts of more than this many slots a series are not
+/// believed: that is four minutes, in which somebody wants to know.
 const BURST_SECONDS_MAX: f64 = 12.0;
 
 impl Test {
@@ -173,10 +178,13 @@ impl Test {
         let Some(size) = self.burstiness.burst() else {
             return true;
         };
-        let (judged, seconds) = (tally.judged as f64, seconds as f64);
-        let size = size.min(BURST_SECONDS_MAX * (judged / seconds).max(1.0));
-        let bursts = judged * self.acceptable * (1.0 / size + 1.0 / seconds);
-        tail::compound_is_rare(tally.lost as f64, bursts, size, self.budget.alpha)
+        let (judged, lost) = (tally.judged as f64, tally.lost as f64);
+        let per_second = judged / seconds as f64;
+        let size = size.min(BURST_SECONDS_MAX * per_second.max(1.0));
+        let bursts = self.acceptable * (judged / size + per_second);
+        // Below the mean, counts are the rarer the fewer they are.
+        lost > bursts * size
+            && tail::rise_is_rare(lost, bursts, size, self.budget.alpha / (self.acceptable * per_second))
     }
 
     fn nats(&self, tally: Tally) -> f64 {

@@ -31,66 +31,67 @@ pub fn divergence(a: f64, b: f64) -> f64 {
     term(a, b) + term(1.0 - a, 1.0 - b)
 }
 
-/// P(K >= k) of a sum of bursts: as many as a Poisson variable of mean `bursts` says, each of a geometric number of slots,
-/// at least one, of mean `size` (Pólya-Aeppli). `k` is whole.
+/// How often a window's count of lost slots rises to exactly `k`, for each slot that is lost, where losses come in bursts: as many
+/// in the window as a Poisson variable of mean `bursts` says, each of a geometric number of slots, at least one, of mean
+/// `size`. `k` is whole and at least 1.
 ///
-/// So many bursts hold k slots or more exactly if k - 1 slots, each the last of its burst with probability 1 / `size`, end
-/// fewer bursts: `sum over b of Poisson(b) * P(Bin(k - 1, 1 / size) < b)`. All terms are positive, so nothing cancels.
-pub fn compound(k: f64, bursts: f64, size: f64) -> f64 {
-    compound_until(k, bursts, size, 1.0)
+/// Seen from a slot that is lost, the window holds the burst that this slot belongs to, as far as it has come, which
+/// is geometric as well, and the others. With b others the k slots are so many exactly if the last ends no other burst, and of the
+/// k - 1 before it b do, each with probability 1 / `size`: so it is `P(Poisson(bursts) = Bin(k - 1, 1 / size)) / size`. The sum
+/// over b rises once and falls once, and is taken from its greatest term to both sides.
+pub fn rise(k: f64, bursts: f64, size: f64) -> f64 {
+    let (greatest, term) = greatest_of_rise(k, bursts, size);
+    term * relative_sum_of_rise(k, bursts, size, greatest)
 }
 
-/// Whether P(K >= k) of [`compound`] is at most `alpha`; seldom computed, and not to its end where it is not rare.
-pub fn compound_is_rare(k: f64, bursts: f64, size: f64, alpha: f64) -> bool {
-    if k <= bursts * size {
-        return false;
-    }
-    compound_exponent(k, bursts, size) >= -alpha.ln() || compound_until(k, bursts, size, alpha) <= alpha
+/// Whether [`rise`] is at most `limit`: its greatest term, and as many of them as there are terms, mostly tell.
+pub fn rise_is_rare(k: f64, bursts: f64, size: f64, limit: f64) -> bool {
+    let (greatest, term) = greatest_of_rise(k, bursts, size);
+    term <= limit && (term * k <= limit || term * relative_sum_of_rise(k, bursts, size, greatest) <= limit)
 }
 
-/// The sum of [`compound`], left as soon as it is more than `enough`.
-fn compound_until(k: f64, bursts: f64, size: f64, enough: f64) -> f64 {
-    let size = size.max(SIZE_MIN);
-    let (end, go_on, slots) = (1.0 / size, 1.0 - 1.0 / size, k - 1.0);
-    // Twelve standard deviations below the mean there is nothing that an alpha could tell from nothing.
-    let first = (bursts - 12.0 * bursts.sqrt()).floor().max(1.0);
-    let mut poisson = (first * bursts.ln() - bursts - ln_gamma(first + 1.0)).exp();
-    // Of the slots, `ends` end a burst: with which probability exactly so many, and at most.
-    let mut ends = first - 1.0;
-    let (mut exactly, mut at_most) = if ends < slots {
-        let choose = ln_gamma(slots + 1.0) - ln_gamma(ends + 1.0) - ln_gamma(slots - ends + 1.0);
-        let exactly = (choose + ends * end.ln() + (slots - ends) * go_on.ln()).exp();
-        (exactly, regularised_beta(go_on, slots - ends, ends + 1.0))
-    } else {
-        (0.0, 1.0)
-    };
-    let mut tail = 0.0;
-    loop {
-        let term = poisson * at_most;
-        tail += term;
-        // The terms rise once and fall once, ever faster.
-        if tail > enough || ends >= bursts && term <= 1e-9 * tail {
-            return tail.min(1.0);
-        }
-        exactly *= (slots - ends).max(0.0) / (ends + 1.0) * (end / go_on);
-        at_most = (at_most + exactly).min(1.0);
-        ends += 1.0;
-        poisson *= bursts / (ends + 1.0);
+/// The b of the greatest term of [`rise`], and that term.
+fn greatest_of_rise(k: f64, bursts: f64, size: f64) -> (f64, f64) {
+    let (end, slots) = (1.0 / size.max(SIZE_MIN), k - 1.0);
+    let ratio = ratio_of_rise(bursts, size);
+    // Where the next term is as great.
+    let b = ((ratio * (k + ratio / 4.0)).sqrt() - ratio / 2.0).floor().clamp(0.0, slots);
+    let poisson = b * bursts.ln() - bursts - ln_gamma(b + 1.0);
+    let choose = ln_gamma(slots + 1.0) - ln_gamma(b + 1.0) - ln_gamma(slots - b + 1.0);
+    let binomial = choose + b * end.ln() + (slots - b) * (-end).ln_1p();
+    (b, (poisson + binomial).exp() * end)
+}
+
+/// The sum of [`rise`], in units of its greatest term.
+fn relative_sum_of_rise(k: f64, bursts: f64, size: f64, greatest: f64) -> f64 {
+    let (ratio, slots) = (ratio_of_rise(bursts, size), k - 1.0);
+    let next = |b: f64| ratio * (slots - b) / ((b + 1.0) * (b + 1.0));
+    let mut sum = 1.0;
+    let (mut term, mut b) = (1.0, greatest);
+    while b < slots && term > NEGLIGIBLE {
+        term *= next(b);
+        sum += term;
+        b += 1.0;
     }
+    (term, b) = (1.0, greatest);
+    while b > 0.0 && term > NEGLIGIBLE {
+        b -= 1.0;
+        term /= next(b);
+        sum += term;
+    }
+    sum
+}
+
+/// Each term of [`rise`] is the one before it times this, and times `(k - 1 - b) / (b + 1)^2`.
+fn ratio_of_rise(bursts: f64, size: f64) -> f64 {
+    bursts / (size.max(SIZE_MIN) - 1.0)
 }
 
 /// Bursts of one slot each are the limit, where a burst never goes on; this is near enough, and no logarithm of nothing.
 const SIZE_MIN: f64 = 1.000_1;
 
-/// Chernoff's exponent of [`compound`]: the greatest `k ln z - bursts (G(z) - 1)`, G being the generating function of a
-/// burst's size. Its `z` is the lesser root of `k (1 - q z)^2 = bursts (1 - q) z`, where `q = 1 - 1 / size`.
-fn compound_exponent(k: f64, bursts: f64, size: f64) -> f64 {
-    let go_on = 1.0 - 1.0 / size;
-    let ending = bursts * (1.0 - go_on);
-    let middle = 2.0 * k * go_on + ending;
-    let z = 2.0 * k / (middle + (ending * (4.0 * k * go_on + ending)).sqrt());
-    k * z.ln() - ending * z / (1.0 - go_on * z) + bursts
-}
+/// Of a sum whose greatest term is 1.
+const NEGLIGIBLE: f64 = 1e-12;
 
 /// `I_x(a, b)`, the regularised incomplete beta function.
 fn regularised_beta(x: f64, a: f64, b: f64) -> f64 {
@@ -169,18 +170,19 @@ mod tests {
         tail
     }
 
-    /// Panjer's recursion for the probability of each sum, all of whose terms are positive, and the tail from far out.
-    fn compound_by_recursion(k: usize, bursts: f64, size: f64) -> f64 {
+    /// Panjer's recursion for the probability of each sum of bursts, and the burst of the slot itself beside them.
+    fn rise_by_recursion(k: usize, bursts: f64, size: f64) -> f64 {
         let go_on = 1.0 - 1.0 / size;
         let mut exactly = vec![(-bursts).exp()];
         // The sum over the sizes i of i q^(i - 1) times the probability of n - i, carried on from n to n + 1.
         let (mut once, mut weighted) = (0.0, 0.0);
-        for n in 1..k + 4_000 {
+        for n in 1..k {
             once = go_on * once + exactly[n - 1];
             weighted = go_on * weighted + once;
             exactly.push(bursts * (1.0 - go_on) / n as f64 * weighted);
         }
-        exactly[k..].iter().rev().sum()
+        let own = |size: usize| (1.0 - go_on) * go_on.powi(size as i32 - 1);
+        (0..k).map(|others| exactly[others] * own(k - others)).sum()
     }
 
     #[test]
@@ -263,28 +265,33 @@ mod tests {
         }
 
         #[test]
-        fn a_compound_tail_is_its_recursion(k in 1usize..600, bursts in 1e-4..50.0f64, size in 1.01..30.0f64) {
-            let (tail, sum) = (compound(k as f64, bursts, size), compound_by_recursion(k, bursts, size));
-            prop_assume!(sum > 1e-30);
-            prop_assert!((tail - sum).abs() <= 1e-6 * sum, "{:e} {:e}", tail, sum);
+        fn a_rise_is_its_recursion(k in 1usize..600, bursts in 1e-4..200.0f64, size in 1.01..30.0f64) {
+            let (sum, plain) = (rise(k as f64, bursts, size), rise_by_recursion(k, bursts, size));
+            prop_assume!(plain > 1e-280);
+            prop_assert!((sum - plain).abs() <= 1e-8 * plain, "{:e} {:e}", sum, plain);
         }
 
         #[test]
-        fn the_bound_of_a_compound_tail_never_decides_otherwise(k in 1u32..5_000, share in 0.001..0.99f64, size in 1.01..30.0f64) {
-            let bursts = f64::from(k) * share * share / size;
-            let tail = compound(f64::from(k), bursts, size);
-            prop_assert!((-compound_exponent(f64::from(k), bursts, size)).exp() >= tail * (1.0 - 1e-6));
-            for alpha in [1e-6, ALPHA] {
-                prop_assume!(tail == 0.0 || (tail / alpha).ln().abs() > 1e-6);
-                prop_assert_eq!(compound_is_rare(f64::from(k), bursts, size, alpha), tail <= alpha, "{:e}", tail);
-            }
+        fn the_bounds_of_a_rise_never_decide_otherwise(k in 1u32..5_000, share in 0.001..0.99f64, size in 1.0..30.0f64, nats in 5.0..40.0f64) {
+            let (k, bursts, limit) = (f64::from(k), f64::from(k) * share / size, (-nats).exp());
+            let rise = rise(k, bursts, size);
+            prop_assume!((rise / limit - 1.0).abs() > 1e-6);
+            prop_assert_eq!(rise_is_rare(k, bursts, size, limit), rise <= limit, "{:e}", rise);
+        }
+
+        #[test]
+        fn beyond_the_mean_a_rise_is_ever_rarer(k in 1u32..2_000, share in 0.01..0.99f64, size in 1.0..30.0f64) {
+            let (k, bursts) = (f64::from(k), f64::from(k) * share / size);
+            let (here, further) = (rise(k + size, bursts, size), rise(k + 1.0 + size, bursts, size));
+            prop_assert!(further < here || here == 0.0);
         }
     }
 
     #[test]
-    fn bursts_of_one_slot_are_a_poisson_variable() {
-        // P(Poisson(2) >= 5) = 1 - 7 exp(-2)
-        let expected = 1.0 - 7.0 * (-2.0_f64).exp();
-        assert!((compound(5.0, 2.0, 1.0) - expected).abs() < 1e-3 * expected);
+    fn one_burst_by_itself_rises_as_far_as_it_is_long() {
+        // Nothing else is in the window: the slot is the k-th of a burst.
+        for (k, size) in [(1.0, 10.0), (25.0, 10.0), (7.0, 2.0)] {
+            assert_near(rise(k, 1e-200, size), (1.0 - 1.0 / size).powf(k - 1.0) / size, "alone");
+        }
     }
 }
