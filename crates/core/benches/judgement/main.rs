@@ -2,9 +2,12 @@
 //!
 //! Nothing here fails because a figure is not reached: each is printed beside its goal.
 
+mod alarms;
 mod delay;
 mod random;
+mod simulation;
 mod speed;
+mod traffic;
 
 use std::{
     error::Error,
@@ -36,8 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let is_wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    let figures: [(&str, fn(&Plan) -> io::Result<()>); 2] =
-        [("judgement", speed::print), ("delay", delay::print)];
+    let figures: [(&str, fn(&Plan) -> io::Result<()>); 3] =
+        [("judgement", speed::print), ("delay", delay::print), ("alarms", alarms::print)];
     writeln!(stdout(), "seed {}", plan.seed)?;
     for (_, print) in figures.into_iter().filter(|(name, _)| is_wanted(name)) {
         print(&plan)?;

@@ -221,6 +221,11 @@ impl Learning {
         }
     }
 
+    /// The first second that is not yet learnt.
+    pub const fn until(&self) -> Second {
+        self.until
+    }
+
     /// What is to be kept over a restart.
     pub const fn quiet(&self) -> &Quiet {
         &self.quiet
