@@ -54,6 +54,9 @@ fn first(newest: Second, seconds: u64) -> Second {
     Second((newest.0 / step + 1) * step - seconds)
 }
 
+/// Each lost slot adds one to what a window holds: where so many are lacking, the next so many need no look.
+const FEW: u64 = 4;
+
 /// More lost slots than any window needs.
 const SLOTS: usize = 1 << 15;
 
@@ -105,9 +108,8 @@ pub(crate) struct Setting {
     pub(crate) acceptable: AcceptableLoss,
     pub(crate) budget: Budget,
     pub(crate) series: u64,
-    /// The vantages that the series are spread over; with two and more, a suspicion that stands without the worst of them pages.
+    /// The vantages that the series are spread over: a suspicion that stands without the worst of them pages.
     pub(crate) vantages: u64,
-    pub(crate) is_gated: bool,
 }
 
 /// A page that nobody needed.
@@ -135,6 +137,8 @@ pub(crate) struct Group {
     outage: Option<gate::Outage>,
     needs: [Rc<Needs>; 2],
     needs_for: Option<Burstiness>,
+    /// Until so many slots were lost, no window can hold what it needs.
+    short_until: usize,
     now: Second,
     pub(crate) alarms: Vec<Alarm>,
     /// Seconds that were judged one by one.
@@ -142,7 +146,7 @@ pub(crate) struct Group {
 }
 
 /// Before it, everything was well for as long as a bank remembers.
-const START: Second = Second(1_000_800);
+pub(crate) const START: Second = Second(1_000_800);
 
 impl Group {
     pub(crate) fn new(setting: Setting, traffic: Traffic) -> Self {
@@ -158,6 +162,7 @@ impl Group {
             outage: None,
             needs: [Rc::clone(&none), none],
             needs_for: None,
+            short_until: 0,
             now: START,
             alarms: Vec::new(),
             judged: 0,
@@ -242,18 +247,30 @@ impl Group {
     fn may_fire(&mut self, thresholds: &mut Thresholds) -> bool {
         let burstiness = self.test.burstiness();
         if self.needs_for != Some(burstiness) {
-            self.needs_for = Some(burstiness);
+            (self.needs_for, self.short_until) = (Some(burstiness), 0);
             let series = self.setting.series;
             // What vantages agree on does not wait for a burst.
-            let burst = if self.setting.is_gated { 1.0 } else { burstiness.burst().unwrap_or(1.0) };
+            let is_agreeable = self.setting.vantages > 1;
+            let burst = if is_agreeable { 1.0 } else { burstiness.burst().unwrap_or(1.0) };
             self.needs = [(false, burstiness.dispersion()), (true, burst)]
                 .map(|(is_burst, value)| thresholds.needs(&self.test, series, is_burst, value));
         }
+        if self.slots.count < self.short_until {
+            return false;
+        }
         let [chance, burst] = &self.needs;
-        WINDOWS.iter().zip(chance.iter().zip(burst.iter())).any(|(seconds, (chance, burst))| {
-            let needed = usize::try_from(*chance.max(burst)).unwrap_or(usize::MAX);
-            self.slots.get(needed).is_some_and(|(second, _)| second >= first(self.now, *seconds))
-        })
+        let holds = |but: u64| {
+            WINDOWS.iter().zip(chance.iter().zip(burst.iter())).any(|(seconds, (chance, burst))| {
+                let needed = usize::try_from(chance.max(burst).saturating_sub(but)).unwrap_or(usize::MAX);
+                let oldest = self.slots.get(needed);
+                needed == 0 || oldest.is_some_and(|(second, _)| second >= first(self.now, *seconds))
+            })
+        };
+        if !holds(FEW) {
+            self.short_until = self.slots.count + FEW as usize;
+            return false;
+        }
+        holds(0)
     }
 
     fn bank_of_slots(&self) -> Bank {
@@ -288,7 +305,7 @@ impl Group {
         let detection = self.test.judge(bank);
         let Some(window) = detection.strongest else { return };
         let by_agreement = detection.level == Level::Suspected;
-        if (by_agreement && !(self.setting.is_gated && self.is_agreed(window.seconds, window.tally)))
+        if (by_agreement && !self.is_agreed(window.seconds, window.tally))
             || !gate::is_confirmed(&self.test, bank, window.seconds)
         {
             return;

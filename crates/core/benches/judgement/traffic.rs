@@ -19,8 +19,13 @@ pub(crate) enum Kind {
 pub(crate) struct Traffic {
     kind: Kind,
     series: u64,
+    /// How many fail by themselves: the group is one where all lose together.
+    units: u64,
     /// The chance of a slot to be lost, or of a series that is well to begin a burst.
     chance: f64,
+    /// The chance that any of all does, and, given that, that at most one, two, ... do.
+    any: f64,
+    at_most: Vec<f64>,
     /// The series in a burst, each with its chance to end in a second.
     active: Vec<(u64, f64)>,
     random: Random,
@@ -42,12 +47,17 @@ impl Traffic {
             Kind::Bursts(mean) | Kind::Common(mean) => loss / (1.0 - loss) / mean,
             Kind::Hidden(mean) => loss / (1.0 - loss) / (0.95 + 0.05 * mean),
         };
-        Self { kind, series, chance, active: Vec::new(), random }
-    }
-
-    /// How many fail by themselves: the group is one where all lose together.
-    fn units(&self) -> u64 {
-        if matches!(self.kind, Kind::Common(_)) { 1 } else { self.series }
+        let units = if matches!(kind, Kind::Common(_)) { 1 } else { series };
+        let any = -(units as f64 * (-chance).ln_1p()).exp_m1();
+        // Of the binomial distribution, from the term for none on; what is left beyond a trillionth is the last.
+        let mut term = 1.0 - any;
+        let mut at_most = Vec::new();
+        while at_most.last().is_none_or(|sum| *sum < 1.0 - 1e-12) && (at_most.len() as u64) < units {
+            let count = at_most.len() as f64;
+            term *= (units as f64 - count) / (count + 1.0) * chance / (1.0 - chance);
+            at_most.push(at_most.last().unwrap_or(&0.0) + term / any);
+        }
+        Self { kind, series, units, chance, any, at_most, active: Vec::new(), random }
     }
 
     /// Goes on to the next second with loss, which is written to `lossy`.
@@ -55,16 +65,17 @@ impl Traffic {
         lossy.after = 0;
         lossy.series.clear();
         let random = &mut self.random;
-        self.active.retain(|(_, end)| !random.chance(*end));
-        let idle = self.units() - self.active.len() as u64;
+        match self.kind {
+            Kind::Independent => self.active.clear(),
+            _ => self.active.retain(|(_, end)| !random.chance(*end)),
+        }
         if self.active.is_empty() {
-            let any = -(idle as f64 * (-self.chance).ln_1p()).exp_m1();
-            lossy.after = self.random.failures(any);
-            // Which of them is the first, given that there is one.
-            let first = ((-any * (1.0 - self.random.unit())).ln_1p() / (-self.chance).ln_1p()) as u64;
-            let more = self.random.binomial(idle - 1 - first.min(idle - 1), self.chance);
-            self.begin(1 + more);
+            lossy.after = self.random.failures(self.any);
+            let rank = self.random.unit();
+            let more = self.at_most.iter().take_while(|sum| **sum < rank).count() as u64;
+            self.begin((1 + more).min(self.units));
         } else {
+            let idle = self.units - self.active.len() as u64;
             let more = self.random.binomial(idle, self.chance);
             self.begin(more);
         }
@@ -88,9 +99,9 @@ impl Traffic {
                     }
                 }
             };
-            let mut series = self.random.below(self.units());
+            let mut series = self.random.below(self.units);
             while self.active.iter().any(|(known, _)| *known == series) {
-                series = (series + 1) % self.units();
+                series = (series + 1) % self.units;
             }
             self.active.push((series, end));
         }

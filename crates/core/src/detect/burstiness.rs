@@ -72,10 +72,10 @@ const LOSSY_MINUTES: f64 = 200.0;
 const BURSTS: f64 = 30.0;
 
 /// How many bursts beyond a size make their mean excess known.
-pub const EXCESS_BURSTS: f64 = 20.0;
+pub const EXCESS_BURSTS: f64 = 10.0;
 
 /// What is older than a day fades, but for so many minutes with loss and bursts: a group that seldom loses is remembered longer.
-const REMEMBERED: f64 = 400.0;
+const REMEMBERED: f64 = 2_000.0;
 
 /// Each hour this much of the past stays.
 const HOUR_STAYS: f64 = 23.0 / 24.0;
