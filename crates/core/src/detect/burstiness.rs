@@ -21,7 +21,7 @@
 //! during an incident is not learnt, nor in the two minutes before it paged: bursts that are cut off where they page make the
 //! mean too small, but only until those that are shorter have raised it.
 //!
-//! **What is learnt counts from the next full hour on**, so that whoever reads the same seconds judges alike.
+//! **What is learnt counts from the next full minute on**, so that whoever reads the same seconds judges alike.
 
 use crate::{Second, Span, detect::Tally};
 
@@ -197,7 +197,7 @@ pub struct Learning {
     minute: Option<u64>,
     until: Second,
     is_busy: bool,
-    /// As of the last full hour.
+    /// As of the last full minute.
     burstiness: Burstiness,
 }
 
@@ -231,7 +231,7 @@ impl Learning {
         &self.quiet
     }
 
-    /// What is known of the group, as of the last full hour.
+    /// What is known of the group, as of the last full minute.
     pub const fn burstiness(&self) -> Burstiness {
         self.burstiness
     }
@@ -287,12 +287,17 @@ impl Learning {
     }
 
     fn end_minute(&mut self) {
-        if let Some(lost) = self.minute.replace(0) {
+        let lost = self.minute.replace(0);
+        if let Some(lost) = lost {
             let minutes = if self.open.is_some() { &mut self.touched } else { &mut self.quiet.minutes };
             minutes.add(lost);
         }
-        if self.until.0.is_multiple_of(HOUR) {
+        let is_hour = self.until.0.is_multiple_of(HOUR);
+        if is_hour {
             self.quiet.fade();
+        }
+        // A minute without loss tells little, and that at the full hour.
+        if is_hour || lost != Some(0) {
             self.burstiness = self.quiet.burstiness(self.is_busy);
         }
     }
