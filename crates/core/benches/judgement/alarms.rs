@@ -53,6 +53,11 @@ pub(crate) fn print(plan: &Plan) -> io::Result<()> {
         out,
         "gate: pages besides, because two of six vantages agreed and the burst was not waited out (N = 6, 36)"
     )?;
+    writeln!(
+        out,
+        "from loss to loss is second by second, on a day of each kind: {}",
+        if is_same(plan) { "yes" } else { "NO: the figures are void" }
+    )?;
     for part in [10, 3] {
         for (kind, name) in KINDS {
             let start = now();
@@ -74,6 +79,23 @@ pub(crate) fn print(plan: &Plan) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether both ways to run page at the same seconds and learn the same, with a budget so bold that there is much to compare.
+fn is_same(plan: &Plan) -> bool {
+    KINDS.into_iter().map(|(kind, _)| kind).chain([Kind::Common(2.0)]).all(|kind| {
+        SERIES.into_iter().all(|series| {
+            let acceptable = AcceptableLoss::default();
+            let setting =
+                Setting { acceptable, budget: Budget::new(1, 600), series, vantages: series.min(6) };
+            let group =
+                || Group::new(setting, Traffic::new(kind, series, 0.003, Random::new(plan.seed, series)));
+            let (mut skipping, mut walking) = (group(), group());
+            skipping.run(86_400, &mut Thresholds::default());
+            walking.run_each(86_400);
+            skipping.alarms == walking.alarms && skipping.burstiness() == walking.burstiness()
+        })
+    })
 }
 
 fn fleet(plan: &Plan, years: u64, part: u32, kind: Kind) -> Vec<Alarm> {

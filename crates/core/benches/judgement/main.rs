@@ -11,7 +11,7 @@ mod traffic;
 
 use std::{
     error::Error,
-    io::{self, Write as _, stdout},
+    io::{Write as _, stdout},
 };
 
 const HELP: &str =
@@ -39,11 +39,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let is_wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    let figures: [(&str, fn(&Plan) -> io::Result<()>); 3] =
-        [("judgement", speed::print), ("delay", delay::print), ("alarms", alarms::print)];
     writeln!(stdout(), "seed {}", plan.seed)?;
-    for (_, print) in figures.into_iter().filter(|(name, _)| is_wanted(name)) {
-        print(&plan)?;
+    if is_wanted("judgement") {
+        speed::print(&plan)?;
+    }
+    if is_wanted("delay") {
+        delay::print(&plan)?;
+    }
+    if is_wanted("alarms") {
+        alarms::print(&plan)?;
     }
     Ok(())
 }

@@ -197,10 +197,11 @@ impl Group {
                 self.now = self.now.plus(1);
             }
         }
+        self.now = until;
+        self.learn();
     }
 
     /// Runs for `seconds`, each of which is judged.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what the other is tested against"))]
     pub(crate) fn run_each(&mut self, seconds: u64) {
         let until = START.plus(seconds);
         let mut lossy = Lossy { after: 0, series: Vec::new() };
@@ -218,6 +219,7 @@ impl Group {
                 self.judge(lossy.series.len() as u64);
             }
         }
+        self.learn();
     }
 
     fn lose(&mut self, lossy: &Lossy) {
@@ -235,7 +237,8 @@ impl Group {
         }
         let acceptable = self.test.acceptable();
         let each = |lost| Tally { judged: self.setting.series, lost };
-        while let Some((second, lost)) = self.unlearnt.pop_front_if(|(second, _)| *second < final_until) {
+        while let Some(&(second, lost)) = self.unlearnt.front().filter(|(second, _)| *second < final_until) {
+            self.unlearnt.pop_front();
             self.learning.learn(Span::new(self.learning.until(), second), each(0), acceptable);
             self.learning.learn(Span::new(second, second.plus(1)), each(lost), acceptable);
         }

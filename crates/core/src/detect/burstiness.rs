@@ -252,7 +252,9 @@ impl Learning {
             }
             let apart = (0.1 / expected).clamp(1.0, 5.0) as u64;
             let goes_on = |open: Open| piece.from <= open.until.plus(apart);
-            if each.lost > 0 {
+            if learning.is_busy {
+                learning.close();
+            } else if each.lost > 0 {
                 if !learning.open.is_some_and(goes_on) {
                     learning.close();
                 }
@@ -273,7 +275,7 @@ impl Learning {
         }
     }
 
-    /// Calls `learn` for what is new of `span`, minute by minute, and hour by hour where nothing is lost.
+    /// Calls `learn` for what is new of `span`, minute by minute.
     fn walk(&mut self, span: Span, learn: impl Fn(&mut Self, Span)) {
         while self.until < span.until {
             let ends = Second((self.until.0 / MINUTE + 1) * MINUTE);
@@ -305,12 +307,134 @@ impl Learning {
     /// The burst is over, and was none of an incident.
     fn close(&mut self) {
         self.quiet.minutes.merge(&std::mem::take(&mut self.touched));
-        if let Some(open) = self.open.take()
-            && !self.is_busy
-        {
+        if let Some(open) = self.open.take() {
             let bucket = (open.size.next_power_of_two().ilog2() as usize).min(BUCKETS - 1);
             self.quiet.bursts[bucket] += 1.0;
             self.quiet.sizes[bucket] += open.size as f64;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ACCEPTABLE: f64 = 0.001;
+    const START: Second = Second(1_000_800);
+
+    /// Learns one series that loses a burst of each of `sizes`, one in a time of `every` seconds.
+    fn learnt(sizes: impl IntoIterator<Item = u64>, every: u64) -> Learning {
+        let mut learning = Learning::new(Quiet::default(), START);
+        for size in sizes {
+            let from = learning.until();
+            lose(&mut learning, size);
+            learning.learn(
+                Span::new(learning.until(), from.plus(every)),
+                Tally { judged: 1, lost: 0 },
+                ACCEPTABLE,
+            );
+        }
+        learning
+    }
+
+    fn lose(learning: &mut Learning, seconds: u64) {
+        let from = learning.until();
+        learning.learn(Span::new(from, from.plus(seconds)), Tally { judged: 1, lost: 1 }, ACCEPTABLE);
+    }
+
+    fn burst(learning: &Learning) -> f64 {
+        learning.quiet().burstiness(false).burst().unwrap()
+    }
+
+    #[test]
+    fn what_is_learnt_of_a_group() {
+        // Single losses; bursts of ten; one long burst among a hundred single losses.
+        let single = learnt((0..400).map(|_| 1), 600);
+        assert!((burst(&single) - 1.0).abs() < 0.02, "{:?}", single.burstiness());
+        assert!((single.burstiness().dispersion() - 1.0).abs() < 0.2, "{:?}", single.burstiness());
+        let tens = learnt((0..400).map(|_| 10), 600);
+        assert!((10.0..10.7).contains(&burst(&tens)), "{:?}", tens.burstiness());
+        assert!((8.0..=10.0).contains(&tens.burstiness().dispersion()), "{:?}", tens.burstiness());
+        let hidden = learnt((0..2_000).map(|number| if number % 100 == 0 { 40 } else { 1 }), 600);
+        assert!(burst(&hidden) > 35.0, "{:?}", hidden.burstiness());
+    }
+
+    #[test]
+    fn nothing_learnt_is_what_is_stated() {
+        let cold = Learning::new(Quiet::default(), START).burstiness();
+        assert_eq!((cold.dispersion(), cold.burst()), (3.0, Some(2.0)));
+        let few = learnt((0..20).map(|_| 1), 600).burstiness();
+        assert_eq!((few.dispersion(), few.burst()), (3.0, Some(2.0)), "until there are enough");
+        assert!(learnt([10], 600).burstiness().burst().unwrap() > 5.0, "the first burst counts at once");
+    }
+
+    #[test]
+    fn losses_near_each_other_are_one_burst() {
+        for (apart, bursts) in [(1, 1.0), (5, 1.0), (7, 2.0)] {
+            let mut learning = learnt([3], 3 + apart);
+            lose(&mut learning, 2);
+            let end = learning.until();
+            learning.learn(Span::new(end, end.plus(60)), Tally { judged: 1, lost: 0 }, ACCEPTABLE);
+            assert_eq!(learning.quiet().bursts.iter().sum::<f64>(), bursts, "{apart} s apart");
+            assert_eq!(learning.quiet().sizes.iter().sum::<f64>(), 5.0);
+        }
+    }
+
+    #[test]
+    fn what_an_incident_cuts_off_is_not_learnt() {
+        let mut learning = learnt([1], 600);
+        let before = *learning.quiet();
+        lose(&mut learning, 100);
+        learning.pass_over(learning.until().plus(3_000));
+        let quiet = *learning.quiet();
+        assert_eq!((quiet.bursts, quiet.minutes.lost), (before.bursts, before.minutes.lost));
+        let from = learning.until();
+        learning.learn(Span::new(from.minus(50), from), Tally { judged: 1, lost: 1 }, ACCEPTABLE);
+        assert_eq!(*learning.quiet(), quiet, "what was passed over is not learnt later");
+    }
+
+    #[test]
+    fn a_busy_group_has_its_bursts_from_its_dispersion() {
+        let mut learning = Learning::new(Quiet::default(), START);
+        let mut from = START;
+        for minute in 0..400 {
+            // Minutes of none and of twice as many: a variance of as much as the mean squared.
+            let lost = if minute % 2 == 0 { 0 } else { 1 };
+            learning.learn(Span::new(from, from.plus(60)), Tally { judged: 1_000, lost }, ACCEPTABLE);
+            from = from.plus(60);
+        }
+        assert_eq!(learning.quiet().bursts.iter().sum::<f64>(), 0.0);
+        // 30 squared over 30, which is more than is believed.
+        let burstiness = learning.burstiness();
+        assert_eq!(burstiness.dispersion(), DISPERSION_MAX);
+        assert!(burstiness.burst().unwrap() > 15.0, "{burstiness:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn seconds_are_learnt_alike_in_any_portions(lost in prop::collection::vec(prop_oneof![9 => Just(0u64), 1 => 1u64..4], 1..2_000)) {
+            let (mut apart, mut together) = (Learning::new(Quiet::default(), START), Learning::new(Quiet::default(), START));
+            for (second, lost) in (START.0..).map(Second).zip(&lost) {
+                apart.learn(Span::new(second, second.plus(1)), Tally { judged: 4, lost: *lost }, ACCEPTABLE);
+            }
+            for run in lost.chunk_by(|left, right| left == right) {
+                let from = together.until();
+                let span = Span::new(from, from.plus(run.len() as u64));
+                together.learn(span, Tally { judged: 4, lost: run[0] }, ACCEPTABLE);
+                // Once more changes nothing.
+                together.learn(span, Tally { judged: 4, lost: run[0] }, ACCEPTABLE);
+            }
+            prop_assert_eq!(apart, together);
+        }
+
+        #[test]
+        fn two_halves_merged_are_the_whole(sizes in prop::collection::vec(1u64..50, 2..60)) {
+            let (left, right) = sizes.split_at(sizes.len() / 2);
+            let mut merged = *learnt(left.iter().copied(), 60).quiet();
+            merged.merge(learnt(right.iter().copied(), 60).quiet());
+            prop_assert_eq!(merged.bursts, learnt(sizes, 60).quiet().bursts);
         }
     }
 }

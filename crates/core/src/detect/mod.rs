@@ -191,3 +191,104 @@ impl Test {
         tally.judged as f64 * tail::divergence(tally.loss(), self.acceptable) / self.burstiness.dispersion()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Second;
+
+    fn test(acceptable: &str, burstiness: Burstiness) -> Test {
+        Test::new(acceptable.parse().unwrap(), Budget::default(), burstiness)
+    }
+
+    /// Six quiet hours of `series`, then so many lost in each second.
+    fn bank(series: u64, lost: &[u64]) -> Bank {
+        let start = Second(1_000_000);
+        let mut bank =
+            Bank::rebuilt(start, |span| Tally { judged: series * span.seconds().min(21_600), lost: 0 });
+        for lost in lost {
+            assert!(bank.set(bank.until(), Tally { judged: series, lost: *lost }));
+        }
+        bank
+    }
+
+    #[test]
+    fn how_many_seconds_of_total_loss_fire() {
+        // Bursts of mean 10 s on one series are not told from an outage before their tail ends.
+        let bursts = Burstiness::learnt(19.0, 10.0);
+        let table = [
+            ("0.1%", 1, Burstiness::fixed(1.0), 4, 4),
+            ("1%", 1, Burstiness::fixed(1.0), 6, 6),
+            ("0.1%", 6, Burstiness::fixed(1.0), 1, 1),
+            ("0.1%", 1, Burstiness::fixed(3.0), 12, 12),
+            ("0.1%", 1, Burstiness::default(), 12, 26),
+            ("0.1%", 6, Burstiness::default(), 2, 5),
+            ("0.1%", 1, bursts, 76, 149),
+            ("0.1%", 36, bursts, 2, 6),
+        ];
+        for (acceptable, series, burstiness, suspected, firing) in table {
+            let test = test(acceptable, burstiness);
+            let first = |level| {
+                (1..300).find(|seconds| test.judge(&bank(series, &vec![series; *seconds])).level >= level)
+            };
+            assert_eq!(
+                (first(Level::Suspected), first(Level::Firing)),
+                (Some(suspected), Some(firing)),
+                "{acceptable} of {series}, {burstiness:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_strongest_window_is_as_long_as_the_loss() {
+        let test = test("0.1%", Burstiness::fixed(1.0));
+        for (seconds, expected) in [(8, 8), (30, 30), (120, 120)] {
+            let strongest = test.judge(&bank(6, &vec![6; seconds])).strongest.unwrap();
+            assert_eq!(strongest.seconds, expected, "{strongest:?}");
+            assert_eq!(strongest.tally, Tally { judged: 6 * expected, lost: 6 * expected });
+        }
+        assert_eq!(test.judge(&bank(6, &[])), Detection::default());
+    }
+
+    #[test]
+    fn nothing_judged_is_nothing_lost() {
+        let test = test("0.1%", Burstiness::default());
+        assert_eq!(test.judge(&Bank::new(Second(1_000_000))), Detection::default());
+        assert_eq!(test.needed(60, 0, Level::Suspected), None);
+        assert_eq!(test.needed(1, 1, Level::Suspected), None, "one slot proves nothing");
+    }
+
+    #[test]
+    fn nothing_acceptable_is_one_in_a_million() {
+        let test = test("0%", Burstiness::fixed(1.0));
+        assert_eq!(test.needed(2, 2, Level::Firing), Some(2));
+        assert_eq!(test.needed(1, 1, Level::Firing), None);
+    }
+
+    #[test]
+    fn the_budget_is_one_a_month_for_a_thousand_groups() {
+        assert!((Budget::default().alpha() * 1_000.0 * 2_592_000.0 * 14.0 - 1.0).abs() < 1e-12);
+        assert!(Budget::new(0, 0).alpha() <= 1.0);
+    }
+
+    proptest! {
+        #[test]
+        fn more_lost_is_never_less(
+            window in 0..WINDOWS.len(), series in 1u64..300, share in 0.0..1.0f64,
+            dispersion in 1.0..20.0f64, burst in 1.0..12.0f64, parts in 1u32..200_000,
+        ) {
+            let acceptable = format!("{}.{:04}%", parts / 10_000, parts % 10_000);
+            let test = test(&acceptable, Burstiness::learnt(dispersion, burst));
+            let (seconds, judged) = (WINDOWS[window], WINDOWS[window] * series);
+            for level in [Level::Suspected, Level::Firing] {
+                let Some(needed) = test.needed(seconds, judged, level) else { continue };
+                let more = needed + ((judged - needed) as f64 * share) as u64;
+                let level_of = |lost| test.level(seconds, Tally { judged, lost });
+                prop_assert!(level_of(more) >= level);
+                prop_assert!(level_of(needed - 1) < level);
+            }
+        }
+    }
+}
