@@ -88,7 +88,7 @@ struct Count {
 }
 
 pub(crate) fn print(plan: &Plan) -> io::Result<()> {
-    let rounds = if plan.quick { 20 } else { 400 };
+    let rounds = if plan.quick { 20 } else { 100 };
     let mut out = stdout().lock();
     let nats = -Budget::default().alpha().ln();
     writeln!(

@@ -172,7 +172,8 @@ mod tests {
         ) {
             let outage = Outage { loss, judged_per_second, reopened };
             let seconds = seconds.into_iter().map(|(delivered, lost)| (delivered + lost, lost));
-            let silent = bank(seconds.chain(repeated(21_600, 0, 0)));
+            let mut silent = bank(seconds);
+            prop_assert!(silent.set(silent.until().plus(21_600), Tally::default()));
             prop_assert!(!outage.is_clear(&test(Burstiness::fixed(1.0)), &silent));
         }
     }
