@@ -7,24 +7,25 @@
 //! loss, d the group's dispersion (variance over mean of what its quiet minutes lose), alpha the share of the fleet's
 //! [`Budget`] that one second of one window has.
 //!
-//! A divisor alone makes a long burst likelier than it takes it for: one of d slots is common, and one of 4 d fires. So a window
-//! *fires* only if its loss is besides no burst, or few, of the kind that the group is known for: [`Burstiness`] has
-//! their mean size L. If all that is acceptable were lost in bursts of geometric size, `n p / L` would begin in the W seconds of
-//! the window and `n p / W` be under way in its first; and the count of lost slots would rise to k in a second as often
-//! as a slot is lost, `n p / W`, times [`tail::rise`]. That is at most alpha where the window fires. It counts each rise of
-//! the window above its threshold once, however long it stays there, so that a burst is waited out no longer than it must be.
-//! The losses of such bursts have a variance of `2 L - 1` times their mean, which joins this to the divisor: over many
-//! bursts the two agree.
+//! A divisor says how far counts spread, and not how long a burst is: where bursts are of d slots, one of 4 d is no
+//! wonder, and fires. So a window *fires* only if its loss is besides no sum of bursts of the kind that the group is known for
+//! ([`Burstiness`]), geometric in size, of mean L. If all that is acceptable were lost so, `n p / L` would begin in the W seconds
+//! of the window and `n p / W` be under way in its first, and the count of lost slots would rise to k as often as a slot is
+//! lost, `n p / W` times a second, times [`tail::rise`]. The window fires where that is at most alpha. So each rise of a window
+//! above its threshold is counted once, however long it stays there, and a burst is waited out no longer than it must be. The
+//! variance of such a sum is `2 L - 1` times its mean, which joins the two tests: over many bursts they agree.
 //!
 //! **The budget** is shared by a union bound over seconds, groups and windows, so it holds however these depend on each other.
 
 pub mod bank;
 pub mod burstiness;
 pub mod gate;
+pub mod learning;
 pub mod tail;
 
 pub use bank::{Bank, Tally, WINDOWS};
-pub use burstiness::{Burstiness, Learning, Quiet};
+pub use burstiness::{Burstiness, Quiet};
+pub use learning::Learning;
 
 use crate::AcceptableLoss;
 
