@@ -10,6 +10,7 @@
 //! [`window`] sums them, [`verdict`] judges the sums.
 
 pub mod catalog;
+pub mod detect;
 pub mod endpoint;
 pub mod extent;
 pub mod fnv;
