@@ -1,6 +1,15 @@
 //! Where loss is: the smallest set of predicates over the tags that explains it.
 
+mod explain;
+mod model;
+mod population;
+mod search;
+
 use std::collections::BTreeMap;
+
+pub use explain::explain;
+pub use model::Counts;
+pub use population::Population;
 
 use crate::{Tag, named::named};
 
