@@ -7,9 +7,6 @@ use super::{
     search::{self, Clause, Search, kept, matching},
 };
 
-/// A rule that explains less of the loss is not told.
-const SHARE_MIN: f64 = 0.01;
-
 /// Where the loss in `counts` is, one for each cell of `population` and in its order.
 ///
 /// The rules are the shortest description of the loss: each is as long as it takes to name it among all others, and
@@ -50,7 +47,6 @@ pub(super) fn extent(population: &Population, counts: &[Counts], clauses: &[Clau
             }
         }
     }
-    rules.retain(|rule| rule.share >= SHARE_MIN);
     rules.sort_by(|left, right| right.share.total_cmp(&left.share).then_with(|| left.matches.cmp(&right.matches)));
     let explained: f64 = rules.iter().map(|rule| rule.share).sum();
     Extent { rules, scattered: if total > 0.0 { (1.0 - explained).clamp(0.0, 1.0) } else { 0.0 } }

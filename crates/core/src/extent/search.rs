@@ -223,10 +223,15 @@ impl<'a> Search<'a> {
         tallies
     }
 
-    /// What it takes to tell a clause.
+    /// What it takes to tell a clause. An exception costs as much as a rule, so that whichever are fewer are told: those
+    /// of a tag's values that lose, or those that do not.
     fn price(&self, clause: &Clause) -> f64 {
-        let except = clause.except.iter().map(|except| self.exception_price(clause.set, *except));
-        self.prices[clause.set.cuboid as usize] + self.loss_price(clause.set) + except.sum::<f64>()
+        let sets = clause.except.iter().chain([&clause.set]);
+        sets.map(|set| self.set_price(*set)).sum()
+    }
+
+    fn set_price(&self, set: Set) -> f64 {
+        self.prices[set.cuboid as usize] + self.loss_price(set)
     }
 
     /// What it takes to tell a loss as exactly as the slots of `set` show it. Slots of one cell say less than those of many.
@@ -236,11 +241,6 @@ impl<'a> Search<'a> {
         let judged: f64 = members.iter().map(|cell| self.scores.judged(class(cell))).sum();
         let each = judged / members.len().max(1) as f64;
         0.5 * (judged / (1.0 + (each - 1.0).max(0.0) * self.scores.noise.spread)).max(1.0).ln()
-    }
-
-    /// An exception is one of the parts of its rule, so no more is told than which.
-    fn exception_price(&self, rule: Set, except: Set) -> f64 {
-        (self.prices[except.cuboid as usize] - self.prices[rule.cuboid as usize]).max(0.0) + 1.0
     }
 
     /// `from` with one rule or one exception more, the most promising.
@@ -396,7 +396,7 @@ impl<'a> Search<'a> {
             }
             for (group, sum) in (0_u32..).zip(sums) {
                 let set = Set { cuboid: index, group };
-                let gain = sum - self.exception_price(clause.set, set);
+                let gain = sum - self.set_price(set);
                 if gain > best.map_or(0.0, |best| best.0) && self.is_part(set, clause.set) {
                     best = Some((gain, set));
                 }
@@ -481,7 +481,7 @@ impl<'a> Search<'a> {
             .filter(|part| *part != known)
             .filter_map(|part| {
                 let gain: f64 = self.curves(part).map(|curve| curve[0] - model::at(curve, wide.loss)).sum();
-                let gain = gain - self.exception_price(wide.set, part);
+                let gain = gain - self.set_price(part);
                 (gain > 0.0).then_some((gain, part))
             })
             .collect();
