@@ -140,7 +140,13 @@ pub(crate) fn case(family: &Family, rng: &mut Rng) -> Case {
 fn faults(family: &Family, rows: &[[usize; 5]], rng: &mut Rng) -> Vec<Fault> {
     let wanted = rng.usize(1..=3);
     let mut faults: Vec<(Fault, BTreeSet<usize>)> = Vec::new();
+    let mut rejected = 0;
     while faults.len() < wanted {
+        // Two faults that share all values of a tag leave no room for a third.
+        if rejected > 50 {
+            faults.clear();
+            rejected = 0;
+        }
         let mut tags = [0, 1, 2, 3, 4];
         rng.shuffle(&mut tags);
         let tags = &tags[..rng.usize(1..=3)];
@@ -160,6 +166,8 @@ fn faults(family: &Family, rows: &[[usize; 5]], rng: &mut Rng) -> Vec<Fault> {
         };
         if !cells.is_empty() && !faults.iter().any(too_close) {
             faults.push((fault, cells));
+        } else {
+            rejected += 1;
         }
     }
     faults.into_iter().map(|fault| fault.0).collect()

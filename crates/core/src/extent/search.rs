@@ -113,9 +113,7 @@ impl<'a> Search<'a> {
     pub(super) fn run(&mut self) -> Description {
         let first = self.descend(Vec::new());
         self.learn(&first);
-        let again = self.descend(Vec::new());
-        let from_first = self.descend(first.clauses);
-        if from_first.better(&again) { from_first } else { again }
+        self.descend(first.clauses)
     }
 
     fn learn(&mut self, description: &Description) {
