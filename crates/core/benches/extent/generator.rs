@@ -124,7 +124,7 @@ pub(crate) fn case(family: &Family, rng: &mut Rng) -> Case {
         rows.truncate(family.cells);
     }
     let named = |row: &[usize; 5]| -> Vec<String> { row.iter().enumerate().map(|(tag, value)| name(tag, *value)).collect() };
-    rows.sort_by_key(named);
+    rows.sort_by_cached_key(named);
     let faults = faults(family, &rows, rng);
     let counts = rows.iter().map(|row| counts(family, row, &faults, rng)).collect();
     let predicate = |matches: &Vec<(usize, usize)>| {

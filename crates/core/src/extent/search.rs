@@ -3,14 +3,14 @@
 //! All lengths are in nats. A cell's loss is what the rules that match it add up to as independent causes do,
 //! `1 - (1 - acceptable) * product(1 - loss)`; an exception takes a cell out of a rule. From nothing, the rule or
 //! exception that shortens the description most is added: one pass over a cuboid weighs all its groups at once. Each time the
-//! description is refined to a local optimum: rules dropped, made more general, replaced by their parts, exchanged.
+//! description is refined to a local optimum: rules dropped, made more general, replaced by their parts.
 //! Without that two dead regions of three would read as "everything".
 
 use std::collections::HashSet;
 
 use super::{
     model::{self, ALL, COLUMNS, Counts, Curve, Noise, Scores, loss_at},
-    population::{EVERYTHING, NO_GROUP, Population, Set},
+    population::{Cuboid, EVERYTHING, NO_GROUP, Population, Set},
 };
 
 /// A person reads no more.
@@ -20,7 +20,7 @@ const RULES_MAX: usize = 8;
 const EXCEPTIONS_MAX: usize = 4;
 
 /// How many of the most promising rules are weighed exactly before one is added.
-const CANDIDATES: usize = 10;
+const CANDIDATES: usize = 8;
 
 /// The columns at which every group of every cuboid is weighed: from 1 % to all.
 const LEVELS: [usize; 8] = [8, 12, 16, 20, 24, 29, 35, ALL];
@@ -83,7 +83,10 @@ pub(super) struct Search<'a> {
     pub(super) scores: Scores,
     /// Which rules may be made.
     allowed: &'a dyn Fn(Set) -> bool,
+    /// What it takes to name a group of each cuboid.
     prices: Vec<f64>,
+    /// The slots judged in each group of each cuboid.
+    judged: Vec<Vec<f64>>,
     /// Each cell's rules while a description is weighed, as bits; empty otherwise.
     rules_of: Vec<u16>,
     weighed: HashSet<Key>,
@@ -95,14 +98,22 @@ impl<'a> Search<'a> {
     pub(super) fn new(population: &'a Population, counts: &[Counts], allowed: &'a dyn Fn(Set) -> bool) -> Self {
         assert_eq!(population.len(), counts.len(), "each cell has its counts");
         let varying = (0..population.by().len()).filter(|place| population.values(*place).len() > 1).count();
-        let price = |cuboid: &super::population::Cuboid| {
+        let price = |cuboid: &Cuboid| {
             let tags = cuboid.tags.count_ones() as usize;
             (cuboid.len().max(1) as f64).ln() + ln_choose(varying, tags) + 0.7 * tags as f64 + 1.0
+        };
+        let judged = |cuboid: &Cuboid| {
+            let mut judged = vec![0.0; cuboid.len()];
+            for (group, cell) in cuboid.group_of.iter().zip(counts).filter(|(group, _)| **group != NO_GROUP) {
+                judged[*group as usize] += cell.judged as f64;
+            }
+            judged
         };
         Self {
             population,
             scores: Scores::new(counts, Noise::default()),
             allowed,
+            judged: population.cuboids().iter().map(judged).collect(),
             prices: population.cuboids().iter().map(price).collect(),
             rules_of: vec![0; population.len()],
             weighed: HashSet::new(),
@@ -139,8 +150,6 @@ impl<'a> Search<'a> {
             best = self.refine(best);
             if let Some(longer) = self.best_of(&best, Self::additions) {
                 best = longer;
-            } else if let Some(other) = self.best_of(&best, Self::exchanges) {
-                best = other;
             } else {
                 return best;
             }
@@ -234,18 +243,14 @@ impl<'a> Search<'a> {
 
     /// What it takes to tell a loss as exactly as the slots of `set` show it. Slots of one cell say less than those of many.
     fn loss_price(&self, set: Set) -> f64 {
-        let members = self.population.members(set);
-        let class = |cell: &u32| self.scores.class_of[*cell as usize];
-        let judged: f64 = members.iter().map(|cell| self.scores.judged(class(cell))).sum();
-        let each = judged / members.len().max(1) as f64;
+        let judged = self.judged[set.cuboid as usize][set.group as usize];
+        let each = judged / self.population.members(set).len() as f64;
         0.5 * (judged / (1.0 + (each - 1.0).max(0.0) * self.scores.noise.spread)).max(1.0).ln()
     }
 
     /// `from` with one rule or one exception more, the most promising.
     fn additions(&mut self, from: &Description) -> Vec<Vec<Clause>> {
-        let mut found = self.new_rules(from);
-        found.truncate(CANDIDATES);
-        let longer = found.into_iter().map(|(_, set)| {
+        let longer = self.new_rules(from).into_iter().map(|set| {
             let mut clauses = from.clauses.clone();
             clauses.push(Clause::new(set));
             clauses
@@ -262,26 +267,8 @@ impl<'a> Search<'a> {
         all
     }
 
-    /// `from` with one rule replaced by whichever is best without it.
-    fn exchanges(&mut self, from: &Description) -> Vec<Vec<Clause>> {
-        let mut all = Vec::new();
-        for rule in 0..from.clauses.len() {
-            let mut clauses = from.clauses.clone();
-            clauses.remove(rule);
-            let without = self.weigh(clauses);
-            let mut found = self.new_rules(&without);
-            found.truncate(CANDIDATES / 2);
-            all.extend(found.into_iter().map(|(_, set)| {
-                let mut clauses = without.clauses.clone();
-                clauses.push(Clause::new(set));
-                clauses
-            }));
-        }
-        all
-    }
-
-    /// By how much about each set would shorten `from` as a rule more, the best first.
-    fn new_rules(&mut self, from: &Description) -> Vec<(f64, Set)> {
+    /// The sets that would shorten `from` most as a rule more, about, the best first.
+    fn new_rules(&mut self, from: &Description) -> Vec<Set> {
         // What a cell gains at each level, for each class within the same rules.
         let mut rows: Vec<[f32; LEVELS.len()]> = Vec::with_capacity(self.scores.classes());
         let losses = LEVELS.map(loss_at);
@@ -300,9 +287,10 @@ impl<'a> Search<'a> {
             .filter_map(|(row, cell)| (best[*row as usize] > 0.0).then_some((cell, best[*row as usize])))
             .collect();
 
-        let mut found = Vec::new();
+        let mut found: Vec<(f64, Set)> = Vec::with_capacity(CANDIDATES + 1);
+        let mut worst = 0.0;
         let mut bounds: Vec<f32> = Vec::new();
-        for (cuboid, price) in self.population.cuboids().iter().zip(&self.prices) {
+        for (index, (cuboid, price)) in (0_u32..).zip(self.population.cuboids().iter().zip(&self.prices)) {
             // No group gains more than its cells can, each at the loss that suits it best.
             bounds.clear();
             bounds.resize(cuboid.len(), 0.0);
@@ -312,10 +300,9 @@ impl<'a> Search<'a> {
                     bounds[group as usize] += gain;
                 }
             }
-            let index = cuboid_index(self.population, cuboid);
-            for (group, _) in (0_u32..).zip(&bounds).filter(|(_, bound)| f64::from(**bound) > *price) {
+            for (group, bound) in (0_u32..).zip(&bounds) {
                 let set = Set { cuboid: index, group };
-                if !(self.allowed)(set) || from.clauses.iter().any(|clause| clause.set == set) {
+                if f64::from(*bound) - price <= worst || !(self.allowed)(set) || from.clauses.iter().any(|clause| clause.set == set) {
                     continue;
                 }
                 let mut sums = [0.0_f32; LEVELS.len()];
@@ -323,14 +310,16 @@ impl<'a> Search<'a> {
                     sums.iter_mut().zip(&rows[row_of[*cell as usize] as usize]).for_each(|(sum, gain)| *sum += gain);
                 }
                 let gain = sums.iter().fold(f32::NEG_INFINITY, |best, sum| best.max(*sum));
-                let gain = f64::from(gain) - price;
-                if gain > 0.0 {
-                    found.push((gain - self.loss_price(set), set));
+                let gain = f64::from(gain) - self.set_price(set);
+                if gain > worst {
+                    let place = found.partition_point(|(other, _)| *other >= gain);
+                    found.insert(place, (gain, set));
+                    found.truncate(CANDIDATES);
+                    worst = if found.len() == CANDIDATES { found[CANDIDATES - 1].0 } else { 0.0 };
                 }
             }
         }
-        found.sort_unstable_by(|left, right| right.0.total_cmp(&left.0).then(left.1.cmp(&right.1)));
-        found
+        found.into_iter().map(|found| found.1).collect()
     }
 
     /// For each cell within rules, the row of what it would gain from one more; new rows are appended.
@@ -379,10 +368,12 @@ impl<'a> Search<'a> {
                 (cell, model::at(curve, 1.0 - without) - model::at(curve, 1.0 - with))
             })
             .collect();
+        let hope: f64 = gains.iter().map(|(_, gain)| gain.max(0.0)).sum();
         let within = population.cuboid(clause.set).implied;
         let mut best: Option<(f64, Set)> = None;
         for (index, cuboid) in (0_u32..).zip(population.cuboids()) {
-            if cuboid.implied & within != within || index == clause.set.cuboid {
+            let nested = cuboid.implied & within == within && index != clause.set.cuboid;
+            if !nested || hope < self.prices[index as usize] {
                 continue;
             }
             let mut sums = vec![0.0; cuboid.len()];
@@ -532,10 +523,6 @@ impl<'a> Search<'a> {
 
 fn sort(clauses: &mut [Clause]) {
     clauses.sort_unstable_by(|left, right| (left.set, &left.except).cmp(&(right.set, &right.except)));
-}
-
-fn cuboid_index(population: &Population, cuboid: &super::population::Cuboid) -> u32 {
-    population.cuboid_of(cuboid.tags)
 }
 
 /// The cells that rules match, with those as bits.
