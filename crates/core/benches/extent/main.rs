@@ -29,7 +29,7 @@ fn main() {
             let plain = e.rules.iter().all(|r| r.except.is_empty());
             if got == case.truth { exact += 1 } else if verbose {
                 println!("case {c}");
-                for p in case.truth.difference(&got) { println!("   missing {:?} lost {}", p.0, case.population.matching(p).map(|i| case.counts[i].lost).sum::<u64>()); }
+                for p in case.truth.difference(&got) { println!("   missing {:?} lost {}", p.0, case.population.matching(&p).map(|i| case.counts[i].lost).sum::<u64>()); }
                 for r in e.rules.iter().filter(|r| !case.truth.contains(&r.matches)) { println!("   wrong   {:?} except {:?} {:.3} {}/{}", r.matches.0, r.except, r.loss, r.lost, r.judged); }
                 for r in e.rules.iter().filter(|r| case.truth.contains(&r.matches)) { println!("   right   {:?} except {:?} {:.3} {}/{}", r.matches.0, r.except.len(), r.loss, r.lost, r.judged); }
             }

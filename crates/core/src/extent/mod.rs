@@ -4,12 +4,14 @@ mod explain;
 mod model;
 mod population;
 mod search;
+mod words;
 
 use std::collections::BTreeMap;
 
 pub use explain::explain;
 pub use model::Counts;
 pub use population::Population;
+pub use words::{percent, summary};
 
 use crate::{Tag, named::named};
 

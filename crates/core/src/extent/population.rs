@@ -112,21 +112,25 @@ impl Population {
         &self.rows
     }
 
-    /// The cells that `predicate` matches.
-    pub fn matching(&self, predicate: &Predicate) -> impl Iterator<Item = usize> {
-        let wanted: Option<Vec<(usize, u32)>> =
-            predicate.0.iter().map(|(tag, value)| self.code_of(*tag, value)).collect();
-        let matches = move |cell: &usize| {
-            wanted.as_ref().is_some_and(|wanted| {
-                wanted.iter().all(|(tag, code)| self.code(*cell, *tag) == *code)
-            })
-        };
-        (0..self.len()).filter(matches)
+    /// The values of `tag` that there are, sorted; none if the rows do not tell it.
+    pub fn values_of(&self, tag: Tag) -> &[String] {
+        self.place(tag).map_or(&[], |place| &self.values[place])
     }
 
-    fn code_of(&self, tag: Tag, value: &String) -> Option<(usize, u32)> {
+    /// A cell's value of `tag`, if it has one.
+    pub fn tag(&self, cell: usize, tag: Tag) -> Option<&str> {
         let place = self.place(tag)?;
-        Some((place, self.values[place].binary_search(value).ok()? as u32))
+        self.values[place].get(self.code(cell, place) as usize).map(String::as_str)
+    }
+
+    /// Whether `predicate` matches a cell.
+    pub fn matches(&self, cell: usize, predicate: &Predicate) -> bool {
+        predicate.0.iter().all(|(tag, value)| self.tag(cell, *tag) == Some(value))
+    }
+
+    /// The cells that `predicate` matches.
+    pub fn matching(&self, predicate: &Predicate) -> impl Iterator<Item = usize> {
+        (0..self.len()).filter(move |cell| self.matches(*cell, predicate))
     }
 
     /// The place of `tag` in each row.
@@ -142,11 +146,6 @@ impl Population {
     /// A cell's value of a tag as its place among [`Self::values`]; [`LACKING`] for none.
     pub(super) fn code(&self, cell: usize, place: usize) -> u32 {
         self.codes[cell * self.by.len() + place]
-    }
-
-    /// A cell's value of a tag, if it has one.
-    pub(super) fn value(&self, cell: usize, place: usize) -> Option<&str> {
-        self.values[place].get(self.code(cell, place) as usize).map(String::as_str)
     }
 
     pub(super) fn cuboids(&self) -> &[Cuboid] {
