@@ -4,7 +4,7 @@ use super::{
     Extent, Rule,
     model::Counts,
     population::Population,
-    search::{self, Clause, Search, kept, matching},
+    search::{Clause, Search, kept, matching},
 };
 
 /// Where the loss in `counts` is, one for each cell of `population` and in its order.
@@ -15,7 +15,7 @@ use super::{
 /// # Panics
 /// If there are not as many counts as cells.
 pub fn explain(population: &Population, counts: &[Counts]) -> Extent {
-    let found = Search::new(population, counts, &search::any).run();
+    let found = Search::new(population, counts).run();
     extent(population, counts, &found.clauses)
 }
 

@@ -162,18 +162,6 @@ impl Scores {
         self.classes.len()
     }
 
-    pub(super) fn judged(&self, class: u32) -> f64 {
-        self.classes[class as usize].judged
-    }
-
-    pub(super) fn lost(&self, class: u32) -> f64 {
-        self.classes[class as usize].lost
-    }
-
-    pub(super) fn acceptable(&self, class: u32) -> f64 {
-        self.classes[class as usize].acceptable
-    }
-
     pub(super) fn curve(&self, class: u32) -> &Curve {
         &self.curves[class as usize]
     }

@@ -21,9 +21,6 @@ pub(super) struct Set {
     pub(super) group: u32,
 }
 
-/// Every series.
-pub(super) const EVERYTHING: Set = Set { cuboid: 0, group: 0 };
-
 /// The groups that a set of tags makes.
 #[derive(Clone)]
 pub(super) struct Cuboid {

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use super::{
     model::{self, ALL, COLUMNS, Counts, Curve, Noise, Scores, loss_at},
-    population::{Cuboid, EVERYTHING, NO_GROUP, Population, Set},
+    population::{Cuboid, NO_GROUP, Population, Set},
 };
 
 /// A person reads no more.
@@ -81,8 +81,8 @@ struct Atom {
 pub(super) struct Search<'a> {
     pub(super) population: &'a Population,
     pub(super) scores: Scores,
-    /// Which rules may be made.
-    allowed: &'a dyn Fn(Set) -> bool,
+    /// Of which cuboids rules may be made.
+    allowed: Vec<bool>,
     /// What it takes to name a group of each cuboid.
     prices: Vec<f64>,
     /// The slots judged in each group of each cuboid.
@@ -95,7 +95,7 @@ pub(super) struct Search<'a> {
 impl<'a> Search<'a> {
     /// # Panics
     /// If there are not as many counts as cells.
-    pub(super) fn new(population: &'a Population, counts: &[Counts], allowed: &'a dyn Fn(Set) -> bool) -> Self {
+    pub(super) fn new(population: &'a Population, counts: &[Counts]) -> Self {
         assert_eq!(population.len(), counts.len(), "each cell has its counts");
         let varying = (0..population.by().len()).filter(|place| population.values(*place).len() > 1).count();
         let price = |cuboid: &Cuboid| {
@@ -112,7 +112,7 @@ impl<'a> Search<'a> {
         Self {
             population,
             scores: Scores::new(counts, Noise::default()),
-            allowed,
+            allowed: vec![true; population.cuboids().len()],
             judged: population.cuboids().iter().map(judged).collect(),
             prices: population.cuboids().iter().map(price).collect(),
             rules_of: vec![0; population.len()],
@@ -127,7 +127,26 @@ impl<'a> Search<'a> {
         self.descend(first.clauses)
     }
 
-    fn learn(&mut self, description: &Description) {
+    /// The best description by rules of the cuboids that `allowed` accepts alone.
+    pub(super) fn descend_within(&mut self, allowed: &dyn Fn(u32) -> bool) -> Description {
+        self.allowed = (0..self.population.cuboids().len() as u32).map(allowed).collect();
+        let found = self.descend(Vec::new());
+        self.allowed.fill(true);
+        found
+    }
+
+    /// The best description by one rule of the cuboids that `allowed` accepts.
+    pub(super) fn best_alone(&mut self, allowed: &dyn Fn(u32) -> bool) -> Option<Description> {
+        self.allowed = (0..self.population.cuboids().len() as u32).map(allowed).collect();
+        let nothing = self.weigh(Vec::new());
+        let rules = self.new_rules(&nothing);
+        self.allowed.fill(true);
+        let weighed = rules.into_iter().map(|set| self.weigh(vec![Clause::new(set)]));
+        weighed.reduce(|best, next| if next.better(&best) { next } else { best })
+    }
+
+    /// Learns from what `description` covers and leaves what the noise is.
+    pub(super) fn learn(&mut self, description: &Description) {
         let atoms = self.tally(&description.clauses);
         let mut uncovered = vec![0; self.scores.classes()];
         let mut covered = Vec::new();
@@ -302,7 +321,7 @@ impl<'a> Search<'a> {
             }
             for (group, bound) in (0_u32..).zip(&bounds) {
                 let set = Set { cuboid: index, group };
-                if f64::from(*bound) - price <= worst || !(self.allowed)(set) || from.clauses.iter().any(|clause| clause.set == set) {
+                if f64::from(*bound) - price <= worst || !self.allowed[index as usize] || from.clauses.iter().any(|clause| clause.set == set) {
                     continue;
                 }
                 let mut sums = [0.0_f32; LEVELS.len()];
@@ -459,7 +478,7 @@ impl<'a> Search<'a> {
         let sets = wider
             .into_iter()
             .map(|cuboid| Set { cuboid, group: population.cuboids()[cuboid as usize].group_of[cell] });
-        sets.filter(|set| (self.allowed)(*set)).collect()
+        sets.filter(|set| self.allowed[set.cuboid as usize]).collect()
     }
 
     /// Parts of `wide` beside `known` that are well, split as `known` is.
@@ -484,13 +503,12 @@ impl<'a> Search<'a> {
     /// At most `limit` parts of `set` by the tag at `place` that each lose so much as to be worth a rule.
     fn lossy_parts(&self, set: Set, place: usize, limit: usize) -> Vec<Set> {
         let cuboid = self.population.cuboid_of(self.population.cuboid(set).tags | 1 << place);
-        if cuboid == set.cuboid {
+        if cuboid == set.cuboid || !self.allowed[cuboid as usize] {
             return Vec::new();
         }
         let mut parts: Vec<(f64, Set)> = self
             .parts(set, cuboid)
             .into_iter()
-            .filter(|part| (self.allowed)(*part))
             .filter_map(|part| {
                 let mut sums = [0.0; LEVELS.len()];
                 for curve in self.curves(part) {
@@ -596,12 +614,3 @@ fn ln_choose(all: usize, few: usize) -> f64 {
     (0..few.min(all)).map(|place| ((all - place) as f64 / (place + 1) as f64).ln()).sum()
 }
 
-/// Every rule is allowed.
-pub(super) fn any(_: Set) -> bool {
-    true
-}
-
-/// Whether `set` is the whole population.
-pub(super) fn is_everything(set: Set) -> bool {
-    set == EVERYTHING
-}
