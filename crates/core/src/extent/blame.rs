@@ -49,8 +49,8 @@ pub fn blame(population: &Population, counts: &[Counts], extent: &Extent, suspec
         unread.push(reader.clone());
         return Attribution { blame: Blame::Reader, evidence: unread };
     }
-    let court = Court { population, counts };
     let told: Vec<&Rule> = extent.rules.iter().filter(|rule| rule.share >= SHARE_MIN).collect();
+    let court = Court { population, counts, rules: &told };
     let mut evidence = Vec::new();
     let mut blamed = BTreeSet::new();
     for rule in &told {
@@ -58,7 +58,7 @@ pub fn blame(population: &Population, counts: &[Counts], extent: &Extent, suspec
         blamed.insert(found.blame);
         evidence.extend(found.evidence.into_iter().filter(|sentence| !evidence.contains(sentence)).collect::<Vec<_>>());
     }
-    if told.is_empty() {
+    if told.is_empty() && lost > 0 {
         evidence.push("no place or protocol explains the loss".to_owned());
     }
     evidence.extend(unread);
@@ -72,14 +72,12 @@ pub fn blame(population: &Population, counts: &[Counts], extent: &Extent, suspec
 struct Court<'a> {
     population: &'a Population,
     counts: &'a [Counts],
+    rules: &'a [&'a Rule],
 }
 
 impl Court<'_> {
     fn judge(&self, rule: &Rule) -> Attribution {
-        let cells = self.measured(|cell| {
-            self.population.matches(cell, &rule.matches)
-                && !rule.except.iter().any(|except| self.population.matches(cell, except))
-        });
+        let cells = self.measured(|cell| self.covers(rule, cell));
         if PLACES.iter().any(|tag| rule.matches.0.contains_key(tag)) {
             self.from_a_place(rule, &cells)
         } else {
@@ -95,10 +93,12 @@ impl Court<'_> {
             let evidence = vec!["only one vantage was measured: the way from there looks the same".to_owned()];
             return Attribution { blame: Blame::Unclear, evidence };
         }
-        if rule.matches.0.is_empty() && services > 1 {
+        if rule.matches.0.is_empty() && rule.except.is_empty() && services > 1 {
             let evidence = vec![format!("all {services} services at once: what they share is lost, or the probes are")];
             return Attribution { blame: Blame::Unclear, evidence };
         }
+        let excepted = self.measured(|cell| rule.except.iter().any(|except| self.population.matches(cell, except)));
+        let by_place = rule.except.iter().any(|except| PLACES.iter().any(|tag| except.0.contains_key(tag)));
         let regions = self.values(cells, Tag::Region);
         let mut evidence = vec![match regions {
             0 | 1 => format!("{vantages} vantages lose it"),
@@ -108,6 +108,11 @@ impl Court<'_> {
             let others = self.others(rule, &[tag]).and_then(|cells| self.how(&format!("other {others} are"), &cells));
             evidence.extend(others);
         }
+        if by_place {
+            evidence.extend(self.how(&format!("from {} it is", self.place_of(&excepted)), &excepted));
+            return Attribution { blame: Blame::Unclear, evidence };
+        }
+        evidence.extend(self.how("what is excepted is", &excepted));
         Attribution { blame: Blame::Service, evidence }
     }
 
@@ -125,7 +130,7 @@ impl Court<'_> {
             (None, _) => "all of it is",
         };
         let elsewhere = self.others(rule, &PLACES).unwrap_or_default();
-        let Some(elsewhere) = self.how(&format!("from {} {same}", self.place_of(&elsewhere, rule)), &elsewhere) else {
+        let Some(elsewhere) = self.how(&format!("from {} {same}", self.elsewhere(&elsewhere, rule)), &elsewhere) else {
             return Attribution { blame: Blame::Unclear, evidence: vec!["nobody else measured the same".to_owned()] };
         };
         let other_services =
@@ -152,11 +157,15 @@ impl Court<'_> {
         Attribution { blame, evidence }
     }
 
-    /// What differs from a rule in some of `tags`, and in nothing else; none if the rule names none of them.
+    /// What differs from a rule in some of `tags`, and in nothing else, and is in no rule; none if the rule names none of them.
     fn others(&self, rule: &Rule, tags: &[Tag]) -> Option<Vec<usize>> {
         let (differ, agree): (Vec<_>, Vec<_>) = rule.matches.0.iter().partition(|(tag, _)| tags.contains(tag));
         let agree = Predicate(agree.into_iter().map(|(tag, value)| (*tag, value.clone())).collect());
-        let differs = |cell| self.population.matches(cell, &agree) && !self.population.matches(cell, &rule.matches);
+        let differs = |cell| {
+            self.population.matches(cell, &agree)
+                && !self.population.matches(cell, &rule.matches)
+                && !self.rules.iter().any(|other| self.covers(other, cell))
+        };
         (!differ.is_empty()).then(|| self.measured(differs))
     }
 
@@ -168,16 +177,19 @@ impl Court<'_> {
         })
     }
 
-    /// The regions of `cells`, where a rule is about a region and they are few.
-    fn place_of(&self, cells: &[usize], rule: &Rule) -> String {
+    /// Where `cells` are as seen from a rule: their regions, if it is about regions.
+    fn elsewhere(&self, cells: &[usize], rule: &Rule) -> String {
+        if rule.matches.0.contains_key(&Tag::Region) { self.place_of(cells) } else { "elsewhere".to_owned() }
+    }
+
+    /// The regions of `cells`, or how many if they are more than two.
+    fn place_of(&self, cells: &[usize]) -> String {
         let regions: BTreeSet<&str> =
             cells.iter().filter_map(|cell| self.population.tag(*cell, Tag::Region)).collect();
         match regions.len() {
-            1 | 2 if rule.matches.0.contains_key(&Tag::Region) => {
-                regions.into_iter().collect::<Vec<_>>().join(" and ")
-            }
-            many if many > 2 && rule.matches.0.contains_key(&Tag::Region) => format!("{many} other regions"),
-            _ => "elsewhere".to_owned(),
+            0 => "elsewhere".to_owned(),
+            1 | 2 => regions.into_iter().collect::<Vec<_>>().join(" and "),
+            many => format!("{many} other regions"),
         }
     }
 
@@ -189,6 +201,11 @@ impl Court<'_> {
             cells.iter().map(|cell| self.counts[*cell].acceptable * self.counts[*cell].judged as f64).sum();
         let how = if lost as f64 <= acceptable { "well" } else { "not well either" };
         (judged > 0).then(|| format!("{whose} {how}: {lost} of {judged} lost"))
+    }
+
+    fn covers(&self, rule: &Rule, cell: usize) -> bool {
+        self.population.matches(cell, &rule.matches)
+            && !rule.except.iter().any(|except| self.population.matches(cell, except))
     }
 
     fn measured(&self, keep: impl Fn(usize) -> bool) -> Vec<usize> {

@@ -11,6 +11,9 @@ use crate::Tag;
 /// What explains less of a loss than this is not worth a word.
 const SHARE_MIN: f64 = 0.01;
 
+/// More causes than this are counted rather than said.
+const PHRASES_MAX: usize = 3;
+
 /// The tags of a vantage, from the narrowest.
 const PLACES: [Tag; 5] = [Tag::Node, Tag::Zone, Tag::Region, Tag::Network, Tag::Kind];
 
@@ -32,12 +35,18 @@ pub fn summary(population: &Population, counts: &[Counts], extent: &Extent) -> S
     }
     let alone = phrases.len() == 1 && extent.scattered < SHARE_MIN;
     let said: Vec<String> =
-        phrases.iter().map(|phrase| scene.phrase(phrase, alone, service.is_some())).collect();
+        phrases.iter().take(PHRASES_MAX).map(|phrase| scene.phrase(phrase, alone, service.is_some())).collect();
     text.push_str(&said.join("; and "));
-    if extent.scattered < SHARE_MIN {
-        text.push_str("; nothing else");
-    } else {
+    let unsaid = extent.rules.len() - told.len() + phrases.len().saturating_sub(PHRASES_MAX);
+    match unsaid {
+        0 => {}
+        1 => text.push_str("; and a lesser cause"),
+        _ => text.push_str(&format!("; and {unsaid} lesser causes")),
+    }
+    if extent.scattered >= SHARE_MIN {
         text.push_str(&format!("; {} of the loss is scattered", percent(extent.scattered)));
+    } else if unsaid == 0 {
+        text.push_str("; nothing else");
     }
     text
 }
@@ -126,11 +135,8 @@ impl Scene<'_> {
     fn phrase(&self, phrase: &Phrase, alone: bool, service_said: bool) -> String {
         let cells = self.cells(phrase);
         let only = if alone { " only" } else { "" };
-        let what = self.what(phrase);
-        let mut fixed: Vec<Tag> = PLACES.into_iter().filter(|tag| phrase.matches.contains_key(tag)).collect();
-        if !service_said && phrase.matches.contains_key(&Tag::Service) {
-            fixed.push(Tag::Service);
-        }
+        let what = self.what(phrase, service_said);
+        let fixed: Vec<Tag> = PLACES.into_iter().filter(|tag| phrase.matches.contains_key(tag)).collect();
         let place = fixed.iter().map(|tag| named(*tag, &phrase.matches[tag])).collect::<Vec<_>>().join(", ");
         let narrow = fixed.first().map(|tag| self.of_how_many(*tag, phrase.matches[tag].len()));
         let (except, excepted) = self.except(phrase);
@@ -151,23 +157,22 @@ impl Scene<'_> {
             let count = if lossy == all { format!(", all {plural} ({all}/{all})") } else { format!(", {lossy} of {all} {plural}") };
             text.push_str(&count);
         }
-        text.push_str(self.culprit(phrase, &cells, alone));
-        format!("{text}, {} lost", percent(phrase.loss))
+        let (seen, culprit) = if alone { self.culprit(phrase, &cells) } else { ("", "") };
+        format!("{text}{seen}, {} lost{culprit}", percent(phrase.loss))
     }
 
-    /// Protocol and address, if any is named.
-    fn what(&self, phrase: &Phrase) -> Option<String> {
+    /// Protocol, address and service, if any is named and not yet said.
+    fn what(&self, phrase: &Phrase, service_said: bool) -> Option<String> {
+        let with_count = |tag, values: &Vec<String>| format!("{}{}", named(tag, values), self.of_how_many(tag, values.len()));
         let protocol = phrase.matches.get(&Tag::Protocol).map(|values| list(values));
-        let address = phrase.matches.get(&Tag::Address);
-        match (protocol, address) {
-            (None, None) => None,
-            (Some(protocol), None) => Some(protocol),
-            (protocol, Some(address)) => {
-                let count = self.of_how_many(Tag::Address, address.len());
-                let address = named(Tag::Address, address);
-                Some(protocol.map_or_else(|| format!("{address}{count}"), |protocol| format!("{protocol} to {address}{count}")))
-            }
-        }
+        let address = phrase.matches.get(&Tag::Address).map(|values| with_count(Tag::Address, values));
+        let service = phrase.matches.get(&Tag::Service).filter(|_| !service_said);
+        let what = match (protocol, address) {
+            (None, None) => return service.map(|values| with_count(Tag::Service, values)),
+            (Some(what), None) | (None, Some(what)) => what,
+            (Some(protocol), Some(address)) => format!("{protocol} to {address}"),
+        };
+        Some(service.map_or_else(|| what.clone(), |values| format!("{what} of {}", list(values))))
     }
 
     /// In how many regions; where there is but one, in how many zones or from how many nodes.
@@ -208,8 +213,9 @@ impl Scene<'_> {
         if more.iter().all(|except| except.len() == 1 && except[0].0 == tag) {
             let values: Vec<String> = more.iter().map(|except| except[0].1.clone()).collect();
             let from = if PLACES.contains(&tag) { "from " } else { "" };
-            let all = self.spread(&self.cells(phrase), tag).all;
-            let lossy = all.saturating_sub(values.len());
+            let whole = Phrase { matches: phrase.matches.clone(), except: Vec::new(), loss: phrase.loss };
+            let all = self.spread(&self.cells(&whole), tag).all;
+            let lossy = all - values.len();
             return (format!(" except {from}{} ({lossy}/{all} {})", named(tag, &values), plural(tag)), Some(tag));
         }
         let each = more.iter().map(|except| {
@@ -224,26 +230,22 @@ impl Scene<'_> {
         if all < 2 { String::new() } else { format!(" ({named}/{all} {})", plural(tag)) }
     }
 
-    /// What one node or address alone says of the network before it.
-    fn culprit(&self, phrase: &Phrase, cells: &[usize], alone: bool) -> &'static str {
-        if !alone || phrase.matches.len() != 1 || !phrase.except.is_empty() {
-            return "";
-        }
+    /// Who saw one node or address alone, and what that says of the network before it.
+    fn culprit(&self, phrase: &Phrase, cells: &[usize]) -> (&'static str, &'static str) {
+        let vantages: BTreeSet<[Option<&str>; PLACES.len()]> =
+            cells.iter().map(|cell| PLACES.map(|tag| self.population.tag(*cell, tag))).collect();
         let on_itself = cells.iter().all(|cell| self.population.tag(*cell, Tag::Kind) == Some("loopback"));
-        let vantages: BTreeSet<Vec<Option<&str>>> = cells
-            .iter()
-            .map(|cell| PLACES.iter().map(|tag| self.population.tag(*cell, *tag)).collect())
-            .collect();
-        if phrase.matches.contains_key(&Tag::Address) && vantages.len() > 1 {
-            ": the address, not the network"
-        } else if !phrase.matches.contains_key(&Tag::Node) {
-            ""
-        } else if on_itself {
-            ", measured on itself: the node, not the network"
-        } else if vantages.len() > 1 {
-            ", from every vantage: the node, not the network"
-        } else {
-            ""
+        let mut named = phrase.matches.iter().filter(|(tag, _)| **tag != Tag::Service);
+        match (named.next(), named.next()) {
+            _ if !phrase.except.is_empty() => ("", ""),
+            (Some((Tag::Address, addresses)), None) if vantages.len() > 1 => {
+                ("", if addresses.len() > 1 { ": the addresses, not the network" } else { ": the address, not the network" })
+            }
+            (Some((Tag::Node, _)), None) if on_itself => (", measured on itself", ": the node, not the network"),
+            (Some((Tag::Node, nodes)), None) if vantages.len() > nodes.len() => {
+                (", from every vantage", ": the node, not the network")
+            }
+            _ => ("", ""),
         }
     }
 
