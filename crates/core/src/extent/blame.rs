@@ -173,7 +173,9 @@ impl Court<'_> {
     fn neighbours(&self, rule: &Rule, cells: &[usize]) -> Vec<usize> {
         let region = cells.first().and_then(|cell| self.population.tag(*cell, Tag::Region));
         self.measured(|cell| {
-            self.population.tag(cell, Tag::Region) == region && !self.population.matches(cell, &rule.matches)
+            self.population.tag(cell, Tag::Region) == region
+                && !self.population.matches(cell, &rule.matches)
+                && !self.rules.iter().any(|other| self.covers(other, cell))
         })
     }
 

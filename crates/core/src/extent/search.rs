@@ -22,6 +22,9 @@ const EXCEPTIONS_MAX: usize = 4;
 /// How many of the most promising rules are weighed exactly before one is added.
 const CANDIDATES: usize = 8;
 
+/// By how many times more than its neighbours a rule loses that is kept when those are told as one.
+const APART: f64 = 1.1;
+
 /// The columns at which every group of every cuboid is weighed: from 1 % to all.
 const LEVELS: [usize; 8] = [8, 12, 16, 20, 24, 29, 35, ALL];
 
@@ -438,17 +441,24 @@ impl<'a> Search<'a> {
                 all.push(clauses);
             }
             for general in self.generalised(clause.set) {
-                let mut clauses: Vec<Clause> =
+                let outside: Vec<Clause> =
                     without.iter().filter(|other| !self.within(other.set, general)).cloned().collect();
+                // What lost more than this rule has a cause of its own beside the general one.
+                let apart: Vec<Clause> = without
+                    .iter()
+                    .filter(|other| other.loss > APART * clause.loss || !self.within(other.set, general))
+                    .cloned()
+                    .collect();
                 let wide = Clause { set: general, except: Vec::new(), loss: clause.loss };
                 let except = self.quiet_parts(&wide, clause.set);
-                clauses.push(wide);
-                if !except.is_empty() {
-                    let mut excepting = clauses.clone();
-                    excepting.last_mut().expect("it was just pushed").except = except;
-                    all.push(excepting);
+                let excepting = Clause { except, ..wide.clone() };
+                for mut clauses in [Some(apart).filter(|apart| apart.len() > outside.len()), Some(outside)].into_iter().flatten() {
+                    if !excepting.except.is_empty() {
+                        all.push(clauses.iter().chain([&excepting]).cloned().collect());
+                    }
+                    clauses.push(wide.clone());
+                    all.push(clauses);
                 }
-                all.push(clauses);
             }
             for place in 0..self.population.by().len() {
                 let parts = self.lossy_parts(clause.set, place, RULES_MAX - without.len());

@@ -32,6 +32,17 @@ const ON_THE_NODES: &[&str] = &[
     "us none none watch-2 external",
 ];
 
+const PAIRS: &[&str] = &[
+    "eu eu-a aws n1 external",
+    "eu eu-a aws n2 external",
+    "eu eu-b aws n3 external",
+    "eu eu-b aws n4 external",
+    "us us-a aws n5 external",
+    "us us-a aws n6 external",
+    "us us-b aws n7 external",
+    "us us-b aws n8 external",
+];
+
 const SIX: &[&str] = &["https", "pickle", "pickle+tls", "tcp", "tls", "udp"];
 const THREE: &[&str] = &["tcp", "tls", "udp"];
 
@@ -92,6 +103,7 @@ fn print() {
     let each = fleet(one, THREE, ONE_EACH, no);
     let addr = fleet(one, THREE, THREE_REGIONS, four);
     let nodes = fleet(one, THREE, ON_THE_NODES, no);
+    let pairs = fleet(one, THREE, PAIRS, no);
     let eachthree = fleet(three, THREE, ONE_EACH, no);
     for (name, f, lossy) in [
         ("f6", &f6, &[][..]),
@@ -142,7 +154,59 @@ fn print() {
         ("addr", &addr, &[("10.0.0.2", 1.0), ("10.0.0.3", 1.0)]),
         ("nodes", &nodes, &[("ingest-2", 1.0)]),
         ("nodes", &nodes, &[("external", 1.0)]),
+        ("pairs", &pairs, &[("eu-a", 1.0)]),
+        ("pairs", &pairs, &[("eu-a", 1.0), ("us-b", 1.0)]),
+        ("pairs", &pairs, &[("udp eu-a", 1.0)]),
+        ("pairs", &pairs, &[("n3", 1.0)]),
+        ("pairs", &pairs, &[("n3 tls", 1.0)]),
+        ("pairs", &pairs, &[("n3", 0.0), ("eu", 1.0)]),
+        ("pairs", &pairs, &[("n3", -1.0), ("eu-b", 1.0)]),
+        ("pairs", &pairs, &[("*", -1.0)]),
+        ("pairs", &pairs, &[("n5", 0.0), ("*", -1.0)]),
+        ("pairs", &pairs, &[("n5", 1.0), ("*", -1.0)]),
+        ("pairs", &pairs, &[("*", 0.004)]),
     ] {
         println!("{name} {lossy:?}\n    {}", told(f, &minute(f, lossy)));
     }
+}
+
+fn planted(rng: &mut fastrand::Rng, population: &Population) -> (Vec<search::Clause>, Vec<Counts>) {
+    let clauses: Vec<search::Clause> = (0..rng.usize(1..=3))
+        .map(|_| {
+            let cuboid = rng.u32(0..population.cuboids().len() as u32);
+            let group = rng.u32(0..population.cuboids()[cuboid as usize].len() as u32);
+            let loss = [1.0, 0.5, 0.2, 0.1, 0.05][rng.usize(0..5)];
+            search::Clause { loss, ..search::Clause::new(population::Set { cuboid, group }) }
+        })
+        .collect();
+    let mut loss = vec![0.002; population.len()];
+    for (cell, rules) in search::matching(population, &clauses) {
+        loss[cell as usize] = 1.0 - 0.998 * search::kept(&clauses, rules);
+    }
+    let counts = loss.into_iter().map(|loss| {
+        let judged = rng.u64(0..=60);
+        Counts { judged, lost: (0..judged).filter(|_| rng.f64() < loss).count() as u64, acceptable: 0.005 }
+    });
+    (clauses, counts.collect())
+}
+
+#[test]
+fn bound() {
+    let population = fleet(&["ingest", "login"], THREE, PAIRS, &["10.0.0.1", "10.0.0.2"]);
+    println!("cells {} cuboids {}", population.len(), population.cuboids().len());
+    let mut bad = 0;
+    for seed in 0..400 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (clauses, counts) = planted(&mut rng, &population);
+        let mut search = search::Search::new(&population, &counts);
+        let found = search.run();
+        let known = search.weigh(clauses.clone());
+        if found.cost > known.cost + 1e-6 {
+            bad += 1;
+            println!("seed {seed} found {:.2} known {:.2}", found.cost, known.cost);
+            for c in &found.clauses { println!("   found {:?} ex {} {:.3}", population.predicate(c.set).0, c.except.len(), c.loss); }
+            for c in &clauses { println!("   known {:?} {:.3} {}", population.predicate(c.set).0, c.loss, population.members(c.set).len()); }
+        }
+    }
+    println!("bad {bad}");
 }
