@@ -8,6 +8,8 @@
 //! Cells with equal counts are one class, and the log-likelihood of a class is tabulated over the loss, so that a
 //! search only adds. Between the columns it is interpolated by a cubic.
 
+use std::sync::LazyLock;
+
 /// One cell's counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counts {
@@ -52,11 +54,14 @@ pub(super) type Curve = [f64; COLUMNS];
 
 /// The loss that a column stands for.
 pub(super) fn loss_at(column: usize) -> f64 {
-    match column {
-        0 => 0.0,
-        ALL => 1.0,
-        step => loss_between(step, 0.0),
-    }
+    static LOSSES: LazyLock<[f64; COLUMNS]> = LazyLock::new(|| {
+        std::array::from_fn(|column| match column {
+            0 => 0.0,
+            ALL => 1.0,
+            step => loss_between(step, 0.0),
+        })
+    });
+    LOSSES[column]
 }
 
 /// The loss beside a column between the first and the last step, by so many columns.

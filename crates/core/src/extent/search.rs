@@ -601,16 +601,26 @@ fn fit(clauses: &mut [Clause], atoms: &[Atom]) -> f64 {
                 };
                 parts.iter().map(score).sum()
             };
-            let columns: Vec<f64> = (0..COLUMNS).map(in_column).collect();
-            let best = (0..COLUMNS).fold(0, |best, column| if columns[column] > columns[best] { column } else { best });
-            clauses[rule].loss = loss_at(best);
-            if (2..ALL - 1).contains(&best) {
+            let mut best = (0..1).chain(LEVELS).fold((0, f64::NEG_INFINITY), |best, column| {
+                let score = in_column(column);
+                if score > best.1 { (column, score) } else { best }
+            });
+            // Up the hill that the levels showed.
+            while let Some(next) = [best.0.saturating_sub(1), (best.0 + 1).min(ALL)]
+                .into_iter()
+                .map(|column| (column, in_column(column)))
+                .find(|next| next.1 > best.1)
+            {
+                best = next;
+            }
+            clauses[rule].loss = loss_at(best.0);
+            if (2..ALL - 1).contains(&best.0) {
                 // The vertex of the parabola through the best column and its neighbours, in log-odds.
-                let (left, middle, right) = (columns[best - 1], columns[best], columns[best + 1]);
-                let bend = left - 2.0 * middle + right;
+                let (left, right) = (in_column(best.0 - 1), in_column(best.0 + 1));
+                let bend = left - 2.0 * best.1 + right;
                 let offset = if bend < 0.0 { (0.5 * (left - right) / bend).clamp(-0.5, 0.5) } else { 0.0 };
-                let vertex = model::loss_between(best, offset);
-                if likely(vertex) > middle {
+                let vertex = model::loss_between(best.0, offset);
+                if likely(vertex) > best.1 {
                     clauses[rule].loss = vertex;
                 }
             }
