@@ -230,12 +230,7 @@ impl<'a> Search<'a> {
     fn tally(&mut self, clauses: &[Clause]) -> Vec<(u16, Vec<u32>)> {
         let Self { population, scores, rules_of, .. } = self;
         for (rule, clause) in clauses.iter().enumerate() {
-            for cell in population.members(clause.set) {
-                rules_of[*cell as usize] |= 1 << rule;
-            }
-            for cell in clause.except.iter().flat_map(|except| population.members(*except)) {
-                rules_of[*cell as usize] &= !(1 << rule);
-            }
+            mark(population, rules_of, rule, clause);
         }
         let mut tallies: Vec<(u16, Vec<u32>)> = Vec::new();
         for cell in clauses.iter().flat_map(|clause| population.members(clause.set)) {
@@ -555,23 +550,21 @@ fn sort(clauses: &mut [Clause]) {
 
 /// The cells that rules match, with those as bits.
 pub(super) fn matching(population: &Population, clauses: &[Clause]) -> Vec<(u32, u16)> {
-    let mut matching: Vec<(u32, u16)> = Vec::new();
+    let mut rules_of = vec![0_u16; population.len()];
     for (rule, clause) in clauses.iter().enumerate() {
-        let excepted = |cell: &u32| {
-            clause.except.iter().any(|except| population.cuboid(*except).group_of[*cell as usize] == except.group)
-        };
-        let cells = population.members(clause.set).iter().filter(|cell| !excepted(cell));
-        matching.extend(cells.map(|cell| (*cell, 1 << rule)));
+        mark(population, &mut rules_of, rule, clause);
     }
-    matching.sort_unstable();
-    matching.dedup_by(|next, kept| {
-        let same = next.0 == kept.0;
-        if same {
-            kept.1 |= next.1;
-        }
-        same
-    });
-    matching
+    (0..).zip(rules_of).filter(|(_, rules)| *rules != 0).collect()
+}
+
+/// Sets the bit of a rule for each cell that it matches.
+fn mark(population: &Population, rules_of: &mut [u16], rule: usize, clause: &Clause) {
+    for cell in population.members(clause.set) {
+        rules_of[*cell as usize] |= 1 << rule;
+    }
+    for cell in clause.except.iter().flat_map(|except| population.members(*except)) {
+        rules_of[*cell as usize] &= !(1 << rule);
+    }
 }
 
 /// The share of a cell's slots that `rules` leave, of those that would be delivered without them.
