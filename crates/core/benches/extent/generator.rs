@@ -71,7 +71,7 @@ pub(crate) const FAMILIES: [Family; 6] = [
 
 /// The sixth, with more values, cut to exactly 20,000 cells.
 pub(crate) const LARGE: Family =
-    Family { name: "20,000 cells", values: [30, 6, 8, 4, 5], cells: 20_000, ..FAMILIES[5] };
+    Family { name: "20,000 cells", values: [32, 6, 8, 4, 5], cells: 20_000, ..FAMILIES[5] };
 
 /// The share of cells whose agent told of only some of their slots.
 const PARTIAL: f64 = 0.05;
@@ -96,6 +96,10 @@ struct Fault {
 }
 
 impl Fault {
+    fn tags(&self) -> Vec<usize> {
+        self.matches[0].iter().map(|(tag, _)| *tag).collect()
+    }
+
     fn covers(&self, row: &[usize; 5]) -> bool {
         self.matches.iter().any(|matches| matches.iter().all(|(tag, value)| row[*tag] == *value))
     }
@@ -161,8 +165,10 @@ fn faults(family: &Family, rows: &[[usize; 5]], rng: &mut Rng) -> Vec<Fault> {
         });
         let fault = Fault { matches: matches.collect(), severity: family.severities[rng.usize(0..family.severities.len())] };
         let cells: BTreeSet<usize> = (0..rows.len()).filter(|cell| fault.covers(&rows[*cell])).collect();
-        let too_close = |(_, other): &(Fault, BTreeSet<usize>)| {
-            cells.intersection(other).count() as f64 > OVERLAP_MAX * cells.len().min(other.len()) as f64
+        let too_close = |(earlier, other): &(Fault, BTreeSet<usize>)| {
+            // Two that only differ in values would be one with more values than it may have.
+            let one_fault = earlier.severity == fault.severity && earlier.tags() == fault.tags();
+            one_fault || cells.intersection(other).count() as f64 > OVERLAP_MAX * cells.len().min(other.len()) as f64
         };
         if !cells.is_empty() && !faults.iter().any(too_close) {
             faults.push((fault, cells));

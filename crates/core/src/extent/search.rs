@@ -20,7 +20,7 @@ const RULES_MAX: usize = 8;
 const EXCEPTIONS_MAX: usize = 4;
 
 /// How many of the most promising rules are weighed exactly before one is added.
-const CANDIDATES: usize = 8;
+const CANDIDATES: usize = 5;
 
 /// By how many times more than its neighbours a rule loses that is kept when those are told as one.
 const APART: f64 = 1.1;
@@ -233,16 +233,19 @@ impl<'a> Search<'a> {
             mark(population, rules_of, rule, clause);
         }
         let mut tallies: Vec<(u16, Vec<u32>)> = Vec::new();
+        // Where the tally of each set of rules is, one more than its place.
+        let mut places = [0_u8; 1 << RULES_MAX];
         for cell in clauses.iter().flat_map(|clause| population.members(clause.set)) {
             let rules = std::mem::take(&mut rules_of[*cell as usize]);
             if rules == 0 {
                 continue;
             }
-            let place = tallies.iter().position(|(other, _)| *other == rules).unwrap_or_else(|| {
+            let place = &mut places[usize::from(rules)];
+            if *place == 0 {
                 tallies.push((rules, vec![0; scores.classes()]));
-                tallies.len() - 1
-            });
-            tallies[place].1[scores.class_of[*cell as usize] as usize] += 1;
+                *place = tallies.len() as u8;
+            }
+            tallies[usize::from(*place) - 1].1[scores.class_of[*cell as usize] as usize] += 1;
         }
         tallies
     }
