@@ -127,7 +127,9 @@ pub(crate) fn case(family: &Family, rng: &mut Rng) -> Case {
         rng.shuffle(&mut rows);
         rows.truncate(family.cells);
     }
-    let named = |row: &[usize; 5]| -> Vec<String> { row.iter().enumerate().map(|(tag, value)| name(tag, *value)).collect() };
+    let named = |row: &[usize; 5]| -> Vec<String> {
+        row.iter().enumerate().map(|(tag, value)| name(tag, *value)).collect()
+    };
     rows.sort_by_cached_key(named);
     let faults = faults(family, &rows, rng);
     let counts = rows.iter().map(|row| counts(family, row, &faults, rng)).collect();
@@ -154,7 +156,8 @@ fn faults(family: &Family, rows: &[[usize; 5]], rng: &mut Rng) -> Vec<Fault> {
         let mut tags = [0, 1, 2, 3, 4];
         rng.shuffle(&mut tags);
         let tags = &tags[..rng.usize(1..=3)];
-        let fixed: Vec<(usize, usize)> = tags.iter().map(|tag| (*tag, rng.usize(0..family.values[*tag]))).collect();
+        let fixed: Vec<(usize, usize)> =
+            tags.iter().map(|tag| (*tag, rng.usize(0..family.values[*tag]))).collect();
         let (varied, first) = fixed[0];
         let siblings = rng.usize(1..=family.siblings).min(family.values[varied] / 2).max(1);
         let matches = (0..siblings).map(|step| {
@@ -163,12 +166,17 @@ fn faults(family: &Family, rows: &[[usize; 5]], rng: &mut Rng) -> Vec<Fault> {
             matches.sort_unstable();
             matches
         });
-        let fault = Fault { matches: matches.collect(), severity: family.severities[rng.usize(0..family.severities.len())] };
+        let fault = Fault {
+            matches: matches.collect(),
+            severity: family.severities[rng.usize(0..family.severities.len())],
+        };
         let cells: BTreeSet<usize> = (0..rows.len()).filter(|cell| fault.covers(&rows[*cell])).collect();
         let too_close = |(earlier, other): &(Fault, BTreeSet<usize>)| {
             // Two that only differ in values would be one with more values than it may have.
             let one_fault = earlier.severity == fault.severity && earlier.tags() == fault.tags();
-            one_fault || cells.intersection(other).count() as f64 > OVERLAP_MAX * cells.len().min(other.len()) as f64
+            one_fault
+                || cells.intersection(other).count() as f64
+                    > OVERLAP_MAX * cells.len().min(other.len()) as f64
         };
         if !cells.is_empty() && !faults.iter().any(too_close) {
             faults.push((fault, cells));
@@ -181,9 +189,10 @@ fn faults(family: &Family, rows: &[[usize; 5]], rng: &mut Rng) -> Vec<Fault> {
 
 fn counts(family: &Family, row: &[usize; 5], faults: &[Fault], rng: &mut Rng) -> Counts {
     let judged = if rng.f64() < PARTIAL { rng.u64(1..family.seconds) } else { family.seconds };
-    let kept = faults.iter().filter(|fault| fault.covers(row)).fold(1.0 - QUIET, |kept, fault| {
-        kept * (1.0 - unequal(fault.severity, family.heterogeneity, rng))
-    });
+    let kept = faults
+        .iter()
+        .filter(|fault| fault.covers(row))
+        .fold(1.0 - QUIET, |kept, fault| kept * (1.0 - unequal(fault.severity, family.heterogeneity, rng)));
     let mut lost = (0..judged).filter(|_| rng.f64() >= kept).count() as u64;
     if rng.f64() < family.bursts {
         lost += rng.u64(2..=BURST_MAX);

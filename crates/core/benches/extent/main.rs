@@ -89,7 +89,8 @@ fn run(family: &Family, methods: &[(&str, Method)], seed: u64, cases: u64) -> Sc
     let mut cells = 0;
     for number in 0..cases {
         // A stream for each case, so that one can be looked at alone.
-        let case = generator::case(family, &mut Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number));
+        let case =
+            generator::case(family, &mut Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number));
         cells += case.population.len();
         for ((_, method), score) in methods.iter().zip(&mut scores) {
             let begin = processor_milliseconds();
@@ -118,7 +119,12 @@ fn main() {
     let mut summary = Vec::new();
     for family in &FAMILIES {
         let f1 = run(family, &METHODS, seed, cases).f1();
-        summary.push(format!("{} F1 {f1:.3}, goal {:.2}: {}", family.name, family.goal, verdict(f1 >= family.goal)));
+        summary.push(format!(
+            "{} F1 {f1:.3}, goal {:.2}: {}",
+            family.name,
+            family.goal,
+            verdict(f1 >= family.goal)
+        ));
     }
     for unequal in [0.2, 0.3] {
         let harder = Family { name: "E4, less equal", heterogeneity: unequal, ..FAMILIES[3] };

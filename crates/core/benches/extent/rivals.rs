@@ -23,7 +23,11 @@ impl Sum {
     }
 
     fn minus(self, other: Self) -> Self {
-        Self { judged: self.judged - other.judged, lost: self.lost - other.lost, expected: self.expected - other.expected }
+        Self {
+            judged: self.judged - other.judged,
+            lost: self.lost - other.lost,
+            expected: self.expected - other.expected,
+        }
     }
 
     fn loss(self) -> f64 {
@@ -57,7 +61,8 @@ fn sums(case: &Case, cells: impl Iterator<Item = usize>) -> BTreeMap<Vec<(usize,
     for cell in cells {
         let row = &case.population.rows()[cell];
         for mask in &masks {
-            let chosen = (0..tags).filter(|tag| mask >> tag & 1 == 1).map(|tag| (tag, row[tag].clone())).collect();
+            let chosen =
+                (0..tags).filter(|tag| mask >> tag & 1 == 1).map(|tag| (tag, row[tag].clone())).collect();
             sums.entry(chosen).or_default().add(case, cell);
         }
     }
@@ -82,7 +87,8 @@ pub(crate) fn one_predicate(case: &Case) -> BTreeSet<Predicate> {
 /// As 007 does (Arzani and others, NSDI 2018): each lost slot votes with an equal part for each of its cell's values; the
 /// most voted is blamed, its cells are put aside, and so on while a value has more than a hundredth of the votes.
 pub(crate) fn votes(case: &Case) -> BTreeSet<Predicate> {
-    let mut left: Vec<usize> = (0..case.population.len()).filter(|cell| case.counts[*cell].lost > 0).collect();
+    let mut left: Vec<usize> =
+        (0..case.population.len()).filter(|cell| case.counts[*cell].lost > 0).collect();
     let all: u64 = left.iter().map(|cell| case.counts[*cell].lost).sum();
     let mut blamed = BTreeSet::new();
     while blamed.len() < 8 {
@@ -93,7 +99,9 @@ pub(crate) fn votes(case: &Case) -> BTreeSet<Predicate> {
                 *votes.entry((tag, value)).or_default() += case.counts[*cell].lost as f64 / row.len() as f64;
             }
         }
-        let Some((most, count)) = votes.into_iter().max_by(|left, right| left.1.total_cmp(&right.1)) else { break };
+        let Some((most, count)) = votes.into_iter().max_by(|left, right| left.1.total_cmp(&right.1)) else {
+            break;
+        };
         if count < all as f64 / 100.0 {
             break;
         }

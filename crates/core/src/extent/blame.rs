@@ -35,17 +35,27 @@ pub struct Attribution {
 }
 
 /// Whose fault the loss of `extent` looks like, which is what [`super::explain`] made of `counts`.
-pub fn blame(population: &Population, counts: &[Counts], extent: &Extent, suspects: &Suspects) -> Attribution {
+pub fn blame(
+    population: &Population,
+    counts: &[Counts],
+    extent: &Extent,
+    suspects: &Suspects,
+) -> Attribution {
     let lost: u64 = counts.iter().map(|cell| cell.lost).sum();
     if let Some(us) = &suspects.us {
         return Attribution { blame: Blame::Us, evidence: vec![us.clone()] };
     }
     let mut unread = Vec::new();
     if suspects.only_unread > 0 {
-        let sentence = format!("{} of {lost} lost were taken by the service, and not found stored", suspects.only_unread);
+        let sentence = format!(
+            "{} of {lost} lost were taken by the service, and not found stored",
+            suspects.only_unread
+        );
         unread.push(sentence);
     }
-    if let Some(reader) = suspects.reader.as_ref().filter(|_| suspects.only_unread > 0 && suspects.only_unread == lost) {
+    if let Some(reader) =
+        suspects.reader.as_ref().filter(|_| suspects.only_unread > 0 && suspects.only_unread == lost)
+    {
         unread.push(reader.clone());
         return Attribution { blame: Blame::Reader, evidence: unread };
     }
@@ -56,7 +66,9 @@ pub fn blame(population: &Population, counts: &[Counts], extent: &Extent, suspec
     for rule in &told {
         let found = court.judge(rule);
         blamed.insert(found.blame);
-        evidence.extend(found.evidence.into_iter().filter(|sentence| !evidence.contains(sentence)).collect::<Vec<_>>());
+        evidence.extend(
+            found.evidence.into_iter().filter(|sentence| !evidence.contains(sentence)).collect::<Vec<_>>(),
+        );
     }
     if told.is_empty() && lost > 0 {
         evidence.push("no place or protocol explains the loss".to_owned());
@@ -90,22 +102,28 @@ impl Court<'_> {
         let vantages = self.vantages(cells);
         let services = self.values(cells, Tag::Service);
         if vantages < 2 {
-            let evidence = vec!["only one vantage was measured: the way from there looks the same".to_owned()];
+            let evidence =
+                vec!["only one vantage was measured: the way from there looks the same".to_owned()];
             return Attribution { blame: Blame::Unclear, evidence };
         }
         if rule.matches.0.is_empty() && rule.except.is_empty() && services > 1 {
-            let evidence = vec![format!("all {services} services at once: what they share is lost, or the probes are")];
+            let evidence =
+                vec![format!("all {services} services at once: what they share is lost, or the probes are")];
             return Attribution { blame: Blame::Unclear, evidence };
         }
-        let excepted = self.measured(|cell| rule.except.iter().any(|except| self.population.matches(cell, except)));
+        let excepted =
+            self.measured(|cell| rule.except.iter().any(|except| self.population.matches(cell, except)));
         let by_place = rule.except.iter().any(|except| PLACES.iter().any(|tag| except.0.contains_key(tag)));
         let regions = self.values(cells, Tag::Region);
         let mut evidence = vec![match regions {
             0 | 1 => format!("{vantages} vantages lose it"),
             _ => format!("{vantages} vantages in {regions} regions lose it"),
         }];
-        for (tag, others) in [(Tag::Protocol, "protocols"), (Tag::Address, "addresses"), (Tag::Service, "services")] {
-            let others = self.others(rule, &[tag]).and_then(|cells| self.how(&format!("other {others} are"), &cells));
+        for (tag, others) in
+            [(Tag::Protocol, "protocols"), (Tag::Address, "addresses"), (Tag::Service, "services")]
+        {
+            let others =
+                self.others(rule, &[tag]).and_then(|cells| self.how(&format!("other {others} are"), &cells));
             evidence.extend(others);
         }
         if by_place {
@@ -121,7 +139,10 @@ impl Court<'_> {
         let vantages = self.vantages(cells);
         let matches = &rule.matches.0;
         if cells.iter().all(|cell| self.population.tag(*cell, Tag::Kind) == Some("loopback")) {
-            return Attribution { blame: Blame::Service, evidence: vec!["it was measured on the node itself".to_owned()] };
+            return Attribution {
+                blame: Blame::Service,
+                evidence: vec!["it was measured on the node itself".to_owned()],
+            };
         }
         let services = self.values(cells, Tag::Service);
         let same = match (matches.get(&Tag::Address), services) {
@@ -130,11 +151,17 @@ impl Court<'_> {
             (None, _) => "all of it is",
         };
         let elsewhere = self.others(rule, &PLACES).unwrap_or_default();
-        let Some(elsewhere) = self.how(&format!("from {} {same}", self.elsewhere(&elsewhere, rule)), &elsewhere) else {
-            return Attribution { blame: Blame::Unclear, evidence: vec!["nobody else measured the same".to_owned()] };
+        let Some(elsewhere) =
+            self.how(&format!("from {} {same}", self.elsewhere(&elsewhere, rule)), &elsewhere)
+        else {
+            return Attribution {
+                blame: Blame::Unclear,
+                evidence: vec!["nobody else measured the same".to_owned()],
+            };
         };
-        let other_services =
-            self.others(rule, &[Tag::Service]).and_then(|cells| self.how("from there other services are", &cells));
+        let other_services = self
+            .others(rule, &[Tag::Service])
+            .and_then(|cells| self.how("from there other services are", &cells));
         let neighbours = self.how(&format!("from its neighbours {same}"), &self.neighbours(rule, cells));
         let whole = !matches.contains_key(&Tag::Protocol) && !matches.contains_key(&Tag::Address);
         let mut evidence = vec![elsewhere];
@@ -159,7 +186,8 @@ impl Court<'_> {
 
     /// What differs from a rule in some of `tags`, and in nothing else, and is in no rule; none if the rule names none of them.
     fn others(&self, rule: &Rule, tags: &[Tag]) -> Option<Vec<usize>> {
-        let (differ, agree): (Vec<_>, Vec<_>) = rule.matches.0.iter().partition(|(tag, _)| tags.contains(tag));
+        let (differ, agree): (Vec<_>, Vec<_>) =
+            rule.matches.0.iter().partition(|(tag, _)| tags.contains(tag));
         let agree = Predicate(agree.into_iter().map(|(tag, value)| (*tag, value.clone())).collect());
         let differs = |cell| {
             self.population.matches(cell, &agree)
@@ -197,7 +225,8 @@ impl Court<'_> {
 
     /// How `cells` do, none if they were not measured: "`whose` well: 0 of 600 lost".
     fn how(&self, whose: &str, cells: &[usize]) -> Option<String> {
-        let sum = |count: fn(&Counts) -> u64| cells.iter().map(|cell| count(&self.counts[*cell])).sum::<u64>();
+        let sum =
+            |count: fn(&Counts) -> u64| cells.iter().map(|cell| count(&self.counts[*cell])).sum::<u64>();
         let (judged, lost) = (sum(|cell| cell.judged), sum(|cell| cell.lost));
         let acceptable: f64 =
             cells.iter().map(|cell| self.counts[*cell].acceptable * self.counts[*cell].judged as f64).sum();

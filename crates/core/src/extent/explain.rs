@@ -4,7 +4,7 @@ use super::{
     Extent, Rule,
     model::Counts,
     population::Population,
-    search::{Clause, Search, kept, matching},
+    search::{Clause, Search, matching},
 };
 
 /// Where the loss in `counts` is, one for each cell of `population` and in its order.
@@ -22,6 +22,8 @@ pub fn explain(population: &Population, counts: &[Counts]) -> Extent {
 /// What `clauses` say of `counts`.
 pub(super) fn extent(population: &Population, counts: &[Counts], clauses: &[Clause]) -> Extent {
     let excess = |cell: &Counts| (cell.lost as f64 - cell.acceptable * cell.judged as f64).max(0.0);
+    // Where causes overlap, each is due what it takes from the logarithm of what is delivered.
+    let weight = |clause: &Clause| -(1.0 - clause.loss).max(f64::MIN_POSITIVE).ln();
     let total: f64 = counts.iter().map(excess).sum();
     let mut rules: Vec<Rule> = clauses
         .iter()
@@ -36,18 +38,19 @@ pub(super) fn extent(population: &Population, counts: &[Counts], clauses: &[Clau
         .collect();
     for (cell, matched) in matching(population, clauses) {
         let cell = &counts[cell as usize];
-        let whole = -kept(clauses, matched).max(f64::MIN_POSITIVE).ln();
-        for (rule, clause) in rules.iter_mut().zip(clauses).enumerate().filter(|(rule, _)| matched >> rule & 1 == 1).map(|found| found.1) {
-            rule.lost += cell.lost;
-            rule.judged += cell.judged;
-            // Where causes overlap, each is due what it adds in log-odds of delivery.
-            let part = -(1.0 - clause.loss).max(f64::MIN_POSITIVE).ln();
+        let matched = |rule: &usize| matched >> rule & 1 == 1;
+        let whole: f64 = (0..clauses.len()).filter(matched).map(|rule| weight(&clauses[rule])).sum();
+        for rule in (0..clauses.len()).filter(matched) {
+            rules[rule].lost += cell.lost;
+            rules[rule].judged += cell.judged;
             if total > 0.0 && whole > 0.0 {
-                rule.share += (part / whole).min(1.0) * excess(cell) / total;
+                rules[rule].share += weight(&clauses[rule]) / whole * excess(cell) / total;
             }
         }
     }
-    rules.sort_by(|left, right| right.share.total_cmp(&left.share).then_with(|| left.matches.cmp(&right.matches)));
+    rules.sort_by(|left, right| {
+        right.share.total_cmp(&left.share).then_with(|| left.matches.cmp(&right.matches))
+    });
     let explained: f64 = rules.iter().map(|rule| rule.share).sum();
     Extent { rules, scattered: if total > 0.0 { (1.0 - explained).clamp(0.0, 1.0) } else { 0.0 } }
 }

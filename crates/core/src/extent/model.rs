@@ -159,7 +159,9 @@ impl Scores {
             let burst = class.burst(noise);
             let keep = (1.0 - noise.scatter).ln();
             let slots = ln_gamma(class.judged + Shape::concentration(noise.spread));
-            self.curves.push(std::array::from_fn(|column| ln_add(keep + shapes[column].ln_likely(class, slots), burst)));
+            self.curves.push(std::array::from_fn(|column| {
+                ln_add(keep + shapes[column].ln_likely(class, slots), burst)
+            }));
         }
     }
 
@@ -183,9 +185,11 @@ impl Scores {
         let (prior_bursts, prior_cells) = (1.0, 100.0);
         let mut noise = self.noise;
         for _ in 0..8 {
-            let (mut bursts, mut slots, mut cells) = (prior_bursts, prior_bursts * Noise::default().burst, prior_cells);
+            let (mut bursts, mut slots, mut cells) =
+                (prior_bursts, prior_bursts * Noise::default().burst, prior_cells);
             for (class, count) in self.classes.iter().zip(uncovered).filter(|(_, count)| **count > 0) {
-                let quiet = (1.0 - noise.scatter).ln() + Shape::new(class.acceptable, 0.0, 0.0).ln_likely(class, 0.0);
+                let quiet =
+                    (1.0 - noise.scatter).ln() + Shape::new(class.acceptable, 0.0, 0.0).ln_likely(class, 0.0);
                 let burst = class.burst(noise);
                 let share = f64::from(*count) * (burst - ln_add(quiet, burst)).exp();
                 bursts += share;
@@ -200,7 +204,8 @@ impl Scores {
                 let class = &self.classes[*class as usize];
                 let shape = Shape::new(class.acceptable, *loss, spread);
                 let slots = ln_gamma(class.judged + Shape::concentration(spread));
-                f64::from(*count) * ln_add((1.0 - noise.scatter).ln() + shape.ln_likely(class, slots), class.burst(noise))
+                f64::from(*count)
+                    * ln_add((1.0 - noise.scatter).ln() + shape.ln_likely(class, slots), class.burst(noise))
             });
             // Inequality has to be shown.
             scores.sum::<f64>() - if spread > 0.0 { 2.0 } else { 0.0 }

@@ -80,7 +80,8 @@ impl Population {
                 values.into_iter().filter(|value| *value != ABSENT).cloned().collect()
             })
             .collect();
-        let code = |tag: usize, value: &String| values[tag].binary_search(value).map_or(LACKING, |at| at as u32);
+        let code =
+            |tag: usize, value: &String| values[tag].binary_search(value).map_or(LACKING, |at| at as u32);
         let codes =
             rows.iter().flat_map(|row| row.iter().enumerate().map(|(tag, value)| code(tag, value))).collect();
         let mut population =
@@ -165,14 +166,17 @@ impl Population {
     /// The set of `predicate`'s cells, `None` if it matches none.
     pub(super) fn set(&self, predicate: &Predicate) -> Option<Set> {
         let cell = self.matching(predicate).next()?;
-        let tags = predicate.0.keys().filter_map(|tag| self.place(*tag)).fold(0, |tags, place| tags | 1 << place);
+        let tags =
+            predicate.0.keys().filter_map(|tag| self.place(*tag)).fold(0, |tags, place| tags | 1 << place);
         let cuboid = self.cuboid_of(tags);
         Some(Set { cuboid, group: self.cuboids[cuboid as usize].group_of[cell] })
     }
 
     /// The predicate that names `set`.
     pub(super) fn predicate(&self, set: Set) -> Predicate {
-        let Some(cell) = self.members(set).first().map(|cell| *cell as usize) else { return Predicate::default() };
+        let Some(cell) = self.members(set).first().map(|cell| *cell as usize) else {
+            return Predicate::default();
+        };
         let tags = self.cuboid(set).tags;
         let named = (0..self.by.len()).filter(|place| tags >> place & 1 == 1);
         Predicate(named.map(|place| (self.by[place], self.rows[cell][place].clone())).collect())
@@ -192,9 +196,9 @@ impl Population {
         for tags in 1..1_u16 << self.by.len() {
             let parts = || (0..self.by.len()).filter(move |place| tags >> place & 1 == 1);
             let without = |place: usize| tags & !(1 << place);
-            let shrunk = parts().map(without).find(|less| {
-                self.cuboids[self.canonical[usize::from(*less)] as usize].tags != *less
-            });
+            let shrunk = parts()
+                .map(without)
+                .find(|less| self.cuboids[self.canonical[usize::from(*less)] as usize].tags != *less);
             if let Some(less) = shrunk {
                 // One of these tags follows from others of them.
                 let core = self.cuboids[self.canonical[usize::from(less)] as usize].tags;
@@ -202,7 +206,8 @@ impl Population {
                 continue;
             }
             let last = parts().last().unwrap_or_default();
-            let cuboid = self.split(&self.cuboids[self.canonical[usize::from(without(last))] as usize], last, tags);
+            let cuboid =
+                self.split(&self.cuboids[self.canonical[usize::from(without(last))] as usize], last, tags);
             // Of two that follow from each other the later is left out.
             let same = parts().rev().map(|place| self.canonical[usize::from(without(place))]).find(|less| {
                 let less = &self.cuboids[*less as usize];

@@ -17,13 +17,18 @@ const MARGIN: f64 = 3.0;
 pub fn questions(population: &Population, counts: &[Counts], extent: &Extent) -> Questions {
     let mut search = Search::new(population, counts);
     let clauses = extent.rules.iter().filter_map(|rule| {
-        let sets = |predicates: &[super::Predicate]| predicates.iter().filter_map(|one| population.set(one)).collect();
+        let sets = |predicates: &[super::Predicate]| {
+            predicates.iter().filter_map(|one| population.set(one)).collect()
+        };
         Some(Clause { except: sets(&rule.except), ..Clause::new(population.set(&rule.matches)?) })
     });
     let first = search.weigh(clauses.collect());
     search.learn(&first);
     let best = search.weigh(first.clauses);
-    Questions { one_zone: ask(&mut search, &best, Tag::Zone), one_protocol: ask(&mut search, &best, Tag::Protocol) }
+    Questions {
+        one_zone: ask(&mut search, &best, Tag::Zone),
+        one_protocol: ask(&mut search, &best, Tag::Protocol),
+    }
 }
 
 fn ask(search: &mut Search<'_>, best: &Description, tag: Tag) -> Answer {
@@ -39,7 +44,8 @@ fn ask(search: &mut Search<'_>, best: &Description, tag: Tag) -> Answer {
     let is_form = |set: Set| forms.contains(&set.cuboid);
     if forms.iter().any(|form| population.cuboids()[*form as usize].tags & wanted == 0) {
         // There is but one value: that it is lost and that all is lost are the same.
-        let all_of_it = matches!(best.clauses.as_slice(), [clause] if is_form(clause.set) && clause.except.is_empty());
+        let all_of_it =
+            matches!(best.clauses.as_slice(), [clause] if is_form(clause.set) && clause.except.is_empty());
         return if all_of_it || best.clauses.is_empty() { Answer::CannotTell } else { Answer::No };
     }
     let yes = search.best_alone(&|cuboid| forms.contains(&cuboid));

@@ -215,7 +215,10 @@ impl<'a> Search<'a> {
                 let mut curve = [0.0; COLUMNS];
                 for (class, cells) in classes.iter().enumerate().filter(|(_, cells)| **cells > 0) {
                     let cells = f64::from(*cells);
-                    curve.iter_mut().zip(self.scores.curve(class as u32)).for_each(|(sum, score)| *sum += cells * score);
+                    curve
+                        .iter_mut()
+                        .zip(self.scores.curve(class as u32))
+                        .for_each(|(sum, score)| *sum += cells * score);
                 }
                 Atom { rules, curve }
             })
@@ -300,7 +303,8 @@ impl<'a> Search<'a> {
         for (cell, row) in self.covered_rows(&from.clauses, &losses, &mut rows) {
             row_of[cell as usize] = row;
         }
-        let best: Vec<f32> = rows.iter().map(|row| row.iter().fold(0.0, |best: f32, gain| best.max(*gain))).collect();
+        let best: Vec<f32> =
+            rows.iter().map(|row| row.iter().fold(0.0, |best: f32, gain| best.max(*gain))).collect();
         let hopeful: Vec<(u32, f32)> = row_of
             .iter()
             .zip(0..)
@@ -322,12 +326,17 @@ impl<'a> Search<'a> {
             }
             for (group, bound) in (0_u32..).zip(&bounds) {
                 let set = Set { cuboid: index, group };
-                if f64::from(*bound) - price <= worst || !self.allowed[index as usize] || from.clauses.iter().any(|clause| clause.set == set) {
+                if f64::from(*bound) - price <= worst
+                    || !self.allowed[index as usize]
+                    || from.clauses.iter().any(|clause| clause.set == set)
+                {
                     continue;
                 }
                 let mut sums = [0.0_f32; LEVELS.len()];
                 for cell in cuboid.members(group) {
-                    sums.iter_mut().zip(&rows[row_of[*cell as usize] as usize]).for_each(|(sum, gain)| *sum += gain);
+                    sums.iter_mut()
+                        .zip(&rows[row_of[*cell as usize] as usize])
+                        .for_each(|(sum, gain)| *sum += gain);
                 }
                 let gain = sums.iter().fold(f32::NEG_INFINITY, |best, sum| best.max(*sum));
                 let gain = f64::from(gain) - self.set_price(set);
@@ -450,7 +459,10 @@ impl<'a> Search<'a> {
                 let wide = Clause { set: general, except: Vec::new(), loss: clause.loss };
                 let except = self.quiet_parts(&wide, clause.set);
                 let excepting = Clause { except, ..wide.clone() };
-                for mut clauses in [Some(apart).filter(|apart| apart.len() > outside.len()), Some(outside)].into_iter().flatten() {
+                for mut clauses in [Some(apart).filter(|apart| apart.len() > outside.len()), Some(outside)]
+                    .into_iter()
+                    .flatten()
+                {
                     if !excepting.except.is_empty() {
                         all.push(clauses.iter().chain([&excepting]).cloned().collect());
                     }
@@ -532,7 +544,10 @@ impl<'a> Search<'a> {
     }
 
     fn curves(&self, set: Set) -> impl Iterator<Item = &Curve> {
-        self.population.members(set).iter().map(|cell| self.scores.curve(self.scores.class_of[*cell as usize]))
+        self.population
+            .members(set)
+            .iter()
+            .map(|cell| self.scores.curve(self.scores.class_of[*cell as usize]))
     }
 
     /// The groups of a cuboid that lie in `set`.
@@ -593,7 +608,11 @@ fn fit(clauses: &mut [Clause], atoms: &[Atom]) -> f64 {
             };
             let in_column = |column: usize| -> f64 {
                 let score = |(curve, keep): &(&Curve, f64)| {
-                    if *keep == 1.0 { curve[column] } else { model::at(curve, 1.0 - keep * (1.0 - loss_at(column))) }
+                    if *keep == 1.0 {
+                        curve[column]
+                    } else {
+                        model::at(curve, 1.0 - keep * (1.0 - loss_at(column)))
+                    }
                 };
                 parts.iter().map(score).sum()
             };
@@ -629,4 +648,3 @@ fn fit(clauses: &mut [Clause], atoms: &[Atom]) -> f64 {
 fn ln_choose(all: usize, few: usize) -> f64 {
     (0..few.min(all)).map(|place| ((all - place) as f64 / (place + 1) as f64).ln()).sum()
 }
-

@@ -34,8 +34,11 @@ pub fn summary(population: &Population, counts: &[Counts], extent: &Extent) -> S
         return text;
     }
     let alone = phrases.len() == 1 && extent.scattered < SHARE_MIN;
-    let said: Vec<String> =
-        phrases.iter().take(PHRASES_MAX).map(|phrase| scene.phrase(phrase, alone, service.is_some())).collect();
+    let said: Vec<String> = phrases
+        .iter()
+        .take(PHRASES_MAX)
+        .map(|phrase| scene.phrase(phrase, alone, service.is_some()))
+        .collect();
     text.push_str(&said.join("; and "));
     let unsaid = extent.rules.len() - told.len() + phrases.len().saturating_sub(PHRASES_MAX);
     match unsaid {
@@ -80,10 +83,15 @@ fn merged(rules: &[&Rule]) -> Vec<Phrase> {
             if !same_tags || !alike || !phrase.except.is_empty() || !rule.except.is_empty() {
                 return None;
             }
-            let mut different =
-                rule.matches.0.iter().filter(|(tag, value)| phrase.matches[tag] != [(*value).clone()]).map(|found| *found.0);
+            let mut different = rule
+                .matches
+                .0
+                .iter()
+                .filter(|(tag, value)| phrase.matches[tag] != [(*value).clone()])
+                .map(|found| *found.0);
             let tag = different.next()?;
-            let others_are_one = phrase.matches.iter().all(|(other, values)| *other == tag || values.len() == 1);
+            let others_are_one =
+                phrase.matches.iter().all(|(other, values)| *other == tag || values.len() == 1);
             (different.next().is_none() && others_are_one).then_some(tag)
         };
         match phrases.iter_mut().find_map(|phrase| joins(phrase).map(|tag| (phrase, tag))) {
@@ -117,7 +125,8 @@ impl Scene<'_> {
             return Some(service.clone());
         }
         let first = phrases.first()?.matches.get(&Tag::Service)?;
-        let common = first.len() == 1 && phrases.iter().all(|phrase| phrase.matches.get(&Tag::Service) == Some(first));
+        let common =
+            first.len() == 1 && phrases.iter().all(|phrase| phrase.matches.get(&Tag::Service) == Some(first));
         common.then(|| first[0].clone())
     }
 
@@ -129,7 +138,10 @@ impl Scene<'_> {
             return "nothing is lost beyond what is acceptable".to_owned();
         }
         let share = percent(lost as f64 / judged.max(1) as f64);
-        format!("100 % scattered: {share} lost, in {lossy} of {} series that have nothing in common", self.counts.len())
+        format!(
+            "100 % scattered: {share} lost, in {lossy} of {} series that have nothing in common",
+            self.counts.len()
+        )
     }
 
     fn phrase(&self, phrase: &Phrase, alone: bool, service_said: bool) -> String {
@@ -144,7 +156,9 @@ impl Scene<'_> {
             (Some(what), Some(narrow)) => format!("{what} from {place}{only}{narrow}{except}"),
             (None, Some(narrow)) => format!("{place}{only}{narrow}{except}"),
             (Some(what), None) => format!("{what}{}{except}", self.everywhere(&cells, excepted, " ")),
-            (None, None) if except.is_empty() => format!("everything{}", self.everywhere(&cells, excepted, " ")),
+            (None, None) if except.is_empty() => {
+                format!("everything{}", self.everywhere(&cells, excepted, " "))
+            }
             (None, None) => format!("everything{except}{}", self.everywhere(&cells, excepted, ", ")),
         };
         for (tag, plural) in [(Tag::Protocol, "protocols"), (Tag::Service, "services")] {
@@ -154,7 +168,11 @@ impl Scene<'_> {
             if told || all < 2 {
                 continue;
             }
-            let count = if lossy == all { format!(", all {plural} ({all}/{all})") } else { format!(", {lossy} of {all} {plural}") };
+            let count = if lossy == all {
+                format!(", all {plural} ({all}/{all})")
+            } else {
+                format!(", {lossy} of {all} {plural}")
+            };
             text.push_str(&count);
         }
         let (seen, culprit) = if alone { self.culprit(phrase, &cells) } else { ("", "") };
@@ -163,7 +181,9 @@ impl Scene<'_> {
 
     /// Protocol, address and service, if any is named and not yet said.
     fn what(&self, phrase: &Phrase, service_said: bool) -> Option<String> {
-        let with_count = |tag, values: &Vec<String>| format!("{}{}", named(tag, values), self.of_how_many(tag, values.len()));
+        let with_count = |tag, values: &Vec<String>| {
+            format!("{}{}", named(tag, values), self.of_how_many(tag, values.len()))
+        };
         let protocol = phrase.matches.get(&Tag::Protocol).map(|values| list(values));
         let address = phrase.matches.get(&Tag::Address).map(|values| with_count(Tag::Address, values));
         let service = phrase.matches.get(&Tag::Service).filter(|_| !service_said);
@@ -205,10 +225,17 @@ impl Scene<'_> {
             .except
             .iter()
             .map(|except| {
-                except.0.iter().filter(|(tag, _)| !phrase.matches.contains_key(tag)).map(|(tag, value)| (*tag, value)).collect()
+                except
+                    .0
+                    .iter()
+                    .filter(|(tag, _)| !phrase.matches.contains_key(tag))
+                    .map(|(tag, value)| (*tag, value))
+                    .collect()
             })
             .collect();
-        let Some(first) = more.first().and_then(|except| except.first()) else { return (String::new(), None) };
+        let Some(first) = more.first().and_then(|except| except.first()) else {
+            return (String::new(), None);
+        };
         let tag = first.0;
         if more.iter().all(|except| except.len() == 1 && except[0].0 == tag) {
             let values: Vec<String> = more.iter().map(|except| except[0].1.clone()).collect();
@@ -216,10 +243,17 @@ impl Scene<'_> {
             let whole = Phrase { matches: phrase.matches.clone(), except: Vec::new(), loss: phrase.loss };
             let all = self.spread(&self.cells(&whole), tag).all;
             let lossy = all - values.len();
-            return (format!(" except {from}{} ({lossy}/{all} {})", named(tag, &values), plural(tag)), Some(tag));
+            return (
+                format!(" except {from}{} ({lossy}/{all} {})", named(tag, &values), plural(tag)),
+                Some(tag),
+            );
         }
         let each = more.iter().map(|except| {
-            except.iter().map(|(tag, value)| named(*tag, std::slice::from_ref(*value))).collect::<Vec<_>>().join(" from ")
+            except
+                .iter()
+                .map(|(tag, value)| named(*tag, std::slice::from_ref(*value)))
+                .collect::<Vec<_>>()
+                .join(" from ")
         });
         (format!(" except {}", each.collect::<Vec<_>>().join(" and ")), None)
     }
@@ -238,10 +272,17 @@ impl Scene<'_> {
         let mut named = phrase.matches.iter().filter(|(tag, _)| **tag != Tag::Service);
         match (named.next(), named.next()) {
             _ if !phrase.except.is_empty() => ("", ""),
-            (Some((Tag::Address, addresses)), None) if vantages.len() > 1 => {
-                ("", if addresses.len() > 1 { ": the addresses, not the network" } else { ": the address, not the network" })
+            (Some((Tag::Address, addresses)), None) if vantages.len() > 1 => (
+                "",
+                if addresses.len() > 1 {
+                    ": the addresses, not the network"
+                } else {
+                    ": the address, not the network"
+                },
+            ),
+            (Some((Tag::Node, _)), None) if on_itself => {
+                (", measured on itself", ": the node, not the network")
             }
-            (Some((Tag::Node, _)), None) if on_itself => (", measured on itself", ": the node, not the network"),
             (Some((Tag::Node, nodes)), None) if vantages.len() > nodes.len() => {
                 (", from every vantage", ": the node, not the network")
             }
@@ -252,9 +293,12 @@ impl Scene<'_> {
     fn cells(&self, phrase: &Phrase) -> Vec<usize> {
         let matches = |cell: &usize| {
             let well = phrase.except.iter().any(|except| self.population.matches(*cell, except));
-            !well && phrase.matches.iter().all(|(tag, values)| {
-                self.population.tag(*cell, *tag).is_some_and(|value| values.iter().any(|other| other == value))
-            })
+            !well
+                && phrase.matches.iter().all(|(tag, values)| {
+                    self.population
+                        .tag(*cell, *tag)
+                        .is_some_and(|value| values.iter().any(|other| other == value))
+                })
         };
         (0..self.population.len()).filter(matches).collect()
     }
@@ -272,7 +316,11 @@ impl Scene<'_> {
         Spread {
             lossy: sums.values().filter(|sum| sum.0).count(),
             all: sums.len(),
-            unmeasured: sums.iter().filter(|(_, sum)| sum.1 == 0).map(|(value, _)| (*value).to_owned()).collect(),
+            unmeasured: sums
+                .iter()
+                .filter(|(_, sum)| sum.1 == 0)
+                .map(|(value, _)| (*value).to_owned())
+                .collect(),
         }
     }
 }
