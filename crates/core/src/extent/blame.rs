@@ -91,14 +91,14 @@ impl Court<'_> {
     fn judge(&self, rule: &Rule) -> Attribution {
         let cells = self.measured(|cell| self.covers(rule, cell));
         if PLACES.iter().any(|tag| rule.matches.0.contains_key(tag)) {
-            self.from_a_place(rule, &cells)
+            self.judge_place(rule, &cells)
         } else {
-            self.from_everywhere(rule, &cells)
+            self.judge_everywhere(rule, &cells)
         }
     }
 
     /// Nothing in the rule says from where.
-    fn from_everywhere(&self, rule: &Rule, cells: &[usize]) -> Attribution {
+    fn judge_everywhere(&self, rule: &Rule, cells: &[usize]) -> Attribution {
         let vantages = self.vantages(cells);
         let services = self.values(cells, Tag::Service);
         if vantages < 2 {
@@ -135,7 +135,7 @@ impl Court<'_> {
     }
 
     /// The rule says from where.
-    fn from_a_place(&self, rule: &Rule, cells: &[usize]) -> Attribution {
+    fn judge_place(&self, rule: &Rule, cells: &[usize]) -> Attribution {
         let vantages = self.vantages(cells);
         let matches = &rule.matches.0;
         if cells.iter().all(|cell| self.population.tag(*cell, Tag::Kind) == Some("loopback")) {

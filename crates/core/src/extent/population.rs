@@ -205,7 +205,7 @@ impl Population {
                 self.canonical[usize::from(tags)] = self.canonical[usize::from(core | (tags & !less))];
                 continue;
             }
-            let last = parts().last().unwrap_or_default();
+            let last = parts().next_back().unwrap_or_default();
             let cuboid =
                 self.split(&self.cuboids[self.canonical[usize::from(without(last))] as usize], last, tags);
             // Of two that follow from each other the later is left out.
