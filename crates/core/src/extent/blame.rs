@@ -34,7 +34,7 @@ pub struct Attribution {
     pub evidence: Vec<String>,
 }
 
-/// Whose fault the loss of `extent` looks like, which is what [`super::explain`] made of `counts`.
+/// Whose fault the loss of `extent` looks like, which is what [`explain`](super::explain()) made of `counts`.
 pub fn blame(
     population: &Population,
     counts: &[Counts],

@@ -10,7 +10,7 @@ use crate::Tag;
 /// An answer is given if the best description that says otherwise is longer by this many nats: twenty to one.
 const MARGIN: f64 = 3.0;
 
-/// Answers what the field asks first; `extent` is what [`super::explain`] made of `counts`.
+/// Answers what the field asks first; `extent` is what [`explain`](super::explain()) made of `counts`.
 ///
 /// Yes means that all of one zone, or of one protocol, is lost, of all services or of one, and nothing else; where a region has but one
 /// zone, or a service but one protocol, nobody can tell.

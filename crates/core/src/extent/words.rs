@@ -20,7 +20,7 @@ const PLACES: [Tag; 5] = [Tag::Node, Tag::Zone, Tag::Region, Tag::Network, Tag::
 /// How many values are named before the rest are counted.
 const NAMED_MAX: usize = 3;
 
-/// Where loss is, in one line; `extent` is what [`super::explain`] made of `counts`.
+/// Where loss is, in one line; `extent` is what [`explain`](super::explain()) made of `counts`.
 ///
 /// It begins with the service if all of it is about one.
 pub fn summary(population: &Population, counts: &[Counts], extent: &Extent) -> String {
