@@ -1,6 +1,24 @@
 //! Where loss is: the smallest set of predicates over the tags that explains it.
 
+mod blame;
+mod explain;
+mod model;
+mod population;
+mod questions;
+mod search;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+
+pub use blame::{Attribution, Suspects, blame};
+pub use explain::explain;
+pub use model::Counts;
+pub use population::Population;
+pub use questions::questions;
+pub use words::{percent, summary};
 
 use crate::{Tag, named::named};
 
