@@ -6,7 +6,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use aviary_core::Timestamp;
 use futures_util::future::join_all;
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -166,6 +165,8 @@ fn micros(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use aviary_core::Timestamp;
+
     use super::*;
 
     fn told_at(page: &Page, now: Timestamp) -> Value {

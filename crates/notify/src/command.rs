@@ -93,14 +93,19 @@ impl Command {
             tokio::join!(tell, head(pipes.1, &mut out), head(pipes.2, &mut err));
         };
         let mut talk = Box::pin(talk);
-        let status = tokio::select! {
-            biased;
-            status = child.wait() => status,
-            () = &mut talk => child.wait().await,
+        let mut is_silent = false;
+        let status = loop {
+            tokio::select! {
+                biased;
+                status = child.wait() => break status,
+                () = &mut talk, if !is_silent => is_silent = true,
+            }
         };
         drop(group);
-        // Whatever it printed is there by now.
-        _ = tokio::time::timeout(OUTPUT_GRACE, &mut talk).await;
+        if !is_silent {
+            // Whatever it printed is there by now.
+            _ = tokio::time::timeout(OUTPUT_GRACE, &mut talk).await;
+        }
         drop(talk);
         out.extend_from_slice(&err);
         let status = status.map_err(|error| not_started(program, &error))?;

@@ -149,11 +149,8 @@ async fn one_of_a_cluster_is_enough() {
 #[tokio::test(start_paused = true)]
 async fn one_that_hangs_does_not_take_the_time_of_the_others() {
     let silent = Server::start(|_| Reply::Silence).await;
-    let refused = send(
-        Kind::Alertmanager(Alertmanager { urls: vec![silent.url("")], key: None }),
-        &page(Event::Opened),
-    );
-    let refused = refused.await.unwrap_err();
+    let kind = Kind::Alertmanager(Alertmanager { urls: vec![silent.url("")], key: None });
+    let refused = send(kind, &page(Event::Opened)).await.unwrap_err();
     assert_eq!((refused.reason, refused.retry), (Reason::Timeout, Retry::Later));
     assert!(refused.text.contains("did not answer within 4 s"), "{}", refused.text);
 }

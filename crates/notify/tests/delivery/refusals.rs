@@ -86,7 +86,7 @@ async fn what_cannot_be_reached_may_be_reached_later() {
 
 #[tokio::test]
 async fn a_certificate_that_does_not_verify_is_refused_counted_and_shown() {
-    let (ours, other) = (Authority::new(), Authority::new());
+    let (ours, other) = (Authority::new("ours"), Authority::new("another"));
     let table = [
         ("localhost", false, &ours, None),
         ("localhost", false, &other, Some("UnknownIssuer")),

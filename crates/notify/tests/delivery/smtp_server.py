@@ -35,12 +35,16 @@ class Handler:
         text = mail.get_content().replace("\r\n", "\n")
         user = session.auth_data.login.decode() if session.auth_data else None
         tls = session.ssl is not None
-        say("MAIL", json.dumps([{"to": envelope.rcpt_tos, "headers": headers, "text": text, "user": user, "tls": tls}], separators=(",", ":")).replace(" ", "\\u0020"))
+        taken = {"to": envelope.rcpt_tos, "headers": headers, "text": text, "user": user, "tls": tls}
+        # In one word, for whoever reads a line of words.
+        say("MAIL", json.dumps(taken, separators=(",", ":")).replace(" ", "\\u0020"))
         return "250 2.0.0 queued as 4F2A"
 
 
 def authenticate(server, session, envelope, mechanism, data):
-    return AuthResult(success=(data.login, data.password) == (b"aviary", b"hunter2"))
+    return AuthResult(
+        success=(data.login, data.password) == (b"aviary", b"hunter2"), handled=False, auth_data=data
+    )
 
 
 async def main(mode, directory):
