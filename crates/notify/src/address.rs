@@ -120,7 +120,73 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use aviary_core::Timestamp;
+
     use super::*;
+    use crate::{
+        http::Http,
+        refusal::{Reason, Retry},
+    };
+
+    /// Answers each lookup with the next of these, and the last from then on.
+    struct Scripted(&'static [&'static [&'static str]], AtomicUsize);
+
+    impl Scripted {
+        fn new(answers: &'static [&'static [&'static str]]) -> Self {
+            Self(answers, AtomicUsize::new(0))
+        }
+    }
+
+    impl Resolve for Scripted {
+        fn resolve(&self, _: Name) -> Resolving {
+            let at = self.1.fetch_add(1, Ordering::Relaxed).min(self.0.len() - 1);
+            let addresses = self.0[at].iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0));
+            let addresses: Addrs = Box::new(addresses.collect::<Vec<_>>().into_iter());
+            Box::pin(async { Ok(addresses) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_checked_each_time_that_it_is_looked_up() {
+        let rebinding = PublicOnly::new(Scripted::new(&[&["8.8.8.8"], &["127.0.0.1"]]));
+        let lookup = || rebinding.resolve("rebinding.example".parse().unwrap());
+        assert_eq!(lookup().await.ok().unwrap().count(), 1);
+        let error = lookup().await.err().unwrap().to_string();
+        assert!(error.starts_with("`rebinding.example` leads to 127.0.0.1"), "{error}");
+        // Of several, the private ones are not given out.
+        let mixed = PublicOnly::new(Scripted::new(&[&["10.0.0.1", "8.8.8.8", "::1"]]));
+        let given: Vec<_> = mixed.resolve("mixed.example".parse().unwrap()).await.ok().unwrap().collect();
+        assert_eq!(given, ["8.8.8.8:0".parse().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn the_connection_itself_goes_through_the_check() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let url: Url = format!("http://hooks.example:{port}/").parse().unwrap();
+        aviary_probe::install_crypto_provider();
+        let ask = async |http: Http| {
+            let asked = http.ask(http.post_bytes(url.clone(), "text/plain", Vec::new()), Timestamp(0));
+            tokio::select! {
+                answer = asked => answer.err(),
+                _ = listener.accept() => None,
+            }
+        };
+        let rebound = || Scripted::new(&[&["127.0.0.1"]]);
+        assert!(
+            ask(Http::new(&[], Some(rebound())).unwrap()).await.is_none(),
+            "unguarded, it is connected to"
+        );
+        let refused = ask(Http::new(&[], Some(PublicOnly::new(rebound()))).unwrap()).await.unwrap();
+        assert_eq!(
+            (refused.reason, refused.retry),
+            (Reason::PrivateAddress, Retry::Never),
+            "{}",
+            refused.text
+        );
+    }
 
     #[test]
     fn only_what_anybody_may_hold_is_public() {

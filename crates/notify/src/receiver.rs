@@ -187,7 +187,8 @@ impl Kind {
 }
 
 impl Receiver {
-    /// Sets up a receiver that trusts the certificates of `roots`, in DER, and no others.
+    /// Sets up a receiver that trusts the certificates of `roots`, in DER, and no others. The process must have a
+    /// default provider of cryptography, as whatever else talks TLS here.
     ///
     /// # Errors
     /// Settings that no attempt could succeed with.
@@ -238,7 +239,7 @@ impl Receiver {
         let page = page.bounded();
         let text = self.templates.text(&page);
         let told = Told { page: &page, text: &text, attempt };
-        in_time(&self.name, &self.kind.secrets(), Box::pin(self.tell(told))).await
+        in_time(&format!("receiver `{}`", self.name), &self.kind.secrets(), Box::pin(self.tell(told))).await
     }
 
     async fn tell(&self, told: Told<'_>) -> Result<Receipt, Refusal> {
@@ -272,9 +273,9 @@ pub(crate) fn http(roots: &[CertificateDer<'_>]) -> Result<Http, SetUpError> {
     Ok(Http::new(roots, None::<System>)?)
 }
 
-/// What came of `attempt` within its time, with the receiver's name in front and no secret in it.
+/// What came of `attempt` within its time, with `who` was asked in front and no secret in it.
 pub(crate) async fn in_time(
-    name: &str,
+    who: &str,
     secrets: &[&Secret],
     attempt: impl Future<Output = Result<Receipt, Refusal>>,
 ) -> Result<Receipt, Refusal> {
@@ -287,9 +288,7 @@ pub(crate) async fn in_time(
             reference: receipt.reference.map(|reference| hide(reference, secrets)),
             text: hide(receipt.text, secrets),
         }),
-        Err(refusal) => {
-            Err(Refusal { text: format!("receiver `{name}`: {}", hide(refusal.text, secrets)), ..refusal })
-        }
+        Err(refusal) => Err(Refusal { text: format!("{who}: {}", hide(refusal.text, secrets)), ..refusal }),
     }
 }
 

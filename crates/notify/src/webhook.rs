@@ -31,7 +31,7 @@ pub struct Webhook {
 
 /// What a webhook is signed with. Shown to nobody.
 #[derive(Clone)]
-pub(crate) struct SigningKey(hmac::Key);
+pub(crate) struct SigningKey(Box<hmac::Key>);
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,7 +50,7 @@ impl Webhook {
         if !(24..=64).contains(&secret.len()) {
             return Err(SetUpError::SigningSecret);
         }
-        Ok(SigningKey(hmac::Key::new(hmac::HMAC_SHA256, &secret)))
+        Ok(SigningKey(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &secret))))
     }
 
     pub(crate) async fn send(

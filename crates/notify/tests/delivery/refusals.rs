@@ -61,6 +61,10 @@ async fn a_redirect_is_not_followed() {
     assert_eq!(elsewhere.unseen(), 0);
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "time is paused here, and this is how long the pause would have been"
+)]
 #[tokio::test(start_paused = true)]
 async fn nobody_is_waited_for_longer_than_five_seconds() {
     let server = Server::start(|_| Reply::Silence).await;

@@ -1,8 +1,7 @@
 //! No secret is shown, whatever a receiver repeats of what it was sent.
 
 use aviary_notify::{
-    Alertmanager, Email, Event, Kind, Opsgenie, PagerDuty, Secret, Security, Settings, Slack, VictorOps,
-    Webhook,
+    Alertmanager, Event, Kind, Opsgenie, PagerDuty, Secret, Settings, Slack, VictorOps, Webhook,
 };
 
 use crate::support::{
@@ -13,20 +12,10 @@ use crate::support::{
 const SECRET: &str = "hunter2-hunter2-hunter2";
 const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-fn kinds(server: &Server) -> [Kind; 7] {
+fn kinds(server: &Server) -> [Kind; 6] {
     let (url, key) = (server.url("/"), Secret::new(SECRET));
-    let login = Some(("aviary".to_owned(), key.clone()));
-    let email = Email {
-        server: "127.0.0.1".to_owned(),
-        port: Some(server.port()),
-        security: Security::StartTls,
-        login,
-        from: "aviary@example.com".to_owned(),
-        to: vec!["oncall@example.com".to_owned()],
-    };
     [
         Kind::Alertmanager(Alertmanager { urls: vec![url.clone()], key: Some(key.clone()) }),
-        Kind::Email(email),
         Kind::Opsgenie(Opsgenie { url: url.clone(), key: key.clone() }),
         Kind::PagerDuty(PagerDuty { url: url.clone(), key: key.clone() }),
         Kind::Slack(Slack { url: Secret::new(server.url(&format!("/services/{SECRET}")).as_str()) }),
