@@ -155,6 +155,15 @@ pub(super) fn private_key() -> impl Kind<Output = Pem> {
     Referenced { table: secret_table(), secret: true, load }
 }
 
+/// The template of a text. Anybody may read it.
+pub(super) fn template() -> impl Kind<Output = Pem> {
+    let load = |reference, context: &Context<'_>| load_pem(reference, context, Access::Anybody);
+    let table = table("{ file = \"page.txt\" }", |reader| {
+        reader.required("file", "a file with the template", path()).map(Reference::File)
+    });
+    Referenced { table, secret: false, load }
+}
+
 fn public_pem(help: &'static str) -> impl Kind<Output = Pem> {
     let load = move |reference, context: &Context<'_>| {
         let pem = load_pem(reference, context, Access::Anybody)?;

@@ -271,4 +271,5 @@ fn no_secret_is_in_what_is_printed_of_a_configuration() {
 }
 
 mod overrides;
+mod paging;
 mod services;

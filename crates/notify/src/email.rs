@@ -83,15 +83,22 @@ pub(crate) struct Mailer {
 }
 
 impl Email {
-    pub(crate) fn mailer(&self, roots: &[CertificateDer<'_>]) -> Result<Mailer, SetUpError> {
+    /// Whom mail is from, and whom it is for.
+    pub(crate) fn check(&self) -> Result<(Mailbox, Vec<Mailbox>), SetUpError> {
         let mailbox = |text: &String| text.parse::<Mailbox>().map_err(|_| SetUpError::Mailbox(text.clone()));
-        let from = mailbox(&self.from)?;
         let to = self.to.iter().map(mailbox).collect::<Result<Vec<_>, _>>()?;
         if to.is_empty() {
             return Err(SetUpError::Empty("to"));
         }
+        if self.security == Security::None && self.login.is_some() {
+            return Err(SetUpError::PasswordInClear);
+        }
+        Ok((mailbox(&self.from)?, to))
+    }
+
+    pub(crate) fn mailer(&self, roots: &[CertificateDer<'_>]) -> Result<Mailer, SetUpError> {
+        let (from, to) = self.check()?;
         let tls = match self.security {
-            Security::None if self.login.is_some() => return Err(SetUpError::PasswordInClear),
             Security::None => Tls::None,
             Security::StartTls => Tls::Required(self.tls(roots)?),
             Security::Tls => Tls::Wrapper(self.tls(roots)?),

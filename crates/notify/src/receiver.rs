@@ -186,6 +186,25 @@ impl Kind {
     }
 }
 
+impl Settings {
+    /// What can be known of them without a connection.
+    ///
+    /// # Errors
+    /// Settings that no attempt could succeed with.
+    pub fn check(&self) -> Result<(), SetUpError> {
+        match &self.kind {
+            Kind::Alertmanager(it) if it.urls.is_empty() => return Err(SetUpError::Empty("url")),
+            Kind::Command(it) => it.check()?,
+            Kind::Email(it) => it.check().map(drop)?,
+            Kind::Slack(it) => it.check().map(drop)?,
+            Kind::Webhook(it) => it.check().map(drop)?,
+            Kind::Alertmanager(_) | Kind::Opsgenie(_) | Kind::PagerDuty(_) | Kind::VictorOps(_) => {}
+        }
+        Templates::new(self.template.as_deref())?;
+        Ok(())
+    }
+}
+
 impl Receiver {
     /// Sets up a receiver that trusts the certificates of `roots`, in DER, and no others. The process must have a
     /// default provider of cryptography, as whatever else talks TLS here.
@@ -193,9 +212,10 @@ impl Receiver {
     /// # Errors
     /// Settings that no attempt could succeed with.
     pub fn new(settings: Settings, roots: &[CertificateDer<'_>]) -> Result<Self, SetUpError> {
+        settings.check()?;
         let Settings { name, kind, template } = settings;
         let way = match &kind {
-            Kind::Command(command) => command.check().map(|()| Way::Command)?,
+            Kind::Command(_) => Way::Command,
             Kind::Email(email) => Way::Smtp(email.mailer(roots)?),
             Kind::Slack(slack) => Way::Slack(http(roots)?, slack.check()?),
             Kind::Webhook(webhook) => {
@@ -203,7 +223,6 @@ impl Receiver {
                 let guard = (!webhook.allow_private).then(|| PublicOnly::new(System));
                 Way::Webhook(Http::new(roots, guard)?, key)
             }
-            Kind::Alertmanager(it) if it.urls.is_empty() => return Err(SetUpError::Empty("url")),
             Kind::Alertmanager(_) | Kind::Opsgenie(_) | Kind::PagerDuty(_) | Kind::VictorOps(_) => {
                 Way::Http(http(roots)?)
             }
