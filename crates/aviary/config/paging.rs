@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use aviary_notify::{
     Alertmanager, Command, Email, Kind as ReceiverKind, Opsgenie, PagerDuty, Security, SetUpError, Settings,
-    Severity, Slack, Url, VictorOps, Webhook,
+    Severity, Slack, TemplateError, Url, VictorOps, Webhook,
 };
 
 use super::{
@@ -204,10 +204,15 @@ fn refuse_what_cannot_work(reader: &Reader<'_>, settings: &Settings) {
         // Nothing of a receiver leads there before it is set up.
         SetUpError::Client(_) | SetUpError::PingUrl | SetUpError::Tls(_) => "kind",
     };
-    let text = error.to_string();
-    let refusal = match text.split_once(": ") {
-        Some((message, help)) => Refusal::new(message).help(help),
-        None => Refusal::new(text),
+    let refusal = match error {
+        SetUpError::Template(TemplateError { line, what, remedy }) => {
+            Refusal::new(format!("line {line} of the template: {what}")).help(remedy)
+        }
+        error => {
+            let text = error.to_string();
+            let (message, help) = text.split_once(": ").unwrap_or((&text, "correct it, or take it out"));
+            Refusal::new(message).help(help)
+        }
     };
     reader.refuse(key, refusal);
 }

@@ -73,11 +73,6 @@ impl Pem {
     }
 }
 
-/// Where a secret is to be found, for a key that this version does not act on: nothing is loaded.
-pub(super) fn reference() -> impl Kind<Output = Reference> {
-    Referenced { table: secret_table(), secret: true, load: |reference, _: &Context<'_>| Ok(reference) }
-}
-
 /// A token that a server asks for.
 pub(super) fn token() -> impl Kind<Output = Secret> {
     Referenced {

@@ -184,3 +184,23 @@ fn a_template_that_does_not_render_is_said_with_its_line() {
     let config = read_paging(&receiver);
     assert_eq!(config.receivers[0].settings.template.as_deref(), Some("{{ summary }}\n{{ severity }}"));
 }
+
+#[test]
+fn what_changes_of_a_receiver_is_told_without_its_secrets() {
+    let after =
+        format!("{SMALL}{TWO}[[route]]\nnotify = [\"oncall\"]\n").replace("\"pagerduty\"", "\"opsgenie\"");
+    let variables: Vec<_> =
+        VARIABLES.iter().map(|(name, value)| (*name, value.replace("hunter2", "hunter3"))).collect();
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let after = read(&after, &variables).unwrap();
+    let difference = difference::between(&read_paging(TWO), &after);
+    let told: Vec<String> = difference.needs_restart.iter().map(ToString::to_string).collect();
+    let expected = [
+        "receiver.chat.key",
+        "receiver.oncall.key",
+        "receiver.oncall.kind: pagerduty, and then opsgenie",
+        "receiver.oncall.url: https://events.pagerduty.com/v2/enqueue, and then https://api.opsgenie.com/v2/alerts",
+        "route.1.notify: oncall",
+    ];
+    assert_eq!(told, expected);
+}
