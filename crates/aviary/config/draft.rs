@@ -91,6 +91,13 @@ impl Draft {
         let services: Vec<&str> =
             self.services.iter().map(|draft| draft.value.service.name.as_str()).collect();
         paging::refuse_contradictions(&self.receivers, &self.routes, &services, context);
+        // Whoever has mistakes to correct has enough to read.
+        if self.has("collector") && !self.has("receiver") && !context.is_refused() {
+            let message = "nobody is paged: there is no [[receiver]]";
+            let help =
+                "add one, such as name = \"oncall\", kind = \"pagerduty\" and key = { file = \"PATH\" }";
+            context.note("collector", Refusal::new(message).help(help));
+        }
     }
 
     fn refuse_useless_agent(&self, agent: &Agent, context: &Context<'_>, foreign: &Context<'_>) {

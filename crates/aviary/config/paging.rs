@@ -15,16 +15,16 @@ use super::{
     secret::{self, Pem, Secret},
 };
 
-/// The kinds of receivers, with the keys that each needs and those that it may have beside `name`, `kind` and `template`.
+/// The kinds of receivers, with the keys that each needs and those that it may have beside `name` and `kind`.
 const KINDS: [(&str, &[&str], &[&str]); 8] = [
-    ("pagerduty", &["key"], &["url", "ca"]),
-    ("alertmanager", &["url"], &["key", "ca"]),
-    ("opsgenie", &["key"], &["url", "ca"]),
-    ("victorops", &["key", "routing_key"], &["url", "ca"]),
-    ("slack", &["key"], &["ca"]),
+    ("pagerduty", &["key"], &["url", "ca", "template"]),
+    ("alertmanager", &["url"], &["key", "ca", "template"]),
+    ("opsgenie", &["key"], &["url", "ca", "template"]),
+    ("victorops", &["key", "routing_key"], &["url", "ca", "template"]),
+    ("slack", &["key"], &["ca", "template"]),
     ("webhook", &["url", "secret"], &["allow_private", "ca"]),
-    ("email", &["server", "from", "to"], &["port", "security", "user", "password", "ca"]),
-    ("command", &["command"], &[]),
+    ("email", &["server", "from", "to"], &["port", "security", "user", "password", "ca", "template"]),
+    ("command", &["command"], &["template"]),
 ];
 
 /// Somebody or something that is told of incidents.
@@ -98,24 +98,11 @@ pub(super) fn receiver(reader: &mut Reader<'_>) -> Option<Receiver> {
     let about = "the program and its arguments, which no shell reads";
     let command = keys.ask("command", about, some(scalar::line("/usr/local/bin/page")));
     let ca = keys.ask("ca", "an authority to trust beside the system's", secret::authorities());
-    let template = reader.optional("template", "how its texts are written", secret::template());
+    let template = keys.ask("template", "how its texts are written; ours without one", secret::template());
 
-    for key in [
-        "key",
-        "url",
-        "routing_key",
-        "secret",
-        "allow_private",
-        "server",
-        "port",
-        "security",
-        "user",
-        "password",
-        "from",
-        "to",
-        "command",
-        "ca",
-    ] {
+    let keys: BTreeSet<&str> =
+        KINDS.iter().flat_map(|(_, needed, possible)| [*needed, *possible]).flatten().copied().collect();
+    for key in keys {
         if reader.has(key) && !kind.is_empty() && !needed.contains(&key) && !possible.contains(&key) {
             let message = format!("`{key}` is of no use to a receiver of the kind {kind}");
             reader.refuse(key, Refusal::new(message).help("take it out, or correct `kind`"));

@@ -5,6 +5,9 @@ use minijinja::{Value, context};
 
 use crate::page::{Page, Sums, rfc3339};
 
+/// How many exceptions of a cause are named.
+const EXCEPTIONS_MAX: usize = 5;
+
 /// The variables of a template. All are there always; what is not known is none, or an empty list.
 pub(crate) fn facts(page: &Page) -> Value {
     let lines = |lines: &[String]| lines.iter().map(Value::from).collect::<Value>();
@@ -92,7 +95,10 @@ fn blame(blame: Blame) -> &'static str {
 
 /// Such as `protocol udp, but for region eu-west-1: 48 of 48 lost, 100 % of the loss`.
 fn cause(rule: &Rule) -> String {
-    let except: Vec<String> = rule.except.iter().map(place).collect();
+    let mut except: Vec<String> = rule.except.iter().take(EXCEPTIONS_MAX).map(place).collect();
+    if rule.except.len() > EXCEPTIONS_MAX {
+        except.push(format!("{} more", rule.except.len() - EXCEPTIONS_MAX));
+    }
     let except = match except.is_empty() {
         true => String::new(),
         false => format!(", but for {}", except.join(" and ")),
@@ -129,6 +135,26 @@ mod tests {
         ];
         for (part, whole, expected) in table {
             assert_eq!(percent(part, whole), expected);
+        }
+    }
+
+    #[test]
+    fn a_cause_says_where_it_is_and_where_not() {
+        let node = |number: usize| Predicate([(aviary_core::Tag::Node, format!("n{number}"))].into());
+        let full = Page::full().rules.remove(0);
+        let table = [
+            (full.clone(), "protocol udp: 48 of 48 lost, 100 % of the loss"),
+            (
+                Rule { matches: Predicate::default(), except: vec![node(1)], ..full.clone() },
+                "everything, but for node n1: 48 of 48 lost, 100 % of the loss",
+            ),
+            (
+                Rule { except: (0..7).map(node).collect(), share: 0.374, ..full },
+                "protocol udp, but for node n0 and node n1 and node n2 and node n3 and node n4 and 2 more: 48 of 48 lost, 37 % of the loss",
+            ),
+        ];
+        for (rule, expected) in table {
+            assert_eq!(cause(&rule), expected);
         }
     }
 

@@ -12,10 +12,11 @@ use crate::{
     named::named,
 };
 
-/// The longest line of a page.
+/// The longest summary.
 const LINE_MAX: usize = 1024;
-/// The longest list.
-const LINES_MAX: usize = 20;
+/// The longest line of a list, and the longest list: with all of them, what follows in the text is still there.
+const ITEM_MAX: usize = 256;
+const LINES_MAX: usize = 10;
 /// The longest URL that everybody takes.
 const URL_BYTES_MAX: usize = 2048;
 
@@ -267,7 +268,7 @@ impl Page {
 /// The first lines, and how many more there were.
 fn lines(lines: &[String]) -> Vec<String> {
     let mut kept: Vec<String> =
-        lines.iter().take(LINES_MAX).map(|line| cut(&one_line(line), LINE_MAX).into_owned()).collect();
+        lines.iter().take(LINES_MAX).map(|line| cut(&one_line(line), ITEM_MAX).into_owned()).collect();
     if lines.len() > LINES_MAX {
         kept.push(format!("and {} more", lines.len() - LINES_MAX));
     }

@@ -18,6 +18,7 @@ use crate::{
 
 const SUMMARY_MAX: usize = 1024;
 const KEY_MAX: usize = 255;
+const EVENT_BYTES_MAX: usize = 512_000;
 
 /// A service of PagerDuty's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl PagerDuty {
         }
         let mut details = document::data(page);
         details["text"] = text.into();
-        json!({
+        let mut event = json!({
             "routing_key": self.key.expose(),
             "event_action": "trigger",
             "dedup_key": key,
@@ -59,13 +60,16 @@ impl PagerDuty {
                 "timestamp": rfc3339(page.since),
                 "component": page.services.join(", "),
                 "class": page.state,
-                // Of what is in it each part has a bound, so the whole stays far below the 512,000 bytes of an event.
                 "custom_details": details,
             },
             "client": "aviary",
             "client_url": page.url,
             "links": links(page),
-        })
+        });
+        if event.to_string().len() > EVENT_BYTES_MAX {
+            event["payload"]["custom_details"] = json!({ "text": text });
+        }
+        event
     }
 }
 

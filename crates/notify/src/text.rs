@@ -253,6 +253,22 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_page_still_ends_with_its_links() {
+        let lines = vec!["x".repeat(5_000); 500];
+        let page = Page {
+            rules: vec![Page::full().rules.remove(0); 500],
+            against: lines.clone(),
+            evidence: lines.clone(),
+            changed: lines.clone(),
+            also_open: lines,
+            ..Page::full()
+        };
+        let text = Templates::new(None).unwrap().text(&page.bounded());
+        assert!(text.contains("Evidence: and 490 more\n"), "{text}");
+        assert!(text.ends_with("/incidents/01JD6V5V6F9Z7W3R4Q2N8M0K1H"), "{text}");
+    }
+
+    #[test]
     fn a_text_has_a_bound() {
         let templates = Templates::new(Some("{% for i in range(9000) %}{{ summary }}{% endfor %}")).unwrap();
         let text = templates.text(&Page::full());

@@ -87,6 +87,20 @@ async fn a_command_that_hangs_is_ended_with_all_it_started() {
     assert_ended(&pid).await;
 }
 
+#[tokio::test]
+async fn an_attempt_that_nobody_waits_for_any_more_ends_its_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid = dir.path().join("pid");
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; sleep 600", pid.display());
+    let attempt = tokio::spawn(async move { shell(&script).await });
+    while !pid.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    attempt.abort();
+    assert!(attempt.await.unwrap_err().is_cancelled());
+    assert_ended(&pid).await;
+}
+
 /// Waits until the process whose id stands in `file` has ended.
 async fn assert_ended(file: &Path) {
     let pid = fs::read_to_string(file).unwrap();

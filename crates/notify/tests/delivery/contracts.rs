@@ -1,5 +1,9 @@
 //! What each service is sent, and what its answers mean.
 
+use aviary_core::{
+    Tag,
+    extent::{Predicate, Rule},
+};
 use aviary_notify::{
     Event, Kind, Opsgenie, Page, PagerDuty, Reason, Retry, Secret, Severity, Slack, VictorOps,
 };
@@ -94,7 +98,10 @@ async fn pagerduty_is_triggered_and_resolved_by_one_key() {
 #[tokio::test]
 async fn pagerdutys_limits_are_kept() {
     let mut server = Server::start(|_| answer("202 Accepted", PAGERDUTY_TOOK)).await;
+    let except = |number: usize| Predicate([(Tag::Node, format!("node-{number}"))].into());
+    let scattered = Rule { except: (0..20_000).map(except).collect(), ..page(Event::Opened).rules.remove(0) };
     let long = Page {
+        rules: vec![scattered; 20],
         key: format!("aviary:{}:01J", "main".repeat(100)),
         summary: "ingest: é verloren ".repeat(200),
         services: (0..5_000).map(|number| format!("service-{number}")).collect(),
