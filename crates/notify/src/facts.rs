@@ -3,14 +3,15 @@
 use aviary_core::extent::{Answer, Blame, Predicate, Rule};
 use minijinja::{Value, context};
 
-use crate::page::{Page, Sums, rfc3339};
+use crate::page::{Page, Sums, lines, rfc3339};
 
 /// How many exceptions of a cause are named.
 const EXCEPTIONS_MAX: usize = 5;
 
 /// The variables of a template. All are there always; what is not known is none, or an empty list.
 pub(crate) fn facts(page: &Page) -> Value {
-    let lines = |lines: &[String]| lines.iter().map(Value::from).collect::<Value>();
+    let values = |lines: &[String]| lines.iter().map(Value::from).collect::<Value>();
+    let causes: Vec<String> = page.rules.iter().map(cause).collect();
     let lasted = lasted(page.at.second().0.saturating_sub(page.since.second().0));
     context! {
         message => page.message(),
@@ -19,7 +20,7 @@ pub(crate) fn facts(page: &Page) -> Value {
         incident => &page.incident,
         severity => page.level().name(),
         state => &page.state,
-        services => lines(&page.services),
+        services => values(&page.services),
         summary => &page.summary,
         at => rfc3339(page.at),
         since => rfc3339(page.since),
@@ -31,13 +32,13 @@ pub(crate) fn facts(page: &Page) -> Value {
             one_zone => answer(page.questions.one_zone),
             one_protocol => answer(page.questions.one_protocol),
         },
-        causes => page.rules.iter().map(cause).map(Value::from).collect::<Value>(),
-        evidence => lines(&page.evidence),
+        causes => values(&lines(&causes)),
+        evidence => values(&page.evidence),
         blame => blame(page.blame),
-        against => lines(&page.against),
+        against => values(&page.against),
         last_change => &page.last_change,
-        changed => lines(&page.changed),
-        also_open => lines(&page.also_open),
+        changed => values(&page.changed),
+        also_open => values(&page.also_open),
         owner => &page.owner,
         runbook => &page.runbook,
         url => &page.url,

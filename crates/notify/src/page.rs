@@ -17,6 +17,8 @@ const LINE_MAX: usize = 1024;
 /// The longest line of a list, and the longest list: with all of them, what follows in the text is still there.
 const ITEM_MAX: usize = 256;
 const LINES_MAX: usize = 10;
+/// The most services and causes: programs read them all.
+const NAMES_MAX: usize = 50;
 /// The longest URL that everybody takes.
 const URL_BYTES_MAX: usize = 2048;
 
@@ -174,10 +176,10 @@ impl Page {
         // Half a URL leads nowhere.
         let url = |url: &Option<String>| url.clone().filter(|url| url.len() <= URL_BYTES_MAX);
         Self {
-            services: self.services.iter().take(LINES_MAX).map(line).collect(),
+            services: self.services.iter().take(NAMES_MAX).map(line).collect(),
             state: line(&self.state),
             summary: line(&self.summary),
-            rules: self.rules.iter().take(LINES_MAX).cloned().collect(),
+            rules: self.rules.iter().take(NAMES_MAX).cloned().collect(),
             against: lines(&self.against),
             evidence: lines(&self.evidence),
             last_change: optional(&self.last_change),
@@ -265,8 +267,8 @@ impl Page {
     }
 }
 
-/// The first lines, and how many more there were.
-fn lines(lines: &[String]) -> Vec<String> {
+/// The first of these lines, and how many more there are.
+pub(crate) fn lines(lines: &[String]) -> Vec<String> {
     let mut kept: Vec<String> =
         lines.iter().take(LINES_MAX).map(|line| cut(&one_line(line), ITEM_MAX).into_owned()).collect();
     if lines.len() > LINES_MAX {
