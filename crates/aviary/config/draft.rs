@@ -26,7 +26,7 @@ pub(super) struct Draft {
     pub(super) sink: Option<Sink>,
     pub(super) log: Option<Log>,
     pub(super) services: Vec<At<service::Draft>>,
-    pub(super) receivers: Vec<At<paging::Receiver>>,
+    pub(super) receivers: Vec<At<paging::ReceiverDraft>>,
     pub(super) routes: Vec<At<paging::RouteDraft>>,
     /// The sections that are given, rightly or wrongly.
     given: Vec<&'static str>,

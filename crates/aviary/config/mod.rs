@@ -164,7 +164,7 @@ fn parse(
         sink: draft.sink,
         log: draft.log.unwrap_or_default(),
         services: draft.services.into_iter().map(|draft| draft.value.service).collect(),
-        receivers: draft.receivers.into_iter().map(|receiver| receiver.value).collect(),
+        receivers: draft.receivers.into_iter().filter_map(|draft| draft.value.receiver).collect(),
         routes: draft.routes.into_iter().map(|draft| draft.value.route).collect(),
         notes: problems,
         files,

@@ -8,6 +8,7 @@ use aviary_notify::{
 };
 
 use super::{
+    agent::is_loopback,
     context::{Context, Refusal},
     kind::{At, Boolean, Either, Kind, Or, Whole, choice, member, some, table},
     reader::{Reader, closest},
@@ -58,6 +59,14 @@ pub(crate) struct Escalation {
     pub(crate) notify: Vec<String>,
 }
 
+/// A receiver, which routes may name whatever is wrong with it.
+pub(super) struct ReceiverDraft {
+    /// Its name.
+    name: String,
+    /// The receiver, if all of it could be read.
+    pub(super) receiver: Option<Receiver>,
+}
+
 /// A route, and where the names stand that it is made of.
 pub(super) struct RouteDraft {
     pub(super) route: Route,
@@ -70,8 +79,14 @@ pub(super) struct RouteDraft {
 }
 
 /// Reads one `[[receiver]]`.
-pub(super) fn receiver(reader: &mut Reader<'_>) -> Option<Receiver> {
+pub(super) fn receiver(reader: &mut Reader<'_>) -> Option<ReceiverDraft> {
     let name = reader.required("name", "what routes call it", scalar::name("oncall"));
+    let receiver = kind_of_receiver(reader, name.as_deref().unwrap_or_default());
+    Some(ReceiverDraft { name: name?, receiver })
+}
+
+/// Reads what a receiver is beside its name.
+fn kind_of_receiver(reader: &mut Reader<'_>, name: &str) -> Option<Receiver> {
     let names = KINDS.iter().enumerate().map(|(index, (name, ..))| (*name, index));
     let kind = reader.required("kind", "what it is", choice(names));
     let (kind, needed, possible) = kind.map_or(("", &[][..], &[][..]), |index| KINDS[index]);
@@ -124,6 +139,15 @@ pub(super) fn receiver(reader: &mut Reader<'_>) -> Option<Receiver> {
         let message = format!("a receiver of the kind {kind} has one URL");
         reader.refuse("url", Refusal::new(message).help("add a [[receiver]] for each"));
     }
+    let is_in_clear = |url: &Url| url.scheme() == "http" && !is_loopback(url);
+    if let Some(url) = urls.iter().find(|url| reader.has("key") && is_in_clear(url)) {
+        let message = format!(
+            "the key for {} would cross the network in the clear",
+            url.origin().ascii_serialization()
+        );
+        let help = "write https://, with `ca` where the authority is your own";
+        reader.refuse("url", Refusal::new(message).help(help));
+    }
     let mut url = |default: Option<&str>| urls.drain(..).next().or_else(|| Url::parse(default?).ok());
     let key = key.as_ref().map(shared);
     let kind = match kind {
@@ -154,7 +178,7 @@ pub(super) fn receiver(reader: &mut Reader<'_>) -> Option<Receiver> {
         _ => return None,
     };
     let template = template.map(|file| file.text().to_owned());
-    let settings = Settings { name: name?, kind, template };
+    let settings = Settings { name: name.to_owned(), kind, template };
     refuse_what_cannot_work(reader, &settings);
     Some(Receiver { settings, ca })
 }
@@ -259,12 +283,12 @@ fn escalation(reader: &mut Reader<'_>) -> Option<(Escalation, Vec<At<String>>)> 
 
 /// What is wrong with receivers and routes taken together. `services` are those that are judged here, if any are.
 pub(super) fn refuse_contradictions(
-    receivers: &[At<Receiver>],
+    receivers: &[At<ReceiverDraft>],
     routes: &[At<RouteDraft>],
     services: &[&str],
     context: &Context<'_>,
 ) {
-    let names: Vec<&str> = receivers.iter().map(|receiver| receiver.value.settings.name.as_str()).collect();
+    let names: Vec<&str> = receivers.iter().map(|receiver| receiver.value.name.as_str()).collect();
     for (index, receiver) in receivers.iter().enumerate() {
         if names[..index].contains(&names[index]) {
             let message = format!("`{}` is the name of another receiver already", names[index]);
@@ -299,8 +323,9 @@ pub(super) fn refuse_contradictions(
             }
             before = step.after;
             let can_acknowledge = |name: &String| {
-                let receiver = receivers.iter().find(|receiver| receiver.value.settings.name == *name);
-                receiver.is_none_or(|receiver| receiver.value.settings.kind.contract().acknowledges)
+                let draft = receivers.iter().find(|draft| draft.value.name == *name);
+                let receiver = draft.and_then(|draft| draft.value.receiver.as_ref());
+                receiver.is_none_or(|receiver| receiver.settings.kind.contract().acknowledges)
             };
             if !step.notify.iter().any(can_acknowledge) {
                 let message = "nobody can acknowledge by the receivers of this step: only `aviary ack` or the API stops the escalation there";
@@ -346,7 +371,7 @@ fn refuse_unknown(what: &str, given: &At<String>, known: &[&str], context: &Cont
 
 /// Says which receivers are told of nothing, and which incidents reach nobody.
 fn note_who_is_not_told(
-    receivers: &[At<Receiver>],
+    receivers: &[At<ReceiverDraft>],
     routes: &[At<RouteDraft>],
     services: &[&str],
     context: &Context<'_>,
@@ -355,7 +380,7 @@ fn note_who_is_not_told(
     let told: BTreeSet<&str> =
         routes.iter().flat_map(|route| &route.value.receivers).map(|name| name.value.as_str()).collect();
     for At { path, value: receiver } in receivers {
-        let name = receiver.settings.name.as_str();
+        let name = receiver.name.as_str();
         if !told.contains(name) {
             let message = format!("`{name}` is told of nothing: no [[route]] names it");
             context.note(path, Refusal::new(message).help("name it in a route, or take it out"));

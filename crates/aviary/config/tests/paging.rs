@@ -170,6 +170,29 @@ fn whoever_would_not_be_told_is_named() {
 }
 
 #[test]
+fn one_mistake_is_said_once() {
+    let no_key = "[[receiver]]\nname = \"oncall\"\nkind = \"pagerduty\"\n[[route]]\nnotify = [\"oncall\"]\n";
+    let said = said(no_key);
+    let errors: Vec<_> = said.iter().filter(|one| !one.contains("does not page yet")).collect();
+    assert!(matches!(&errors[..], [one] if one.starts_with("`key` is missing in [receiver]")), "{said:?}");
+}
+
+#[test]
+fn no_key_crosses_the_network_in_the_clear() {
+    let with_url = |url: &str| {
+        said(&format!(
+            "[[receiver]]\nname = \"am\"\nkind = \"alertmanager\"\nkey = {{ env = \"KEY\" }}\nurl = \"{url}\"\n"
+        ))
+    };
+    let refused = with_url("http://alertmanager.example.com:9093/x");
+    let message = "the key for http://alertmanager.example.com:9093 would cross the network in the clear";
+    assert!(refused.iter().any(|one| one.starts_with(message)), "{refused:?}");
+    for url in ["https://alertmanager.example.com", "http://127.0.0.1:9093"] {
+        assert!(!with_url(url).iter().any(|one| one.contains("clear")), "{url}");
+    }
+}
+
+#[test]
 fn a_template_that_does_not_render_is_said_with_its_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("page.txt");
