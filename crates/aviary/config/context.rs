@@ -329,6 +329,11 @@ impl<'c> Context<'c> {
         }
     }
 
+    /// Whether anything has been refused so far.
+    pub(super) fn is_refused(&self) -> bool {
+        self.problems.borrow().iter().any(|(_, problem)| problem.level == Level::Error)
+    }
+
     /// The problems found, in the order of the file.
     pub(crate) fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems.into_inner();

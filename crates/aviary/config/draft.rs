@@ -26,6 +26,8 @@ pub(super) struct Draft {
     pub(super) sink: Option<Sink>,
     pub(super) log: Option<Log>,
     pub(super) services: Vec<At<service::Draft>>,
+    pub(super) receivers: Vec<At<paging::ReceiverDraft>>,
+    pub(super) routes: Vec<At<paging::RouteDraft>>,
     /// The sections that are given, rightly or wrongly.
     given: Vec<&'static str>,
 }
@@ -50,13 +52,14 @@ impl Draft {
         let sink = reader.optional("sink", "the receiving side", section(sink::sink));
         let log = reader.optional("log", "what is written of the program's life", section(log::log));
         let services = read_services(reader);
-        reader.optional("receiver", "who is paged", list(section(paging::receiver)));
+        let receivers = reader.optional("receiver", "who is paged", list(section(paging::receiver)));
         reader.not_yet("receiver", "does not page yet");
-        reader.optional("route", "which incident goes to whom", list(section(paging::route)));
+        let routes = reader.optional("route", "which incident goes to whom", list(section(paging::route)));
         reader.not_yet("route", "does not page yet");
 
         let given = Self::SECTIONS.into_iter().filter(|section| reader.has(section)).collect();
-        Self { vantage, agent, collector, sink, log, services, given }
+        let (receivers, routes) = (receivers.unwrap_or_default(), routes.unwrap_or_default());
+        Self { vantage, agent, collector, sink, log, services, receivers, routes, given }
     }
 
     fn has(&self, section: &str) -> bool {
@@ -85,6 +88,16 @@ impl Draft {
             has_sink: self.has("sink"),
         };
         service::refuse_contradictions(&self.services, foreign, surroundings);
+        let services: Vec<&str> =
+            self.services.iter().map(|draft| draft.value.service.name.as_str()).collect();
+        paging::refuse_contradictions(&self.receivers, &self.routes, &services, context);
+        // Whoever has mistakes to correct has enough to read.
+        if self.has("collector") && !self.has("receiver") && !context.is_refused() {
+            let message = "nobody is paged: there is no [[receiver]]";
+            let help =
+                "add one, such as name = \"oncall\", kind = \"pagerduty\" and key = { file = \"PATH\" }";
+            context.note("collector", Refusal::new(message).help(help));
+        }
     }
 
     fn refuse_useless_agent(&self, agent: &Agent, context: &Context<'_>, foreign: &Context<'_>) {

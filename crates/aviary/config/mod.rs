@@ -21,6 +21,7 @@ pub(crate) mod difference;
 pub(crate) mod limits;
 pub(crate) mod log;
 pub(crate) mod network;
+pub(crate) mod paging;
 pub(crate) mod readback;
 pub(crate) mod secret;
 pub(crate) mod service;
@@ -32,7 +33,6 @@ mod draft;
 mod effective;
 mod environment;
 mod kind;
-mod paging;
 mod problem;
 mod reader;
 mod scalar;
@@ -49,6 +49,7 @@ use context::Context;
 use draft::{Draft, read_services};
 use effective::Effective;
 use log::Log;
+use paging::{Receiver, Route};
 use problem::Location;
 use reader::Reader;
 use service::Service;
@@ -74,6 +75,10 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     /// What is probed and judged; empty where that is a collector's to say, and it has not been asked.
     pub(crate) services: Vec<Service>,
+    /// Who is told of incidents.
+    pub(crate) receivers: Vec<Receiver>,
+    /// Which incidents go to whom, the first match first; without any, every incident goes to every receiver.
+    pub(crate) routes: Vec<Route>,
     /// Of a collector: the services as it hands them out to agents, in TOML.
     pub(crate) services_document: Option<String>,
     /// What was understood but is not acted on, to be logged.
@@ -159,6 +164,8 @@ fn parse(
         sink: draft.sink,
         log: draft.log.unwrap_or_default(),
         services: draft.services.into_iter().map(|draft| draft.value.service).collect(),
+        receivers: draft.receivers.into_iter().filter_map(|draft| draft.value.receiver).collect(),
+        routes: draft.routes.into_iter().map(|draft| draft.value.route).collect(),
         notes: problems,
         files,
     })

@@ -73,11 +73,6 @@ impl Pem {
     }
 }
 
-/// Where a secret is to be found, for a key that this version does not act on: nothing is loaded.
-pub(super) fn reference() -> impl Kind<Output = Reference> {
-    Referenced { table: secret_table(), secret: true, load: |reference, _: &Context<'_>| Ok(reference) }
-}
-
 /// A token that a server asks for.
 pub(super) fn token() -> impl Kind<Output = Secret> {
     Referenced {
@@ -153,6 +148,15 @@ pub(super) fn private_key() -> impl Kind<Output = Pem> {
         Err(Refusal::new("there is no private key in it").help("name a PEM file with the certificate's key"))
     };
     Referenced { table: secret_table(), secret: true, load }
+}
+
+/// The template of a text. Anybody may read it.
+pub(super) fn template() -> impl Kind<Output = Pem> {
+    let load = |reference, context: &Context<'_>| load_pem(reference, context, Access::Anybody);
+    let table = table("{ file = \"page.txt\" }", |reader| {
+        reader.required("file", "a file with the template", path()).map(Reference::File)
+    });
+    Referenced { table, secret: false, load }
 }
 
 fn public_pem(help: &'static str) -> impl Kind<Output = Pem> {

@@ -108,7 +108,8 @@ fn what_is_left_out_has_its_default() {
     let service = &config.services[0];
     assert_eq!((service.prefix.as_str(), service.policy.clone()), ("canary", Default::default()));
     assert_eq!((service.family, service.counts_as_delivered), (Family::Any, None));
-    assert!(config.notes.is_empty());
+    let notes: Vec<_> = config.notes.into_iter().map(|note| note.message).collect();
+    assert_eq!(notes, ["nobody is paged: there is no [[receiver]]"]);
 }
 
 #[test]
@@ -139,7 +140,9 @@ fn a_vantage_may_come_from_the_environment_alone_and_a_role_may_not() {
     assert_eq!(config.vantage.unwrap().region.text(), "us");
     assert!(config.sink.is_none());
     let notes: Vec<_> = config.notes.into_iter().map(|note| note.message).collect();
-    assert_eq!(notes, ["the variable AVIARY_SINK_TCP changes nothing: the file has no [sink]"]);
+    let [nobody, variable] = &notes[..] else { panic!("{notes:?}") };
+    assert_eq!(nobody, "nobody is paged: there is no [[receiver]]");
+    assert_eq!(variable, "the variable AVIARY_SINK_TCP changes nothing: the file has no [sink]");
 }
 
 #[test]
@@ -271,4 +274,5 @@ fn no_secret_is_in_what_is_printed_of_a_configuration() {
 }
 
 mod overrides;
+mod paging;
 mod services;

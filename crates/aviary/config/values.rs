@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use aviary_collector::Reader as Api;
 use aviary_collector::SecretHash;
+use aviary_core::fnv::fnv1a;
+use aviary_notify::{Kind, Security, Settings};
 use aviary_probe::Family;
 
 use super::{
@@ -11,6 +13,7 @@ use super::{
     agent::Agent,
     collector::Collector,
     log::Log,
+    paging::{Escalation, Receiver, Route},
     readback::Readback,
     secret::{Pem, Secret},
     service::Service,
@@ -31,6 +34,7 @@ pub(super) struct Value {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Hidden {
     Text(Secret),
+    Shared(aviary_notify::Secret),
     Hash(SecretHash),
 }
 
@@ -53,6 +57,12 @@ pub(super) fn values(config: &Config) -> BTreeMap<String, Value> {
     keys.log(&config.log);
     for service in &config.services {
         keys.service(service);
+    }
+    for receiver in &config.receivers {
+        keys.receiver(receiver);
+    }
+    for (index, route) in config.routes.iter().enumerate() {
+        keys.route(index + 1, route);
     }
     keys.found
 }
@@ -85,6 +95,12 @@ impl Keys {
     fn secret(&mut self, key: &str, secret: Option<&Secret>) {
         let value =
             secret.map(|secret| Value { shown: String::new(), hidden: Some(Hidden::Text(secret.clone())) });
+        self.found.extend(value.map(|value| (format!("{}.{key}", self.section), value)));
+    }
+
+    fn shared(&mut self, key: &str, secret: Option<&aviary_notify::Secret>) {
+        let value =
+            secret.map(|secret| Value { shown: String::new(), hidden: Some(Hidden::Shared(secret.clone())) });
         self.found.extend(value.map(|value| (format!("{}.{key}", self.section), value)));
     }
 
@@ -232,6 +248,66 @@ impl Keys {
         if let Some(readback) = readback {
             self.readback(name, readback);
         }
+    }
+
+    fn receiver(&mut self, receiver: &Receiver) {
+        let Receiver { settings: Settings { name, kind, template }, ca } = receiver;
+        self.section = format!("receiver.{name}");
+        self.add("kind", kind.name());
+        self.pem("ca", ca.as_ref());
+        self.maybe("template", template.as_ref().map(|text| format!("{:016x}", fnv1a(text.bytes()))));
+        match kind {
+            Kind::Alertmanager(it) => {
+                self.all("url", &it.urls);
+                self.shared("key", it.key.as_ref());
+            }
+            Kind::Command(it) => self.add("command", it.argv.join(" ")),
+            Kind::Email(it) => {
+                self.add("server", &it.server);
+                self.add("port", it.port.unwrap_or_else(|| it.security.port()));
+                let security = match it.security {
+                    Security::None => "none",
+                    Security::StartTls => "starttls",
+                    Security::Tls => "tls",
+                };
+                self.add("security", security);
+                self.maybe("user", it.login.as_ref().map(|(user, _)| user));
+                self.shared("password", it.login.as_ref().map(|(_, password)| password));
+                self.add("from", &it.from);
+                self.all("to", &it.to);
+            }
+            Kind::Opsgenie(it) => {
+                self.add("url", &it.url);
+                self.shared("key", Some(&it.key));
+            }
+            Kind::PagerDuty(it) => {
+                self.add("url", &it.url);
+                self.shared("key", Some(&it.key));
+            }
+            Kind::Slack(it) => self.shared("key", Some(&it.url)),
+            Kind::VictorOps(it) => {
+                self.add("url", &it.url);
+                self.shared("key", Some(&it.key));
+                self.add("routing_key", &it.routing_key);
+            }
+            Kind::Webhook(it) => {
+                self.add("url", &it.url);
+                self.shared("secret", Some(&it.secret));
+                self.add("allow_private", it.allow_private);
+            }
+        }
+    }
+
+    /// Routes have no names: the first that matches wins, so each is known by its number.
+    fn route(&mut self, number: usize, route: &Route) {
+        let Route { severities, services, notify, escalate } = route;
+        self.section = format!("route.{number}");
+        self.all("match.severity", severities);
+        self.all("match.service", services);
+        self.all("notify", notify);
+        let step =
+            |step: &Escalation| format!("{} after {}", step.notify.join(" and "), duration(step.after));
+        self.all("escalate", escalate.iter().map(step));
     }
 
     fn readback(&mut self, service: &str, readback: &Readback) {
