@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
-    path::Path,
     pin::Pin,
     sync::{
         Arc,
@@ -15,7 +14,6 @@ use std::{
 
 use aviary_collector::{Listener, Options, Server};
 use aviary_probe::SystemClock;
-use aviary_store::{RedbStore, Store};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -36,15 +34,13 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// Starts a collector on a free port, with its store in `data`, if not in memory.
-    pub(crate) fn start(data: Option<&Path>) -> anyhow::Result<Self> {
+    /// Starts a collector on a free port.
+    pub(crate) fn start() -> anyhow::Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let entered = runtime.enter();
-        let store = data.map(RedbStore::open).transpose()?.map(|store| Arc::new(store) as Arc<dyn Store>);
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         let url = format!("http://{}", listener.local_addr()?);
-        let collector =
-            aviary_collector::Collector::new(Options { store, ..Options::default() }, SystemClock)?;
+        let collector = aviary_collector::Collector::new(Options::default(), SystemClock)?;
         let received = Arc::<AtomicU64>::default();
         let server = collector.serve(Counting { listener, received: Arc::clone(&received) });
         drop(entered);

@@ -43,7 +43,7 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut server = Child::start(&Role::Server { never_reads: false })?;
-    let collector = Collector::start(None)?;
+    let collector = Collector::start()?;
     let rounds = plan.pick(5, 1);
     for protocol in wanted {
         progress(&name(protocol));

@@ -88,7 +88,7 @@ fn observe(
     take: impl Fn(&Reading, &Reading) -> Histogram,
 ) -> anyhow::Result<(Histogram, Histogram)> {
     let server = Child::start(&Role::Server { never_reads })?;
-    let collector = Collector::start(None)?;
+    let collector = Collector::start()?;
     let fleet = Fleet {
         series,
         protocols: vec!["tcp".to_owned()],

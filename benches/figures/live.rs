@@ -1,16 +1,23 @@
 //! A collector at its full size, told each second by a hundred agents: what it costs to keep it.
 
-use std::time::Duration;
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use aviary_core::{Clock as _, Second};
 use aviary_probe::SystemClock;
 
 use crate::{
     Plan,
-    child::Child,
     durable::{AGENTS, Connection, SERIES, report},
-    pace, progress,
-    role::Role,
+    pace,
+    process::{self, Memory},
+    progress,
     table::{Figure, Table},
 };
 
@@ -33,12 +40,8 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     // Beside this program, because what is temporary may be in memory.
     let built = std::env::current_exe()?;
     let data = tempfile::tempdir_in(built.parent().unwrap_or(&built))?;
-    let mut collector = Child::start(&Role::Collector { data: Some(data.path().to_owned()) })?;
-    let address = collector.ready.url.trim_start_matches("http://").parse()?;
-    let mut connection = Connection::open(address)?;
-    while connection.ask("GET", "/readyz", &[])? != 200 {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let (collector, mut connection) = Program::start(data.path())?;
+    let id = collector.0.id();
     let mut tell = |agent: u64, sequence: u64, from: Second, seconds: u64| {
         let status =
             connection.ask("POST", "/api/v1/reports", &report(agent, sequence, from, seconds).encode())?;
@@ -60,7 +63,7 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     let mut before = 0;
     for second in 0..BEFORE + seconds {
         if second == BEFORE {
-            before = collector.read()?.cpu_ns;
+            before = process::cpu_ns(id)?;
         }
         for agent in 0..AGENTS {
             // As agents do: each at a time of its own within the second.
@@ -68,9 +71,8 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
             tell(agent, sequence + second, began.plus(second).minus(1), 1)?;
         }
     }
-    let reading = collector.read_with_memory()?;
-    let cpu = (reading.cpu_ns - before) as f64 / (seconds as f64 * 1e9) * 100.0;
-    let resident = reading.memory.resident as f64 / 1_024.0;
+    let cpu = (process::cpu_ns(id)? - before) as f64 / (seconds as f64 * 1e9) * 100.0;
+    let resident = Memory::of(id)?.resident as f64 / 1_024.0;
     table.push(Figure {
         name: NAME.to_owned(),
         aviary: format!("{cpu:.1} % of a core"),
@@ -88,9 +90,55 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         met: resident <= RESIDENT_GOAL_MIB,
     });
     table.note(format!(
-        "live: {AGENTS} agents of {SERIES} series each, a full live window, and then a report of each agent each second for {seconds} s over HTTP to a \
-         collector of its own process with its journal, checkpoints and history on this disk, judged each second; one slot \
+        "live: {AGENTS} agents of {SERIES} series each, a full live window, and then a report of each agent each second for {seconds} s over HTTP to \
+         `aviary run` with its journal, checkpoints and history on this disk, judged each second; one slot \
          of a thousand lost. All CPU of that process; what is resident at the end, shared files included."
     ));
     Ok(())
+}
+
+/// `aviary run`, which ends when this is dropped.
+struct Program(Child);
+
+impl Program {
+    /// Starts a collector that keeps what it knows in `data`, and waits until it is ready.
+    fn start(data: &Path) -> anyhow::Result<(Self, Connection)> {
+        // It is told where to listen. Nobody else takes the port here between the two.
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let configuration = data.join("aviary.toml");
+        let text = format!("[collector]\nlisten = \"{address}\"\ndata = {data:?}\n");
+        fs::write(&configuration, text)?;
+        let child = Command::new(env!("CARGO_BIN_EXE_aviary"))
+            .arg("run")
+            .arg(configuration)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()?;
+        let mut program = Self(child);
+        let connection = program.connect(address)?;
+        Ok((program, connection))
+    }
+
+    fn connect(&mut self, address: SocketAddr) -> anyhow::Result<Connection> {
+        loop {
+            anyhow::ensure!(
+                self.0.try_wait()?.is_none(),
+                "`aviary run` has ended; what it said stands above"
+            );
+            if let Ok(mut connection) = Connection::open(address)
+                && connection.ask("GET", "/readyz", &[])? == 200
+            {
+                return Ok(connection);
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself, and then both have nothing to do.
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
 }

@@ -69,7 +69,7 @@ struct PerSeries {
 
 fn per_series(protocols: &[&str], probing_seconds: u64) -> anyhow::Result<PerSeries> {
     let server = Child::start(&Role::Server { never_reads: false })?;
-    let collector = Collector::start(None)?;
+    let collector = Collector::start()?;
     let memory = |series: usize| -> anyhow::Result<Memory> {
         let fleet = Fleet {
             series,

@@ -47,10 +47,7 @@ pub(crate) enum Role {
         with_the_second: bool,
     },
     /// The collector that an agent reports to.
-    Collector {
-        /// Where its store is, if not in memory.
-        data: Option<PathBuf>,
-    },
+    Collector,
     /// The loop of blocking calls.
     Bare {
         /// Its series.
@@ -138,8 +135,8 @@ fn enter(role: Role) -> anyhow::Result<Part> {
             let ready = Ready { memory: Memory::of(std::process::id())?, ..Ready::default() };
             (Some(runtime), ready, Box::new(move || agent::read(&agent)))
         }
-        Role::Collector { data } => {
-            let collector = Collector::start(data.as_deref())?;
+        Role::Collector => {
+            let collector = Collector::start()?;
             let ready = Ready { url: collector.url.clone(), ..Ready::default() };
             let read = move || {
                 let (done, received) = (collector.reports(), collector.received());

@@ -68,7 +68,7 @@ pub(crate) fn measure(minutes: u64, table: &mut Table) -> anyhow::Result<()> {
     let built = std::env::current_exe()?;
     let data = tempfile::tempdir_in(built.parent().unwrap_or(&built))?;
     let server = Child::start(&Role::Server { never_reads: false })?;
-    let collector = Child::start(&Role::Collector { data: None })?;
+    let collector = Child::start(&Role::Collector)?;
     let role = Role::Agent {
         fleet: Fleet {
             series: SERIES,

@@ -1,6 +1,7 @@
 //! aviary: external canary probers that count every second, and say where loss is.
 
 mod admin;
+mod allocator;
 mod ask;
 mod check;
 mod cli;
@@ -47,6 +48,7 @@ impl From<bool> for Ending {
 }
 
 fn main() -> ExitCode {
+    allocator::give_large_blocks_back();
     let cli = Cli::parse();
     // What runs for days writes its log as its configuration has it.
     let log = match cli.command {

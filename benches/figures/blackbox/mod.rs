@@ -64,7 +64,7 @@ struct Stage {
 /// Measures each protocol that the exporter can do.
 pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     let server = Child::start(&Role::Server { never_reads: false })?;
-    let collector = Child::start(&Role::Collector { data: None })?;
+    let collector = Child::start(&Role::Collector)?;
     let exporter = Exporter::start(&server.ready.ca)?;
     let mut stage = Stage { server, collector, exporter, seconds: plan.pick(5, 2) };
     let rounds = plan.pick(5, 1);
