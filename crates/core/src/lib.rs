@@ -8,6 +8,9 @@
 //! [`endpoint`] and [`vantage`] make a [`series`]; [`plan`] says when each series probes; [`outcome`] is what came of
 //! it; [`mark`] is that in four bits, [`ledger`] keeps the marks and [`losses`] what a lost slot needs beside;
 //! [`window`] sums them, [`verdict`] judges the sums.
+//!
+//! From loss to the right page: [`detect`] tells loss from chance, [`extent`] says where it is, [`incident`] leads it from its
+//! first sign to its end, [`page`] is the outbox that tells receivers of it, [`silence`] what nobody is to be told of.
 
 pub mod catalog;
 pub mod detect;
