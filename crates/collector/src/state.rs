@@ -143,8 +143,8 @@ pub(crate) enum Refusal {
     )]
     Ahead { second: Second, ahead: u64 },
     #[error(
-        "{0}; series that are no longer probed are forgotten when the collector is started again, and another \
-         collector can take some of the agents"
+        "{0}, and each that was ever reported counts: give nodes names that last, or let another collector take some of \
+         the agents"
     )]
     Full(#[from] Full),
     #[error(
