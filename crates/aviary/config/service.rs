@@ -358,7 +358,7 @@ fn refuse_unshowable(path: &str, draft: &Draft, context: &Context<'_>, has_colle
         let message = format!(
             "{protocol} shows `{strongest}` at most, so its seconds will read as unproven: neither lost nor delivered"
         );
-        let help = "only storage could show more: a [sink] in this file";
+        let help = "only storage could show more: [service.readback], or a [sink] in this file";
         let path = if counts.is_some() { counts_path.clone() } else { format!("{path}.endpoints") };
         context.note(&path, Refusal::new(message).help(help));
     }
