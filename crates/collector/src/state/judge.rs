@@ -53,8 +53,9 @@ impl State {
             sums.watched_seconds = now.second().0.saturating_sub(self.watching_since.0);
             let policy = self.configured.get(&name).map(|service| Cow::Borrowed(&service.policy));
             let mut verdict = verdict::judge(&policy.unwrap_or_default(), &sums);
-            if verdict.state == verdict::State::Blind && verdict.reason.is_none() {
-                verdict.reason = self.shared_name(&name);
+            if verdict.state == verdict::State::Blind && sums.storage_untold.is_none() {
+                // Whose seconds nobody can look up is not seen either, though it reports.
+                verdict.reason = self.shared_name(&name).or(verdict.reason);
             }
             let before = self.standing.get(&name).map(|standing| (standing.verdict.state, standing.since));
             let since = match before {
