@@ -1,6 +1,9 @@
 //! The work of the history's thread: sealing, merging what is late, packing, rolling up, expiring.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
 
 use aviary_core::{Second, fnv::fnv1a};
 use aviary_store::Table;
@@ -28,6 +31,9 @@ const EXPIRED_AT_ONCE: u64 = 24;
 /// The states of how many series are read under one lock.
 const RECORDS_AT_ONCE: usize = 4_096;
 
+/// How often what came late meanwhile is waited for before a minute is read here.
+const TURNS_MAX: u32 = 8;
+
 /// What the thread remembers.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
@@ -51,24 +57,7 @@ impl History {
 
     /// One round; `everything` leaves nothing for the next.
     pub(super) fn round(&self, fleet: &dyn Fleet, now: Second, everything: bool) -> Result<(), HistoryError> {
-        let (late, repaused) = {
-            let mut queue = self.queue();
-            (std::mem::take(&mut queue.late), std::mem::take(&mut queue.repaused))
-        };
-        let mut is_changed = self.catch_up();
-        {
-            let mut writer = self.writer();
-            for span in repaused {
-                let mut changes = Changes::default();
-                Time::within(Level::Hour, span).for_each(|hour| writer.touch(&mut changes, hour));
-                self.shelf.make(changes);
-            }
-            if !late.is_empty() {
-                is_changed = true;
-                let told = late.told();
-                self.or_unkept(told, self.merge_late(&mut writer, late));
-            }
-        }
+        let is_changed = self.take_in();
         self.flush_timings(now, everything)?;
         if self.is_durable && (is_changed || everything) {
             self.record(fleet);
@@ -83,27 +72,65 @@ impl History {
         self.commit()
     }
 
+    /// Makes blocks of all that waits, and then lets it be read here. Returns whether there was any.
+    fn take_in(&self) -> bool {
+        let (mut is_changed, mut sealed_until) = (false, Second(0));
+        for turn in 1.. {
+            let (late, repaused) = {
+                let mut queue = self.queue();
+                (std::mem::take(&mut queue.late), std::mem::take(&mut queue.repaused))
+            };
+            let minutes = self.merge_minutes();
+            is_changed |= minutes.is_some() || !late.is_empty();
+            sealed_until = sealed_until.max(minutes.unwrap_or_default());
+            let mut writer = self.writer();
+            for span in repaused {
+                let mut changes = Changes::default();
+                Time::within(Level::Hour, span).for_each(|hour| writer.touch(&mut changes, hour));
+                self.shelf.make(changes);
+            }
+            if !late.is_empty() {
+                let told = late.told();
+                self.or_unkept(told, self.merge_late(&mut writer, late));
+            }
+            drop(writer);
+            // The ledger shows what came late as long as it holds it: it must not vanish because it waits here.
+            let queue = self.queue();
+            if queue.late.is_empty() || turn == TURNS_MAX {
+                self.visible_until.fetch_max(sealed_until.0, Ordering::AcqRel);
+                break;
+            }
+        }
+        is_changed
+    }
+
     fn commit(&self) -> Result<(), HistoryError> {
         let _one = self.committing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(self.shelf.commit()?)
     }
 
-    /// Makes blocks of the minutes that wait. Returns whether there were any.
-    pub(super) fn catch_up(&self) -> bool {
+    /// Makes blocks of the minutes that wait, and lets them be read here at once.
+    pub(super) fn catch_up(&self) {
+        if let Some(until) = self.merge_minutes() {
+            self.visible_until.fetch_max(until.0, Ordering::AcqRel);
+        }
+    }
+
+    /// Makes blocks of the minutes that wait. Returns where the last ends, if there were any.
+    fn merge_minutes(&self) -> Option<Second> {
         let mut writer = self.writer();
         let minutes = std::mem::take(&mut self.queue().minutes);
         for minute in &minutes {
             let sealed = self.merge_minute(&mut writer, minute);
             self.or_unkept(minute.told(), sealed);
-            self.visible_until.fetch_max(minute.minute.span().until.0, std::sync::atomic::Ordering::AcqRel);
         }
-        !minutes.is_empty()
+        minutes.iter().map(|minute| minute.minute.span().until).max()
     }
 
     /// Says what could not be kept, and goes on: the newest matter more.
     fn or_unkept(&self, slots: u64, done: Result<(), HistoryError>) {
         if let Err(error) = done {
-            self.unkept.fetch_add(slots, std::sync::atomic::Ordering::Relaxed);
+            self.unkept.fetch_add(slots, Ordering::Relaxed);
             tracing::error!(%error, slots, "Some of these slots could not be kept.");
         }
     }
@@ -389,7 +416,7 @@ impl History {
         {
             bytes -= size;
             let until = oldest.span().until;
-            self.let_go_before.fetch_max(until.0, std::sync::atomic::Ordering::AcqRel);
+            self.let_go_before.fetch_max(until.0, Ordering::AcqRel);
             let kept = now.0.saturating_sub(until.0);
             tracing::warn!(
                 seconds = kept,

@@ -4,14 +4,16 @@ use std::{
     collections::BTreeMap,
     ops::ControlFlow,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use aviary_core::{
-    Clock, Evidence, Fault, LocalFault, Micros, Outcome, Phase, Second, Span, Timestamp, Vantage,
-    VantageKind, histogram::Histogram,
+    Clock, Evidence, Fault, LocalFault, Micros, Outcome, Phase, Second, SeriesId, Span, Timestamp, Vantage,
+    VantageKind,
+    histogram::Histogram,
+    mark::{Mark, Sender},
 };
 use aviary_store::{Batch, MemoryStore, Store, StoreError, Table, Visit};
 use aviary_wire::report::{ClosedSlot, Gap, PhaseTimings, Report, Roster, RosterSeries};
@@ -20,7 +22,10 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use super::key::{Level, end_of, first_of};
+use super::{
+    History, RawMinute,
+    key::{Level, end_of, first_of},
+};
 use crate::{Collector, Options, error::ApiError, slots, sums, timings};
 
 /// The second that everything begins with: in the middle of an hour, and of a minute.
@@ -699,7 +704,7 @@ fn what_is_damaged_is_named_and_not_made_up() {
     let collector = Collector::assemble(options, None, stage).unwrap();
     let span = Span::new(Second(O_CLOCK), Second(O_CLOCK + 60));
     assert_eq!(sums_of(&collector, "node", span, 60), Err("history_unreadable".to_owned()));
-    let series = aviary_core::SeriesId(0);
+    let series = SeriesId(0);
     let error = collector.history().slots(series, span, |_, _| true).unwrap_err().to_string();
     assert!(error.contains(&format!("(Hour from second {O_CLOCK} of series 0 and on)")), "{error}");
 }
@@ -714,4 +719,98 @@ fn numbers_of_series_are_never_given_to_others() {
     let shown = slots_of(&collector, "", Span::new(Second(O_CLOCK), Second(O_CLOCK + 60)));
     let counts = shown.as_array().unwrap().iter().map(|series| series["slots"].as_array().unwrap().len());
     assert_eq!(counts.collect::<Vec<_>>(), [60, 60, 60, 0, 0, 0]);
+}
+
+/// A store in the middle of whose first question something happens.
+struct Interrupted {
+    store: MemoryStore,
+    happens: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.store.fmt(f)
+    }
+}
+
+impl Store for Interrupted {
+    fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+        self.store.commit(batch)
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let happens = self.happens.lock().unwrap().take();
+        happens.into_iter().for_each(|happens| happens());
+        self.store.get(table, key)
+    }
+
+    fn range(&self, table: Table, from: &[u8], until: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
+        self.store.range(table, from, until, visit)
+    }
+
+    fn range_back(
+        &self,
+        table: Table,
+        from: &[u8],
+        until: &[u8],
+        visit: Visit<'_>,
+    ) -> Result<(), StoreError> {
+        self.store.range_back(table, from, until, visit)
+    }
+
+    fn backup(&self, target: &std::path::Path) -> Result<u64, StoreError> {
+        self.store.backup(target)
+    }
+
+    fn place(&self) -> String {
+        self.store.place()
+    }
+
+    fn close(&self) {
+        self.store.close();
+    }
+}
+
+/// Nobody of whom anything is to be remembered.
+struct Nobody;
+
+impl super::Fleet for Nobody {
+    fn lives(&self) -> Option<(super::Lives, Arc<Vec<SeriesId>>)> {
+        None
+    }
+
+    fn records(&self, _: usize, _: usize) -> Vec<super::Record> {
+        Vec::new()
+    }
+
+    fn now(&self) -> Option<Second> {
+        Some(Second(O_CLOCK + 1_000))
+    }
+}
+
+/// Until then the ledger shows it.
+#[test]
+fn what_came_late_while_its_minute_was_sealed_is_there_when_the_minute_is_read_here() {
+    let (series, second) = (SeriesId(0), Second(O_CLOCK + 7));
+    let store = Arc::new(Interrupted { store: MemoryStore::default(), happens: Mutex::default() });
+    let history = Arc::new(History::open(Arc::clone(&store) as Arc<dyn Store>, 86_400));
+    history.begin(Second(O_CLOCK), Second(O_CLOCK)).unwrap();
+    let minute = Level::Minute.at(second);
+    history.seal(RawMinute { minute, planes: vec![[u64::MAX << 30, 0, 0, 0]], losses: Vec::new() });
+    let told = Arc::clone(&history);
+    *store.happens.lock().unwrap() = Some(Box::new(move || {
+        let mut late = super::Late::default();
+        late.slot(series, second, Mark::sent(Sender::Delivered));
+        told.take(late);
+    }));
+    history.round(&Nobody, Second(O_CLOCK + 1_000), false).unwrap();
+    assert_eq!(history.visible_until(), minute.span().until);
+    let mut found = Vec::new();
+    history
+        .slots(series, Span::new(second, second.plus(1)), |_, value| {
+            found.push(value.mark.sender());
+            true
+        })
+        .unwrap();
+    assert_eq!(found, [Sender::Delivered]);
 }
