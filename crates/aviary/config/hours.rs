@@ -61,7 +61,9 @@ pub(super) fn unknown_zone(zone: &str) -> Refusal {
 /// An hour and a minute.
 fn time_of_day(example: &'static str) -> impl Kind<Output = (u8, u8)> {
     text("a time of day", example, |given| {
-        let number = |digits: &str| (digits.len() == 2).then(|| digits.parse::<u8>().ok()).flatten();
+        // A sign is no digit, and would be parsed.
+        let is_number = |digits: &str| digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = |digits: &str| digits.parse::<u8>().ok().filter(|_| is_number(digits));
         let time = given.split_once(':').and_then(|(hour, minute)| number(hour).zip(number(minute)));
         time.filter(|(hour, minute)| *hour < 24 && *minute < 60).ok_or_else(|| {
             Refusal::new(format!("`{}` is no time of day", quotable(given)))

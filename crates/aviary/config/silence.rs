@@ -33,7 +33,7 @@ pub(super) fn silence(reader: &mut Reader<'_>) -> Option<Draft> {
     let name = reader.required("name", "what it is called by", scalar::name("switches"));
     let read_tags = |reader: &mut Reader<'_>| {
         let tags = tags(reader);
-        if tags.is_empty() && !reader.context().is_refused() {
+        if tags.is_empty() && reader.is_empty() {
             let help = "name a tag with its values, such as region = [\"eu-west-1\"]";
             reader.refuse_whole(Refusal::new("without a tag, nobody would be paged about anything").help(help));
         }
