@@ -176,7 +176,7 @@ fn parse(
         services: draft.services.into_iter().map(|draft| draft.value.service).collect(),
         receivers: draft.receivers.into_iter().filter_map(|draft| draft.value.receiver).collect(),
         routes: draft.routes.into_iter().map(|draft| draft.value.route).collect(),
-        silences: draft.silences.into_iter().map(|draft| draft.value.silence).collect(),
+        silences: draft.silences.into_iter().filter_map(|draft| draft.value.silence).collect(),
         notes: problems,
         files,
     })

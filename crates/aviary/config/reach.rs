@@ -44,7 +44,7 @@ pub(super) fn refuse_contradictions(draft: &Draft, context: &Context<'_>) {
     }
     note_who_is_not_told(draft, &services, context);
 
-    let silences = draft.silences.iter().map(|it| (it.path.as_str(), it.value.silence.id.as_str()));
+    let silences = draft.silences.iter().map(|it| (it.path.as_str(), it.value.name.as_str()));
     refuse_equal_names("silence", silences, context);
     if draft.silences.len() > SILENCES_MAX {
         let message = format!("{} silences are too many: {SILENCES_MAX} are held", draft.silences.len());

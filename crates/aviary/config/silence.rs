@@ -24,8 +24,10 @@ use super::{
 
 /// A silence, and where the tags stand that it is about.
 pub(super) struct Draft {
-    pub(super) silence: Silence,
+    pub(super) name: String,
     pub(super) tags: Tags,
+    /// The silence, if all of it could be read.
+    pub(super) silence: Option<Silence>,
 }
 
 /// Reads one `[[silence]]`.
@@ -51,20 +53,25 @@ pub(super) fn silence(reader: &mut Reader<'_>) -> Option<Draft> {
     let author = reader.required("author", "who asked for it", scalar::line("ada"));
     let reason = reader.required("reason", "why, for whoever wonders at night", scalar::line("new switches"));
 
-    let span = Span::new(from.unwrap_or_default(), until?);
-    if span.is_empty() {
+    let span = until.map(|until| Span::new(from.unwrap_or_default(), until));
+    if span.is_some_and(|span| span.is_empty()) {
         let refusal = Refusal::new("the silence ends before it begins").help("give an end after its beginning");
         reader.refuse("until", refusal);
     }
+    let (name, tags) = (name?, tags.unwrap_or_default());
     let when = match hours {
-        Some(hours) => When::Recurring(hours, span),
+        Some(hours) => span.map(|span| When::Recurring(hours, span)),
         // Hours that could not be read are accounted for by a problem.
-        None if has_hours => return None,
-        None => When::Once(span),
+        None => span.filter(|_| !has_hours).map(When::Once),
     };
-    let tags = tags?;
-    let silence = Silence { id: name?, matches: matches(&tags), when, author: author?, reason: reason? };
-    Some(Draft { silence, tags })
+    let silence = when.zip(author).zip(reason).map(|((when, author), reason)| Silence {
+        id: name.clone(),
+        matches: matches(&tags),
+        when,
+        author,
+        reason,
+    });
+    Some(Draft { name, tags, silence })
 }
 
 /// A date and time with the zone that it is of: as TOML has it with an offset, or as text with an offset or a zone in
