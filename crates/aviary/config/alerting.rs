@@ -39,7 +39,7 @@ pub(crate) struct Alerting {
     /// For how many seconds nothing is told of what begins.
     pub(crate) start_up_grace: u64,
     /// The microseconds that 99 of 100 attempts may take for a phase; more is a ticket.
-    pub(crate) latency_p99: BTreeMap<Phase, u32>,
+    pub(crate) latency_p99: BTreeMap<Phase, u64>,
     /// From when on the end of a certificate is told of; none: never.
     pub(crate) certificate_days: Option<CertificateDays>,
     /// When tickets wait; absent: in the hours of the collector, where it has such.
@@ -110,8 +110,8 @@ pub(super) fn alerting(reader: &mut Reader<'_>) -> Alerting {
     let page_after = reader.optional("page_after", about, scalar::seconds("10s"));
     let about = "how far losses cluster while all is well: learnt, which is the default, or a dispersion that is fixed, 1.0 for independent losses";
     let burst = reader.optional("burst", about, Either(choice([("learnt", ())]), Decimal(1.0)));
-    let about = "how long nothing is told of what begins, and when what never worked is a ticket; 15s by default";
-    let start_up_grace = reader.optional("start_up_grace", about, scalar::seconds("15s"));
+    let about = "for how long nobody is paged about what begins; what never worked by then is a ticket; 1m by default";
+    let start_up_grace = reader.optional("start_up_grace", about, scalar::seconds("1m"));
     let about = "how long each phase may take for 99 of 100 attempts: more is a ticket; absent: as long as it likes";
     let latency_p99 = reader.optional("latency_p99", about, table("{ connect = \"200ms\" }", latencies));
     let about = "how many days before its end a certificate is a warning, and an error; [21, 7] by default; []: never";
@@ -150,7 +150,7 @@ pub(super) fn alerting(reader: &mut Reader<'_>) -> Alerting {
             Some(Or::Second(dispersion)) => Burst::Fixed(dispersion),
             Some(Or::First(())) | None => Burst::Learnt,
         },
-        start_up_grace: start_up_grace.unwrap_or(15),
+        start_up_grace: start_up_grace.unwrap_or(60),
         latency_p99: latency_p99.unwrap_or_default(),
         certificate_days,
         quiet_hours,
@@ -169,7 +169,7 @@ fn severities(reader: &mut Reader<'_>) -> Option<Severities> {
     })
 }
 
-fn latencies(reader: &mut Reader<'_>) -> Option<BTreeMap<Phase, u32>> {
+fn latencies(reader: &mut Reader<'_>) -> Option<BTreeMap<Phase, u64>> {
     let mut latencies = BTreeMap::new();
     for phase in Phase::ALL {
         let about = "how long it may take for 99 of 100 attempts";
@@ -178,7 +178,7 @@ fn latencies(reader: &mut Reader<'_>) -> Option<BTreeMap<Phase, u32>> {
             let message = format!("no attempt could show that: {phase} takes more than nothing, and is given up after 1 s");
             reader.refuse(phase.name(), Refusal::new(message).help("write such as \"200ms\", below \"1s\""));
         }
-        latencies.insert(*phase, u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
+        latencies.insert(*phase, u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     }
     Some(latencies)
 }

@@ -117,7 +117,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("SERVICE_IN_GEST_SEVERITY_DOWN", "error"),
     ("SERVICE_IN_GEST_SHADOW", "true"),
     ("SERVICE_IN_GEST_SOURCE", "10.0.0.7"),
-    ("SERVICE_IN_GEST_START_UP_GRACE", "1m"),
+    ("SERVICE_IN_GEST_START_UP_GRACE", "5m"),
     ("SINK_CERTIFICATE", "PEM"),
     ("SINK_HTTPS", "127.0.0.1:4"),
     ("SINK_PICKLE", "127.0.0.1:4"),

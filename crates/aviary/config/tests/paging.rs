@@ -319,7 +319,7 @@ fn what_a_service_wants_to_be_told_of_has_defaults_and_reaches_the_program() {
     };
     let default = alerting("");
     assert_eq!(default.severity, Severities::default());
-    assert_eq!((default.page_after, default.start_up_grace, default.burst), (10, 15, Burst::Learnt));
+    assert_eq!((default.page_after, default.start_up_grace, default.burst), (10, 60, Burst::Learnt));
     assert!(default.latency_p99.is_empty() && default.quiet_hours.is_none() && !default.shadow);
     assert_eq!(default.certificate_days, Some(CertificateDays { warning: 21, error: 7 }));
 

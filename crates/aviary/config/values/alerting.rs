@@ -41,7 +41,7 @@ impl Keys {
         }
         self.add("start_up_grace", seconds(*start_up_grace));
         for (phase, micros) in latency_p99 {
-            self.add(&format!("latency_p99.{phase}"), duration(Duration::from_micros(u64::from(*micros))));
+            self.add(&format!("latency_p99.{phase}"), duration(Duration::from_micros(*micros)));
         }
         let days = certificate_days.as_ref();
         self.all("certificate_days", days.map_or_else(Vec::new, |CertificateDays { warning, error }| vec![warning, error]));
