@@ -16,8 +16,7 @@ use super::{
     hours::hours,
     kind::{Boolean, Decimal, Either, Or, Whole, choice, list, table, values},
     reader::Reader,
-    route,
-    scalar,
+    route, scalar,
     service::{Draft, Service},
 };
 
@@ -112,7 +111,8 @@ pub(super) fn alerting(reader: &mut Reader<'_>) -> Alerting {
     let burst = reader.optional("burst", about, Either(choice([("learnt", ())]), Decimal(1.0)));
     let about = "for how long nobody is paged about what begins; what never worked by then is a ticket; 1m by default";
     let start_up_grace = reader.optional("start_up_grace", about, scalar::seconds("1m"));
-    let about = "how long each phase may take for 99 of 100 attempts: more is a ticket; absent: as long as it likes";
+    let about =
+        "how long each phase may take for 99 of 100 attempts: more is a ticket; absent: as long as it likes";
     let latency_p99 = reader.optional("latency_p99", about, table("{ connect = \"200ms\" }", latencies));
     let about = "how many days before its end a certificate is a warning, and an error; [21, 7] by default; []: never";
     let days = reader.optional("certificate_days", about, list(Whole(1)));
@@ -132,13 +132,22 @@ pub(super) fn alerting(reader: &mut Reader<'_>) -> Alerting {
             Some(CertificateDays { warning: i64::from(*warning), error: i64::from(*error) })
         }
         Some(_) => {
-            let message = "two numbers are wanted: from when on a certificate is a warning, and later an error";
+            let message =
+                "two numbers are wanted: from when on a certificate is a warning, and later an error";
             let help = "write such as [21, 7], or [] to be told of neither";
             reader.refuse("certificate_days", Refusal::new(message).help(help));
             None
         }
     };
-    let keys = ["severity", "page_after", "start_up_grace", "latency_p99", "certificate_days", "quiet_hours", "shadow"];
+    let keys = [
+        "severity",
+        "page_after",
+        "start_up_grace",
+        "latency_p99",
+        "certificate_days",
+        "quiet_hours",
+        "shadow",
+    ];
     for key in keys {
         reader.not_yet(key, "does not page yet");
     }
@@ -175,7 +184,9 @@ fn latencies(reader: &mut Reader<'_>) -> Option<BTreeMap<Phase, u64>> {
         let about = "how long it may take for 99 of 100 attempts";
         let Some(latency) = reader.optional(phase.name(), about, scalar::duration("200ms")) else { continue };
         if latency.is_zero() || latency.as_millis() >= DEADLINE_MILLIS {
-            let message = format!("no attempt could show that: {phase} takes more than nothing, and is given up after 1 s");
+            let message = format!(
+                "no attempt could show that: {phase} takes more than nothing, and is given up after 1 s"
+            );
             reader.refuse(phase.name(), Refusal::new(message).help("write such as \"200ms\", below \"1s\""));
         }
         latencies.insert(*phase, u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
@@ -208,7 +219,8 @@ pub(super) fn refuse_what_never_fires(path: &str, draft: &Draft, context: &Conte
         let place = format!("{path}.acceptable_loss.{protocol}");
         let of_protocol = service.endpoints.iter().filter(|it| it.endpoint.protocol() == *protocol).count();
         if of_protocol == 0 {
-            let message = format!("no endpoint of `{}` is {protocol}: this figure is never used", service.name);
+            let message =
+                format!("no endpoint of `{}` is {protocol}: this figure is never used", service.name);
             context.note(&place, Refusal::new(message).help("take it out, or correct the protocol"));
         } else {
             look(place, *acceptable, of_protocol);
@@ -256,13 +268,15 @@ fn refuse_late_fire(
     let name = &service.name;
     match found {
         None => {
-            let message =
-                format!("this never fires: that `{name}` loses everything for six hours would be taken for chance");
+            let message = format!(
+                "this never fires: that `{name}` loses everything for six hours would be taken for chance"
+            );
             context.refuse(place, Refusal::new(message).help(help));
         }
         Some(seconds) => {
             let minutes = seconds.div_ceil(60);
-            let message = format!("`{name}` could lose everything for {minutes} minutes before anybody is paged");
+            let message =
+                format!("`{name}` could lose everything for {minutes} minutes before anybody is paged");
             context.note(place, Refusal::new(message).help(help));
         }
     }

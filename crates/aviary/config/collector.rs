@@ -144,7 +144,8 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     let watchdog = reader.optional("watchdog", about, section(watchdog));
     reader.not_yet("watchdog", "does not page yet");
     let about = "when to send pages that are marked as tests, to see that they arrive; absent: never";
-    let example = "{ hours = { days = [\"monday\"], from = \"10:00\", until = \"11:00\", zone = \"Europe/Berlin\" } }";
+    let example =
+        "{ hours = { days = [\"monday\"], from = \"10:00\", until = \"11:00\", zone = \"Europe/Berlin\" } }";
     let test_pages = reader.optional("test_pages", about, table(example, test_pages));
     reader.not_yet("test_pages", "does not page yet");
     let about = "whether messages of all services go to the log only; false by default";

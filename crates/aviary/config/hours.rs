@@ -39,9 +39,13 @@ fn read(reader: &mut Reader<'_>) -> Option<Hours> {
     let (key, refusal) = match hours {
         Ok(hours) => return Some(hours),
         Err(HoursError::UnknownZone(zone)) => ("zone", unknown_zone(&zone)),
-        Err(HoursError::Empty) => ("until", Refusal::new("these hours end as they begin").help("give another end")),
+        Err(HoursError::Empty) => {
+            ("until", Refusal::new("these hours end as they begin").help("give another end"))
+        }
         // A list of no days, or a time that is none, was refused when it was read.
-        Err(error @ (HoursError::NoDay | HoursError::NoTime { .. })) => ("days", Refusal::new(error.to_string())),
+        Err(error @ (HoursError::NoDay | HoursError::NoTime { .. })) => {
+            ("days", Refusal::new(error.to_string()))
+        }
     };
     reader.refuse(key, refusal);
     None

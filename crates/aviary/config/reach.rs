@@ -33,7 +33,8 @@ pub(super) fn refuse_contradictions(draft: &Draft, context: &Context<'_>) {
             refuse_unknown("receiver", receiver, &names, context);
         }
         refuse_unmatched(path, &route.tags, &services, context);
-        let earlier = draft.routes.iter().take(index).find(|it| covers(&it.value.route.choice, &route.route.choice));
+        let earlier =
+            draft.routes.iter().take(index).find(|it| covers(&it.value.route.choice, &route.route.choice));
         if let Some(earlier) = earlier {
             let line =
                 context.line(&earlier.path).map_or_else(String::new, |line| format!(" of line {line}"));
@@ -226,7 +227,8 @@ pub(super) fn note_who_is_not_reached(draft: &Draft, context: &Context<'_>) {
     note_who_is_not_woken(draft, context);
     if draft.collector.as_ref().is_some_and(|collector| collector.watchdog.is_none()) {
         let message = "nobody would be paged if this collector stopped: there is no dead man's switch";
-        let help = "add [collector.watchdog] with ping = { file = \"PATH\" }, or with alertmanager = [\"URL\"]";
+        let help =
+            "add [collector.watchdog] with ping = { file = \"PATH\" }, or with alertmanager = [\"URL\"]";
         context.note("collector", Refusal::new(message).help(help));
     }
 }
@@ -299,8 +301,9 @@ fn note_ways_through_what_is_tested(draft: &Draft, context: &Context<'_>) {
     for (who, path, hosts) in receivers.chain(watchdog) {
         let way = hosts.into_iter().find_map(|host| tested.get_key_value(&host.to_ascii_lowercase()));
         if let Some((host, service)) = way {
-            let message =
-                format!("{who} is reached through {host}, where `{service}` is tested: with the one, the other is lost");
+            let message = format!(
+                "{who} is reached through {host}, where `{service}` is tested: with the one, the other is lost"
+            );
             context.note(path, Refusal::new(message).help("add a way that shares nothing with it"));
         }
     }

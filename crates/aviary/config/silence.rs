@@ -37,7 +37,8 @@ pub(super) fn silence(reader: &mut Reader<'_>) -> Option<Draft> {
         let tags = tags(reader);
         if tags.is_empty() && reader.is_empty() {
             let help = "name a tag with its values, such as region = [\"eu-west-1\"]";
-            reader.refuse_whole(Refusal::new("without a tag, nobody would be paged about anything").help(help));
+            reader
+                .refuse_whole(Refusal::new("without a tag, nobody would be paged about anything").help(help));
         }
         Some(tags)
     };
@@ -55,7 +56,8 @@ pub(super) fn silence(reader: &mut Reader<'_>) -> Option<Draft> {
 
     let span = until.map(|until| Span::new(from.unwrap_or_default(), until));
     if span.is_some_and(|span| span.is_empty()) {
-        let refusal = Refusal::new("the silence ends before it begins").help("give an end after its beginning");
+        let refusal =
+            Refusal::new("the silence ends before it begins").help("give an end after its beginning");
         reader.refuse("until", refusal);
     }
     let (name, tags) = (name?, tags.unwrap_or_default());
@@ -148,7 +150,8 @@ mod tests {
 
     #[test]
     fn a_moment_has_a_zone() {
-        let second = |text: &str| Second(u64::try_from(text.parse::<jiff::Timestamp>().unwrap().as_second()).unwrap());
+        let second =
+            |text: &str| Second(u64::try_from(text.parse::<jiff::Timestamp>().unwrap().as_second()).unwrap());
         let table = [
             ("2026-11-22T04:00:00Z", "2026-11-22T04:00:00Z"),
             ("2026-11-22T04:00:00+01:00", "2026-11-22T03:00:00Z"),

@@ -31,7 +31,8 @@ pub(crate) struct Watchdog {
 
 /// Reads `[collector.watchdog]`.
 pub(super) fn watchdog(reader: &mut Reader<'_>) -> Option<Watchdog> {
-    let ping = "the whole URL of a check, as healthchecks.io gives it out: whoever has it can ping in our place";
+    let ping =
+        "the whole URL of a check, as healthchecks.io gives it out: whoever has it can ping in our place";
     let ping = reader.optional("ping", ping, secret::api_key());
     let urls = "in its place, all the Alertmanagers of a cluster, told by the alert `Watchdog`";
     let url = scalar::http_url("http://alertmanager-1.example.com:9093");
@@ -44,14 +45,19 @@ pub(super) fn watchdog(reader: &mut Reader<'_>) -> Option<Watchdog> {
     let urls = values(urls.unwrap_or_default());
     match (reader.has("ping"), reader.has("alertmanager")) {
         (true, true) => {
-            reader.refuse("alertmanager", Refusal::new("`ping` and `alertmanager` are both given").help("keep one"));
+            reader.refuse(
+                "alertmanager",
+                Refusal::new("`ping` and `alertmanager` are both given").help("keep one"),
+            );
         }
         (false, false) => {
             let help = "write ping = { file = \"PATH\" }, or alertmanager = [\"http://alertmanager-1.example.com:9093\"]";
-            reader.refuse_whole(Refusal::new("neither `ping` nor `alertmanager` says who is told").help(help));
+            reader
+                .refuse_whole(Refusal::new("neither `ping` nor `alertmanager` says who is told").help(help));
         }
         (true, false) if reader.has("key") => {
-            let refusal = Refusal::new("`key` is of no use to a ping, whose URL is the key").help("take it out");
+            let refusal =
+                Refusal::new("`key` is of no use to a ping, whose URL is the key").help("take it out");
             reader.refuse("key", refusal);
         }
         (false, true) if reader.has("key") => refuse_key_in_clear(reader, "alertmanager", &urls),

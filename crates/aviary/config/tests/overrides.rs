@@ -193,7 +193,9 @@ fn file_for(name: &str) -> String {
         }
         ("SERVICE_IN_GEST_QUIET_HOURS_", _) => below("[[service]]", &format!("quiet_hours = {HOURS}")),
         ("SERVICE_IN_GEST_READBACK_", "GRAPHITE" | "PROMETHEUS") => FILE.to_owned(),
-        ("SERVICE_IN_GEST_READBACK_", "KEY") => readback("graphite = \"https://g/{key}\"\nkey = { env = \"WORD\" }"),
+        ("SERVICE_IN_GEST_READBACK_", "KEY") => {
+            readback("graphite = \"https://g/{key}\"\nkey = { env = \"WORD\" }")
+        }
         ("SERVICE_IN_GEST_READBACK_", "PASSWORD" | "USER") => {
             readback("graphite = \"https://g\"\nuser = \"me\"\npassword = { env = \"WORD\" }")
         }

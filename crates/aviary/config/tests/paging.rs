@@ -142,7 +142,10 @@ fn routes_reach_the_program_in_their_order() {
     ));
     let [first, last] = config.routes.try_into().unwrap();
     assert_eq!(first.notify, ["oncall", "chat"]);
-    assert_eq!((first.escalate[0].after, first.escalate[0].notify.as_slice()), (300, &["oncall".to_owned()][..]));
+    assert_eq!(
+        (first.escalate[0].after, first.escalate[0].notify.as_slice()),
+        (300, &["oncall".to_owned()][..])
+    );
     let tags = Matches::of(&[(Tag::Service, "a"), (Tag::Region, "eu"), (Tag::Region, "us")]);
     assert_eq!(first.choice, Choice { severity: [Severity::Error, Severity::Critical].into(), tags });
     assert_eq!(last.choice, Choice::default());
@@ -237,26 +240,35 @@ const CHAT: &str = "[[receiver]]\nname = \"chat\"\nkind = \"slack\"\nkey = { env
 fn it_is_said_when_nobody_would_be_paged_and_why() {
     let oncall = "[[receiver]]\nname = \"oncall\"\nkind = \"pagerduty\"\nkey = { env = \"KEY\" }\n";
     let hook = |host: &str| {
-        format!("[[receiver]]\nname = \"am\"\nkind = \"alertmanager\"\nurl = \"https://{host}:9093\"\n{WATCHDOG}")
+        format!(
+            "[[receiver]]\nname = \"am\"\nkind = \"alertmanager\"\nurl = \"https://{host}:9093\"\n{WATCHDOG}"
+        )
     };
     let table = [
         (format!("{oncall}{WATCHDOG}"), None),
         (format!("{oncall}{CHAT}{WATCHDOG}"), None),
         (String::new(), Some("nobody is paged: there is no [[receiver]]")),
-        (oncall.to_owned(), Some("nobody would be paged if this collector stopped: there is no dead man's switch")),
+        (
+            oncall.to_owned(),
+            Some("nobody would be paged if this collector stopped: there is no dead man's switch"),
+        ),
         (
             format!("{CHAT}{WATCHDOG}"),
             Some("nobody is woken when `a` is down: mail and chat are all that is told of it"),
         ),
         (
-            format!("{oncall}{CHAT}{WATCHDOG}[[route]]\nmatch = {{ severity = [\"critical\"] }}\nnotify = [\"chat\"]\n[[route]]\nnotify = [\"oncall\"]\n"),
+            format!(
+                "{oncall}{CHAT}{WATCHDOG}[[route]]\nmatch = {{ severity = [\"critical\"] }}\nnotify = [\"chat\"]\n[[route]]\nnotify = [\"oncall\"]\n"
+            ),
             Some("nobody is woken when `a` is down: mail and chat are all that is told of it"),
         ),
         (hook("am.example.com"), None),
         (hook("H"), Some("`am` is reached through h, where `a` is tested: with the one, the other is lost")),
         (
             format!("{oncall}[collector.watchdog]\nalertmanager = [\"http://h:9093\"]\n"),
-            Some("the dead man's switch is reached through h, where `a` is tested: with the one, the other is lost"),
+            Some(
+                "the dead man's switch is reached through h, where `a` is tested: with the one, the other is lost",
+            ),
         ),
     ];
     for (text, expected) in table {
@@ -298,11 +310,14 @@ fn silences_reach_the_program() {
     assert_eq!((switches.id.as_str(), switches.author.as_str()), ("switches", "ada"));
     let tags = [(Tag::Region, "eu"), (Tag::Region, "us"), (Tag::Protocol, "tcp")];
     assert_eq!(switches.matches, Matches::of(&tags));
-    let hours = [(1_795_309_199, false), (1_795_309_200, true), (1_795_316_399, true), (1_795_316_400, false)];
+    let hours =
+        [(1_795_309_199, false), (1_795_309_200, true), (1_795_316_399, true), (1_795_316_400, false)];
     for (second, holds) in hours {
         assert_eq!(switches.holds_until(Second(second)).is_some(), holds, "{second}");
     }
-    assert!(matches!(&backups.when, When::Recurring(hours, _) if hours.to_string() == "Sun 22:00-04:00 Europe/Berlin"));
+    assert!(
+        matches!(&backups.when, When::Recurring(hours, _) if hours.to_string() == "Sun 22:00-04:00 Europe/Berlin")
+    );
     // The night of Sunday, 22 November, and that of the first Sunday after the end.
     for (second, holds) in [(1_795_381_200, true), (1_795_402_800, false), (1_799_010_000, false)] {
         assert_eq!(backups.holds_until(Second(second)).is_some(), holds, "{second}");
@@ -351,7 +366,10 @@ fn what_the_collector_is_told_of_paging_reaches_the_program() {
     assert!(collector.shadow);
     assert_eq!(collector.quiet_hours.unwrap().to_string(), "Sat Sun 22:00-07:00 UTC");
     let tests = collector.test_pages.unwrap();
-    assert_eq!((tests.hours.to_string().as_str(), tests.notify.as_slice()), ("10:00-11:00 UTC", &["chat".to_owned()][..]));
+    assert_eq!(
+        (tests.hours.to_string().as_str(), tests.notify.as_slice()),
+        ("10:00-11:00 UTC", &["chat".to_owned()][..])
+    );
     let watchdog = collector.watchdog.unwrap();
     assert_eq!(watchdog.kind, WatchdogKind::Ping(aviary_notify::Secret::new(ping.1)));
     assert_eq!(watchdog.interval, Watchdog::EVERY);
@@ -359,7 +377,10 @@ fn what_the_collector_is_told_of_paging_reaches_the_program() {
 
 #[test]
 fn whom_an_agent_pages_when_it_is_cut_off_reaches_the_program() {
-    let text = SMALL.replace("[agent]\n[collector]\n", "[agent]\ncollector = [\"http://127.0.0.1:1\"]\nfallback = \"oncall\"\n");
+    let text = SMALL.replace(
+        "[agent]\n[collector]\n",
+        "[agent]\ncollector = [\"http://127.0.0.1:1\"]\nfallback = \"oncall\"\n",
+    );
     let config = read(&format!("{text}{TWO}"), VARIABLES).unwrap();
     assert_eq!(config.agent.unwrap().fallback.as_deref(), Some("oncall"));
 }

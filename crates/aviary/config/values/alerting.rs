@@ -44,7 +44,10 @@ impl Keys {
             self.add(&format!("latency_p99.{phase}"), duration(Duration::from_micros(*micros)));
         }
         let days = certificate_days.as_ref();
-        self.all("certificate_days", days.map_or_else(Vec::new, |CertificateDays { warning, error }| vec![warning, error]));
+        self.all(
+            "certificate_days",
+            days.map_or_else(Vec::new, |CertificateDays { warning, error }| vec![warning, error]),
+        );
         self.maybe("quiet_hours", quiet_hours.as_ref());
         self.add("shadow", shadow);
     }
