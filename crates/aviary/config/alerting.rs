@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aviary_core::{
     AcceptableLoss, Phase,
     detect::{Budget, Burstiness, Level, Test, WINDOWS},
-    incident::{CERTIFICATE_DAYS, CERTIFICATE_DAYS_LAST},
+    incident::{CERTIFICATE_DAYS, CERTIFICATE_DAYS_LAST, Policy},
     page::Severity,
     silence::Hours,
 };
@@ -60,7 +60,8 @@ pub(crate) struct Severities {
 
 impl Default for Severities {
     fn default() -> Self {
-        Self { down: Severity::Critical, degraded: Severity::Warning, blind: Severity::Error }
+        let Policy { down, degraded, blind, .. } = Policy::default();
+        Self { down, degraded, blind }
     }
 }
 
@@ -100,6 +101,9 @@ impl Default for CertificateDays {
 
 /// The most seconds that loss may have to hold: a longer window than the longest of [`WINDOWS`] there is not.
 const HELD_SECONDS_MAX: u64 = 21_600;
+
+/// For how many seconds nobody is paged about what begins, unless told otherwise: a deployment's moment.
+const START_UP_GRACE_SECONDS: u64 = 60;
 
 /// Reads the keys of a `[[service]]`.
 pub(super) fn alerting(reader: &mut Reader<'_>) -> Alerting {
@@ -154,12 +158,12 @@ pub(super) fn alerting(reader: &mut Reader<'_>) -> Alerting {
     reader.not_yet("burst", "judges a plain minute");
     Alerting {
         severity: severity.unwrap_or_default(),
-        page_after: page_after.unwrap_or(10),
+        page_after: page_after.unwrap_or_else(|| Policy::default().page_after),
         burst: match burst {
             Some(Or::Second(dispersion)) => Burst::Fixed(dispersion),
             Some(Or::First(())) | None => Burst::Learnt,
         },
-        start_up_grace: start_up_grace.unwrap_or(60),
+        start_up_grace: start_up_grace.unwrap_or(START_UP_GRACE_SECONDS),
         latency_p99: latency_p99.unwrap_or_default(),
         certificate_days,
         quiet_hours,
@@ -203,7 +207,7 @@ pub(super) fn refuse_what_never_fires(path: &str, draft: &Draft, context: &Conte
         let help = "take out required = false where loss is worth a page";
         context.note(&format!("{path}.endpoints"), Refusal::new(message).help(help));
     }
-    refuse_unseen_phases(path, service, context);
+    note_unseen_phases(path, service, context);
 
     // One figure is judged over all the series that have it, and many endpoints share one.
     let vantages = u64::try_from(service.policy.min_vantages).unwrap_or(u64::MAX);
@@ -234,7 +238,7 @@ pub(super) fn refuse_what_never_fires(path: &str, draft: &Draft, context: &Conte
 }
 
 /// A phase that no endpoint has is never too slow.
-fn refuse_unseen_phases(path: &str, service: &Service, context: &Context<'_>) {
+fn note_unseen_phases(path: &str, service: &Service, context: &Context<'_>) {
     let has_tls = service.endpoints.iter().any(|endpoint| endpoint.endpoint.protocol().is_tls());
     if service.alerting.latency_p99.contains_key(&Phase::Tls) && !has_tls {
         let message = format!("no endpoint of `{}` has a handshake that could take too long", service.name);
