@@ -18,7 +18,7 @@ use super::{
     receiver::{self, Receiver},
     route,
     service::{self, Service},
-    tags::{Tags, matches},
+    tags::{Tagged, matches},
 };
 
 /// What is wrong with receivers, routes and silences taken together.
@@ -59,7 +59,7 @@ pub(super) fn refuse_contradictions(draft: &Draft, context: &Context<'_>) {
     let fallback = fallback.map(|name| At { path: "agent.fallback".to_owned(), value: name.clone() });
     let tests = draft.collector.as_ref().and_then(|collector| collector.test_pages.as_ref());
     let tests = tests.into_iter().flat_map(|tests| tests.notify.iter().enumerate());
-    let path = |index| format!("collector.test_pages.notify[{index}]");
+    let path = |index: usize| format!("collector.test_pages.notify[{index}]");
     let tests = tests.map(|(index, name)| At { path: path(index), value: name.clone() });
     for receiver in fallback.into_iter().chain(tests) {
         refuse_unknown("receiver", &receiver, &names, context);
@@ -100,7 +100,7 @@ fn refuse_unknown(what: &str, given: &At<String>, known: &[&str], context: &Cont
 
 /// Refuses tags that no endpoint of `services` has. Those of vantages are known when agents report, and services that are
 /// judged elsewhere are not known at all.
-fn refuse_unmatched(path: &str, tags: &Tags, services: &[&Service], context: &Context<'_>) {
+fn refuse_unmatched(path: &str, tags: &[Tagged], services: &[&Service], context: &Context<'_>) {
     if services.is_empty() {
         return;
     }
@@ -176,7 +176,7 @@ fn note_who_is_not_told(draft: &Draft, services: &[&Service], context: &Context<
         draft.routes.iter().flat_map(|it| &it.value.receivers).map(|name| name.value.as_str()).collect();
     let fallback = draft.agent.as_ref().and_then(|agent| agent.fallback.as_deref());
     for At { path, value: receiver::Draft { name, .. } } in &draft.receivers {
-        if !told.contains(name.as_str()) && fallback != Some(name) {
+        if !told.contains(name.as_str()) && fallback != Some(name.as_str()) {
             let message = format!("`{name}` is told of nothing: no [[route]] names it");
             context.note(path, Refusal::new(message).help("name it in a route, or take it out"));
         }

@@ -8,7 +8,7 @@ use super::{
     kind::{At, Kind, choice, some, table, values},
     reader::Reader,
     scalar,
-    tags::{Tags, matches, tags},
+    tags::{Tagged, matches, tags},
 };
 
 /// A route, and where the names stand that it is made of.
@@ -17,7 +17,7 @@ pub(super) struct Draft {
     /// The receivers, those of the steps included.
     pub(super) receivers: Vec<At<String>>,
     /// What it takes incidents by.
-    pub(super) tags: Tags,
+    pub(super) tags: Vec<Tagged>,
     /// The steps.
     pub(super) steps: Vec<At<Escalation>>,
 }
@@ -46,7 +46,7 @@ pub(super) fn route(reader: &mut Reader<'_>) -> Option<Draft> {
     Some(Draft { route, receivers, tags, steps: escalate })
 }
 
-fn read_choice(reader: &mut Reader<'_>) -> Option<(BTreeSet<Severity>, Tags)> {
+fn read_choice(reader: &mut Reader<'_>) -> Option<(BTreeSet<Severity>, Vec<Tagged>)> {
     let severities = reader.optional("severity", "any of these", some(severity()));
     Some((values(severities.unwrap_or_default()).into_iter().collect(), tags(reader)))
 }

@@ -19,13 +19,13 @@ use super::{
     reader::Reader,
     scalar,
     source::quotable,
-    tags::{Tags, matches, tags},
+    tags::{Tagged, matches, tags},
 };
 
 /// A silence, and where the tags stand that it is about.
 pub(super) struct Draft {
     pub(super) name: String,
-    pub(super) tags: Tags,
+    pub(super) tags: Vec<Tagged>,
     /// The silence, if all of it could be read.
     pub(super) silence: Option<Silence>,
 }

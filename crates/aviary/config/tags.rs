@@ -8,14 +8,14 @@ use super::{
     scalar,
 };
 
-/// The values that are named, each with its tag and its place.
-pub(super) type Tags = Vec<(Tag, At<String>)>;
+/// A value that is named, with its tag and its place.
+pub(super) type Tagged = (Tag, At<String>);
 
 /// What a tag without its key means is said of the table as a whole.
 const ABOUT: &str = "any of these";
 
 /// Reads a table with a list of values for each tag.
-pub(super) fn tags(reader: &mut Reader<'_>) -> Tags {
+pub(super) fn tags(reader: &mut Reader<'_>) -> Vec<Tagged> {
     let mut tags = Vec::new();
     for tag in Tag::ALL.iter().copied() {
         let key = tag.name();
@@ -41,6 +41,6 @@ fn texts(values: Option<Vec<At<impl ToString>>>) -> Option<Vec<At<String>>> {
 }
 
 /// The same without places.
-pub(super) fn matches(tags: &Tags) -> Matches {
+pub(super) fn matches(tags: &[Tagged]) -> Matches {
     tags.iter().fold(Matches::default(), |matches, (tag, value)| matches.and(*tag, &value.value))
 }
