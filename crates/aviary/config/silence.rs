@@ -90,7 +90,7 @@ impl Moment {
             Some(zone) if TimeZoneDatabase::bundled().get(zone).is_err() => return Err(unknown_zone(zone)),
             Some(_) => DateTimeParser::new()
                 .disambiguation(self.0)
-                .parse_zoned_with(TimeZoneDatabase::bundled(), given)
+                .parse_zoned_with(&TimeZoneDatabase::bundled(), given)
                 .map(|zoned| zoned.timestamp()),
             None if given.parse::<jiff::Timestamp>().is_err() && given.parse::<DateTime>().is_ok() => {
                 let message = format!("`{}` does not say by whose clocks", quotable(given));
