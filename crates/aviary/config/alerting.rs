@@ -305,7 +305,7 @@ mod tests {
             ("0.1%", fixed(1.0), 6, Some(1)),
             ("1%", fixed(1.0), 1, Some(6)),
             ("0.1%", Burst::Learnt, 1, Some(26)),
-            ("99%", fixed(1.0), 1, Some(2_426)),
+            ("99%", fixed(1.0), 1, Some(3_596)),
             ("99.9999%", fixed(1.0), 1, None),
             ("0.1%", fixed(1e6), 1, None),
         ];
