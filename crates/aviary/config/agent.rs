@@ -11,7 +11,7 @@ use reqwest::Url;
 
 use super::{
     context::Refusal,
-    kind::{At, choice, list, some, table},
+    kind::{At, choice, list, some, table, values},
     network::{self, Source},
     reader::Reader,
     scalar,
@@ -45,6 +45,8 @@ pub(crate) struct Agent {
     pub(crate) source: Option<Source>,
     /// Whether the collectors say what is probed, instead of this file.
     pub(crate) services_from_collector: bool,
+    /// The receiver that is paged when no collector can be reached and a service is wholly lost.
+    pub(crate) fallback: Option<String>,
 }
 
 /// A client certificate with its key.
@@ -103,6 +105,9 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
     let source = reader.optional("source", source, network::source());
     let services = "who says what is probed; absent: the [[service]] sections of this file";
     reader.optional("services", services, table("{ from = \"collector\" }", services_from));
+    let fallback = "the receiver to page when no collector can be reached and a service is wholly lost";
+    let fallback = reader.optional("fallback", fallback, scalar::name("oncall"));
+    reader.not_yet("fallback", "does not page yet");
 
     refuse_half_an_identity(reader);
     let services_from_collector = reader.has("services");
@@ -116,10 +121,14 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
         reader
             .note("services", Refusal::new(message).help("add data = \"/var/lib/aviary/agent\" to [agent]"));
     }
+    if reader.has("fallback") && !reader.has("collector") {
+        let message = "`fallback` is for an agent that is cut off from its collectors, and this one's is in its own process";
+        reader.note("fallback", Refusal::new(message).help("take it out"));
+    }
     refuse_unsafe_collectors(reader, collectors.as_deref().unwrap_or_default());
     let identity = certificate.zip(key).map(|(certificate, key)| Identity { certificate, key });
     Some(Agent {
-        collectors: values(collectors),
+        collectors: values(collectors.unwrap_or_default()),
         token,
         ca,
         identity,
@@ -127,15 +136,12 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
         spool: spool.unwrap_or_default(),
         listen,
         statsd,
-        controls: values(controls),
-        name_servers: values(name_servers),
+        controls: values(controls.unwrap_or_default()),
+        name_servers: values(name_servers.unwrap_or_default()),
         source,
         services_from_collector,
+        fallback,
     })
-}
-
-fn values<T>(list: Option<Vec<At<T>>>) -> Vec<T> {
-    list.into_iter().flatten().map(|item| item.value).collect()
 }
 
 fn spool_bounds(reader: &mut Reader<'_>) -> Option<Spool> {

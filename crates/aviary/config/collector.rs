@@ -7,14 +7,17 @@ use std::{
 };
 
 use aviary_collector::{Limits, SecretHash};
+use aviary_core::silence::Hours;
 use reqwest::Url;
 
 use super::{
     context::Refusal,
-    kind::{At, Boolean, Whole, choice, list, section, some},
+    hours::hours,
+    kind::{At, Boolean, Whole, choice, list, section, some, table, values},
     reader::Reader,
     scalar,
     secret::{self, Pem},
+    watchdog::{Watchdog, watchdog},
 };
 
 /// Where a collector listens unless told otherwise.
@@ -44,6 +47,23 @@ pub(crate) struct Collector {
     pub(crate) data: Option<PathBuf>,
     /// What it speaks TLS with; absent: it answers in plain HTTP.
     pub(crate) tls: Option<Tls>,
+    /// When tickets wait, of services that have no hours of their own.
+    pub(crate) quiet_hours: Option<Hours>,
+    /// Who is told that it watches.
+    pub(crate) watchdog: Option<Watchdog>,
+    /// When somebody is sent a page that is none; absent: never.
+    pub(crate) test_pages: Option<TestPages>,
+    /// Everything happens, and messages go to the log only, whatever a service says.
+    pub(crate) shadow: bool,
+}
+
+/// Pages that are marked as tests: one to each receiver, whenever the hours have come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TestPages {
+    /// When they are sent, soon after the hours begin, and at no other time.
+    pub(crate) hours: Hours,
+    /// The names of the receivers; empty for all.
+    pub(crate) notify: Vec<String>,
 }
 
 /// What the collector speaks TLS with.
@@ -117,6 +137,20 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     let client_ca = "the authority whose certificates everybody must show";
     let client_ca = reader.optional("client_ca", client_ca, secret::authorities());
     refuse_half_of_tls(reader);
+    let about = "when tickets wait, and pages do not; absent: never";
+    let quiet_hours = reader.optional("quiet_hours", about, hours());
+    reader.not_yet("quiet_hours", "does not page yet");
+    let about = "who is told all the time that this collector watches, and pages somebody when that stops";
+    let watchdog = reader.optional("watchdog", about, section(watchdog));
+    reader.not_yet("watchdog", "does not page yet");
+    let about = "when to send pages that are marked as tests, to see that they arrive; absent: never";
+    let example =
+        "{ hours = { days = [\"monday\"], from = \"10:00\", until = \"11:00\", zone = \"Europe/Berlin\" } }";
+    let test_pages = reader.optional("test_pages", about, table(example, test_pages));
+    reader.not_yet("test_pages", "does not page yet");
+    let about = "whether messages of all services go to the log only; false by default";
+    let shadow = reader.optional("shadow", about, Boolean).unwrap_or(false);
+    reader.not_yet("shadow", "does not page yet");
 
     let listen = listen.unwrap_or(LISTEN);
     if !listen.ip().to_canonical().is_loopback() && !reader.has("token") && !reader.has("client_ca") && !open
@@ -141,7 +175,18 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
         retain: retain.unwrap_or(RETAIN),
         data,
         tls: certificate.zip(key).map(|(certificate, key)| Tls { certificate, key, client_ca }),
+        quiet_hours,
+        watchdog,
+        test_pages,
+        shadow,
     })
+}
+
+fn test_pages(reader: &mut Reader<'_>) -> Option<TestPages> {
+    let about = "in which hours: once whenever they come, and in no others";
+    let hours = reader.required("hours", about, hours());
+    let notify = reader.optional("notify", "to whom; all receivers by default", some(scalar::name("oncall")));
+    Some(TestPages { hours: hours?, notify: values(notify.unwrap_or_default()) })
 }
 
 /// A certificate without its key can be shown to nobody, and whoever shows none cannot ask for one.

@@ -301,9 +301,10 @@ impl<'c> Context<'c> {
         matches!(self.places.borrow().get(path), Some(Place::Span(span)) if self.source.begins(span, start))
     }
 
-    /// Whether the last problem is one of `path`, or of a part of it.
-    pub(super) fn is_last_refused(&self, path: &str) -> bool {
-        self.problems.borrow().last().is_some_and(|(_, problem)| problem.key.starts_with(path))
+    /// Whether `path`, or a part of it, has been refused.
+    pub(super) fn is_refused_at(&self, path: &str) -> bool {
+        let is_there = |problem: &Problem| problem.level == Level::Error && problem.key.starts_with(path);
+        self.problems.borrow().iter().any(|(_, problem)| is_there(problem))
     }
 
     /// Refuses what stands at `path`, or misses there.

@@ -14,10 +14,11 @@ use super::{
 /// Keys, or beginnings of keys up to a dot, that a running process does not take up. What a sink or collector listens on
 /// is bound when it starts; where an agent keeps its spool cannot be moved under it; and another vantage is another
 /// place, so that every series would end and another begin.
-const NEEDS_RESTART: [&str; 19] = [
+const NEEDS_RESTART: [&str; 25] = [
     "vantage",
     "agent.controls",
     "agent.data",
+    "agent.fallback",
     "agent.listen",
     "agent.name_servers",
     "agent.services",
@@ -26,13 +27,18 @@ const NEEDS_RESTART: [&str; 19] = [
     "collector.listen",
     "collector.name",
     "collector.open",
+    "collector.quiet_hours",
     "collector.retain",
+    "collector.shadow",
+    "collector.test_pages",
     "collector.token",
     "collector.url",
+    "collector.watchdog",
     "log.file",
     "log.format",
     "receiver",
     "route",
+    "silence",
     "sink",
 ];
 

@@ -8,9 +8,9 @@ use super::{
     context::{Context, Refusal},
     kind::{At, list, section},
     log::{self, Log},
-    paging,
+    reach,
     reader::Reader,
-    service,
+    receiver, route, service, silence,
     sink::{self, Sink},
     vantage::{self, Vantage},
 };
@@ -26,8 +26,9 @@ pub(super) struct Draft {
     pub(super) sink: Option<Sink>,
     pub(super) log: Option<Log>,
     pub(super) services: Vec<At<service::Draft>>,
-    pub(super) receivers: Vec<At<paging::ReceiverDraft>>,
-    pub(super) routes: Vec<At<paging::RouteDraft>>,
+    pub(super) receivers: Vec<At<receiver::Draft>>,
+    pub(super) routes: Vec<At<route::Draft>>,
+    pub(super) silences: Vec<At<silence::Draft>>,
     /// The sections that are given, rightly or wrongly.
     given: Vec<&'static str>,
 }
@@ -40,8 +41,8 @@ pub(super) fn read_services(reader: &mut Reader<'_>) -> Vec<At<service::Draft>> 
 
 impl Draft {
     /// The sections whose keys variables override.
-    pub(super) const SECTIONS: [&'static str; 7] =
-        ["agent", "collector", "log", "receiver", "service", "sink", "vantage"];
+    pub(super) const SECTIONS: [&'static str; 8] =
+        ["agent", "collector", "log", "receiver", "service", "silence", "sink", "vantage"];
 
     /// Reads a whole file.
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
@@ -52,17 +53,31 @@ impl Draft {
         let sink = reader.optional("sink", "the receiving side", section(sink::sink));
         let log = reader.optional("log", "what is written of the program's life", section(log::log));
         let services = read_services(reader);
-        let receivers = reader.optional("receiver", "who is paged", list(section(paging::receiver)));
+        let receivers = reader.optional("receiver", "who is paged", list(section(receiver::receiver)));
         reader.not_yet("receiver", "does not page yet");
-        let routes = reader.optional("route", "which incident goes to whom", list(section(paging::route)));
+        let routes = reader.optional("route", "which incident goes to whom", list(section(route::route)));
         reader.not_yet("route", "does not page yet");
+        let silences = "what nobody is to be paged about, until when, and why";
+        let silences = reader.optional("silence", silences, list(section(silence::silence)));
+        reader.not_yet("silence", "does not page yet");
 
         let given = Self::SECTIONS.into_iter().filter(|section| reader.has(section)).collect();
-        let (receivers, routes) = (receivers.unwrap_or_default(), routes.unwrap_or_default());
-        Self { vantage, agent, collector, sink, log, services, receivers, routes, given }
+        Self {
+            vantage,
+            agent,
+            collector,
+            sink,
+            log,
+            services,
+            receivers: receivers.unwrap_or_default(),
+            routes: routes.unwrap_or_default(),
+            silences: silences.unwrap_or_default(),
+            given,
+        }
     }
 
-    fn has(&self, section: &str) -> bool {
+    /// Whether `section` is given, rightly or wrongly.
+    pub(super) fn has(&self, section: &str) -> bool {
         self.given.contains(&section)
     }
 
@@ -88,15 +103,30 @@ impl Draft {
             has_sink: self.has("sink"),
         };
         service::refuse_contradictions(&self.services, foreign, surroundings);
-        let services: Vec<&str> =
-            self.services.iter().map(|draft| draft.value.service.name.as_str()).collect();
-        paging::refuse_contradictions(&self.receivers, &self.routes, &services, context);
-        // Whoever has mistakes to correct has enough to read.
-        if self.has("collector") && !self.has("receiver") && !context.is_refused() {
-            let message = "nobody is paged: there is no [[receiver]]";
-            let help =
-                "add one, such as name = \"oncall\", kind = \"pagerduty\" and key = { file = \"PATH\" }";
-            context.note("collector", Refusal::new(message).help(help));
+        self.note_vantages_that_never_come(context);
+        reach::refuse_contradictions(self, context);
+        reach::note_who_is_not_reached(self, context);
+    }
+
+    /// An agent in the collector's own process may be all that can ever report.
+    fn note_vantages_that_never_come(&self, context: &Context<'_>) {
+        let (Some(agent), Some(collector)) = (&self.agent, &self.collector) else { return };
+        let takes_in_others = !collector.listen.ip().to_canonical().is_loopback()
+            || !collector.tokens.is_empty()
+            || collector.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        if takes_in_others || !agent.collectors.is_empty() {
+            return;
+        }
+        for At { path, value: draft } in &self.services {
+            let service = &draft.service;
+            if service.policy.min_vantages > 1 {
+                let message = format!(
+                    "we could never tell how `{}` does: {} vantages must report, and no more than the one of this file may",
+                    service.name, service.policy.min_vantages
+                );
+                let help = "write min_vantages = 1, or add a [[collector.token]] for the other agents";
+                context.note(&format!("{path}.min_vantages"), Refusal::new(message).help(help));
+            }
         }
     }
 

@@ -7,8 +7,21 @@ use aviary_core::fnv::fnv1a;
 use toml::{Table, Value};
 
 /// The keys of a service that are the collector's business alone.
-const JUDGED: [&str; 8] =
-    ["acceptable_loss", "burst", "min_vantages", "owner", "page_after", "readback", "runbook", "severity"];
+const JUDGED: [&str; 13] = [
+    "acceptable_loss",
+    "burst",
+    "certificate_days",
+    "latency_p99",
+    "min_vantages",
+    "owner",
+    "page_after",
+    "quiet_hours",
+    "readback",
+    "runbook",
+    "severity",
+    "shadow",
+    "start_up_grace",
+];
 
 /// The services that a collector hands out.
 #[derive(Clone, Debug, PartialEq, Eq)]

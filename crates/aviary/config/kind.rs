@@ -278,6 +278,11 @@ pub(crate) struct At<T> {
     pub(crate) value: T,
 }
 
+/// The values without their places.
+pub(crate) fn values<T>(items: Vec<At<T>>) -> Vec<T> {
+    items.into_iter().map(|item| item.value).collect()
+}
+
 /// An array of at least `min` items.
 pub(crate) struct List<K> {
     item: K,

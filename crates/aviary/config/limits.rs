@@ -131,7 +131,7 @@ pub(crate) fn exceeded(config: &Config, limits: &HostLimits) -> Vec<Excess> {
 }
 
 /// Whether the kernel takes connections to `host` for loopback's. Where a name leads is not known here.
-fn is_loopback(host: &endpoint::Host) -> bool {
+pub(super) fn is_loopback(host: &endpoint::Host) -> bool {
     match host {
         endpoint::Host::Address(address) => address.to_canonical().is_loopback(),
         endpoint::Host::Name(name) => name == "localhost",

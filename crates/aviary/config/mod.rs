@@ -13,30 +13,38 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aviary_core::{page::Route, silence::Silence};
 use toml::de::DeTable;
 
 pub(crate) mod agent;
+pub(crate) mod alerting;
 pub(crate) mod collector;
 pub(crate) mod difference;
 pub(crate) mod limits;
 pub(crate) mod log;
 pub(crate) mod network;
-pub(crate) mod paging;
 pub(crate) mod readback;
+pub(crate) mod receiver;
 pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod sink;
 pub(crate) mod vantage;
+pub(crate) mod watchdog;
 
 mod context;
 mod draft;
 mod effective;
 mod environment;
+mod hours;
 mod kind;
 mod problem;
+mod reach;
 mod reader;
+mod route;
 mod scalar;
+mod silence;
 mod source;
+mod tags;
 mod values;
 
 pub(crate) use effective::ServicesText;
@@ -49,9 +57,9 @@ use context::Context;
 use draft::{Draft, read_services};
 use effective::Effective;
 use log::Log;
-use paging::{Receiver, Route};
 use problem::Location;
 use reader::Reader;
+use receiver::Receiver;
 use service::Service;
 use sink::Sink;
 use source::Source;
@@ -79,6 +87,8 @@ pub(crate) struct Config {
     pub(crate) receivers: Vec<Receiver>,
     /// Which incidents go to whom, the first match first; without any, every incident goes to every receiver.
     pub(crate) routes: Vec<Route>,
+    /// What nobody is to be paged about. Some may have ended: no clock is asked here.
+    pub(crate) silences: Vec<Silence>,
     /// Of a collector: the services as it hands them out to agents, in TOML.
     pub(crate) services_document: Option<String>,
     /// What was understood but is not acted on, to be logged.
@@ -166,6 +176,7 @@ fn parse(
         services: draft.services.into_iter().map(|draft| draft.value.service).collect(),
         receivers: draft.receivers.into_iter().filter_map(|draft| draft.value.receiver).collect(),
         routes: draft.routes.into_iter().map(|draft| draft.value.route).collect(),
+        silences: draft.silences.into_iter().filter_map(|draft| draft.value.silence).collect(),
         notes: problems,
         files,
     })

@@ -105,6 +105,11 @@ impl<'r> Reader<'r> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
+    /// Whether the table has no key at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// Whether `key` is given, rightly or wrongly.
     pub(crate) fn has(&self, key: &str) -> bool {
         let is_table = self.asked.iter().any(|asked| asked.key == key && asked.is_table);
@@ -159,7 +164,7 @@ impl<'r> Reader<'r> {
             return;
         }
         let path = self.path_of(key);
-        if self.context.is_last_refused(&path) {
+        if self.context.is_refused_at(&path) {
             return;
         }
         let name = without_indexes(&path);

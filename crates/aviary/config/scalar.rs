@@ -1,6 +1,10 @@
 //! The values that are written as text: names, shares, durations, addresses, endpoints and URLs.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use aviary_core::{AcceptableLoss, Endpoint, graphite};
 use reqwest::Url;
@@ -95,15 +99,37 @@ pub(super) fn share() -> impl Kind<Output = AcceptableLoss> {
 
 /// A length of time with its unit.
 pub(super) fn duration(example: &'static str) -> impl Kind<Output = Duration> {
+    text("a duration with its unit", example, parse_duration)
+}
+
+/// A length of time in whole seconds, for what is looked at once a second.
+pub(super) fn seconds(example: &'static str) -> impl Kind<Output = u64> {
     text("a duration with its unit", example, |given| {
-        let refusal = || {
-            Refusal::new(format!("`{}` is no duration", quotable(given)))
-                .help("write a number with its unit (ms, s, m, h or d), such as \"10s\"")
-        };
-        // Days are 24 hours here: nothing that is configured knows of a calendar.
-        let span: jiff::Span = given.parse().map_err(|_| refusal())?;
-        let duration = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| refusal())?;
-        Duration::try_from(duration).map_err(|_| refusal())
+        let duration = parse_duration(given)?;
+        if duration.subsec_nanos() != 0 {
+            return Err(Refusal::new(format!("`{}` is no whole number of seconds", quotable(given)))
+                .help("write such as \"10s\""));
+        }
+        Ok(duration.as_secs())
+    })
+}
+
+fn parse_duration(given: &str) -> Result<Duration, Refusal> {
+    let refusal = || {
+        Refusal::new(format!("`{}` is no duration", quotable(given)))
+            .help("write a number with its unit (ms, s, m, h or d), such as \"10s\"")
+    };
+    // Days are 24 hours here: nothing that is configured as a duration knows of a calendar.
+    let span: jiff::Span = given.parse().map_err(|_| refusal())?;
+    let duration = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| refusal())?;
+    Duration::try_from(duration).map_err(|_| refusal())
+}
+
+/// An address without a port.
+pub(super) fn address() -> impl Kind<Output = IpAddr> {
+    text("an address", "192.0.2.7", |given| {
+        let refusal = || Refusal::new(format!("`{}` is no address", quotable(given)));
+        given.parse().map_err(|_| refusal().help("write such as \"192.0.2.7\" or \"2001:db8::7\""))
     })
 }
 
@@ -203,6 +229,15 @@ pub(super) mod tests {
         for given in ["10", "10 parsecs", "-5s", "", "s", "1mo", "999999999999d"] {
             assert_eq!(read(duration("10s"), given), Err(format!("`{given}` is no duration")));
         }
+    }
+
+    #[test]
+    fn what_is_looked_at_once_a_second_has_whole_seconds() {
+        for (given, expected) in [("0s", 0), ("90s", 90), ("5m", 300), ("2000ms", 2)] {
+            assert_eq!(read(seconds("10s"), given), Ok(expected));
+        }
+        assert_eq!(read(seconds("10s"), "1.5s"), Err("`1.5s` is no whole number of seconds".to_owned()));
+        assert_eq!(read(seconds("10s"), "10"), Err("`10` is no duration".to_owned()));
     }
 
     #[test]

@@ -9,8 +9,9 @@ use aviary_core::{
 use aviary_probe::Family;
 
 use super::{
+    alerting::{self, Alerting},
     context::{Context, Refusal},
-    kind::{At, Boolean, Decimal, Either, Kind, Or, Whole, choice, member, section, some, table},
+    kind::{At, Boolean, Either, Kind, Or, Whole, choice, member, section, some, table},
     network::{self, Source},
     readback::{self, Readback},
     reader::Reader,
@@ -54,6 +55,8 @@ pub(crate) struct Service {
     pub(crate) runbook: Option<String>,
     /// Where it tells what it stored.
     pub(crate) readback: Option<Readback>,
+    /// What it wants somebody to be told of, and how.
+    pub(crate) alerting: Alerting,
 }
 
 /// One endpoint of a service.
@@ -148,13 +151,7 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
     let owner = reader.optional("owner", "who looks after it", scalar::line("ingest team"));
     let runbook = "https://runbooks.example.com/ingest";
     let runbook = reader.optional("runbook", "what to do when it is down", scalar::line(runbook));
-
-    reader.optional("severity", "how bad each verdict is", table("{ down = \"critical\" }", severity));
-    reader.not_yet("severity", "does not page yet");
-    reader.optional("page_after", "how long a verdict must hold", scalar::duration("10s"));
-    reader.not_yet("page_after", "does not page yet");
-    reader.optional("burst", "how far losses cluster", Either(choice([("learnt", ())]), Decimal(1.0)));
-    reader.not_yet("burst", "judges a plain minute");
+    let alerting = alerting::alerting(reader);
     let readback =
         reader.optional("readback", "where the service tells what it stored", section(readback::readback));
 
@@ -182,6 +179,7 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
             owner,
             runbook,
             readback,
+            alerting,
         },
         endpoint_paths: Vec::new(),
         has_readback: reader.has("readback"),
@@ -233,14 +231,6 @@ fn addresses() -> impl Kind<Output = Addresses> {
     choice([Addresses::Rotate, Addresses::All, Addresses::First].map(|choice| (choice.name(), choice)))
 }
 
-fn severity(reader: &mut Reader<'_>) -> Option<()> {
-    for state in ["down", "degraded", "blind"] {
-        let severities = ["critical", "error", "warning", "info"].map(|severity| (severity, ()));
-        reader.optional(state, "how bad this verdict is", choice(severities));
-    }
-    Some(())
-}
-
 /// What else a file has that speaks of its services.
 #[derive(Clone, Copy)]
 pub(super) struct Surroundings<'s> {
@@ -281,6 +271,9 @@ pub(super) fn refuse_contradictions(
         // Whether a service of a collector can be proven is for that collector to say, and it has.
         if !context.is_foreign() {
             refuse_unshowable(path, draft, context, surroundings.has_collector, surroundings.has_sink);
+        }
+        if surroundings.has_collector {
+            alerting::refuse_what_never_fires(path, draft, context);
         }
     }
 }

@@ -16,8 +16,9 @@ const WINDOW_BYTES: usize = 16 * SHOWN_CHARS_MAX;
 /// What stands for a hidden piece of text: as long for a short secret as for a long one.
 const HIDDEN: &str = "***";
 
-/// The keys under which secrets stand. Certificates are here because a private key may stand beside them.
-const SECRET_KEYS: [&str; 5] = ["api_key", "certificate", "key", "secret", "token"];
+/// The keys under which secrets stand. Certificates are here because a private key may stand beside them, and pings
+/// because whoever has their URL can ping in our place.
+const SECRET_KEYS: [&str; 6] = ["api_key", "certificate", "key", "ping", "secret", "token"];
 
 /// The keys that say where a secret is, or whose, instead of holding it.
 const PUBLIC_KEYS: [&str; 5] = ["env", "file", "name", "region", "scope"];

@@ -4,16 +4,13 @@ use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use aviary_collector::Reader as Api;
 use aviary_collector::SecretHash;
-use aviary_core::fnv::fnv1a;
-use aviary_notify::{Kind, Security, Settings};
 use aviary_probe::Family;
 
 use super::{
     Config,
     agent::Agent,
-    collector::Collector,
+    collector::{Collector, TestPages},
     log::Log,
-    paging::{Escalation, Receiver, Route},
     readback::Readback,
     secret::{Pem, Secret},
     service::Service,
@@ -21,6 +18,8 @@ use super::{
     vantage::{Tag, Vantage},
 };
 use crate::telemetry::LogFormat;
+
+mod alerting;
 
 /// The value of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +62,9 @@ pub(super) fn values(config: &Config) -> BTreeMap<String, Value> {
     }
     for (index, route) in config.routes.iter().enumerate() {
         keys.route(index + 1, route);
+    }
+    for silence in &config.silences {
+        keys.silence(silence);
     }
     keys.found
 }
@@ -141,6 +143,7 @@ impl Keys {
             name_servers,
             source,
             services_from_collector,
+            fallback,
         } = agent;
         "agent".clone_into(&mut self.section);
         self.all("collector", collectors);
@@ -157,6 +160,7 @@ impl Keys {
         self.all("name_servers", name_servers);
         self.maybe("source", source.as_ref());
         self.maybe("services.from", services_from_collector.then_some("collector"));
+        self.maybe("fallback", fallback.as_ref());
     }
 
     fn collector(&mut self, collector: &Collector) {
@@ -167,6 +171,15 @@ impl Keys {
         self.add("open", collector.open);
         self.add("retain", format!("{}s", collector.retain.as_secs()));
         self.maybe("data", collector.data.as_ref().map(|path| path.display()));
+        self.add("shadow", collector.shadow);
+        self.maybe("quiet_hours", collector.quiet_hours.as_ref());
+        if let Some(TestPages { hours, notify }) = &collector.test_pages {
+            self.add("test_pages.hours", hours);
+            self.all("test_pages.notify", notify);
+        }
+        if let Some(watchdog) = &collector.watchdog {
+            self.watchdog(watchdog);
+        }
         for token in &collector.tokens {
             self.section = format!("collector.token.{}", token.name);
             self.hash("secret", &token.secret);
@@ -217,6 +230,7 @@ impl Keys {
             owner,
             runbook,
             readback,
+            alerting,
         } = service;
         self.section = format!("service.{name}");
         self.add("prefix", prefix);
@@ -245,69 +259,10 @@ impl Keys {
         self.maybe("source", source.as_ref());
         self.maybe("owner", owner.as_ref());
         self.maybe("runbook", runbook.as_ref());
+        self.alerting(alerting);
         if let Some(readback) = readback {
             self.readback(name, readback);
         }
-    }
-
-    fn receiver(&mut self, receiver: &Receiver) {
-        let Receiver { settings: Settings { name, kind, template }, ca } = receiver;
-        self.section = format!("receiver.{name}");
-        self.add("kind", kind.name());
-        self.pem("ca", ca.as_ref());
-        self.maybe("template", template.as_ref().map(|text| format!("{:016x}", fnv1a(text.bytes()))));
-        match kind {
-            Kind::Alertmanager(it) => {
-                self.all("url", &it.urls);
-                self.shared("key", it.key.as_ref());
-            }
-            Kind::Command(it) => self.add("command", it.argv.join(" ")),
-            Kind::Email(it) => {
-                self.add("server", &it.server);
-                self.add("port", it.port.unwrap_or_else(|| it.security.port()));
-                let security = match it.security {
-                    Security::None => "none",
-                    Security::StartTls => "starttls",
-                    Security::Tls => "tls",
-                };
-                self.add("security", security);
-                self.maybe("user", it.login.as_ref().map(|(user, _)| user));
-                self.shared("password", it.login.as_ref().map(|(_, password)| password));
-                self.add("from", &it.from);
-                self.all("to", &it.to);
-            }
-            Kind::Opsgenie(it) => {
-                self.add("url", &it.url);
-                self.shared("key", Some(&it.key));
-            }
-            Kind::PagerDuty(it) => {
-                self.add("url", &it.url);
-                self.shared("key", Some(&it.key));
-            }
-            Kind::Slack(it) => self.shared("key", Some(&it.url)),
-            Kind::VictorOps(it) => {
-                self.add("url", &it.url);
-                self.shared("key", Some(&it.key));
-                self.add("routing_key", &it.routing_key);
-            }
-            Kind::Webhook(it) => {
-                self.add("url", &it.url);
-                self.shared("secret", Some(&it.secret));
-                self.add("allow_private", it.allow_private);
-            }
-        }
-    }
-
-    /// Routes have no names: the first that matches wins, so each is known by its number.
-    fn route(&mut self, number: usize, route: &Route) {
-        let Route { severities, services, notify, escalate } = route;
-        self.section = format!("route.{number}");
-        self.all("match.severity", severities);
-        self.all("match.service", services);
-        self.all("notify", notify);
-        let step =
-            |step: &Escalation| format!("{} after {}", step.notify.join(" and "), duration(step.after));
-        self.all("escalate", escalate.iter().map(step));
     }
 
     fn readback(&mut self, service: &str, readback: &Readback) {
