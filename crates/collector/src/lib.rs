@@ -20,6 +20,7 @@ mod figures;
 mod history;
 mod intake;
 mod journal;
+mod judgement;
 mod keeping;
 mod readback;
 mod received;
@@ -52,6 +53,7 @@ pub use aviary_store::Store;
 pub use axum::serve::Listener;
 pub use figures::{Figures, MetricsPage};
 pub use history::HistoryError;
+pub use judgement::{Alerting, Burst};
 pub use readback::{
     Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError, Shown, look,
 };
@@ -122,6 +124,8 @@ pub struct ServiceOptions {
     /// What agents are to probe, and whether the service requires it. An endpoint that nobody reports is shown as one of
     /// which we cannot tell.
     pub endpoints: Vec<(Endpoint, bool)>,
+    /// What it wants to be told of, and how.
+    pub alerting: Alerting,
     /// Who looks after it.
     pub owner: Option<String>,
     /// What to do when it is not well.
@@ -138,6 +142,7 @@ impl ServiceOptions {
             storage: false,
             readback: None,
             endpoints: Vec::new(),
+            alerting: Alerting::default(),
             owner: None,
             runbook: None,
         }
