@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use aviary_collector::{
-    Arrived, Collector, Limits, Options, Scope, SecretHash, Server, ServiceOptions, TokenRule,
+    Alerting, Arrived, Collector, Limits, Options, Scope, SecretHash, Server, ServiceOptions, TokenRule,
 };
 use aviary_core::{Protocol, Vantage};
 use aviary_probe::SystemClock;
@@ -273,6 +273,7 @@ fn service_options(service: &config::service::Service, has_sink: bool) -> Servic
         storage: has_sink || service.readback.is_some(),
         readback: service.readback.as_ref().map(config::readback::Readback::options),
         endpoints: service.endpoints.iter().map(|it| (it.endpoint.clone(), it.required)).collect(),
+        alerting: Alerting::default(),
         owner: service.owner.clone(),
         runbook: service.runbook.clone(),
     }
