@@ -141,6 +141,12 @@ impl Watch {
         self.regions.clear();
     }
 
+    /// What was judged and lost of a service in about the newest `seconds`.
+    #[cfg(test)]
+    pub(crate) fn counted(&self, service: &str, seconds: u64) -> Option<Tally> {
+        Some(self.groups.as_ref()?.services.get(service)?.groups[0].bank.newest(seconds))
+    }
+
     /// What was learnt of each group, and which endpoints ever worked.
     pub(crate) fn kept(&self) -> (Vec<(Key, Quiet)>, &BTreeSet<Endpoint>, &BTreeMap<String, Second>) {
         let groups = self.groups.iter().flat_map(|groups| groups.services.values());
