@@ -39,7 +39,9 @@ use std::{
     time::Duration,
 };
 
-use aviary_core::{Clock, Endpoint, Evidence, Micros, Second, Timestamp, verdict::Policy};
+use aviary_core::{
+    Clock, Endpoint, Evidence, Micros, Second, Tag, Timestamp, page::Paging, silence::Silence, verdict::Policy,
+};
 use aviary_store::StoreError;
 use axum::{Router, extract::connect_info::Connected, serve::IncomingStream};
 use tokio::{
@@ -63,7 +65,8 @@ pub use state::Counts;
 use crate::{
     access::Access,
     document::Document,
-    history::{Fleet, History, Lives, Record},
+    history::{Fleet, History, Lives, Record, Tally},
+    judgement::Judgement,
     start::Durable,
     state::State,
 };
@@ -106,6 +109,10 @@ pub struct Options {
     pub store: Option<Arc<dyn Store>>,
     /// For how many seconds they are kept; for ever, if nothing is said.
     pub retain_seconds: Option<u64>,
+    /// Who is told of incidents; without any receiver, nobody.
+    pub paging: Paging,
+    /// What the configuration says that nobody wants to be paged about.
+    pub silences: Vec<Silence>,
 }
 
 /// A service that is judged.
@@ -172,6 +179,7 @@ struct Inner {
     metrics: Option<MetricsPage>,
     questions: Arc<Semaphore>,
     history: Arc<History>,
+    judgement: Arc<Judgement>,
     durable: Option<Durable>,
 }
 
@@ -233,6 +241,8 @@ impl Collector {
     fn assemble(options: Options, durable: Option<Durable>, clock: impl Clock) -> Result<Self, HistoryError> {
         let history = Arc::new(open_history(&options));
         let access = Access::new(options.tokens, options.open, options.certified);
+        let judgement = Judgement::new(&options.name, options.store, options.paging);
+        judgement.plan(options.silences, clock.wall());
         let state = State::new(options.name, options.services, clock.wall());
         let monotonic = clock.clone();
         let inner = Inner {
@@ -244,6 +254,7 @@ impl Collector {
             metrics: options.metrics,
             questions: Arc::new(Semaphore::new(QUESTIONS_AT_ONCE)),
             history: Arc::clone(&history),
+            judgement: Arc::new(judgement),
             durable,
         };
         let inner = Arc::new(inner);
@@ -305,9 +316,20 @@ impl Collector {
     /// Judges these services from now on, and tells agents of them in `document`. What was counted stays counted.
     pub fn take_on(&self, services: Vec<ServiceOptions>, document: Option<String>) {
         let now = self.now();
+        let known: Vec<String> = self.state().services().into_iter().map(|service| service.name).collect();
+        for name in known.iter().filter(|name| !services.iter().any(|service| service.name == **name)) {
+            self.judgement().removed(Tag::Service, name, now);
+        }
         self.state().configure(services, now);
         let document = document.map(Document::new).map(Arc::new);
         *self.inner.services_document.lock().unwrap_or_else(PoisonError::into_inner) = document;
+    }
+
+    /// Tells these receivers of incidents from now on, and holds these silences of the configuration.
+    pub fn page_by(&self, paging: Paging, silences: Vec<Silence>) {
+        let now = self.now();
+        self.judgement().configure(paging, now);
+        self.judgement().plan(silences, now);
     }
 
     /// Notes that storage has a datapoint called `name` (without an API key) for `second`.
@@ -347,7 +369,7 @@ impl Collector {
         let mut state = self.state();
         state.advance(now);
         let lives = |id| state.ledger().life(id).until > span.from;
-        let grouping = state.catalog().group(&[aviary_core::Tag::Protocol], lives);
+        let grouping = state.catalog().group(&[Tag::Protocol], lives);
         let windows = state.ledger().sums(span, &grouping.group_of, grouping.values.len());
         grouping.values.into_iter().flatten().zip(windows).collect()
     }
@@ -374,13 +396,55 @@ impl Collector {
             }
             last = awake;
             if self.replaying().is_none() {
-                self.state().judge(now);
+                self.judge(now).await;
             }
             let rest = 1_000_000 - now.0 % 1_000_000;
             tokio::select! {
                 () = sleep(Duration::from_micros(rest)) => {}
                 _ = stopped.wait_for(|stop| *stop) => return,
             }
+        }
+    }
+
+    /// Judges the second that is now, keeps what follows, and hands over what is to be told.
+    async fn judge(&self, now: Timestamp) {
+        let asked = self.judgement().asked(now);
+        let seen = {
+            let mut state = self.state();
+            state.judge(now);
+            state.watch(now, &asked)
+        };
+        let collector = self.clone();
+        let rest = move || {
+            collector.judgement().observe(seen, now);
+            collector.keep_judgement();
+            collector.read_older();
+        };
+        if let Err(error) = tokio::task::spawn_blocking(rest).await {
+            tracing::error!(%error, "A second could not be judged.");
+        }
+    }
+
+    /// Commits what judgement changed. Blocks.
+    fn keep_judgement(&self) {
+        if let Err(error) = self.judgement().flush() {
+            tracing::error!("Incidents are not kept: {error}");
+            if let (Some(durable), StoreError::Unsound { .. }) = (&self.inner.durable, &error) {
+                durable.fail(Arc::new(error));
+            }
+        }
+    }
+
+    /// Reads what banks lack of the time before the ledger, after a start. Blocks.
+    fn read_older(&self) {
+        let Some(wanted) = self.state().older_wanted() else { return };
+        let mut tally = Tally::new(&wanted.lives, &wanted.cell_of, wanted.cells, wanted.steps);
+        match self.history().tally(&mut tally, wanted.steps.whole(), None, None, &|| true) {
+            Ok(()) => {
+                let windows = tally.finish();
+                self.state().take_older(&wanted, windows);
+            }
+            Err(error) => tracing::warn!("Long windows begin anew, since the history cannot be read: {error}"),
         }
     }
 
@@ -409,6 +473,10 @@ impl Collector {
 
     fn monotonic(&self) -> Micros {
         (self.inner.monotonic)()
+    }
+
+    fn judgement(&self) -> &Judgement {
+        &self.inner.judgement
     }
 
     fn history(&self) -> &History {

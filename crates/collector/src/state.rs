@@ -35,7 +35,7 @@ pub(crate) use self::{
     judge::{Judged, Standing},
     kept::Texts,
     readback::{ReadBack, ReadBackBody},
-    watch::{Asked, Endpoint, Key, Older, Scene, Seen, Watch},
+    watch::{Asked, Endpoint, Key, Seen, Watch},
 };
 use crate::{
     ServiceOptions,

@@ -9,7 +9,7 @@
 //! | | `l` and a group | in which way it loses |
 //! | | `w` | endpoints that worked once, and when losses were cleared |
 
-use std::{collections::{BTreeMap, BTreeSet}, ops::ControlFlow};
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use aviary_core::{
     Second, Tag,
@@ -38,7 +38,7 @@ pub(crate) struct Life {
     pub(crate) outbox: page::Kept,
     pub(crate) silences: Vec<Silence>,
     pub(crate) learnt: BTreeMap<Key, Quiet>,
-    pub(crate) worked: BTreeSet<Endpoint>,
+    pub(crate) worked: BTreeMap<Endpoint, Second>,
     pub(crate) cleared: BTreeMap<String, Second>,
 }
 
@@ -99,9 +99,9 @@ impl Pending {
     }
 
     /// Which endpoints worked once, and when losses were cleared.
-    pub(crate) fn put_worked(&mut self, worked: &BTreeSet<Endpoint>, cleared: &BTreeMap<String, Second>) {
-        let value = json!({"worked": worked.write(), "cleared": cleared.write()});
-        self.put(vec![WORKED], Some(value.to_string().into_bytes()));
+    pub(crate) fn put_worked(&mut self, worked: &BTreeMap<Endpoint, Second>, cleared: &BTreeMap<String, Second>) {
+        let worked = worked.iter().map(|(endpoint, since)| (endpoint.clone(), *since)).collect();
+        self.put(vec![WORKED], Some(Worked { worked, cleared: cleared.clone() }.bytes()));
     }
 }
 
@@ -182,7 +182,7 @@ impl Life {
             }
             Some((&WORKED, _)) => {
                 let Worked { worked, cleared } = Record::of_bytes(value)?;
-                (self.worked, self.cleared) = (worked, cleared);
+                (self.worked, self.cleared) = (worked.into_iter().collect(), cleared);
             }
             // A later version's.
             _ => {}
@@ -198,7 +198,7 @@ struct Machine {
 }
 
 struct Worked {
-    worked: BTreeSet<Endpoint>,
+    worked: Vec<(Endpoint, Second)>,
     cleared: BTreeMap<String, Second>,
 }
 

@@ -32,10 +32,8 @@ use aviary_store::{Store, StoreError};
 use tokio::sync::mpsc;
 
 pub use self::options::{Alerting, Burst};
-pub(crate) use self::{
-    kept::{Life, Pending},
-    record::Record,
-};
+use self::record::Record;
+pub(crate) use self::kept::{Life, Pending};
 use crate::state::{Asked, Seen};
 
 /// So many actions wait for whoever delivers; more wait here, as many as receivers take at once.
@@ -123,7 +121,11 @@ impl Judgement {
     }
 
     /// Takes in what was seen at `now`, and lets time go on in the outbox. Where loss is, is worked out without the lock.
-    pub(crate) fn observe(&self, seen: Seen, now: Timestamp) {
+    pub(crate) fn observe(&self, mut seen: Seen, now: Timestamp) {
+        self.keep(std::mem::take(&mut seen.pending));
+        for (tag, value) in std::mem::take(&mut seen.removed) {
+            self.removed(tag, &value, now);
+        }
         let silences = self.held().silences.in_force(now.second());
         let observed = seen.explained(silences);
         self.observed(observed, now);
@@ -186,6 +188,16 @@ impl Judgement {
         held.deliver(page::Event::Finished { id, receiver, attempt, sent }, now);
     }
 
+    /// Holds the silences of the configuration, in the place of those of their ids; what is wrong with one is said, and
+    /// others are held.
+    pub(crate) fn plan(&self, silences: Vec<Silence>, now: Timestamp) {
+        for silence in silences {
+            if let Err(error) = self.silence(silence, now) {
+                tracing::warn!("{error}");
+            }
+        }
+    }
+
     /// Takes a silence in.
     pub(crate) fn silence(&self, silence: Silence, now: Timestamp) -> Result<(), SilenceError> {
         let mut held = self.held();
@@ -235,7 +247,7 @@ impl Judgement {
     }
 
     /// Keeps something beside, with whatever waits.
-    pub(crate) fn keep(&self, more: Pending) {
+    fn keep(&self, more: Pending) {
         self.held().pending.append(more);
     }
 

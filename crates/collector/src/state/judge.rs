@@ -84,12 +84,12 @@ impl State {
         let seen = Span::before(span.until, SEEN_SECONDS);
         let (by_vantage, _) = self.live_sums(seen, vantages, goes_on);
         let mut vantages_seen: BTreeMap<&str, usize> = BTreeMap::new();
-        self.watch.forget_regions();
+        self.watch.forget_places();
         for (values, window) in vantages.values.iter().zip(&by_vantage) {
             let is_seen = window.unknown < window.scheduled;
             // Where nobody goes on, nobody is missed.
             if window.scheduled > 0 {
-                self.watch.note_region(&values[2], &values[0], is_seen);
+                self.watch.note_place(&values[2], &values[5], &values[0], is_seen);
             }
             *vantages_seen.entry(&values[0]).or_default() += usize::from(is_seen);
         }

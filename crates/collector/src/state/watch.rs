@@ -31,18 +31,35 @@ use aviary_core::{
 };
 
 pub(crate) use self::{
-    groups::{Endpoint, Key, Older},
+    groups::{Endpoint, Key},
     scene::{Scene, Seen},
 };
-use self::groups::{Group, Groups, Judged};
+use self::groups::{Group, Groups, Judged, OLDER_STEP, Older};
 use super::State;
-use crate::{closed_until, settled_until};
+use crate::{
+    closed_until,
+    history::{Lives, Steps},
+    judgement::Pending,
+    settled_until,
+};
 
 /// What is explained is at most so long: a little less than the ledger holds.
 const EXPLAINED_SECONDS_MAX: u64 = LIVE_SECONDS - 60;
 
 /// What came late, older than banks hold by itself, is read again so often.
 const REREAD_SECONDS: u64 = 10;
+
+/// Loss that goes on is seen by as many slots as this over its share, but for one time in a thousand: `ln 1000`.
+const HIDDEN_NATS: f64 = 6.9;
+
+/// And looked for in so many seconds at least.
+const GONE_SECONDS: u64 = 10;
+
+/// Of more cells than this, what is older than the ledger is not read at a start: long windows fill by and by.
+const OLDER_CELLS_MAX: usize = 1_000;
+
+/// What was learnt is kept so often.
+const LEARNT_SECONDS: u64 = 3_600;
 
 /// What happened this long ago is counted for good.
 const COUNTED_AFTER_SECONDS: u64 = 600;
@@ -51,8 +68,8 @@ const COUNTED_AFTER_SECONDS: u64 = 600;
 #[derive(Default)]
 pub(crate) struct Watch {
     groups: Option<Groups>,
-    /// Endpoints of which a slot was delivered once.
-    worked: BTreeSet<Endpoint>,
+    /// Endpoints of which a slot was delivered once, and since when.
+    worked: BTreeMap<Endpoint, Second>,
     /// What an earlier life learnt.
     learnt: BTreeMap<Key, Quiet>,
     /// When the loss of a service was cleared.
@@ -65,6 +82,12 @@ pub(crate) struct Watch {
     /// How many slots a second were judged of each group when something began to be lost.
     rates: BTreeMap<Key, f64>,
     regions: BTreeMap<String, Region>,
+    /// From where services are looked at.
+    nodes: BTreeSet<String>,
+    /// The same of the second before: what is not there any more was taken away.
+    places: BTreeSet<(Tag, String)>,
+    /// Endpoints worked or losses were cleared since that was last kept.
+    is_news: bool,
 }
 
 /// Who looks from a region.
@@ -89,6 +112,15 @@ pub(crate) struct Asked {
     pub(crate) clearing: BTreeMap<String, Clearing>,
     /// Since when it is counted, and what was counted until when.
     pub(crate) since: BTreeMap<String, (Second, Counts, Second)>,
+}
+
+/// Sums by cell that are asked of the history.
+pub(crate) struct OlderWanted {
+    pub(crate) lives: Lives,
+    pub(crate) cell_of: Vec<u32>,
+    pub(crate) cells: usize,
+    pub(crate) steps: Steps,
+    series: usize,
 }
 
 /// A window that says that something is lost now.
@@ -131,14 +163,38 @@ impl Watch {
     }
 
     /// Who looked from where.
-    pub(super) fn note_region(&mut self, region: &str, service: &str, is_seen: bool) {
+    pub(super) fn note_place(&mut self, region: &str, node: &str, service: &str, is_seen: bool) {
+        self.nodes.insert(node.to_owned());
         let known = self.regions.entry(region.to_owned()).or_default();
         known.services.insert(service.to_owned());
         known.is_seen |= is_seen;
     }
 
-    pub(super) fn forget_regions(&mut self) {
+    pub(super) fn forget_places(&mut self) {
         self.regions.clear();
+        self.nodes.clear();
+    }
+
+    /// The places from which nobody is to look any more.
+    fn removed(&mut self) -> Vec<(Tag, String)> {
+        let regions = self.regions.keys().map(|region| (Tag::Region, region.clone()));
+        let places = regions.chain(self.nodes.iter().map(|node| (Tag::Node, node.clone()))).collect();
+        let before = std::mem::replace(&mut self.places, places);
+        before.difference(&self.places).cloned().collect()
+    }
+
+    /// What is to be kept of it after the second `until`, if anything.
+    fn pending(&mut self, until: Second) -> Pending {
+        let mut pending = Pending::default();
+        if until.0.is_multiple_of(LEARNT_SECONDS) {
+            let groups = self.groups.iter().flat_map(|groups| groups.services.values());
+            let learnt = groups.flat_map(Judged::all);
+            pending.put_learnt(learnt.map(|group| (group.key.clone(), *group.learning.quiet())));
+        }
+        if std::mem::take(&mut self.is_news) {
+            pending.put_worked(&self.worked, &self.cleared);
+        }
+        pending
     }
 
     /// What was judged and lost of a service in about the newest `seconds`.
@@ -147,18 +203,11 @@ impl Watch {
         Some(self.groups.as_ref()?.services.get(service)?.groups[0].bank.newest(seconds))
     }
 
-    /// What was learnt of each group, and which endpoints ever worked.
-    pub(crate) fn kept(&self) -> (Vec<(Key, Quiet)>, &BTreeSet<Endpoint>, &BTreeMap<String, Second>) {
-        let groups = self.groups.iter().flat_map(|groups| groups.services.values());
-        let quiet = groups.flat_map(Judged::all).map(|group| (group.key.clone(), *group.learning.quiet()));
-        (quiet.collect(), &self.worked, &self.cleared)
-    }
-
     /// What an earlier life left.
     pub(crate) fn restore(
         &mut self,
         learnt: BTreeMap<Key, Quiet>,
-        worked: BTreeSet<Endpoint>,
+        worked: BTreeMap<Endpoint, Second>,
         cleared: BTreeMap<String, Second>,
     ) {
         self.learnt = learnt;
@@ -202,8 +251,38 @@ impl State {
         watch.counting.retain(|name, _| asked.since.contains_key(name));
         let conditions = self.conditions(&groups, &watch, now);
         watch.groups = Some(groups);
+        let (removed, pending) = (watch.removed(), watch.pending(until));
         self.watch = watch;
-        Seen { services, conditions }
+        Seen { services, conditions, removed, pending }
+    }
+
+    /// What is asked of the history for groups whose banks lack what is older than the ledger, if there are such.
+    pub(crate) fn older_wanted(&mut self) -> Option<OlderWanted> {
+        let groups = self.watch.groups.as_ref()?;
+        let lacks = groups.services.values().flat_map(Judged::all).any(|group| group.lacks_older);
+        if !lacks || groups.cells() > OLDER_CELLS_MAX {
+            return None;
+        }
+        let seam = self.past.as_ref()?.history.visible_until();
+        let widest = 2 * OLDER_STEP * 6;
+        let from = Second(groups.until.minus(WINDOWS[WINDOWS.len() - 1]).0 / widest * widest);
+        let count = seam.0.saturating_sub(from.0) / OLDER_STEP;
+        let steps = Steps { from, seconds: OLDER_STEP, count };
+        let (cell_of, cells, series) = (groups.older_cells(), groups.cells(), groups.series);
+        let (lives, _) = self.lives()?;
+        Some(OlderWanted { lives, cell_of, cells, steps, series })
+    }
+
+    /// Fills banks with what the history told, unless other groups are judged by now.
+    pub(crate) fn take_older(&mut self, wanted: &OlderWanted, windows: Vec<aviary_core::Window>) {
+        let older = Older { span: wanted.steps.whole(), windows };
+        let is_held = self.ledger.held().from <= older.span.until;
+        if let Some(groups) = &mut self.watch.groups
+            && is_held
+            && (groups.series, groups.cells()) == (wanted.series, wanted.cells)
+        {
+            groups.rebuild(&self.ledger, Some(&older));
+        }
     }
 
     /// The groups as they are, or made anew where others are judged by now.
@@ -217,7 +296,15 @@ impl State {
                 if works.is_empty() && groups.series == series {
                     return groups;
                 }
-                self.watch.worked.extend(works);
+                let works = works.into_iter().map(|endpoint| {
+                    let since = reach.iter().find(|second| {
+                        let span = Span::new(*second, second.plus(1));
+                        groups.works(&self.ledger, span).contains(&endpoint)
+                    });
+                    (endpoint, since.unwrap_or(reach.from))
+                });
+                self.watch.worked.extend(works.collect::<Vec<_>>());
+                self.watch.is_news = true;
                 let until = groups.until;
                 groups.series = series;
                 (Some(groups), until)
@@ -238,7 +325,9 @@ impl State {
         let mut groups = make(held, &self.watch);
         let works = groups.works(&self.ledger, Span::new(self.ledger.held().from, until));
         if !works.is_empty() {
-            self.watch.worked.extend(works);
+            // Since when, is not looked for: it worked before this life began.
+            self.watch.worked.extend(works.into_iter().map(|endpoint| (endpoint, Second(0))));
+            self.watch.is_news = true;
             groups = make(Some(groups), &self.watch);
         }
         groups.rebuild(&self.ledger, None);
@@ -317,7 +406,11 @@ impl State {
         if let Some(clearing) = asked.clearing.get(name) {
             if let Some(seconds) = cleared(judged, *clearing, &test, &mut watch.rates) {
                 watch.cleared.insert(name.to_owned(), until.minus(seconds));
+                watch.is_news = true;
                 seen.clear = true;
+                return (seen, None);
+            }
+            if is_gone(judged, *clearing, &test, &watch.rates) {
                 return (seen, None);
             }
         }
@@ -528,6 +621,22 @@ fn cleared(
         longest = longest.max(outage.clear_seconds());
     }
     (longest > 0).then_some(longest)
+}
+
+/// Whether nothing is lost of any group any more, for as long as a loss that goes on is seen in; it has yet to last.
+fn is_gone(
+    judged: &Judged,
+    clearing: Clearing,
+    test: &impl Fn(&Group) -> Test,
+    rates: &BTreeMap<Key, f64>,
+) -> bool {
+    judged.groups.iter().all(|group| {
+        let rate = rates.get(&group.key).copied().unwrap_or_default().min(group.series as f64);
+        // From a float the cast saturates, which the bound takes care of.
+        let hidden = (HIDDEN_NATS / (rate * clearing.loss)).ceil() as u64;
+        let newest = group.bank.newest(hidden.clamp(GONE_SECONDS, WINDOWS[WINDOWS.len() - 1]));
+        rate <= 0.0 || newest.judged > 0 && newest.loss() <= test(group).acceptable()
+    })
 }
 
 /// How many of those that `numbers` tell apart lose more than is acceptable, and what the one lost that lost most.

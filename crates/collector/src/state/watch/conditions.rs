@@ -20,6 +20,9 @@ const SILENT_SECONDS: u64 = 30;
 /// An agent must suspect itself for so long.
 const SICK_SECONDS: u64 = 10;
 
+/// That an endpoint works is told for so long after it began to.
+const WORKS_SECONDS: u64 = 7_200;
+
 /// Certificates are looked at so often.
 const CERTIFICATES_SECONDS: u64 = 60;
 
@@ -43,13 +46,11 @@ impl State {
                 }
             }
         }
-        // What works by now is not among those that are apart.
+        // What works by now is not among those that are apart, and ends what was told of it.
+        let is_news = |since: &Second| since.plus(WORKS_SECONDS) > now.second();
+        let works = watch.worked.iter().filter(|(_, since)| is_news(since));
         conditions.extend(
-            watch
-                .worked
-                .iter()
-                .filter(|(service, _)| groups.services.contains_key(service))
-                .map(|(service, endpoint)| never_worked(&self.service(service), endpoint, false)),
+            works.map(|((service, endpoint), _)| never_worked(&self.service(service), endpoint, false)),
         );
         self.sick_agents(now, &mut conditions);
         if now.second().0.is_multiple_of(CERTIFICATES_SECONDS) {

@@ -42,7 +42,10 @@ const NETWORK: usize = 5;
 
 /// So much of the past is asked for at once when banks are made: what the bins of [`Bank`] are made of that reach further
 /// back than the ledger.
-pub(crate) const OLDER_STEP: u64 = 30;
+pub(super) const OLDER_STEP: u64 = 30;
+
+/// What a bank remembers.
+const BANK_SECONDS: u64 = 21_600;
 
 /// An endpoint of a service.
 pub(crate) type Endpoint = (String, String);
@@ -119,6 +122,8 @@ pub(super) struct Groups {
     /// Numbers that are the same for cells of one vantage, and of one network.
     pub(super) vantage_of: Vec<u32>,
     pub(super) network_of: Vec<u32>,
+    /// Series of endpoints that began to work lately, and when: before that, nothing of them is judged.
+    beginners: Vec<(SeriesId, Second)>,
     /// Each main cell's values of [`TAGS`].
     values: Vec<Vec<String>>,
     pub(super) services: BTreeMap<String, Judged>,
@@ -127,9 +132,9 @@ pub(super) struct Groups {
 }
 
 /// Sums of the past by cell, in steps of [`OLDER_STEP`].
-pub(crate) struct Older {
-    pub(crate) span: Span,
-    pub(crate) windows: Vec<Window>,
+pub(super) struct Older {
+    pub(super) span: Span,
+    pub(super) windows: Vec<Window>,
 }
 
 /// What a window says of loss, where what is not known yet is taken for delivered, or is not judged.
@@ -148,7 +153,7 @@ impl Groups {
         catalog: &Catalog,
         ledger: &Ledger,
         configured: &BTreeMap<String, ServiceOptions>,
-        worked: &BTreeSet<Endpoint>,
+        worked: &BTreeMap<Endpoint, Second>,
         before: Option<Self>,
         learnt: &BTreeMap<Key, Quiet>,
         until: Second,
@@ -158,12 +163,15 @@ impl Groups {
         let endpoints = catalog.group(&[Tag::Service, Tag::Endpoint], |_| true);
         let mut is_apart = Vec::with_capacity(endpoints.values.len());
         let mut parts = Vec::with_capacity(endpoints.values.len());
+        let mut works_since = Vec::with_capacity(endpoints.values.len());
         for values in &endpoints.values {
             let parsed = values[1].parse().ok();
             let required = parsed.as_ref().is_none_or(|endpoint| service(&values[0]).requires(endpoint));
             let policy = &service(&values[0]).policy;
             parts.push(parsed.map_or(policy.acceptable_loss, |it| policy.of(&it)).parts_per_million());
-            let never_worked = !worked.contains(&(values[0].clone(), values[1].clone()));
+            let since = worked.get(&(values[0].clone(), values[1].clone())).copied();
+            let never_worked = since.is_none();
+            works_since.push(since.unwrap_or_default());
             is_apart.push((!required || never_worked).then_some(never_worked && required));
         }
         let endpoint_of = |id: SeriesId| endpoints.group_of[id.0 as usize] as usize;
@@ -186,6 +194,8 @@ impl Groups {
                 sums[*cell as usize] += u64::from(parts[endpoint_of(id)]);
             }
         }
+        let is_recent = |id: &SeriesId| works_since[endpoint_of(*id)] > until.minus(BANK_SECONDS);
+        let beginners = catalog.ids().filter(is_recent).map(|id| (id, works_since[endpoint_of(id)])).collect();
         let mut groups = Self {
             series: catalog.len(),
             cell_of,
@@ -193,10 +203,13 @@ impl Groups {
             acceptable: sums.iter().zip(&series).map(|(sum, series)| *sum as f64 / (*series).max(1) as f64 / 1e6).collect(),
             vantage_of: numbered(&main, VANTAGE),
             network_of: numbered(&main, NETWORK..NETWORK + 1),
+            beginners,
             values: Vec::new(),
             services: BTreeMap::new(),
             until,
         };
+        // Of what comes later, there is nothing older.
+        let is_start = before.is_none();
         let mut former: BTreeMap<Key, Group> = BTreeMap::new();
         let mut finals: HashMap<String, Second> = HashMap::new();
         for (name, judged) in before.map(|before| before.services).unwrap_or_default() {
@@ -214,7 +227,7 @@ impl Groups {
             let quiet = learnt.get(&key).copied().unwrap_or_default();
             // A second is learnt as it leaves the newest of the bank.
             let learning = Learning::new(quiet, until.minus(Bank::REACH));
-            Group { key, cells, series, acceptable, bank: Bank::new(until), learning, is_new: true, lacks_older: true }
+            Group { key, cells, series, acceptable, bank: Bank::new(until), learning, is_new: true, lacks_older: is_start }
         };
         let mut from = 0;
         let names: BTreeSet<&String> = endpoints.values.iter().map(|values| &values[0]).collect();
@@ -260,7 +273,7 @@ impl Groups {
     /// Makes banks of what the ledger holds: of the groups that are new, or with what is `older`, of those that lack it.
     pub(super) fn rebuild(&mut self, ledger: &Ledger, older: Option<&Older>) {
         let seam = older.map_or(ledger.held().from, |older| older.span.until);
-        let Self { cell_of, cells, services, until, .. } = self;
+        let Self { cell_of, cells, services, until, beginners, .. } = self;
         let mut known: HashMap<(Span, bool), Vec<Window>> = HashMap::new();
         for judged in services.values_mut() {
             let final_until = judged.final_until;
@@ -268,7 +281,8 @@ impl Groups {
                 if !if older.is_some() { group.lacks_older } else { group.is_new } {
                     continue;
                 }
-                (group.is_new, group.lacks_older) = (false, older.is_none());
+                group.is_new = false;
+                group.lacks_older &= older.is_none();
                 let of_group = &group.cells;
                 group.bank = Bank::rebuilt(*until, |span| {
                     let live = Span::new(span.from.max(seam), span.until);
@@ -278,7 +292,7 @@ impl Groups {
                         if !part.is_empty() {
                             let windows = known
                                 .entry((part, at_best))
-                                .or_insert_with(|| ledger.sums(part, cell_of, *cells));
+                                .or_insert_with(|| sums(ledger, part, cell_of, *cells, beginners));
                             of_group.iter().for_each(|cell| sum += tally(&windows[*cell as usize], at_best));
                         }
                     }
@@ -308,7 +322,7 @@ impl Groups {
         let mut lost: BTreeMap<String, Vec<Span>> = BTreeMap::new();
         for second in seconds {
             let span = Span::new(second, second.plus(1));
-            let windows = ledger.sums(span, &self.cell_of, self.cells);
+            let windows = sums(ledger, span, &self.cell_of, self.cells, &self.beginners);
             for (name, judged) in &mut self.services {
                 let at_best = second >= judged.final_until;
                 for group in judged.all_mut() {
@@ -332,7 +346,7 @@ impl Groups {
         let widest = 360;
         let from = Second(ledger.held().from.0.div_ceil(widest) * widest).max(changed.from);
         let changed = Span::new(from, changed.until);
-        let Self { cell_of, cells, services, .. } = self;
+        let Self { cell_of, cells, services, beginners, .. } = self;
         let mut known: HashMap<Span, Vec<Window>> = HashMap::new();
         for judged in services.values_mut() {
             let final_until = judged.final_until;
@@ -343,7 +357,7 @@ impl Groups {
                     for (part, at_best) in <[_; 2]>::from(split(span, final_until)).into_iter().zip([false, true]) {
                         if !part.is_empty() {
                             let windows =
-                                known.entry(part).or_insert_with(|| ledger.sums(part, cell_of, *cells));
+                                known.entry(part).or_insert_with(|| sums(ledger, part, cell_of, *cells, beginners));
                             of_group.iter().for_each(|cell| sum += tally(&windows[*cell as usize], at_best));
                         }
                     }
@@ -379,7 +393,7 @@ impl Groups {
         let mut tallies = vec![Tally::default(); self.cells];
         for (part, at_best) in [(done, false), (open, true)] {
             if !part.is_empty() {
-                let windows = ledger.sums(part, &self.cell_of, self.cells);
+                let windows = sums(ledger, part, &self.cell_of, self.cells, &self.beginners);
                 tallies.iter_mut().zip(&windows).for_each(|(sum, window)| *sum += tally(window, at_best));
             }
         }
@@ -389,7 +403,7 @@ impl Groups {
     /// What was counted of a service in `span`, its main cells together.
     pub(super) fn whole(&self, ledger: &Ledger, span: Span, service: &str) -> Window {
         let Some(judged) = self.services.get(service) else { return Window::default() };
-        let windows = ledger.sums(span, &self.cell_of, self.cells);
+        let windows = sums(ledger, span, &self.cell_of, self.cells, &self.beginners);
         windows[judged.cells.clone()].iter().copied().sum()
     }
 
@@ -418,6 +432,13 @@ impl Groups {
     /// How many cells there are.
     pub(super) const fn cells(&self) -> usize {
         self.cells
+    }
+
+    /// The series by cell, for whoever sums what is older than the ledger: of endpoints that worked then.
+    pub(super) fn older_cells(&self) -> Vec<u32> {
+        let mut cell_of = self.cell_of.clone();
+        self.beginners.iter().for_each(|(series, _)| cell_of[series.0 as usize] = NO_GROUP);
+        cell_of
     }
 
     /// What a cell's protocol is.
@@ -462,6 +483,24 @@ impl Older {
         }
         sum
     }
+}
+
+/// The sums of cells over `span`, without what was before a series' endpoint worked.
+fn sums(
+    ledger: &Ledger,
+    span: Span,
+    cell_of: &[u32],
+    cells: usize,
+    beginners: &[(SeriesId, Second)],
+) -> Vec<Window> {
+    if beginners.iter().all(|(_, since)| *since <= span.from) {
+        return ledger.sums(span, cell_of, cells);
+    }
+    let mut cell_of = cell_of.to_vec();
+    for (series, _) in beginners.iter().filter(|(_, since)| *since > span.from) {
+        cell_of[series.0 as usize] = NO_GROUP;
+    }
+    ledger.sums(span, &cell_of, cells)
 }
 
 /// What of `span` is before `second`, and what is not.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use aviary_core::{
+    Tag,
     extent::{self, Suspects, blame, explain, questions, summary},
     incident::{Condition, Observation, Observed},
     silence::InForce,
 };
 
 use super::groups::Fleet;
+use crate::judgement::Pending;
 
 /// What was counted of a service's series while something is lost.
 pub(crate) struct Scene {
@@ -20,6 +22,10 @@ pub(crate) struct Scene {
 pub(crate) struct Seen {
     pub(crate) services: Vec<(Observation, Option<Scene>)>,
     pub(crate) conditions: Vec<Condition>,
+    /// Places from which nobody is to look any more.
+    pub(crate) removed: Vec<(Tag, String)>,
+    /// What is to be kept beside.
+    pub(crate) pending: Pending,
 }
 
 impl Seen {
