@@ -40,12 +40,16 @@ use std::{
 };
 
 use aviary_core::{
-    Clock, Endpoint, Evidence, Micros, Second, Tag, Timestamp, page::Paging, silence::Silence, verdict::Policy,
+    Clock, Endpoint, Evidence, Micros, Second, Tag, Timestamp,
+    incident::{Id, Incident},
+    page::{self, Attempt, Paging, Sent},
+    silence::Silence,
+    verdict::Policy,
 };
 use aviary_store::StoreError;
 use axum::{Router, extract::connect_info::Connected, serve::IncomingStream};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, watch},
     task::JoinHandle,
     time::sleep,
 };
@@ -332,6 +336,32 @@ impl Collector {
         self.judgement().plan(silences, now);
     }
 
+    /// What is to be told to whom, each once it is kept, for the one who does it; none if somebody has it already.
+    /// [`Self::told`] is to say what came of each message.
+    pub fn page_actions(&self) -> Option<mpsc::Receiver<page::Action>> {
+        self.judgement().take_actions()
+    }
+
+    /// Notes what came of an attempt to tell `receiver` of an incident, and what it `said`, for the record. It may wait for the
+    /// disk.
+    pub fn told(&self, id: &Id, receiver: &str, attempt: Attempt, sent: Sent, said: Option<String>) {
+        self.judgement().sent(id, receiver, attempt, sent, said, self.now());
+        self.keep_judgement();
+    }
+
+    /// An incident as it is now, while it is suspected, there, or over for less than half an hour.
+    pub fn incident_now(&self, id: &Id) -> Option<Incident> {
+        self.judgement().incident(id)
+    }
+
+    /// Notes that somebody is on an incident, and returns whether there is such a one that is not over. It may wait for the
+    /// disk.
+    pub fn acknowledge(&self, id: &Id, by: &str) -> bool {
+        let is_there = self.judgement().acknowledge(id, by, self.now());
+        self.keep_judgement();
+        is_there
+    }
+
     /// Notes that storage has a datapoint called `name` (without an API key) for `second`.
     pub fn stored<'a>(&self, points: impl IntoIterator<Item = (&'a str, Second)>) {
         let now = self.now();
@@ -444,7 +474,9 @@ impl Collector {
                 let windows = tally.finish();
                 self.state().take_older(&wanted, windows);
             }
-            Err(error) => tracing::warn!("Long windows begin anew, since the history cannot be read: {error}"),
+            Err(error) => {
+                tracing::warn!("Long windows begin anew, since the history cannot be read: {error}")
+            }
         }
     }
 

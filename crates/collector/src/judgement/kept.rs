@@ -99,7 +99,11 @@ impl Pending {
     }
 
     /// Which endpoints worked once, and when losses were cleared.
-    pub(crate) fn put_worked(&mut self, worked: &BTreeMap<Endpoint, Second>, cleared: &BTreeMap<String, Second>) {
+    pub(crate) fn put_worked(
+        &mut self,
+        worked: &BTreeMap<Endpoint, Second>,
+        cleared: &BTreeMap<String, Second>,
+    ) {
         let worked = worked.iter().map(|(endpoint, since)| (endpoint.clone(), *since)).collect();
         self.put(vec![WORKED], Some(Worked { worked, cleared: cleared.clone() }.bytes()));
     }
@@ -107,11 +111,8 @@ impl Pending {
 
 /// What is suspected, and what the machine counts.
 pub(super) fn machine(incidents: &Incidents) -> Vec<u8> {
-    let suspected: Vec<Value> = incidents
-        .iter()
-        .filter(|incident| incident.state == State::Suspected)
-        .map(Record::write)
-        .collect();
+    let suspected: Vec<Value> =
+        incidents.iter().filter(|incident| incident.state == State::Suspected).map(Record::write).collect();
     let openings: Vec<(Second, Id)> = incidents.openings().cloned().collect();
     json!({"suspected": suspected, "openings": openings.write(), "refused": incidents.refused()})
         .to_string()
@@ -141,20 +142,25 @@ impl Life {
         })?;
         let mut held: BTreeMap<Id, Incident> =
             life.incidents.incidents.drain(..).map(|incident| (incident.id.clone(), incident)).collect();
-        store.range(Table::Incidents, &[], &[u8::MAX], &mut |key, value| match Incident::of_bytes(value) {
-            Ok(incident) => {
-                let is_recent =
-                    incident.resolved.is_none_or(|at| now.0.saturating_sub(at.0) <= REOPEN_SECONDS);
-                if is_recent {
-                    held.insert(incident.id.clone(), incident);
+        store.range(
+            Table::Incidents,
+            &[],
+            &[u8::MAX],
+            &mut |key, value| match Incident::of_bytes(value) {
+                Ok(incident) => {
+                    let is_recent =
+                        incident.resolved.is_none_or(|at| now.0.saturating_sub(at.0) <= REOPEN_SECONDS);
+                    if is_recent {
+                        held.insert(incident.id.clone(), incident);
+                    }
+                    ControlFlow::Continue(())
                 }
-                ControlFlow::Continue(())
-            }
-            Err(why) => {
-                damage = Some(("incidents", String::from_utf8_lossy(key).into_owned(), why));
-                ControlFlow::Break(())
-            }
-        })?;
+                Err(why) => {
+                    damage = Some(("incidents", String::from_utf8_lossy(key).into_owned(), why));
+                    ControlFlow::Break(())
+                }
+            },
+        )?;
         if let Some((table, key, why)) = damage {
             let (path, place) = (store.place(), format!("{table} {key}"));
             return Err(StoreError::Damaged { path, place, reason: why.to_string() });

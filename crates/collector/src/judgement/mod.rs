@@ -10,6 +10,7 @@
 //! between leaves what it committed, and the next one sends that again under the same key. Only a disk without room is
 //! not waited for: whoever is to be woken is woken, and told again after a crash.
 
+mod api;
 mod kept;
 mod options;
 mod record;
@@ -29,15 +30,22 @@ use aviary_core::{
     silence::{Silence, SilenceError, Silences},
 };
 use aviary_store::{Store, StoreError};
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 pub use self::options::{Alerting, Burst};
 use self::record::Record;
-pub(crate) use self::kept::{Life, Pending};
+pub(crate) use self::{
+    api::routes,
+    kept::{Life, Pending},
+};
 use crate::state::{Asked, Seen};
 
 /// So many actions wait for whoever delivers; more wait here, as many as receivers take at once.
 const ACTIONS_MAX: usize = 256;
+
+/// And so many here; of more, the oldest are dropped: a message of which nothing is heard is asked for again.
+const WAITING_MAX: usize = 4_096;
 
 /// Incidents, the outbox and silences.
 pub(crate) struct Judgement {
@@ -47,6 +55,19 @@ pub(crate) struct Judgement {
     committing: Mutex<()>,
     actions: mpsc::Sender<page::Action>,
     untaken: Mutex<Option<mpsc::Receiver<page::Action>>>,
+}
+
+/// What incidents say of a service.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OfService {
+    /// Those that are not over.
+    pub(crate) incidents: Vec<Id>,
+    /// Where loss is, in words.
+    pub(crate) summary: Option<String>,
+    /// Where loss is, rule by rule.
+    pub(crate) extent: Vec<Value>,
+    /// A silence covers one of them.
+    pub(crate) is_silenced: bool,
 }
 
 struct Held {
@@ -241,6 +262,29 @@ impl Judgement {
         self.held().incidents.iter().cloned().collect()
     }
 
+    /// What incidents say of each service that something is lost of.
+    pub(crate) fn of_services(&self) -> BTreeMap<String, OfService> {
+        let held = self.held();
+        let mut services: BTreeMap<String, OfService> = BTreeMap::new();
+        for incident in held.incidents.iter().filter(|incident| incident.state.is_active()) {
+            for (service, part) in incident.parts() {
+                for service in part.services.iter().chain([service]).filter(|service| !service.is_empty()) {
+                    let known = services.entry(service.clone()).or_default();
+                    if known.incidents.contains(&incident.id) {
+                        continue;
+                    }
+                    known.incidents.push(incident.id.clone());
+                    known.is_silenced |= !incident.silenced_by.is_empty();
+                    if incident.cause == Cause::Loss {
+                        known.summary.get_or_insert_with(|| part.summary.clone());
+                        known.extent.extend(part.extent.rules.iter().map(Record::write));
+                    }
+                }
+            }
+        }
+        services
+    }
+
     /// What was told of an incident to whom, while somebody is still to be told something.
     pub(crate) fn case(&self, id: &Id) -> Option<Case> {
         self.held().outbox.case(id).cloned()
@@ -282,6 +326,8 @@ impl Judgement {
             held.pending.append(newer);
         }
         actions.append(&mut held.actions);
+        let beyond = actions.len().saturating_sub(WAITING_MAX);
+        actions.drain(..beyond);
         held.actions = actions;
         kept
     }
@@ -317,7 +363,9 @@ impl Held {
         let mut touched = BTreeSet::new();
         match &event {
             page::Event::Told(notice) | page::Event::Test(notice, _) => _ = touched.insert(notice.id.clone()),
-            page::Event::Acknowledged(id) | page::Event::Finished { id, .. } => _ = touched.insert(id.clone()),
+            page::Event::Acknowledged(id) | page::Event::Finished { id, .. } => {
+                _ = touched.insert(id.clone())
+            }
             page::Event::Configured | page::Event::Tick => {}
         }
         let actions = self.outbox.step(event, &self.paging, now, seed);

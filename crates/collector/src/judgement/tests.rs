@@ -118,7 +118,13 @@ impl Stage {
         let slots = seconds.flat_map(|second| {
             ENDPOINTS.iter().zip(0..).filter_map(move |(endpoint, series)| {
                 let outcome = script(&roster.vantage.region, endpoint, second)?;
-                Some(ClosedSlot { series, second: Second(START + second), outcome, reached: None, address: None })
+                Some(ClosedSlot {
+                    series,
+                    second: Second(START + second),
+                    outcome,
+                    reached: None,
+                    address: None,
+                })
             })
         });
         let slots = slots.collect();
@@ -170,7 +176,11 @@ impl Stage {
     }
 
     fn losses(&self) -> Vec<Incident> {
-        self.judgement.incidents().into_iter().filter(|it| it.cause == Cause::Loss && it.opened.is_some()).collect()
+        self.judgement
+            .incidents()
+            .into_iter()
+            .filter(|it| it.cause == Cause::Loss && it.opened.is_some())
+            .collect()
     }
 }
 
@@ -302,7 +312,11 @@ fn an_endpoint_that_never_worked_is_a_ticket() {
     let incident = only(stage.judgement.incidents());
     assert_eq!((incident.cause.name(), incident.urgency()), ("never_worked", page::Urgency::Ticket));
     stage.run(200, well);
-    assert_eq!(only(stage.judgement.incidents()).state, Of::Resolved, "and what was before it worked is no loss");
+    assert_eq!(
+        only(stage.judgement.incidents()).state,
+        Of::Resolved,
+        "and what was before it worked is no loss"
+    );
     stage.run(60, never);
     assert_eq!(only(story(&stage)).1, "ingest: tls in every region (3/3), 100 % lost; nothing else");
 }

@@ -30,11 +30,11 @@ use aviary_core::{
     losses::Cause,
 };
 
+use self::groups::{Group, Groups, Judged, OLDER_STEP, Older};
 pub(crate) use self::{
     groups::{Endpoint, Key},
     scene::{Scene, Seen},
 };
-use self::groups::{Group, Groups, Judged, OLDER_STEP, Older};
 use super::State;
 use crate::{
     closed_until,
@@ -218,6 +218,7 @@ impl Watch {
 }
 
 impl State {
+    #[cfg(test)]
     pub(crate) const fn watched(&self) -> &Watch {
         &self.watch
     }
@@ -374,8 +375,7 @@ impl State {
         let service = self.service(name);
         let alerting = &service.alerting;
         let min_vantages = service.policy.min_vantages;
-        let policy =
-            alerting.policy(min_vantages, service.owner.as_deref(), service.runbook.as_deref());
+        let policy = alerting.policy(min_vantages, service.owner.as_deref(), service.runbook.as_deref());
         let mut seen = Observation {
             service: name.to_owned(),
             policy,
@@ -440,7 +440,8 @@ impl State {
             .entry((seconds, service.storage))
             .or_insert_with(|| groups.windows(&self.ledger, span, name));
         let cells = judged.cells.clone();
-        let worst_of = |numbers: &[u32]| worst(numbers, &tallies[cells.clone()], cells.start, test.acceptable());
+        let worst_of =
+            |numbers: &[u32]| worst(numbers, &tallies[cells.clone()], cells.start, test.acceptable());
         let (vantages, worst_vantage) = worst_of(&groups.vantage_of);
         let (networks, worst_network) = worst_of(&groups.network_of);
         let whole = cells.clone().fold(Tally::default(), |mut sum, cell| {
@@ -504,15 +505,10 @@ impl State {
     }
 
     /// What was counted of a service since its loss began.
-    fn count(
-        &self,
-        name: &str,
-        groups: &Groups,
-        watch: &mut Watch,
-        asked: &Asked,
-        until: Second,
-    ) -> Counts {
-        let Some((since, counts, counted_until)) = asked.since.get(name).copied() else { return Counts::default() };
+    fn count(&self, name: &str, groups: &Groups, watch: &mut Watch, asked: &Asked, until: Second) -> Counts {
+        let Some((since, counts, counted_until)) = asked.since.get(name).copied() else {
+            return Counts::default();
+        };
         let counting = watch.counting.entry(name.to_owned()).or_insert_with(|| {
             // Of an earlier life's count the ledger may know the most again.
             let from = self.ledger.held().from;
@@ -523,7 +519,8 @@ impl State {
             }
         });
         if counting.since > since {
-            *counting = Counting { since, counts: Counts::default(), until: since.max(self.ledger.held().from) };
+            *counting =
+                Counting { since, counts: Counts::default(), until: since.max(self.ledger.held().from) };
         }
         let sum = |span: Span| {
             let window = groups.whole(&self.ledger, span, name);
@@ -570,8 +567,7 @@ impl State {
             }
         }
         let all = judged.cells.clone().map(|cell| tallies[cell].judged).sum();
-        let refusals =
-            Refusals { slots, protocols: refused.len(), judged_protocols: judged_protocols.len() };
+        let refusals = Refusals { slots, protocols: refused.len(), judged_protocols: judged_protocols.len() };
         is_refused(test, span.seconds(), all, refusals)
     }
 }
@@ -605,9 +601,8 @@ fn cleared(
 ) -> Option<u64> {
     let mut longest = 0;
     for group in &judged.groups {
-        let rate = *rates
-            .entry(group.key.clone())
-            .or_insert_with(|| group.bank.newest(60).judged as f64 / 60.0);
+        let rate =
+            *rates.entry(group.key.clone()).or_insert_with(|| group.bank.newest(60).judged as f64 / 60.0);
         if rate <= 0.0 || group.series == 0 {
             continue;
         }

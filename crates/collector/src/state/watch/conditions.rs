@@ -41,7 +41,9 @@ impl State {
                 let grace = service.alerting.start_up_grace;
                 if !apart.never_worked {
                     optional(&service, &apart.endpoint, group, &mut conditions);
-                } else if now.second().0.saturating_sub(apart.since.0) >= grace && group.bank.newest(grace.max(1)).judged >= SAMPLES_MIN {
+                } else if now.second().0.saturating_sub(apart.since.0) >= grace
+                    && group.bank.newest(grace.max(1)).judged >= SAMPLES_MIN
+                {
                     conditions.push(never_worked(&service, &apart.endpoint, true));
                 }
             }
@@ -66,7 +68,8 @@ impl State {
 
     fn silent_regions(&self, watch: &Watch, conditions: &mut Vec<Condition>) {
         for (region, known) in &watch.regions {
-            let policies: Vec<Policy> = known.services.iter().map(|service| self.policy_of(service)).collect();
+            let policies: Vec<Policy> =
+                known.services.iter().map(|service| self.policy_of(service)).collect();
             let severity = policies.iter().map(|policy| policy.blind).max().unwrap_or(Severity::Error);
             let shared = policies.first().filter(|_| policies.len() == 1).cloned().unwrap_or_default();
             conditions.push(Condition {

@@ -22,16 +22,8 @@ use aviary_core::{
 use crate::{ServiceOptions, judgement::Burst};
 
 /// What cells are told apart by; the service comes first, so that the cells of one lie together.
-pub(super) const TAGS: [Tag; 8] = [
-    Tag::Service,
-    Tag::Protocol,
-    Tag::Kind,
-    Tag::Region,
-    Tag::Zone,
-    Tag::Network,
-    Tag::Node,
-    Tag::Address,
-];
+pub(super) const TAGS: [Tag; 8] =
+    [Tag::Service, Tag::Protocol, Tag::Kind, Tag::Region, Tag::Zone, Tag::Network, Tag::Node, Tag::Address];
 
 /// The tags each value of which is a group of its service, by their places in [`TAGS`].
 const GROUPED: Range<usize> = 1..7;
@@ -182,7 +174,8 @@ impl Groups {
             .collect();
         let cells = main.values.len() + apart_cells.len();
         let mut cell_of = main.group_of.clone();
-        let (mut series, mut sums, mut since) = (vec![0_u64; cells], vec![0_u64; cells], vec![Second(u64::MAX); cells]);
+        let (mut series, mut sums, mut since) =
+            (vec![0_u64; cells], vec![0_u64; cells], vec![Second(u64::MAX); cells]);
         for (id, cell) in (0..).map(SeriesId).zip(&mut cell_of) {
             if *cell == NO_GROUP {
                 *cell = apart_cells[&endpoint_of(id)];
@@ -195,12 +188,17 @@ impl Groups {
             }
         }
         let is_recent = |id: &SeriesId| works_since[endpoint_of(*id)] > until.minus(BANK_SECONDS);
-        let beginners = catalog.ids().filter(is_recent).map(|id| (id, works_since[endpoint_of(id)])).collect();
+        let beginners =
+            catalog.ids().filter(is_recent).map(|id| (id, works_since[endpoint_of(id)])).collect();
         let mut groups = Self {
             series: catalog.len(),
             cell_of,
             cells,
-            acceptable: sums.iter().zip(&series).map(|(sum, series)| *sum as f64 / (*series).max(1) as f64 / 1e6).collect(),
+            acceptable: sums
+                .iter()
+                .zip(&series)
+                .map(|(sum, series)| *sum as f64 / (*series).max(1) as f64 / 1e6)
+                .collect(),
             vantage_of: numbered(&main, VANTAGE),
             network_of: numbered(&main, NETWORK..NETWORK + 1),
             beginners,
@@ -227,7 +225,16 @@ impl Groups {
             let quiet = learnt.get(&key).copied().unwrap_or_default();
             // A second is learnt as it leaves the newest of the bank.
             let learning = Learning::new(quiet, until.minus(Bank::REACH));
-            Group { key, cells, series, acceptable, bank: Bank::new(until), learning, is_new: true, lacks_older: is_start }
+            Group {
+                key,
+                cells,
+                series,
+                acceptable,
+                bank: Bank::new(until),
+                learning,
+                is_new: true,
+                lacks_older: is_start,
+            }
         };
         let mut from = 0;
         let names: BTreeSet<&String> = endpoints.values.iter().map(|values| &values[0]).collect();
@@ -287,7 +294,8 @@ impl Groups {
                 group.bank = Bank::rebuilt(*until, |span| {
                     let live = Span::new(span.from.max(seam), span.until);
                     let (done, open) = split(live, final_until);
-                    let mut sum = older.map_or_else(Tally::default, |older| older.tally(span, of_group, *cells));
+                    let mut sum =
+                        older.map_or_else(Tally::default, |older| older.tally(span, of_group, *cells));
                     for (part, at_best) in [(done, false), (open, true)] {
                         if !part.is_empty() {
                             let windows = known
@@ -354,10 +362,13 @@ impl Groups {
                 let of_group = &group.cells;
                 group.bank.reread(changed, |span| {
                     let mut sum = Tally::default();
-                    for (part, at_best) in <[_; 2]>::from(split(span, final_until)).into_iter().zip([false, true]) {
+                    for (part, at_best) in
+                        <[_; 2]>::from(split(span, final_until)).into_iter().zip([false, true])
+                    {
                         if !part.is_empty() {
-                            let windows =
-                                known.entry(part).or_insert_with(|| sums(ledger, part, cell_of, *cells, beginners));
+                            let windows = known
+                                .entry(part)
+                                .or_insert_with(|| sums(ledger, part, cell_of, *cells, beginners));
                             of_group.iter().for_each(|cell| sum += tally(&windows[*cell as usize], at_best));
                         }
                     }
@@ -381,7 +392,11 @@ impl Groups {
                 }
                 let (all, newer) = (bank.newest(Bank::REACH), bank.newest(Bank::REACH - 1));
                 let each = Tally { judged: all.judged - newer.judged, lost: all.lost - newer.lost };
-                learning.learn(Span::new(oldest, oldest.plus(1)), each, f64::from((*acceptable).max(1)) / 1e6);
+                learning.learn(
+                    Span::new(oldest, oldest.plus(1)),
+                    each,
+                    f64::from((*acceptable).max(1)) / 1e6,
+                );
             }
         }
     }
@@ -409,7 +424,11 @@ impl Groups {
 
     /// The endpoints that never worked and of which something arrived in `span`.
     pub(super) fn works(&self, ledger: &Ledger, span: Span) -> Vec<Endpoint> {
-        let apart = || self.services.iter().flat_map(|(name, judged)| judged.apart.iter().map(move |apart| (name, apart)));
+        let apart = || {
+            self.services
+                .iter()
+                .flat_map(|(name, judged)| judged.apart.iter().map(move |apart| (name, apart)))
+        };
         if apart().next().is_none() {
             return Vec::new();
         }
