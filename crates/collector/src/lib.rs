@@ -41,8 +41,8 @@ use std::{
 
 use aviary_core::{
     Clock, Endpoint, Evidence, Micros, Second, Tag, Timestamp,
-    incident::{Id, Incident},
-    page::{self, Attempt, Paging, Sent},
+    incident::{self, Id, Incident},
+    page::{self, Paging},
     silence::Silence,
     verdict::Policy,
 };
@@ -337,15 +337,15 @@ impl Collector {
     }
 
     /// What is to be told to whom, each once it is kept, for the one who does it; none if somebody has it already.
-    /// [`Self::told`] is to say what came of each message.
+    /// [`Self::ended`] is to say what came of each message.
     pub fn page_actions(&self) -> Option<mpsc::Receiver<page::Action>> {
         self.judgement().take_actions()
     }
 
-    /// Notes what came of an attempt to tell `receiver` of an incident, and what it `said`, for the record. It may wait for the
-    /// disk.
-    pub fn told(&self, id: &Id, receiver: &str, attempt: Attempt, sent: Sent, said: Option<String>) {
-        self.judgement().sent(id, receiver, attempt, sent, said, self.now());
+    /// Notes what came of an attempt to tell somebody of an incident, and with the incident what is to be `noted` of it. It may
+    /// wait for the disk.
+    pub fn ended(&self, event: page::Event, noted: Option<incident::Event>) {
+        self.judgement().ended(event, noted, self.now());
         self.keep_judgement();
     }
 

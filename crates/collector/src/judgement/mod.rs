@@ -26,7 +26,7 @@ use aviary_core::{
     Timestamp,
     fnv::fnv1a,
     incident::{self, Cause, Id, Incident, Incidents, Observed},
-    page::{self, Attempt, Case, Outbox, Paging, Sent},
+    page::{self, Case, Outbox, Paging},
     silence::{Silence, SilenceError, Silences},
 };
 use aviary_store::{Store, StoreError};
@@ -190,23 +190,13 @@ impl Judgement {
         is_there
     }
 
-    /// What came of an attempt to tell `receiver`, and what that one said, for the record.
-    pub(crate) fn sent(
-        &self,
-        id: &Id,
-        receiver: &str,
-        attempt: Attempt,
-        sent: Sent,
-        said: Option<String>,
-        now: Timestamp,
-    ) {
+    /// What came of an attempt to tell somebody, and what is to be noted of it with the incident.
+    pub(crate) fn ended(&self, event: page::Event, noted: Option<incident::Event>, now: Timestamp) {
         let mut held = self.held();
-        if let Some(text) = said {
-            let event = incident::Event::Receipt { id: id.clone(), receiver: receiver.to_owned(), text };
-            held.step(event, now);
+        if let Some(noted) = noted {
+            held.step(noted, now);
         }
-        let (id, receiver, attempt) = (id.clone(), receiver.to_owned(), attempt.number);
-        held.deliver(page::Event::Finished { id, receiver, attempt, sent }, now);
+        held.deliver(event, now);
     }
 
     /// Holds the silences of the configuration, in the place of those of their ids; what is wrong with one is said, and

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aviary_core::{
     Evidence, Fault, Micros, Outcome, Phase, Second, Tag, Timestamp, Vantage, VantageKind,
     incident::{Cause, State as Of},
-    page::{Action, Message, Receiver},
+    page::{Action, Message, Receiver, Sent},
     silence::{Matches, When},
 };
 use aviary_store::MemoryStore;
@@ -151,7 +151,9 @@ impl Stage {
         while let Ok(action) = self.actions.try_recv() {
             if let Action::Send { id, receiver, attempt, .. } = action {
                 self.told.push((self.second, attempt.message, id.clone()));
-                self.judgement.sent(&id, &receiver, attempt, Sent::Taken { say_again: None }, None, now);
+                let sent = Sent::Taken { say_again: None };
+                let event = page::Event::Finished { id, receiver, attempt: attempt.number, sent };
+                self.judgement.ended(event, None, now);
             }
         }
     }
@@ -248,8 +250,8 @@ fn what_is_told_twice_changes_nothing() {
             stage.run(1, well);
             if repeats {
                 let newest = stage.reports.len();
-                for report in stage.reports[newest - 300..].to_vec() {
-                    stage.state.take(&report, None, at(stage.second)).unwrap();
+                for report in &stage.reports[newest - 300..] {
+                    stage.state.take(report, None, at(stage.second)).unwrap();
                 }
             }
         }

@@ -279,7 +279,7 @@ impl Groups {
 
     /// Makes banks of what the ledger holds: of the groups that are new, or with what is `older`, of those that lack it.
     pub(super) fn rebuild(&mut self, ledger: &Ledger, older: Option<&Older>) {
-        let seam = older.map_or(ledger.held().from, |older| older.span.until);
+        let seam = older.map_or_else(|| ledger.held().from, |older| older.span.until);
         let Self { cell_of, cells, services, until, beginners, .. } = self;
         let mut known: HashMap<(Span, bool), Vec<Window>> = HashMap::new();
         for judged in services.values_mut() {
