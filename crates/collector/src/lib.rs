@@ -349,7 +349,7 @@ impl Collector {
         self.keep_judgement();
     }
 
-    /// An incident as it is now, while it is suspected, there, or over for less than half an hour.
+    /// An incident as it is now: suspected, there, over for less than half an hour, or for as long as somebody is to be told so.
     pub fn incident_now(&self, id: &Id) -> Option<Incident> {
         self.judgement().incident(id)
     }

@@ -35,6 +35,8 @@ const WORKED: u8 = b'w';
 #[derive(Default)]
 pub(crate) struct Life {
     pub(crate) incidents: incident::Kept,
+    /// Those that are over, and of which somebody is still to be told.
+    pub(crate) over: BTreeMap<Id, Incident>,
     pub(crate) outbox: page::Kept,
     pub(crate) silences: Vec<Silence>,
     pub(crate) learnt: BTreeMap<Key, Quiet>,

@@ -78,6 +78,8 @@ struct Held {
     pending: Pending,
     /// What is to be done once the pending is kept.
     actions: VecDeque<page::Action>,
+    /// Incidents that are over, for as long as somebody is to be told so.
+    over: BTreeMap<Id, Incident>,
     /// The cases as they were last handed to be kept.
     cases: BTreeMap<Id, Case>,
     /// The machine's own record, as it was last handed to be kept.
@@ -96,6 +98,7 @@ impl Judgement {
             paging,
             pending: Pending::default(),
             actions: VecDeque::new(),
+            over: BTreeMap::new(),
             cases: BTreeMap::new(),
             machine: Vec::new(),
             steps: 0,
@@ -113,6 +116,7 @@ impl Judgement {
     pub(crate) fn restore(&self, name: &str, life: Life) {
         let mut held = self.held();
         held.incidents = Incidents::from_kept(name, life.incidents);
+        held.over = life.over;
         held.cases = life.outbox.cases.clone();
         held.outbox = Outbox::from_kept(life.outbox);
         let configured = std::mem::take(&mut held.silences);
@@ -242,9 +246,11 @@ impl Judgement {
         self.held().step(incident::Event::Removed { tag, value: value.to_owned() }, now);
     }
 
-    /// An incident as it is now, if it is held: suspected, there, or over for less than half an hour.
+    /// An incident as it is now, if it is held: suspected, there, over for less than half an hour, or for as long as somebody is
+    /// to be told so.
     pub(crate) fn incident(&self, id: &Id) -> Option<Incident> {
-        self.held().incidents.get(id).cloned()
+        let held = self.held();
+        held.incidents.get(id).or_else(|| held.over.get(id)).cloned()
     }
 
     /// Every incident that is held.
@@ -336,6 +342,9 @@ impl Held {
                 incident::Action::Changed(id) => {
                     if let Some(incident) = self.incidents.get(&id) {
                         self.pending.put_incident(incident);
+                        if incident.resolved.is_some() && self.outbox.case(&id).is_some() {
+                            self.over.insert(id, incident.clone());
+                        }
                     }
                 }
                 incident::Action::Tell(notice) => self.deliver(page::Event::Told(notice), now),
@@ -386,8 +395,13 @@ impl Held {
         }
         self.pending.put_case(id, case);
         match case.cloned() {
-            Some(case) => _ = self.cases.insert(id.clone(), case),
-            None => _ = self.cases.remove(id),
+            Some(case) => {
+                self.cases.insert(id.clone(), case);
+            }
+            None => {
+                self.cases.remove(id);
+                self.over.remove(id);
+            }
         }
     }
 
