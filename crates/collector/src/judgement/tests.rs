@@ -344,6 +344,72 @@ fn a_silence_holds_pages_back_and_hides_nothing() {
 }
 
 #[test]
+fn a_service_is_as_bad_as_its_windows_say() {
+    let mut stage = Stage::usual();
+    let state = |stage: &Stage| stage.state.standing().next().unwrap().1.verdict.state;
+    stage.run(120, well);
+    assert_eq!(state(&stage), aviary_core::State::Healthy);
+    // Of a minute with one lost slot in three hundred and sixty nothing can be told: that is chance.
+    stage.run(1, |region, endpoint, _| {
+        Some(if region == "eu" && endpoint.starts_with("tls") { TIMED_OUT } else { DELIVERED })
+    });
+    stage.run(5, well);
+    assert_eq!(state(&stage), aviary_core::State::Healthy);
+    stage.run(12, only_eu);
+    assert_eq!(state(&stage), aviary_core::State::Degraded);
+    stage.run(30, |_, _, _| Some(TIMED_OUT));
+    assert_eq!(state(&stage), aviary_core::State::Down);
+    stage.run(120, well);
+    assert_eq!(state(&stage), aviary_core::State::Healthy);
+    stage.run(120, |_, _, _| None);
+    assert_eq!(state(&stage), aviary_core::State::Blind);
+}
+
+#[test]
+fn what_is_optional_is_told_and_pages_nobody() {
+    let endpoints = ENDPOINTS.map(|url| (url.parse().unwrap(), !url.starts_with("tls"))).to_vec();
+    let mut stage = Stage::new(ServiceOptions { endpoints, ..ServiceOptions::unconfigured("ingest") });
+    stage.run(120, well);
+    stage.run(60, |_, endpoint, _| Some(if endpoint.starts_with("tls") { REFUSED } else { DELIVERED }));
+    let incident = only(stage.judgement.incidents());
+    assert_eq!((incident.cause.name(), incident.urgency()), ("optional", page::Urgency::Information));
+    assert_eq!(stage.state.standing().next().unwrap().1.verdict.state, aviary_core::State::Healthy);
+}
+
+#[test]
+fn what_is_resolved_stays_known_until_all_are_told_and_is_kept_for_good() {
+    let mut stage = Stage::usual();
+    stage.run(120, well);
+    stage.run(40, |_, _, _| Some(REFUSED));
+    stage.run(200, well);
+    let incident = only(stage.losses());
+    assert_eq!(incident.state, Of::Resolved);
+    let bytes = stage.store.get(aviary_store::Table::Incidents, incident.id.as_str().as_bytes());
+    let kept = Incident::of_bytes(&bytes.unwrap().unwrap()).unwrap();
+    // Whether it flaps goes on to be sampled.
+    let kept = Incident { flap: incident.flap, ..kept };
+    assert_eq!(kept, incident, "all else is kept");
+    assert_eq!(Life::read(&*stage.store, Second(START + 400)).unwrap().incidents.incidents.len(), 1);
+    assert!(Life::read(&*stage.store, Second(START + 9_000)).unwrap().incidents.incidents.is_empty());
+}
+
+#[test]
+fn what_is_not_as_it_was_written_is_refused_with_its_place() {
+    let mut stage = Stage::usual();
+    stage.run(60, well);
+    stage.run(40, |_, _, _| Some(REFUSED));
+    let id = only(stage.losses()).id;
+    let key = bytes::Bytes::copy_from_slice(id.as_str().as_bytes());
+    for (value, expected) in [("{", "EOF"), ("{}", "id: no text"), (r#"{"id":"x","key":7}"#, "key: no text")]
+    {
+        let put = vec![(aviary_store::Table::Incidents, key.clone(), value.into())];
+        stage.store.commit(aviary_store::Batch { put, ..Default::default() }).unwrap();
+        let error = Life::read(&*stage.store, Second(START + 100)).err().unwrap().to_string();
+        assert!(error.contains(expected) && error.contains(id.as_str()), "{error}");
+    }
+}
+
+#[test]
 fn nothing_opens_at_a_tenth_of_what_is_acceptable() {
     let mut stage = Stage::usual();
     // A simulated hour in each of which one in two thousand is lost, by a hash of where and when.

@@ -86,6 +86,8 @@ pub(crate) struct Watch {
     nodes: BTreeSet<String>,
     /// The same of the second before: what is not there any more was taken away.
     places: BTreeSet<(Tag, String)>,
+    /// What the windows say of each service, as of the newest second.
+    said: BTreeMap<String, Verdict>,
     /// Endpoints worked or losses were cleared since that was last kept.
     is_news: bool,
 }
@@ -160,6 +162,11 @@ impl Watch {
         if let Some(groups) = &mut self.groups {
             groups.series = usize::MAX;
         }
+    }
+
+    /// What the windows say of a service, where they can.
+    pub(super) fn says(&self, service: &str) -> Option<Verdict> {
+        self.said.get(service).copied()
     }
 
     /// Who looked from where.
@@ -237,6 +244,7 @@ impl State {
         let mut windows: HashMap<(u64, bool), Vec<Tally>> = HashMap::new();
         let mut services = Vec::new();
         let mut is_quiet: BTreeMap<String, bool> = BTreeMap::new();
+        watch.said.clear();
         for name in self.standing.keys() {
             let seen = self.observe(name, &groups, &mut watch, asked, &mut windows, now);
             let (mut observation, scene) = seen;
@@ -244,6 +252,16 @@ impl State {
                 name.clone(),
                 observation.level == Level::Quiet && !asked.clearing.contains_key(name),
             );
+            // What never worked is no outage, and the service not well all the same: then the sliding minute says it.
+            let never_worked = |judged: &Judged| judged.apart.iter().any(|(apart, _)| apart.never_worked);
+            if groups.services.get(name).is_some_and(|judged| !never_worked(judged)) {
+                let said = match observation.level {
+                    Level::Quiet => Verdict::Healthy,
+                    _ if observation.is_down => Verdict::Down,
+                    _ => Verdict::Degraded,
+                };
+                watch.said.insert(name.clone(), said);
+            }
             observation.lost_seconds = lost.get(name).cloned().unwrap_or_default();
             services.push((observation, scene));
         }
@@ -433,12 +451,16 @@ impl State {
             .max_by(|left, right| {
                 left.2.level.cmp(&right.2.level).then_with(|| left.2.nats.total_cmp(&right.2.nats))
             });
-        let Some((group, test, first, found)) = strongest else { return (seen, None) };
+        let Some((group, test, first, mut found)) = strongest else { return (seen, None) };
+        let first = sharpest(group, &test, first);
+        if found[0].seconds != first.seconds {
+            found.insert(0, first);
+        }
         let seconds = first.seconds.min(EXPLAINED_SECONDS_MAX);
         let span = Span::before(until, seconds);
         let tallies = windows
             .entry((seconds, service.storage))
-            .or_insert_with(|| groups.windows(&self.ledger, span, name));
+            .or_insert_with(|| groups.windows(&self.ledger, span, name, service.storage));
         let cells = judged.cells.clone();
         let worst_of =
             |numbers: &[u32]| worst(numbers, &tallies[cells.clone()], cells.start, test.acceptable());
@@ -583,13 +605,31 @@ fn found(group: &Group, test: &Test, looked_at: u64) -> Vec<Found> {
         let tally = bank.newest(seconds);
         let level = test.level(seconds, tally);
         if level > detect::Level::Quiet && is_confirmed(test, bank, seconds) {
-            let nats = tally.judged as f64 * tail::divergence(tally.loss(), test.acceptable())
-                / test.burstiness().dispersion();
-            found.push(Found { level, seconds, tally, nats });
+            found.push(Found::of(test, seconds, tally, level));
         }
     }
     found.sort_by(|left, right| right.level.cmp(&left.level).then_with(|| right.nats.total_cmp(&left.nats)));
     found
+}
+
+/// The span that shows the loss best: as long as the loss itself, where that is known to the second. The windows are but a
+/// few of all that it could be.
+fn sharpest(group: &Group, test: &Test, strongest: Found) -> Found {
+    if strongest.seconds > Bank::REACH {
+        return strongest;
+    }
+    let spans = (1..=Bank::REACH)
+        .map(|seconds| Found::of(test, seconds, group.bank.newest(seconds), strongest.level));
+    let reach = spans.filter(|found| test.level(found.seconds, found.tally) >= strongest.level);
+    reach.fold(strongest, |best, found| if found.nats > best.nats { found } else { best })
+}
+
+impl Found {
+    fn of(test: &Test, seconds: u64, tally: Tally, level: detect::Level) -> Self {
+        let nats = tally.judged as f64 * tail::divergence(tally.loss(), test.acceptable())
+            / test.burstiness().dispersion();
+        Self { level, seconds, tally, nats }
+    }
 }
 
 /// For how many seconds nothing was lost, if that is long enough for every group of a service.

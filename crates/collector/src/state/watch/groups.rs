@@ -401,12 +401,13 @@ impl Groups {
         }
     }
 
-    /// What was counted in `span` by cell: first what is final, then what is at best.
-    pub(super) fn windows(&self, ledger: &Ledger, span: Span, service: &str) -> Vec<Tally> {
+    /// What was counted in `span` by cell. What is not known of the newest seconds is left out, since it is soon; but where
+    /// `storage` decides, what is delivered is known long after what is lost, and is taken for delivered.
+    pub(super) fn windows(&self, ledger: &Ledger, span: Span, service: &str, storage: bool) -> Vec<Tally> {
         let final_until = self.services.get(service).map_or(span.until, |judged| judged.final_until);
         let (done, open) = split(span, final_until);
         let mut tallies = vec![Tally::default(); self.cells];
-        for (part, at_best) in [(done, false), (open, true)] {
+        for (part, at_best) in [(done, false), (open, storage)] {
             if !part.is_empty() {
                 let windows = sums(ledger, part, &self.cell_of, self.cells, &self.beginners);
                 tallies.iter_mut().zip(&windows).for_each(|(sum, window)| *sum += tally(window, at_best));
