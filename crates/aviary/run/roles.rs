@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use aviary_collector::{
     Alerting, Arrived, Collector, Limits, Options, Scope, SecretHash, Server, ServiceOptions, TokenRule,
 };
-use aviary_core::{Protocol, Vantage};
+use aviary_core::{Protocol, Vantage, page::Paging};
 use aviary_probe::SystemClock;
 use aviary_sink::{Addresses, Arrival, Count, Identity, Sink};
 use aviary_store::{RedbStore, Store, StoreError};
@@ -192,6 +192,8 @@ async fn start_collector(
         metrics: Some(metrics::collector_page),
         store,
         retain_seconds: Some(section.retain.as_secs()),
+        paging: Paging::default(),
+        silences: Vec::new(),
     };
     let collector = Collector::new(options, SystemClock)?;
     let Some(section) = &section.tls else {

@@ -1,5 +1,7 @@
 //! A scripted fleet in virtual time: what is seen, opened and told, second by second.
 
+mod served;
+
 use std::collections::BTreeMap;
 
 use aviary_core::{
