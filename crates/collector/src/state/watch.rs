@@ -18,7 +18,7 @@ mod scene;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aviary_core::{
-    AcceptableLoss, Fault, Second, SeriesId, Span, State as Verdict, Tag, Timestamp,
+    AcceptableLoss, Fault, Second, SeriesId, Span, State as Verdict, Tag, Timestamp, Window,
     detect::{
         self, Bank, Budget, Quiet, Tally, Test, WINDOWS,
         gate::{Outage, Refusals, is_agreed, is_confirmed, is_refused},
@@ -123,6 +123,13 @@ pub(crate) struct OlderWanted {
     pub(crate) cells: usize,
     pub(crate) steps: Steps,
     series: usize,
+}
+
+/// What was read of the ledger in a second: by cell, for all services.
+#[derive(Default)]
+struct Read {
+    tallies: HashMap<(u64, bool), Vec<Tally>>,
+    windows: HashMap<Span, Vec<Window>>,
 }
 
 /// A window that says that something is lost now.
@@ -241,12 +248,12 @@ impl State {
         let mut watch = std::mem::take(&mut self.watch);
         let mut groups = groups;
         let lost = self.feed(&mut groups, &mut watch, now);
-        let mut windows: HashMap<(u64, bool), Vec<Tally>> = HashMap::new();
+        let mut read = Read::default();
         let mut services = Vec::new();
         let mut is_quiet: BTreeMap<String, bool> = BTreeMap::new();
         watch.said.clear();
         for name in self.standing.keys() {
-            let seen = self.observe(name, &groups, &mut watch, asked, &mut windows, now);
+            let seen = self.observe(name, &groups, &mut watch, asked, &mut read, now);
             let (mut observation, scene) = seen;
             is_quiet.insert(
                 name.clone(),
@@ -293,7 +300,7 @@ impl State {
     }
 
     /// Fills banks with what the history told, unless other groups are judged by now.
-    pub(crate) fn take_older(&mut self, wanted: &OlderWanted, windows: Vec<aviary_core::Window>) {
+    pub(crate) fn take_older(&mut self, wanted: &OlderWanted, windows: Vec<Window>) {
         let older = Older { span: wanted.steps.whole(), windows };
         let is_held = self.ledger.held().from <= older.span.until;
         if let Some(groups) = &mut self.watch.groups
@@ -386,7 +393,7 @@ impl State {
         groups: &Groups,
         watch: &mut Watch,
         asked: &Asked,
-        windows: &mut HashMap<(u64, bool), Vec<Tally>>,
+        read: &mut Read,
         now: Timestamp,
     ) -> (Observation, Option<Scene>) {
         let until = now.second();
@@ -413,7 +420,7 @@ impl State {
             },
             blame: Blame::Unclear,
             summary: String::new(),
-            counts: self.count(name, groups, watch, asked, until),
+            counts: self.count(name, groups, watch, asked, read, until),
             lost_seconds: Vec::new(),
         };
         let Some(judged) = groups.services.get(name) else { return (seen, None) };
@@ -458,7 +465,8 @@ impl State {
         }
         let seconds = first.seconds.min(EXPLAINED_SECONDS_MAX);
         let span = Span::before(until, seconds);
-        let tallies = windows
+        let tallies = read
+            .tallies
             .entry((seconds, service.storage))
             .or_insert_with(|| groups.windows(&self.ledger, span, name, service.storage));
         let cells = judged.cells.clone();
@@ -527,7 +535,15 @@ impl State {
     }
 
     /// What was counted of a service since its loss began.
-    fn count(&self, name: &str, groups: &Groups, watch: &mut Watch, asked: &Asked, until: Second) -> Counts {
+    fn count(
+        &self,
+        name: &str,
+        groups: &Groups,
+        watch: &mut Watch,
+        asked: &Asked,
+        read: &mut Read,
+        until: Second,
+    ) -> Counts {
         let Some((since, counts, counted_until)) = asked.since.get(name).copied() else {
             return Counts::default();
         };
@@ -544,8 +560,11 @@ impl State {
             *counting =
                 Counting { since, counts: Counts::default(), until: since.max(self.ledger.held().from) };
         }
-        let sum = |span: Span| {
-            let window = groups.whole(&self.ledger, span, name);
+        let mut sum = |span: Span| {
+            // Services that began to lose together are read together.
+            let windows = read.windows.entry(span).or_insert_with(|| groups.sums(&self.ledger, span));
+            let cells = groups.services.get(name).map_or(0..0, |judged| judged.cells.clone());
+            let window: Window = windows[cells].iter().copied().sum();
             Counts { judged: window.judged(), lost: window.lost, late: window.late }
         };
         let add = |left: Counts, right: Counts| Counts {
@@ -553,7 +572,8 @@ impl State {
             lost: left.lost + right.lost,
             late: left.late + right.late,
         };
-        let settled = until.minus(COUNTED_AFTER_SECONDS);
+        // In steps, so that those that began apart are read together by and by.
+        let settled = Second(until.minus(COUNTED_AFTER_SECONDS).0 / 60 * 60);
         if counting.until < settled {
             counting.counts = add(counting.counts, sum(Span::new(counting.until, settled)));
             counting.until = settled;

@@ -54,6 +54,8 @@ pub(super) struct Group {
     pub(super) key: Key,
     /// Its cells.
     cells: Vec<u32>,
+    /// When its first series began.
+    first: Second,
     /// How many series it has.
     pub(super) series: u64,
     /// What may be lost of it, in parts per million: the mean over its series.
@@ -219,8 +221,9 @@ impl Groups {
             let of = |counts: &[u64]| cells.iter().map(|cell| counts[*cell as usize]).sum::<u64>();
             let (series, sum) = (of(&series), of(&sums));
             let acceptable = u32::try_from(sum / series.max(1)).unwrap_or(u32::MAX);
+            let first = cells.iter().map(|cell| since[*cell as usize]).min().unwrap_or(until);
             if let Some(held) = former.remove(&key) {
-                return Group { cells, series, acceptable, ..held };
+                return Group { cells, first, series, acceptable, ..held };
             }
             let quiet = learnt.get(&key).copied().unwrap_or_default();
             // A second is learnt as it leaves the newest of the bank.
@@ -228,6 +231,7 @@ impl Groups {
             Group {
                 key,
                 cells,
+                first,
                 series,
                 acceptable,
                 bank: Bank::new(until),
@@ -290,9 +294,11 @@ impl Groups {
                 }
                 group.is_new = false;
                 group.lacks_older &= older.is_none();
-                let of_group = &group.cells;
+                let (of_group, first) = (&group.cells, group.first);
                 group.bank = Bank::rebuilt(*until, |span| {
                     let live = Span::new(span.from.max(seam), span.until);
+                    // Where it had not begun, nothing needs to be read.
+                    let live = if live.until <= first { Span::new(live.from, live.from) } else { live };
                     let (done, open) = split(live, final_until);
                     let mut sum =
                         older.map_or_else(Tally::default, |older| older.tally(span, of_group, *cells));
@@ -416,11 +422,9 @@ impl Groups {
         tallies
     }
 
-    /// What was counted of a service in `span`, its main cells together.
-    pub(super) fn whole(&self, ledger: &Ledger, span: Span, service: &str) -> Window {
-        let Some(judged) = self.services.get(service) else { return Window::default() };
-        let windows = sums(ledger, span, &self.cell_of, self.cells, &self.beginners);
-        windows[judged.cells.clone()].iter().copied().sum()
+    /// What was counted in `span` by cell.
+    pub(super) fn sums(&self, ledger: &Ledger, span: Span) -> Vec<Window> {
+        sums(ledger, span, &self.cell_of, self.cells, &self.beginners)
     }
 
     /// The endpoints that never worked and of which something arrived in `span`.
