@@ -4,9 +4,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use aviary_collector::{
-    Arrived, Collector, Limits, Options, Scope, SecretHash, Server, ServiceOptions, TokenRule,
+    Alerting, Arrived, Collector, Limits, Options, Scope, SecretHash, Server, ServiceOptions, TokenRule,
 };
-use aviary_core::{Protocol, Vantage};
+use aviary_core::{Protocol, Vantage, page::Paging};
 use aviary_probe::SystemClock;
 use aviary_sink::{Addresses, Arrival, Count, Identity, Sink};
 use aviary_store::{RedbStore, Store, StoreError};
@@ -192,6 +192,8 @@ async fn start_collector(
         metrics: Some(metrics::collector_page),
         store,
         retain_seconds: Some(section.retain.as_secs()),
+        paging: Paging::default(),
+        silences: Vec::new(),
     };
     let collector = Collector::new(options, SystemClock)?;
     let Some(section) = &section.tls else {
@@ -273,6 +275,7 @@ fn service_options(service: &config::service::Service, has_sink: bool) -> Servic
         storage: has_sink || service.readback.is_some(),
         readback: service.readback.as_ref().map(config::readback::Readback::options),
         endpoints: service.endpoints.iter().map(|it| (it.endpoint.clone(), it.required)).collect(),
+        alerting: Alerting::default(),
         owner: service.owner.clone(),
         runbook: service.runbook.clone(),
     }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Collector, Counts, Peer, access::Scope, agents, document, error::ApiError, events, figures, intake,
-    keeping, services, slots, sums, timings,
+    judgement, keeping, services, slots, sums, timings,
 };
 
 /// What agents need and no more: reports.
@@ -41,6 +41,7 @@ pub(crate) fn router(collector: Collector) -> Router {
         .route("/api/v1/agents", get(agents_all))
         .route("/api/v1/events", get(events_of).post(event))
         .route("/api/v1/store/backup", post(keeping::backup))
+        .merge(judgement::routes())
         .route_layer(middleware::from_fn_with_state(collector.clone(), keeping::once_ready))
         .route("/healthz", get(healthz))
         .route("/metrics", get(figures::metrics))
@@ -64,7 +65,8 @@ async fn services_all(
     headers: HeaderMap,
 ) -> Result<Json<services::Answer>, ApiError> {
     collector.access().allow(Scope::Read, &headers, peer.ip())?;
-    Ok(Json(services::all(&collector.state())))
+    let told = collector.judgement().of_services();
+    Ok(Json(services::all(&collector.state(), &told)))
 }
 
 async fn service(
@@ -75,8 +77,9 @@ async fn service(
 ) -> Result<Json<services::ServiceBody>, ApiError> {
     collector.access().allow(Scope::Read, &headers, peer.ip())?;
     let Path(name) = name.map_err(|rejection| ApiError::bad("bad_parameter", rejection.body_text()))?;
+    let told = collector.judgement().of_services();
     let state = collector.state();
-    services::one(&state, &name).map(Json).ok_or_else(|| {
+    services::one(&state, &told, &name).map(Json).ok_or_else(|| {
         let known: Vec<_> = state.standing().map(|(name, _)| name).collect();
         let message = format!(
             "service `{name}` is neither configured here nor reported; there are: {}",
@@ -183,7 +186,7 @@ async fn not_found(uri: Uri) -> ApiError {
     } else {
         format!(
             "{path}: nothing is here; see /api/v1/services, /api/v1/sums, /api/v1/slots, /api/v1/timings, /api/v1/agents, \
-             /api/v1/events"
+             /api/v1/incidents, /api/v1/silences, /api/v1/events"
         )
     };
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)

@@ -20,6 +20,7 @@ mod figures;
 mod history;
 mod intake;
 mod journal;
+mod judgement;
 mod keeping;
 mod readback;
 mod received;
@@ -38,11 +39,17 @@ use std::{
     time::Duration,
 };
 
-use aviary_core::{Clock, Endpoint, Evidence, Micros, Second, Timestamp, verdict::Policy};
+use aviary_core::{
+    Clock, Endpoint, Evidence, Micros, Second, Tag, Timestamp,
+    incident::{self, Id, Incident},
+    page::{self, Paging},
+    silence::Silence,
+    verdict::Policy,
+};
 use aviary_store::StoreError;
 use axum::{Router, extract::connect_info::Connected, serve::IncomingStream};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, watch},
     task::JoinHandle,
     time::sleep,
 };
@@ -52,6 +59,7 @@ pub use aviary_store::Store;
 pub use axum::serve::Listener;
 pub use figures::{Figures, MetricsPage};
 pub use history::HistoryError;
+pub use judgement::{Alerting, Burst};
 pub use readback::{
     Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError, Shown, look,
 };
@@ -61,7 +69,8 @@ pub use state::Counts;
 use crate::{
     access::Access,
     document::Document,
-    history::{Fleet, History, Lives, Record},
+    history::{Fleet, History, Lives, Record, Tally},
+    judgement::Judgement,
     start::Durable,
     state::State,
 };
@@ -104,6 +113,10 @@ pub struct Options {
     pub store: Option<Arc<dyn Store>>,
     /// For how many seconds they are kept; for ever, if nothing is said.
     pub retain_seconds: Option<u64>,
+    /// Who is told of incidents; without any receiver, nobody.
+    pub paging: Paging,
+    /// What the configuration says that nobody wants to be paged about.
+    pub silences: Vec<Silence>,
 }
 
 /// A service that is judged.
@@ -122,6 +135,8 @@ pub struct ServiceOptions {
     /// What agents are to probe, and whether the service requires it. An endpoint that nobody reports is shown as one of
     /// which we cannot tell.
     pub endpoints: Vec<(Endpoint, bool)>,
+    /// What it wants to be told of, and how.
+    pub alerting: Alerting,
     /// Who looks after it.
     pub owner: Option<String>,
     /// What to do when it is not well.
@@ -138,6 +153,7 @@ impl ServiceOptions {
             storage: false,
             readback: None,
             endpoints: Vec::new(),
+            alerting: Alerting::default(),
             owner: None,
             runbook: None,
         }
@@ -167,6 +183,7 @@ struct Inner {
     metrics: Option<MetricsPage>,
     questions: Arc<Semaphore>,
     history: Arc<History>,
+    judgement: Arc<Judgement>,
     durable: Option<Durable>,
 }
 
@@ -228,6 +245,8 @@ impl Collector {
     fn assemble(options: Options, durable: Option<Durable>, clock: impl Clock) -> Result<Self, HistoryError> {
         let history = Arc::new(open_history(&options));
         let access = Access::new(options.tokens, options.open, options.certified);
+        let judgement = Judgement::new(&options.name, options.store, options.paging);
+        judgement.plan(options.silences, clock.wall());
         let state = State::new(options.name, options.services, clock.wall());
         let monotonic = clock.clone();
         let inner = Inner {
@@ -239,6 +258,7 @@ impl Collector {
             metrics: options.metrics,
             questions: Arc::new(Semaphore::new(QUESTIONS_AT_ONCE)),
             history: Arc::clone(&history),
+            judgement: Arc::new(judgement),
             durable,
         };
         let inner = Arc::new(inner);
@@ -300,9 +320,46 @@ impl Collector {
     /// Judges these services from now on, and tells agents of them in `document`. What was counted stays counted.
     pub fn take_on(&self, services: Vec<ServiceOptions>, document: Option<String>) {
         let now = self.now();
+        let known: Vec<String> = self.state().services().into_iter().map(|service| service.name).collect();
+        for name in known.iter().filter(|name| !services.iter().any(|service| service.name == **name)) {
+            self.judgement().removed(Tag::Service, name, now);
+        }
         self.state().configure(services, now);
         let document = document.map(Document::new).map(Arc::new);
         *self.inner.services_document.lock().unwrap_or_else(PoisonError::into_inner) = document;
+    }
+
+    /// Tells these receivers of incidents from now on, and holds these silences of the configuration.
+    pub fn page_by(&self, paging: Paging, silences: Vec<Silence>) {
+        let now = self.now();
+        self.judgement().configure(paging, now);
+        self.judgement().plan(silences, now);
+    }
+
+    /// What is to be told to whom, each once it is kept, for the one who does it; none if somebody has it already.
+    /// [`Self::ended`] is to say what came of each message.
+    pub fn page_actions(&self) -> Option<mpsc::Receiver<page::Action>> {
+        self.judgement().take_actions()
+    }
+
+    /// Notes what came of an attempt to tell somebody of an incident, and with the incident what is to be `noted` of it. It may
+    /// wait for the disk.
+    pub fn ended(&self, event: page::Event, noted: Option<incident::Event>) {
+        self.judgement().ended(event, noted, self.now());
+        self.keep_judgement();
+    }
+
+    /// An incident as it is now: suspected, there, over for less than half an hour, or for as long as somebody is to be told so.
+    pub fn incident_now(&self, id: &Id) -> Option<Incident> {
+        self.judgement().incident(id)
+    }
+
+    /// Notes that somebody is on an incident, and returns whether there is such a one that is not over. It may wait for the
+    /// disk.
+    pub fn acknowledge(&self, id: &Id, by: &str) -> bool {
+        let is_there = self.judgement().acknowledge(id, by, self.now());
+        self.keep_judgement();
+        is_there
     }
 
     /// Notes that storage has a datapoint called `name` (without an API key) for `second`.
@@ -342,7 +399,7 @@ impl Collector {
         let mut state = self.state();
         state.advance(now);
         let lives = |id| state.ledger().life(id).until > span.from;
-        let grouping = state.catalog().group(&[aviary_core::Tag::Protocol], lives);
+        let grouping = state.catalog().group(&[Tag::Protocol], lives);
         let windows = state.ledger().sums(span, &grouping.group_of, grouping.values.len());
         grouping.values.into_iter().flatten().zip(windows).collect()
     }
@@ -369,12 +426,56 @@ impl Collector {
             }
             last = awake;
             if self.replaying().is_none() {
-                self.state().judge(now);
+                self.judge(now).await;
             }
             let rest = 1_000_000 - now.0 % 1_000_000;
             tokio::select! {
                 () = sleep(Duration::from_micros(rest)) => {}
                 _ = stopped.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// Judges the second that is now, keeps what follows, and hands over what is to be told.
+    async fn judge(&self, now: Timestamp) {
+        let asked = self.judgement().asked(now);
+        let seen = {
+            let mut state = self.state();
+            state.judge(now);
+            state.watch(now, &asked)
+        };
+        let collector = self.clone();
+        let rest = move || {
+            collector.judgement().observe(seen, now);
+            collector.keep_judgement();
+            collector.read_older();
+        };
+        if let Err(error) = tokio::task::spawn_blocking(rest).await {
+            tracing::error!(%error, "A second could not be judged.");
+        }
+    }
+
+    /// Commits what judgement changed. Blocks.
+    fn keep_judgement(&self) {
+        if let Err(error) = self.judgement().flush() {
+            tracing::error!("Incidents are not kept: {error}");
+            if let (Some(durable), StoreError::Unsound { .. }) = (&self.inner.durable, &error) {
+                durable.fail(Arc::new(error));
+            }
+        }
+    }
+
+    /// Reads what banks lack of the time before the ledger, after a start. Blocks.
+    fn read_older(&self) {
+        let Some(wanted) = self.state().older_wanted() else { return };
+        let mut tally = Tally::new(&wanted.lives, &wanted.cell_of, wanted.cells, wanted.steps);
+        match self.history().tally(&mut tally, wanted.steps.whole(), None, None, &|| true) {
+            Ok(()) => {
+                let windows = tally.finish();
+                self.state().take_older(&wanted, windows);
+            }
+            Err(error) => {
+                tracing::warn!("Long windows begin anew, since the history cannot be read: {error}")
             }
         }
     }
@@ -404,6 +505,10 @@ impl Collector {
 
     fn monotonic(&self) -> Micros {
         (self.inner.monotonic)()
+    }
+
+    fn judgement(&self) -> &Judgement {
+        &self.inner.judgement
     }
 
     fn history(&self) -> &History {

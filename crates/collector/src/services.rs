@@ -1,10 +1,14 @@
 //! `GET /api/v1/services`: the verdict of each service, and what it rests on.
 
+use std::collections::BTreeMap;
+
 use aviary_core::verdict::{Part, PartVerdict};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     ReceivedCounts,
+    judgement::OfService,
     received::UnownedBody,
     state::{ReadBackBody, Standing, State},
     sums::WindowBody,
@@ -60,6 +64,14 @@ pub(crate) struct ServiceBody {
     reason: Option<String>,
     /// Seconds since the Unix epoch.
     since: u64,
+    /// Nobody is paged about what is wrong with it.
+    silenced: bool,
+    /// Where loss is, in words and rule by rule, while an incident is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<String>,
+    extent: Vec<Value>,
+    /// The incidents that are not over.
+    incidents: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     readback: Option<ReadBackBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,21 +109,30 @@ struct PartBody {
 }
 
 /// All services.
-pub(crate) fn all(state: &State) -> Answer {
+pub(crate) fn all(state: &State, told: &BTreeMap<String, OfService>) -> Answer {
     let datapoints = state.counts().unowned;
     Answer {
-        services: state.standing().map(|(name, standing)| body(state, name, standing)).collect(),
+        services: state.standing().map(|(name, standing)| body(state, told, name, standing)).collect(),
         unowned: (datapoints > 0).then(|| UnownedNames { datapoints, names: state.received().unowned() }),
     }
 }
 
 /// One service, `None` if there is none of that name.
-pub(crate) fn one(state: &State, name: &str) -> Option<ServiceBody> {
-    state.standing().find(|(known, _)| *known == name).map(|(name, standing)| body(state, name, standing))
+pub(crate) fn one(state: &State, told: &BTreeMap<String, OfService>, name: &str) -> Option<ServiceBody> {
+    state
+        .standing()
+        .find(|(known, _)| *known == name)
+        .map(|(name, standing)| body(state, told, name, standing))
 }
 
-fn body(collector: &State, name: &str, standing: &Standing) -> ServiceBody {
+fn body(
+    collector: &State,
+    told: &BTreeMap<String, OfService>,
+    name: &str,
+    standing: &Standing,
+) -> ServiceBody {
     let service = collector.service(name);
+    let told = told.get(name).cloned().unwrap_or_default();
     let (mut protocols, mut endpoints) = (Vec::new(), Vec::new());
     for PartVerdict { part, state, acceptable_loss, window } in &standing.verdict.parts {
         let (state, acceptable_loss) = (state.name(), acceptable_loss.to_string());
@@ -143,6 +164,10 @@ fn body(collector: &State, name: &str, standing: &Standing) -> ServiceBody {
         reason: standing.verdict.reason.clone(),
         readback: collector.read_back(name).map(|it| it.body(standing.storage_untold.clone())),
         since: standing.since.0,
+        silenced: told.is_silenced,
+        summary: told.summary,
+        extent: told.extent,
+        incidents: told.incidents.iter().map(ToString::to_string).collect(),
         owner: service.owner.clone(),
         runbook: service.runbook.clone(),
         acceptable_loss: service.policy.acceptable_loss.to_string(),

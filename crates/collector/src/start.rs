@@ -24,6 +24,7 @@ use crate::{
     events::Event,
     history::{Fleet, History, HistoryError, Lives, Record},
     journal::{self, Journal, Told},
+    judgement::Life,
     state::{Refusal, State, Texts},
 };
 
@@ -90,7 +91,7 @@ impl Durable {
         }
     }
 
-    fn fail(&self, error: Arc<StoreError>) {
+    pub(crate) fn fail(&self, error: Arc<StoreError>) {
         tracing::error!("{error}");
         self.failure.send_replace(Some(error));
     }
@@ -176,6 +177,10 @@ fn restore(inner: &Inner, durable: &Durable) -> Result<(State, Texts, u64), Stor
         None => (State::new(name, services, now), 0),
     };
     let from_checkpoint = (inner.monotonic)().since(began) / 1_000;
+    let mut life = Life::read(store, now.second())?;
+    let (learnt, worked) = (std::mem::take(&mut life.learnt), std::mem::take(&mut life.worked));
+    state.watched_mut().restore(learnt, worked, std::mem::take(&mut life.cleared));
+    inner.judgement.restore(state.name(), life);
     let mut last = None;
     store.range_back(Table::Journal, &[], &[u8::MAX; 9], &mut |key, _| {
         last = journal::number(key);

@@ -10,6 +10,7 @@ mod past;
 mod readback;
 mod receive;
 mod schedule;
+mod watch;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -34,6 +35,7 @@ pub(crate) use self::{
     judge::{Judged, Standing},
     kept::Texts,
     readback::{ReadBack, ReadBackBody},
+    watch::{Asked, Endpoint, Key, Seen, Watch},
 };
 use crate::{
     ServiceOptions,
@@ -88,6 +90,7 @@ pub(crate) struct State {
     counts: Counts,
     refusal_told: Second,
     past: Option<past::Past>,
+    watch: Watch,
 }
 
 /// A roster, and the token under which it came. Its id is a hash that whoever likes can meet, so that it alone would let
@@ -189,6 +192,7 @@ impl State {
             counts: Counts::default(),
             refusal_told: Second(0),
             past: None,
+            watch: Watch::default(),
         }
     }
 
@@ -238,6 +242,7 @@ impl State {
         self.forget_nameless(&services);
         self.configured = services.into_iter().map(|service| (service.name.clone(), service)).collect();
         self.judged = None;
+        self.watch.forget_groups();
         for id in self.catalog.ids() {
             let service = self.service(self.catalog.tag(id, Tag::Service));
             let Ok(protocol) = self.catalog.tag(id, Tag::Protocol).parse() else { continue };
@@ -402,6 +407,7 @@ impl State {
         });
         let loss = loss_of(outcome).map(|loss| Loss { reached, address: slot.address, ..loss });
         let is_late = self.late((series, first), slot.second, mark_of(outcome), loss);
+        self.watch.touch(slot.second);
         match self.ledger.merge(series, slot.second, mark_of(outcome)) {
             Err(OutOfReach::TooOld { .. }) if is_late => return Ok(()),
             merged => merged?,
@@ -434,6 +440,7 @@ impl State {
         if inside.is_empty() {
             return;
         }
+        self.watch.touch_span(inside);
         self.ledger.merge_span(series, inside, mark_of(gap.outcome));
         self.ledger.extend_back(series, inside.from);
         if let Some(loss) = loss_of(gap.outcome) {
@@ -449,6 +456,7 @@ impl State {
         };
         let mark = Mark::stored(Storage::Stored);
         let is_late = self.late((series, Second(0)), second, mark, None);
+        self.watch.touch(second);
         if self.ledger.merge(series, second, mark).is_ok() || is_late {
             self.stored.shown(series, second);
         }

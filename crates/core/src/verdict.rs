@@ -42,6 +42,11 @@ pub struct AcceptableLoss(u32);
 impl AcceptableLoss {
     const MILLION: u64 = 1_000_000;
 
+    /// So many lost slots of a million; of a million and more, all but one.
+    pub const fn of_million(parts: u32) -> Self {
+        Self(if parts < 1_000_000 { parts } else { 999_999 })
+    }
+
     /// So many lost slots of a million.
     pub const fn parts_per_million(self) -> u32 {
         self.0

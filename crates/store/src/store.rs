@@ -31,12 +31,25 @@ pub enum Table {
     Timings,
     /// What changed around the services, by time first.
     Events,
+    /// Incidents, by their ids, which begin with time.
+    Incidents,
+    /// Who is told of incidents, silences, and what was learnt of services.
+    Judgement,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Journal, Self::Checkpoint, Self::Series, Self::Slots, Self::Sums, Self::Timings, Self::Events];
+    pub const ALL: [Self; 9] = [
+        Self::Journal,
+        Self::Checkpoint,
+        Self::Series,
+        Self::Slots,
+        Self::Sums,
+        Self::Timings,
+        Self::Events,
+        Self::Incidents,
+        Self::Judgement,
+    ];
 
     /// Its one name, in files and messages.
     pub const fn name(self) -> &'static str {
@@ -48,6 +61,8 @@ impl Table {
             Self::Sums => "sums",
             Self::Timings => "timings",
             Self::Events => "events",
+            Self::Incidents => "incidents",
+            Self::Judgement => "judgement",
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Judging: what the newest closed seconds say of each service.
 //!
-//! Once a second, over closed seconds only, so that a verdict is a function of the ledger and the time.
+//! Once a second, over closed seconds only, so that a verdict is a function of the ledger and the time. The newest minute
+//! says whether a service can be judged, and what is lost of its parts; whether what is lost is more than chance, windows of
+//! all lengths say ([`super::watch`]).
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -53,6 +55,14 @@ impl State {
             sums.watched_seconds = now.second().0.saturating_sub(self.watching_since.0);
             let policy = self.configured.get(&name).map(|service| Cow::Borrowed(&service.policy));
             let mut verdict = verdict::judge(&policy.unwrap_or_default(), &sums);
+            // Enough is known to judge by: then windows of all lengths tell loss from chance, and the minute does not.
+            let is_judged = matches!(
+                verdict.state,
+                verdict::State::Healthy | verdict::State::Degraded | verdict::State::Down
+            );
+            if is_judged && sums.storage_untold.is_none() {
+                verdict.state = self.watch.says(&name).unwrap_or(verdict.state);
+            }
             if verdict.state == verdict::State::Blind && sums.storage_untold.is_none() {
                 // Whose seconds nobody can look up is not seen either, though it reports.
                 verdict.reason = self.shared_name(&name).or(verdict.reason);
@@ -85,8 +95,13 @@ impl State {
         let seen = Span::before(span.until, SEEN_SECONDS);
         let (by_vantage, _) = self.live_sums(seen, vantages, goes_on);
         let mut vantages_seen: BTreeMap<&str, usize> = BTreeMap::new();
+        self.watch.forget_places();
         for (values, window) in vantages.values.iter().zip(&by_vantage) {
             let is_seen = window.unknown < window.scheduled;
+            // Where nobody goes on, nobody is missed.
+            if window.scheduled > 0 {
+                self.watch.note_place(&values[2], &values[5], &values[0], is_seen);
+            }
             *vantages_seen.entry(&values[0]).or_default() += usize::from(is_seen);
         }
         let (windows, is_live) = self.live_sums(span, endpoints, goes_on);

@@ -185,6 +185,7 @@ impl State {
                 Conclusion::Stored(series, second) => (series, second, Storage::Stored),
                 Conclusion::NotStored(series, second) => (series, second, Storage::NotStored),
                 Conclusion::Counted(series, span, count) => {
+                    self.watch.touch_span(span);
                     count_slot(&mut self.ledger, &mut read_back.unplaced, series, span, count);
                     continue;
                 }
@@ -198,6 +199,7 @@ impl State {
             }
             // It is held: its mark was just read.
             _ = self.ledger.merge(series, second, Mark::stored(word));
+            self.watch.touch(second);
         }
         let held = self.ledger.held().from;
         read_back.unplaced.retain(|(second, _), _| *second >= held);

@@ -60,6 +60,7 @@ impl State {
         let Arrived { name, second, value, at } = point;
         let changed = self.ledger.merge(series, second, Mark::stored(Storage::Stored));
         if changed.is_ok() {
+            self.watch.touch(second);
             self.stored.shown(series, second);
         }
         let recent = self.received.recent.entry(series).or_default().note(second);

@@ -92,6 +92,11 @@ impl Incidents {
         self.held.values()
     }
 
+    /// The pages of the last minute.
+    pub fn openings(&self) -> impl Iterator<Item = &(Second, Id)> {
+        self.openings.iter()
+    }
+
     /// How many could not be opened, because too many were held.
     pub const fn refused(&self) -> u64 {
         self.refused

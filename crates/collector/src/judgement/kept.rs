@@ -1,0 +1,216 @@
+//! What outlives the process, and in which tables.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | incidents | the incident's id, which sorts by its onset | all of it, also long after its end |
+//! | judgement | `c` and an incident's id | who was told of it |
+//! | | `m` | what is only suspected, and what the machine counts |
+//! | | `s` | silences |
+//! | | `l` and a group | in which way it loses |
+//! | | `w` | endpoints that worked once, and when losses were cleared |
+
+use std::{collections::BTreeMap, ops::ControlFlow};
+
+use aviary_core::{
+    Second, Tag,
+    detect::Quiet,
+    incident::{self, Id, Incident, Incidents, REOPEN_SECONDS, State},
+    page::{self, Case},
+    silence::Silence,
+};
+use aviary_store::{Batch, Store, StoreError, Table};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::record::{Damage, Record, records};
+use crate::state::{Endpoint, Key};
+
+const CASE: u8 = b'c';
+const MACHINE: u8 = b'm';
+const SILENCES: u8 = b's';
+const LEARNT: u8 = b'l';
+const WORKED: u8 = b'w';
+
+/// What an earlier life left.
+#[derive(Default)]
+pub(crate) struct Life {
+    pub(crate) incidents: incident::Kept,
+    /// Those that are over, and of which somebody is still to be told.
+    pub(crate) over: BTreeMap<Id, Incident>,
+    pub(crate) outbox: page::Kept,
+    pub(crate) silences: Vec<Silence>,
+    pub(crate) learnt: BTreeMap<Key, Quiet>,
+    pub(crate) worked: BTreeMap<Endpoint, Second>,
+    pub(crate) cleared: BTreeMap<String, Second>,
+}
+
+/// What is to be kept: the newest value of each key, none where it is to be removed.
+#[derive(Debug, Default)]
+pub(crate) struct Pending(BTreeMap<(Table, Bytes), Option<Bytes>>);
+
+impl Pending {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds what is newer.
+    pub(super) fn append(&mut self, newer: Self) {
+        self.0.extend(newer.0);
+    }
+
+    pub(super) fn batch(&self) -> Batch {
+        let mut batch = Batch::default();
+        for ((table, key), value) in &self.0 {
+            match value {
+                Some(value) => batch.put.push((*table, key.clone(), value.clone())),
+                None => {
+                    let next: Bytes = [key, [0].as_slice()].concat().into();
+                    batch.remove.push((*table, key.clone(), next));
+                }
+            }
+        }
+        batch
+    }
+
+    fn put(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.0.insert((Table::Judgement, key.into()), value.map(Bytes::from));
+    }
+
+    pub(super) fn put_incident(&mut self, incident: &Incident) {
+        let key = Bytes::copy_from_slice(incident.id.as_str().as_bytes());
+        self.0.insert((Table::Incidents, key), Some(incident.bytes().into()));
+    }
+
+    pub(super) fn put_case(&mut self, id: &Id, case: Option<&Case>) {
+        self.put([&[CASE], id.as_str().as_bytes()].concat(), case.map(Record::bytes));
+    }
+
+    pub(super) fn put_machine(&mut self, machine: &[u8]) {
+        self.put(vec![MACHINE], Some(machine.to_vec()));
+    }
+
+    pub(super) fn put_silences(&mut self, silences: &[Silence]) {
+        self.put(vec![SILENCES], Some(silences.to_vec().bytes()));
+    }
+
+    /// In which way groups lose.
+    pub(crate) fn put_learnt(&mut self, learnt: impl IntoIterator<Item = (Key, Quiet)>) {
+        for (key, quiet) in learnt {
+            self.put([&[LEARNT], key.write().to_string().as_bytes()].concat(), Some(quiet.bytes()));
+        }
+    }
+
+    /// Which endpoints worked once, and when losses were cleared.
+    pub(crate) fn put_worked(
+        &mut self,
+        worked: &BTreeMap<Endpoint, Second>,
+        cleared: &BTreeMap<String, Second>,
+    ) {
+        let worked = worked.iter().map(|(endpoint, since)| (endpoint.clone(), *since)).collect();
+        self.put(vec![WORKED], Some(Worked { worked, cleared: cleared.clone() }.bytes()));
+    }
+}
+
+/// What is suspected, and what the machine counts.
+pub(super) fn machine(incidents: &Incidents) -> Vec<u8> {
+    let suspected: Vec<Value> =
+        incidents.iter().filter(|incident| incident.state == State::Suspected).map(Record::write).collect();
+    let openings: Vec<(Second, Id)> = incidents.openings().cloned().collect();
+    json!({"suspected": suspected, "openings": openings.write(), "refused": incidents.refused()})
+        .to_string()
+        .into_bytes()
+}
+
+impl Record for Key {
+    fn write(&self) -> Value {
+        json!([self.service, self.value.write()])
+    }
+
+    fn read(value: &Value) -> Result<Self, Damage> {
+        let (service, value): (String, Option<(Tag, String)>) = Record::read(value)?;
+        Ok(Self { service, value })
+    }
+}
+
+impl Life {
+    /// What `store` holds at `now`.
+    pub(crate) fn read(store: &dyn Store, now: Second) -> Result<Self, StoreError> {
+        let mut life = Self::default();
+        let mut damage = None;
+        store.range(Table::Judgement, &[], &[u8::MAX], &mut |key, value| {
+            let Err(why) = life.take(key, value) else { return ControlFlow::Continue(()) };
+            damage = Some(("judgement", String::from_utf8_lossy(key).into_owned(), why));
+            ControlFlow::Break(())
+        })?;
+        let mut held: BTreeMap<Id, Incident> =
+            life.incidents.incidents.drain(..).map(|incident| (incident.id.clone(), incident)).collect();
+        store.range(
+            Table::Incidents,
+            &[],
+            &[u8::MAX],
+            &mut |key, value| match Incident::of_bytes(value) {
+                Ok(incident) => {
+                    let is_recent =
+                        incident.resolved.is_none_or(|at| now.0.saturating_sub(at.0) <= REOPEN_SECONDS);
+                    if is_recent {
+                        held.insert(incident.id.clone(), incident);
+                    }
+                    ControlFlow::Continue(())
+                }
+                Err(why) => {
+                    damage = Some(("incidents", String::from_utf8_lossy(key).into_owned(), why));
+                    ControlFlow::Break(())
+                }
+            },
+        )?;
+        if let Some((table, key, why)) = damage {
+            let (path, place) = (store.place(), format!("{table} {key}"));
+            return Err(StoreError::Damaged { path, place, reason: why.to_string() });
+        }
+        life.incidents.incidents = held.into_values().collect();
+        Ok(life)
+    }
+
+    fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), Damage> {
+        match key.split_first() {
+            Some((&CASE, id)) => {
+                self.outbox.cases.insert(Id::given(&String::from_utf8_lossy(id)), Case::of_bytes(value)?);
+            }
+            Some((&SILENCES, _)) => self.silences = Record::of_bytes(value)?,
+            Some((&LEARNT, group)) => {
+                self.learnt.insert(Key::of_bytes(group)?, Quiet::of_bytes(value)?);
+            }
+            Some((&MACHINE, _)) => {
+                let fields: Machine = Record::of_bytes(value)?;
+                self.incidents = incident::Kept {
+                    incidents: fields.suspected,
+                    openings: fields.openings,
+                    refused: fields.refused,
+                };
+            }
+            Some((&WORKED, _)) => {
+                let Worked { worked, cleared } = Record::of_bytes(value)?;
+                (self.worked, self.cleared) = (worked.into_iter().collect(), cleared);
+            }
+            // A later version's.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+struct Machine {
+    suspected: Vec<Incident>,
+    openings: Vec<(Second, Id)>,
+    refused: u64,
+}
+
+struct Worked {
+    worked: Vec<(Endpoint, Second)>,
+    cleared: BTreeMap<String, Second>,
+}
+
+records! {
+    Machine { suspected, openings, refused }
+    Worked { worked, cleared }
+}

@@ -1,0 +1,424 @@
+//! A scripted fleet in virtual time: what is seen, opened and told, second by second.
+
+mod served;
+
+use std::collections::BTreeMap;
+
+use aviary_core::{
+    Evidence, Fault, Micros, Outcome, Phase, Second, Tag, Timestamp, Vantage, VantageKind,
+    incident::{Cause, State as Of},
+    page::{Action, Message, Receiver, Sent},
+    silence::{Matches, When},
+};
+use aviary_store::MemoryStore;
+use aviary_wire::report::{ClosedSlot, Report, Roster, RosterSeries};
+
+use super::*;
+use crate::{ServiceOptions, state::State};
+
+const START: u64 = 1_763_690_400;
+
+const DELIVERED: Outcome = Outcome::Delivered(Evidence::PeerClosed);
+const TIMED_OUT: Outcome = Outcome::Lost { phase: Phase::Confirm, fault: Fault::Timeout };
+const REFUSED: Outcome = Outcome::Lost { phase: Phase::Connect, fault: Fault::Refused };
+
+const REGIONS: [&str; 3] = ["ap", "eu", "us"];
+const ENDPOINTS: [&str; 2] = ["tcp://h:1", "tls://h:2"];
+
+/// What becomes of the slot of a region and an endpoint in a second after the start; none where nobody tells.
+type Script = fn(&str, &str, u64) -> Option<Outcome>;
+
+fn well(_: &str, _: &str, _: u64) -> Option<Outcome> {
+    Some(DELIVERED)
+}
+
+/// A collector with agents in three regions, each probing two endpoints.
+struct Stage {
+    store: Arc<MemoryStore>,
+    state: State,
+    judgement: Judgement,
+    actions: mpsc::Receiver<Action>,
+    rosters: Vec<Roster>,
+    second: u64,
+    sequence: u64,
+    told: Vec<(u64, Message, Id)>,
+    options: ServiceOptions,
+    /// Reports that were sent, to be sent again.
+    reports: Vec<Report>,
+}
+
+fn at(second: u64) -> Timestamp {
+    Timestamp((START + second) * 1_000_000)
+}
+
+fn roster(region: &str) -> Roster {
+    let series = ENDPOINTS.iter().map(|url| RosterSeries {
+        service: "ingest".to_owned(),
+        endpoint: url.parse().unwrap(),
+        address: None,
+        name: format!("canary.{region}.{}", url.replace(['/', ':', '.'], "_")),
+        from: Second(START),
+    });
+    let vantage = Vantage {
+        kind: VantageKind::External,
+        region: region.to_owned(),
+        zone: None,
+        network: Some(format!("net-{region}")),
+        node: format!("node-{region}"),
+    };
+    Roster { vantage, since: Second(START), series: series.collect() }
+}
+
+fn paging() -> Paging {
+    let receiver = Receiver { wakes: true, ..Receiver::default() };
+    Paging::new(vec![("oncall".to_owned(), receiver)], vec![], BTreeMap::new())
+}
+
+impl Stage {
+    fn new(options: ServiceOptions) -> Self {
+        let store = Arc::new(MemoryStore::default());
+        let state = State::new("main".to_owned(), vec![options.clone()], at(0));
+        let judgement = Judgement::new("main", Some(Arc::clone(&store) as Arc<dyn Store>), paging());
+        let actions = judgement.take_actions().unwrap();
+        let rosters = REGIONS.map(roster).to_vec();
+        Self {
+            store,
+            state,
+            judgement,
+            actions,
+            rosters,
+            second: 0,
+            sequence: 0,
+            told: Vec::new(),
+            options,
+            reports: Vec::new(),
+        }
+    }
+
+    fn usual() -> Self {
+        Self::new(ServiceOptions::unconfigured("ingest"))
+    }
+
+    /// Lets `seconds` pass.
+    fn run(&mut self, seconds: u64, script: Script) {
+        for _ in 0..seconds {
+            let second = self.second;
+            for place in 0..self.rosters.len() {
+                let report = self.report(place, second..second + 1, script);
+                if !report.slots.is_empty() {
+                    self.state.take(&report, None, at(second + 1)).unwrap();
+                    self.reports.push(report);
+                }
+            }
+            self.second += 1;
+            self.look();
+        }
+    }
+
+    fn report(&mut self, place: usize, seconds: std::ops::Range<u64>, script: Script) -> Report {
+        let roster = &self.rosters[place];
+        let slots = seconds.flat_map(|second| {
+            ENDPOINTS.iter().zip(0..).filter_map(move |(endpoint, series)| {
+                let outcome = script(&roster.vantage.region, endpoint, second)?;
+                Some(ClosedSlot {
+                    series,
+                    second: Second(START + second),
+                    outcome,
+                    reached: None,
+                    address: None,
+                })
+            })
+        });
+        let slots = slots.collect();
+        self.sequence += 1;
+        Report {
+            boot: 1,
+            sequence: self.sequence,
+            wall: at(self.second),
+            monotonic: Micros(0),
+            roster_id: roster.id(),
+            roster: Some(roster.clone()),
+            slots,
+            ..Report::default()
+        }
+    }
+
+    /// Judges the second that is now, and takes every message.
+    fn look(&mut self) {
+        let now = at(self.second);
+        self.state.judge(now);
+        let seen = self.state.watch(now, &self.judgement.asked(now));
+        self.judgement.observe(seen, now);
+        self.judgement.flush().unwrap();
+        while let Ok(action) = self.actions.try_recv() {
+            if let Action::Send { id, receiver, attempt, .. } = action {
+                self.told.push((self.second, attempt.message, id.clone()));
+                let sent = Sent::Taken { say_again: None };
+                let event = page::Event::Finished { id, receiver, attempt: attempt.number, sent };
+                self.judgement.ended(event, None, now);
+            }
+        }
+    }
+
+    /// Another process takes up what this one kept.
+    fn restart(&mut self) {
+        let now = at(self.second);
+        let life = Life::read(&*self.store, now.second()).unwrap();
+        let mut state = State::new("main".to_owned(), vec![self.options.clone()], at(0));
+        state.watched_mut().restore(life.learnt.clone(), life.worked.clone(), life.cleared.clone());
+        for report in &self.reports {
+            state.take(report, None, now).unwrap();
+        }
+        self.state = state;
+        self.judgement = Judgement::new("main", Some(Arc::clone(&self.store) as Arc<dyn Store>), paging());
+        self.judgement.restore("main", life);
+        self.actions = self.judgement.take_actions().unwrap();
+    }
+
+    fn told(&self) -> Vec<(u64, Message)> {
+        self.told.iter().map(|(second, message, _)| (*second, *message)).collect()
+    }
+
+    fn losses(&self) -> Vec<Incident> {
+        self.judgement
+            .incidents()
+            .into_iter()
+            .filter(|it| it.cause == Cause::Loss && it.opened.is_some())
+            .collect()
+    }
+}
+
+fn only<T: std::fmt::Debug>(items: Vec<T>) -> T {
+    assert_eq!(items.len(), 1, "{items:#?}");
+    items.into_iter().next().unwrap()
+}
+
+#[test]
+fn a_protocol_that_is_lost_whole_is_one_incident_of_that_protocol() {
+    let mut stage = Stage::usual();
+    stage.run(600, well);
+    assert!(stage.judgement.incidents().is_empty());
+    stage.run(30, |_, endpoint, _| Some(if endpoint.starts_with("tcp") { TIMED_OUT } else { DELIVERED }));
+    let incident = only(stage.losses());
+    let part = &incident.parts["ingest"];
+    assert_eq!(part.summary, "ingest: tcp in every region (3/3), 100 % lost; nothing else");
+    assert_eq!(incident.state, Of::Open);
+    let (second, message) = only(stage.told());
+    // Three lost a second are beyond chance after six seconds, where nothing is learnt yet; then ten of `page_after`.
+    assert!((611..=616).contains(&second), "{second}");
+    assert_eq!(message, Message::Opened);
+    stage.run(120, well);
+    assert_eq!(only(stage.losses()).state, Of::Resolved, "{:#?}", stage.losses());
+    assert_eq!(stage.told().len(), 2, "{:?}", stage.told());
+}
+
+/// What was opened, in words, with when it began and ended.
+fn story(stage: &Stage) -> Vec<(Id, String, Second, Option<Second>)> {
+    let tell = |it: Incident| (it.id.clone(), it.summary(), it.since, it.resolved);
+    stage.losses().into_iter().map(tell).collect()
+}
+
+fn only_eu(region: &str, _: &str, _: u64) -> Option<Outcome> {
+    Some(if region == "eu" { REFUSED } else { DELIVERED })
+}
+
+#[test]
+fn a_restart_in_the_middle_changes_nothing() {
+    for restart_after in [3, 8, 20, 100] {
+        let (mut straight, mut broken) = (Stage::usual(), Stage::usual());
+        for (stage, restarts) in [(&mut straight, false), (&mut broken, true)] {
+            stage.run(300, well);
+            stage.run(restart_after, only_eu);
+            if restarts {
+                stage.restart();
+            }
+            stage.run(120 - restart_after, only_eu);
+            stage.run(200, well);
+        }
+        assert_eq!(story(&straight), story(&broken), "after {restart_after} s");
+        assert_eq!(straight.told(), broken.told(), "after {restart_after} s");
+        let summary = only(story(&straight)).1;
+        assert!(summary.starts_with("ingest: eu only (1/3 regions), all protocols (2/2), "), "{summary}");
+    }
+}
+
+#[test]
+fn what_is_told_twice_changes_nothing() {
+    let (mut once, mut twice) = (Stage::usual(), Stage::usual());
+    for (stage, repeats) in [(&mut once, false), (&mut twice, true)] {
+        stage.run(120, well);
+        stage.run(40, only_eu);
+        for _ in 0..200 {
+            stage.run(1, well);
+            if repeats {
+                let newest = stage.reports.len();
+                for report in &stage.reports[newest - 300..] {
+                    stage.state.take(report, None, at(stage.second)).unwrap();
+                }
+            }
+        }
+    }
+    assert_eq!((story(&once), once.told()), (story(&twice), twice.told()));
+    assert_eq!(once.told().len(), 2);
+}
+
+#[test]
+fn loss_that_is_told_late_opens_nothing_and_is_counted() {
+    let mut stage = Stage::usual();
+    stage.run(300, well);
+    // For five minutes nobody hears of eu, which lost all of the first of them.
+    stage.run(300, |region, _, _| (region != "eu").then_some(DELIVERED));
+    let late = stage.report(1, 300..360, |_, _, _| Some(TIMED_OUT));
+    stage.state.take(&late, None, at(600)).unwrap();
+    let rest = stage.report(1, 360..600, well);
+    stage.state.take(&rest, None, at(600)).unwrap();
+    stage.run(60, well);
+    assert_eq!(stage.losses(), []);
+    let sums = stage.state.watched().counted("ingest", 600).unwrap();
+    assert_eq!(sums.lost, 120, "what came late is in the long windows");
+}
+
+#[test]
+fn a_silent_region_is_not_seen_and_loses_nothing() {
+    let mut stage = Stage::usual();
+    stage.run(300, well);
+    stage.run(60, |region, _, _| (region != "eu").then_some(DELIVERED));
+    let incident = only(stage.judgement.incidents());
+    assert_eq!(incident.cause, Cause::SilentRegion { region: "eu".to_owned() });
+    assert_eq!(incident.summary(), "we cannot see eu: nobody reports from there");
+    let (second, message) = only(stage.told());
+    // Closed seconds are looked at, ten of them, and it is waited for half a minute.
+    assert!((330..=335).contains(&second), "{second}");
+    assert_eq!(message, Message::Opened);
+    stage.run(150, well);
+    assert_eq!(only(stage.judgement.incidents()).state, Of::Resolved);
+}
+
+#[test]
+fn an_incident_does_not_end_because_nobody_tells() {
+    let mut stage = Stage::usual();
+    stage.run(300, well);
+    stage.run(60, |_, _, _| Some(TIMED_OUT));
+    assert_eq!(only(stage.losses()).severity(), page::Severity::Critical);
+    stage.run(300, |_, _, _| None);
+    let incident = only(stage.losses());
+    assert!(incident.state.is_active(), "{}", incident.state);
+    stage.run(200, well);
+    assert_eq!(only(stage.losses()).state, Of::Resolved);
+}
+
+#[test]
+fn an_endpoint_that_never_worked_is_a_ticket() {
+    let mut stage = Stage::usual();
+    let never: Script = |_, endpoint, _| Some(if endpoint.starts_with("tls") { REFUSED } else { DELIVERED });
+    stage.run(200, never);
+    assert_eq!(stage.losses(), []);
+    let incident = only(stage.judgement.incidents());
+    assert_eq!((incident.cause.name(), incident.urgency()), ("never_worked", page::Urgency::Ticket));
+    stage.run(200, well);
+    assert_eq!(
+        only(stage.judgement.incidents()).state,
+        Of::Resolved,
+        "and what was before it worked is no loss"
+    );
+    stage.run(60, never);
+    assert_eq!(only(story(&stage)).1, "ingest: tls in every region (3/3), 100 % lost; nothing else");
+}
+
+#[test]
+fn a_silence_holds_pages_back_and_hides_nothing() {
+    let mut stage = Stage::usual();
+    stage.run(120, well);
+    let silence = Silence {
+        id: "works".to_owned(),
+        matches: Matches::one(Tag::Region, "eu"),
+        when: When::Once(aviary_core::Span::new(Second(START), Second(START + 200))),
+        author: "ada".to_owned(),
+        reason: "new switches".to_owned(),
+    };
+    stage.judgement.silence(silence, at(120)).unwrap();
+    stage.run(79, only_eu);
+    assert_eq!(only(stage.losses()).silenced_by, ["works".to_owned()].into());
+    assert_eq!(stage.told(), []);
+    stage.restart();
+    stage.run(5, only_eu);
+    assert_eq!(only(stage.told()).1, Message::Opened, "it is lost still when the silence ends");
+}
+
+#[test]
+fn a_service_is_as_bad_as_its_windows_say() {
+    let mut stage = Stage::usual();
+    let state = |stage: &Stage| stage.state.standing().next().unwrap().1.verdict.state;
+    stage.run(120, well);
+    assert_eq!(state(&stage), aviary_core::State::Healthy);
+    // Of a minute with one lost slot in three hundred and sixty nothing can be told: that is chance.
+    stage.run(1, |region, endpoint, _| {
+        Some(if region == "eu" && endpoint.starts_with("tls") { TIMED_OUT } else { DELIVERED })
+    });
+    stage.run(5, well);
+    assert_eq!(state(&stage), aviary_core::State::Healthy);
+    stage.run(12, only_eu);
+    assert_eq!(state(&stage), aviary_core::State::Degraded);
+    stage.run(30, |_, _, _| Some(TIMED_OUT));
+    assert_eq!(state(&stage), aviary_core::State::Down);
+    stage.run(120, well);
+    assert_eq!(state(&stage), aviary_core::State::Healthy);
+    stage.run(120, |_, _, _| None);
+    assert_eq!(state(&stage), aviary_core::State::Blind);
+}
+
+#[test]
+fn what_is_optional_is_told_and_pages_nobody() {
+    let endpoints = ENDPOINTS.map(|url| (url.parse().unwrap(), !url.starts_with("tls"))).to_vec();
+    let mut stage = Stage::new(ServiceOptions { endpoints, ..ServiceOptions::unconfigured("ingest") });
+    stage.run(120, well);
+    stage.run(60, |_, endpoint, _| Some(if endpoint.starts_with("tls") { REFUSED } else { DELIVERED }));
+    let incident = only(stage.judgement.incidents());
+    assert_eq!((incident.cause.name(), incident.urgency()), ("optional", page::Urgency::Information));
+    assert_eq!(stage.state.standing().next().unwrap().1.verdict.state, aviary_core::State::Healthy);
+}
+
+#[test]
+fn what_is_resolved_stays_known_until_all_are_told_and_is_kept_for_good() {
+    let mut stage = Stage::usual();
+    stage.run(120, well);
+    stage.run(40, |_, _, _| Some(REFUSED));
+    stage.run(200, well);
+    let incident = only(stage.losses());
+    assert_eq!(incident.state, Of::Resolved);
+    let bytes = stage.store.get(aviary_store::Table::Incidents, incident.id.as_str().as_bytes());
+    let kept = Incident::of_bytes(&bytes.unwrap().unwrap()).unwrap();
+    // Whether it flaps goes on to be sampled.
+    let kept = Incident { flap: incident.flap, ..kept };
+    assert_eq!(kept, incident, "all else is kept");
+    assert_eq!(Life::read(&*stage.store, Second(START + 400)).unwrap().incidents.incidents.len(), 1);
+    assert!(Life::read(&*stage.store, Second(START + 9_000)).unwrap().incidents.incidents.is_empty());
+}
+
+#[test]
+fn what_is_not_as_it_was_written_is_refused_with_its_place() {
+    let mut stage = Stage::usual();
+    stage.run(60, well);
+    stage.run(40, |_, _, _| Some(REFUSED));
+    let id = only(stage.losses()).id;
+    let key = bytes::Bytes::copy_from_slice(id.as_str().as_bytes());
+    for (value, expected) in [("{", "EOF"), ("{}", "id: no text"), (r#"{"id":"x","key":7}"#, "key: no text")]
+    {
+        let put = vec![(aviary_store::Table::Incidents, key.clone(), value.into())];
+        stage.store.commit(aviary_store::Batch { put, ..Default::default() }).unwrap();
+        let error = Life::read(&*stage.store, Second(START + 100)).err().unwrap().to_string();
+        assert!(error.contains(expected) && error.contains(id.as_str()), "{error}");
+    }
+}
+
+#[test]
+fn nothing_opens_at_a_tenth_of_what_is_acceptable() {
+    let mut stage = Stage::usual();
+    // A simulated hour in each of which one in two thousand is lost, by a hash of where and when.
+    stage.run(3_600, |region, endpoint, second| {
+        let hash = fnv1a(region.bytes().chain(endpoint.bytes()).chain(second.to_be_bytes()));
+        Some(if (hash >> 7) % 2_000 == 0 { TIMED_OUT } else { DELIVERED })
+    });
+    assert!(stage.judgement.incidents().iter().all(|it| it.opened.is_none()));
+    assert_eq!(stage.told(), []);
+}

@@ -1,0 +1,545 @@
+//! The groups that are judged: of each service itself, and each value of the tags that it is told by.
+//!
+//! Series that are alike in all of these tags are one cell, and a cell lies in at most seven groups: so the ledger is read
+//! once for all groups, by cells, and a group is a sum of few of them. Endpoints that the service does not require, and
+//! those of which no slot ever arrived, are apart: each is a cell and a group of its own, and in no other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
+
+use aviary_core::{
+    Catalog, Ledger, Second, SeriesId, Span, Tag, Window,
+    catalog::Grouping,
+    detect::{Bank, Learning, Quiet, Tally},
+    extent::Population,
+    ledger::NO_GROUP,
+    vantage::ABSENT,
+};
+
+use crate::{ServiceOptions, judgement::Burst};
+
+/// What cells are told apart by; the service comes first, so that the cells of one lie together.
+pub(super) const TAGS: [Tag; 8] =
+    [Tag::Service, Tag::Protocol, Tag::Kind, Tag::Region, Tag::Zone, Tag::Network, Tag::Node, Tag::Address];
+
+/// The tags each value of which is a group of its service, by their places in [`TAGS`].
+const GROUPED: Range<usize> = 1..7;
+
+/// Where the vantage of a cell is among its values, and its network.
+const VANTAGE: Range<usize> = 2..7;
+const NETWORK: usize = 5;
+
+/// So much of the past is asked for at once when banks are made: what the bins of [`Bank`] are made of that reach further
+/// back than the ledger.
+pub(super) const OLDER_STEP: u64 = 30;
+
+/// What a bank remembers.
+const BANK_SECONDS: u64 = 21_600;
+
+/// An endpoint of a service.
+pub(crate) type Endpoint = (String, String);
+
+/// By what a group is known from one life to the next: its service, its tag and the value; none for the service itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) service: String,
+    pub(crate) value: Option<(Tag, String)>,
+}
+
+/// Series that are judged together.
+pub(super) struct Group {
+    pub(super) key: Key,
+    /// Its cells.
+    cells: Vec<u32>,
+    /// When its first series began.
+    first: Second,
+    /// How many series it has.
+    pub(super) series: u64,
+    /// What may be lost of it, in parts per million: the mean over its series.
+    pub(super) acceptable: u32,
+    pub(super) bank: Bank,
+    pub(super) learning: Learning,
+    /// Its bank has yet to be made of what the ledger holds.
+    pub(super) is_new: bool,
+    /// And of what is older.
+    pub(super) lacks_older: bool,
+}
+
+/// A service with its groups.
+pub(super) struct Judged {
+    /// The service itself first.
+    pub(super) groups: Vec<Group>,
+    /// Endpoints that are apart, each with its group.
+    pub(super) apart: Vec<(Apart, Group)>,
+    /// Its cells.
+    pub(super) cells: Range<usize>,
+    pub(super) population: Arc<Fleet>,
+    /// Seconds before this say all that they ever will, but for what comes late; of later ones, what is not known yet is
+    /// taken for delivered.
+    final_until: Second,
+}
+
+/// Why an endpoint is apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Apart {
+    pub(super) endpoint: String,
+    /// It never worked; otherwise it is not required.
+    pub(super) never_worked: bool,
+    /// When its first series began.
+    pub(super) since: Second,
+}
+
+/// The series of a service by their tags; what a search needs of them is worked out where one begins.
+pub(crate) struct Fleet {
+    rows: Vec<Vec<String>>,
+    population: OnceLock<Population>,
+}
+
+impl Fleet {
+    pub(crate) fn population(&self) -> &Population {
+        self.population.get_or_init(|| Population::new(&TAGS, self.rows.iter().cloned()))
+    }
+}
+
+/// All that is judged, for as long as the same series are, in the same way.
+pub(super) struct Groups {
+    /// How many series there are.
+    pub(super) series: usize,
+    /// Each series' cell.
+    pub(super) cell_of: Vec<u32>,
+    cells: usize,
+    /// What may be lost of each cell, 0 to 1.
+    pub(super) acceptable: Vec<f64>,
+    /// Numbers that are the same for cells of one vantage, and of one network.
+    pub(super) vantage_of: Vec<u32>,
+    pub(super) network_of: Vec<u32>,
+    /// Series of endpoints that began to work lately, and when: before that, nothing of them is judged.
+    beginners: Vec<(SeriesId, Second)>,
+    /// Each main cell's values of [`TAGS`].
+    values: Vec<Vec<String>>,
+    pub(super) services: BTreeMap<String, Judged>,
+    /// The first second that is not held.
+    pub(super) until: Second,
+}
+
+/// Sums of the past by cell, in steps of [`OLDER_STEP`].
+pub(super) struct Older {
+    pub(super) span: Span,
+    pub(super) windows: Vec<Window>,
+}
+
+/// What a window says of loss, where what is not known yet is taken for delivered, or is not judged.
+///
+/// What was sent and can never be shown to arrive is judged as delivered: it was not refused, and so is what refusals are a
+/// share of.
+pub(super) const fn tally(window: &Window, at_best: bool) -> Tally {
+    let known = window.delivered + window.lost + window.unproven;
+    Tally { judged: if at_best { known + window.unknown } else { known }, lost: window.lost }
+}
+
+impl Groups {
+    /// The groups of all series of `catalog`. Those that were judged `before` go on from what they held; others begin with what the
+    /// ledger holds, and with what was `learnt` of them.
+    pub(super) fn new(
+        catalog: &Catalog,
+        ledger: &Ledger,
+        configured: &BTreeMap<String, ServiceOptions>,
+        worked: &BTreeMap<Endpoint, Second>,
+        before: Option<Self>,
+        learnt: &BTreeMap<Key, Quiet>,
+        until: Second,
+    ) -> Self {
+        let unconfigured = ServiceOptions::unconfigured("");
+        let service = |name: &str| configured.get(name).unwrap_or(&unconfigured);
+        let endpoints = catalog.group(&[Tag::Service, Tag::Endpoint], |_| true);
+        let mut is_apart = Vec::with_capacity(endpoints.values.len());
+        let mut parts = Vec::with_capacity(endpoints.values.len());
+        let mut works_since = Vec::with_capacity(endpoints.values.len());
+        for values in &endpoints.values {
+            let parsed = values[1].parse().ok();
+            let required = parsed.as_ref().is_none_or(|endpoint| service(&values[0]).requires(endpoint));
+            let policy = &service(&values[0]).policy;
+            parts.push(parsed.map_or(policy.acceptable_loss, |it| policy.of(&it)).parts_per_million());
+            let since = worked.get(&(values[0].clone(), values[1].clone())).copied();
+            let never_worked = since.is_none();
+            works_since.push(since.unwrap_or_default());
+            is_apart.push((!required || never_worked).then_some(never_worked && required));
+        }
+        let endpoint_of = |id: SeriesId| endpoints.group_of[id.0 as usize] as usize;
+        let main = catalog.group(&TAGS, |id| is_apart[endpoint_of(id)].is_none());
+        let apart_cells: BTreeMap<usize, u32> = (0..endpoints.values.len())
+            .filter(|endpoint| is_apart[*endpoint].is_some())
+            .zip(main.values.len() as u32..)
+            .collect();
+        let cells = main.values.len() + apart_cells.len();
+        let mut cell_of = main.group_of.clone();
+        let (mut series, mut sums, mut since) =
+            (vec![0_u64; cells], vec![0_u64; cells], vec![Second(u64::MAX); cells]);
+        for (id, cell) in (0..).map(SeriesId).zip(&mut cell_of) {
+            if *cell == NO_GROUP {
+                *cell = apart_cells[&endpoint_of(id)];
+            }
+            let life = ledger.life(id);
+            since[*cell as usize] = since[*cell as usize].min(life.from);
+            if life.until >= until {
+                series[*cell as usize] += 1;
+                sums[*cell as usize] += u64::from(parts[endpoint_of(id)]);
+            }
+        }
+        let is_recent = |id: &SeriesId| works_since[endpoint_of(*id)] > until.minus(BANK_SECONDS);
+        let beginners =
+            catalog.ids().filter(is_recent).map(|id| (id, works_since[endpoint_of(id)])).collect();
+        let mut groups = Self {
+            series: catalog.len(),
+            cell_of,
+            cells,
+            acceptable: sums
+                .iter()
+                .zip(&series)
+                .map(|(sum, series)| *sum as f64 / (*series).max(1) as f64 / 1e6)
+                .collect(),
+            vantage_of: numbered(&main, VANTAGE),
+            network_of: numbered(&main, NETWORK..NETWORK + 1),
+            beginners,
+            values: Vec::new(),
+            services: BTreeMap::new(),
+            until,
+        };
+        // Of what comes later, there is nothing older.
+        let is_start = before.is_none();
+        let mut former: BTreeMap<Key, Group> = BTreeMap::new();
+        let mut finals: HashMap<String, Second> = HashMap::new();
+        for (name, judged) in before.map(|before| before.services).unwrap_or_default() {
+            finals.insert(name, judged.final_until);
+            let apart = judged.apart.into_iter().map(|(_, group)| group);
+            former.extend(judged.groups.into_iter().chain(apart).map(|group| (group.key.clone(), group)));
+        }
+        let mut make = |key: Key, cells: Vec<u32>| {
+            let of = |counts: &[u64]| cells.iter().map(|cell| counts[*cell as usize]).sum::<u64>();
+            let (series, sum) = (of(&series), of(&sums));
+            let acceptable = u32::try_from(sum / series.max(1)).unwrap_or(u32::MAX);
+            let first = cells.iter().map(|cell| since[*cell as usize]).min().unwrap_or(until);
+            if let Some(held) = former.remove(&key) {
+                return Group { cells, first, series, acceptable, ..held };
+            }
+            let quiet = learnt.get(&key).copied().unwrap_or_default();
+            // A second is learnt as it leaves the newest of the bank.
+            let learning = Learning::new(quiet, until.minus(Bank::REACH));
+            Group {
+                key,
+                cells,
+                first,
+                series,
+                acceptable,
+                bank: Bank::new(until),
+                learning,
+                is_new: true,
+                lacks_older: is_start,
+            }
+        };
+        let mut from = 0;
+        let names: BTreeSet<&String> = endpoints.values.iter().map(|values| &values[0]).collect();
+        for name in names {
+            let of_it = main.values[from..].iter().take_while(|values| values[0] == *name).count();
+            let range = from..from + of_it;
+            from = range.end;
+            let key = |value| Key { service: name.clone(), value };
+            let all = |range: &Range<usize>| range.clone().map(|cell| cell as u32).collect::<Vec<_>>();
+            let mut found = vec![make(key(None), all(&range))];
+            for tag in GROUPED {
+                let mut by_value: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+                for cell in range.clone() {
+                    by_value.entry(&main.values[cell][tag]).or_default().push(cell as u32);
+                }
+                // Where there is but one value, it is the service.
+                if by_value.len() > 1 {
+                    for (value, cells) in by_value.into_iter().filter(|(value, _)| *value != ABSENT) {
+                        found.push(make(key(Some((TAGS[tag], value.to_owned()))), cells));
+                    }
+                }
+            }
+            let apart = endpoints.values.iter().enumerate().filter(|(_, values)| values[0] == *name);
+            let apart = apart.filter_map(|(place, values)| {
+                let cell = *apart_cells.get(&place)?;
+                let endpoint = values[1].clone();
+                let group = make(key(Some((Tag::Endpoint, endpoint.clone()))), vec![cell]);
+                let never_worked = is_apart[place] == Some(true);
+                Some((Apart { endpoint, never_worked, since: since[cell as usize] }, group))
+            });
+            let apart = apart.collect();
+            let rows = main.values[range.clone()].to_vec();
+            let population = Arc::new(Fleet { rows, population: OnceLock::new() });
+            let final_until = finals.get(name).copied().unwrap_or(until);
+            groups
+                .services
+                .insert(name.clone(), Judged { groups: found, apart, cells: range, population, final_until });
+        }
+        groups.values = main.values;
+        groups
+    }
+
+    /// Makes banks of what the ledger holds: of the groups that are new, or with what is `older`, of those that lack it.
+    pub(super) fn rebuild(&mut self, ledger: &Ledger, older: Option<&Older>) {
+        let seam = older.map_or_else(|| ledger.held().from, |older| older.span.until);
+        let Self { cell_of, cells, services, until, beginners, .. } = self;
+        let mut known: HashMap<(Span, bool), Vec<Window>> = HashMap::new();
+        for judged in services.values_mut() {
+            let final_until = judged.final_until;
+            for group in judged.all_mut() {
+                if !if older.is_some() { group.lacks_older } else { group.is_new } {
+                    continue;
+                }
+                group.is_new = false;
+                group.lacks_older &= older.is_none();
+                let (of_group, first) = (&group.cells, group.first);
+                group.bank = Bank::rebuilt(*until, |span| {
+                    let live = Span::new(span.from.max(seam), span.until);
+                    // Where it had not begun, nothing needs to be read.
+                    let live = if live.until <= first { Span::new(live.from, live.from) } else { live };
+                    let (done, open) = split(live, final_until);
+                    let mut sum =
+                        older.map_or_else(Tally::default, |older| older.tally(span, of_group, *cells));
+                    for (part, at_best) in [(done, false), (open, true)] {
+                        if !part.is_empty() {
+                            let windows = known
+                                .entry((part, at_best))
+                                .or_insert_with(|| sums(ledger, part, cell_of, *cells, beginners));
+                            of_group.iter().for_each(|cell| sum += tally(&windows[*cell as usize], at_best));
+                        }
+                    }
+                    sum
+                });
+            }
+        }
+    }
+
+    /// Sets the seconds that were `touched`, are new before `until`, or are final now, as the ledger has them; `finals` tells of
+    /// each service the first second that is not, from what was so before. Returns the seconds with loss by service.
+    pub(super) fn feed(
+        &mut self,
+        ledger: &Ledger,
+        touched: &BTreeSet<Second>,
+        until: Second,
+        finals: impl Fn(&str, Second) -> Second,
+    ) -> BTreeMap<String, Vec<Span>> {
+        let reach = Span::new(until.minus(Bank::REACH), until);
+        let mut seconds: BTreeSet<Second> = touched.range(reach.from..reach.until).copied().collect();
+        seconds.extend(Span::new(self.until, until).intersection(reach).iter());
+        for (name, judged) in &mut self.services {
+            let before = judged.final_until;
+            judged.final_until = finals(name, before);
+            seconds.extend(Span::new(before, judged.final_until).intersection(reach).iter());
+        }
+        let mut lost: BTreeMap<String, Vec<Span>> = BTreeMap::new();
+        for second in seconds {
+            let span = Span::new(second, second.plus(1));
+            let windows = sums(ledger, span, &self.cell_of, self.cells, &self.beginners);
+            for (name, judged) in &mut self.services {
+                let at_best = second >= judged.final_until;
+                for group in judged.all_mut() {
+                    let mut sum = Tally::default();
+                    group.cells.iter().for_each(|cell| sum += tally(&windows[*cell as usize], at_best));
+                    // It is within reach: the loop begins there.
+                    _ = group.bank.set(second, sum);
+                }
+                if judged.cells.clone().any(|cell| windows[cell].lost > 0) {
+                    lost.entry(name.clone()).or_default().push(span);
+                }
+            }
+        }
+        self.until = self.until.max(until);
+        lost
+    }
+
+    /// Reads what changed of the seconds before the newest.
+    pub(super) fn reread(&mut self, ledger: &Ledger, changed: Span) {
+        // Bins that hold what the ledger no longer does stay as they are.
+        let widest = 360;
+        let from = Second(ledger.held().from.0.div_ceil(widest) * widest).max(changed.from);
+        let changed = Span::new(from, changed.until);
+        let Self { cell_of, cells, services, beginners, .. } = self;
+        let mut known: HashMap<Span, Vec<Window>> = HashMap::new();
+        for judged in services.values_mut() {
+            let final_until = judged.final_until;
+            for group in judged.all_mut() {
+                let of_group = &group.cells;
+                group.bank.reread(changed, |span| {
+                    let mut sum = Tally::default();
+                    for (part, at_best) in
+                        <[_; 2]>::from(split(span, final_until)).into_iter().zip([false, true])
+                    {
+                        if !part.is_empty() {
+                            let windows = known
+                                .entry(part)
+                                .or_insert_with(|| sums(ledger, part, cell_of, *cells, beginners));
+                            of_group.iter().for_each(|cell| sum += tally(&windows[*cell as usize], at_best));
+                        }
+                    }
+                    sum
+                });
+            }
+        }
+    }
+
+    /// Learns the seconds that left the newest, of services in which nothing is wrong.
+    pub(super) fn learn(&mut self, is_quiet: impl Fn(&str) -> bool) {
+        let oldest = self.until.minus(Bank::REACH);
+        for (name, judged) in &mut self.services {
+            let is_quiet = is_quiet(name);
+            for Group { acceptable, bank, learning, .. } in judged.all_mut() {
+                // What is older than the bank holds by itself was not looked at.
+                learning.pass_over(oldest);
+                if !is_quiet {
+                    learning.pass_over(oldest.plus(1));
+                    continue;
+                }
+                let (all, newer) = (bank.newest(Bank::REACH), bank.newest(Bank::REACH - 1));
+                let each = Tally { judged: all.judged - newer.judged, lost: all.lost - newer.lost };
+                learning.learn(
+                    Span::new(oldest, oldest.plus(1)),
+                    each,
+                    f64::from((*acceptable).max(1)) / 1e6,
+                );
+            }
+        }
+    }
+
+    /// What was counted in `span` by cell. What is not known of the newest seconds is left out, since it is soon; but where
+    /// `storage` decides, what is delivered is known long after what is lost, and is taken for delivered.
+    pub(super) fn windows(&self, ledger: &Ledger, span: Span, service: &str, storage: bool) -> Vec<Tally> {
+        let final_until = self.services.get(service).map_or(span.until, |judged| judged.final_until);
+        let (done, open) = split(span, final_until);
+        let mut tallies = vec![Tally::default(); self.cells];
+        for (part, at_best) in [(done, false), (open, storage)] {
+            if !part.is_empty() {
+                let windows = sums(ledger, part, &self.cell_of, self.cells, &self.beginners);
+                tallies.iter_mut().zip(&windows).for_each(|(sum, window)| *sum += tally(window, at_best));
+            }
+        }
+        tallies
+    }
+
+    /// What was counted in `span` by cell.
+    pub(super) fn sums(&self, ledger: &Ledger, span: Span) -> Vec<Window> {
+        sums(ledger, span, &self.cell_of, self.cells, &self.beginners)
+    }
+
+    /// The endpoints that never worked and of which something arrived in `span`.
+    pub(super) fn works(&self, ledger: &Ledger, span: Span) -> Vec<Endpoint> {
+        let apart = || {
+            self.services
+                .iter()
+                .flat_map(|(name, judged)| judged.apart.iter().map(move |apart| (name, apart)))
+        };
+        if apart().next().is_none() {
+            return Vec::new();
+        }
+        let windows = ledger.sums(span, &self.cell_of, self.cells);
+        let works = |group: &Group| {
+            let any = |cell: &u32| windows[*cell as usize].delivered + windows[*cell as usize].unproven > 0;
+            group.cells.iter().any(any)
+        };
+        apart()
+            .filter(|(_, (_, group))| works(group))
+            .map(|(name, (apart, _))| (name.clone(), apart.endpoint.clone()))
+            .collect()
+    }
+
+    /// The endpoints of each service.
+    pub(super) fn endpoints<'a>(&self, catalog: &'a Catalog) -> BTreeSet<(&'a str, &'a str)> {
+        catalog.ids().map(|id| (catalog.tag(id, Tag::Service), catalog.tag(id, Tag::Endpoint))).collect()
+    }
+
+    /// How many cells there are.
+    pub(super) const fn cells(&self) -> usize {
+        self.cells
+    }
+
+    /// The series by cell, for whoever sums what is older than the ledger: of endpoints that worked then.
+    pub(super) fn older_cells(&self) -> Vec<u32> {
+        let mut cell_of = self.cell_of.clone();
+        self.beginners.iter().for_each(|(series, _)| cell_of[series.0 as usize] = NO_GROUP);
+        cell_of
+    }
+
+    /// What a cell's protocol is.
+    pub(super) fn protocol(&self, cell: usize) -> &str {
+        &self.values[cell][1]
+    }
+}
+
+impl Judged {
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Group> {
+        self.groups.iter_mut().chain(self.apart.iter_mut().map(|(_, group)| group))
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().chain(self.apart.iter().map(|(_, group)| group))
+    }
+}
+
+impl Group {
+    /// In which way it is taken to lose.
+    pub(super) fn burstiness(&self, burst: Burst) -> aviary_core::detect::Burstiness {
+        match burst {
+            Burst::Learnt => self.learning.burstiness(),
+            Burst::Fixed(dispersion) => aviary_core::detect::Burstiness::fixed(dispersion),
+        }
+    }
+}
+
+impl Older {
+    /// What was judged and lost within `span`, which has whole steps of it.
+    fn tally(&self, span: Span, of_group: &[u32], cells: usize) -> Tally {
+        let span = span.intersection(self.span);
+        let mut sum = Tally::default();
+        if span.is_empty() {
+            return sum;
+        }
+        let step = |second: Second| ((second.0 - self.span.from.0) / OLDER_STEP) as usize;
+        for step in step(span.from)..step(span.until) {
+            for cell in of_group {
+                sum += tally(&self.windows[step * cells + *cell as usize], false);
+            }
+        }
+        sum
+    }
+}
+
+/// The sums of cells over `span`, without what was before a series' endpoint worked.
+fn sums(
+    ledger: &Ledger,
+    span: Span,
+    cell_of: &[u32],
+    cells: usize,
+    beginners: &[(SeriesId, Second)],
+) -> Vec<Window> {
+    if beginners.iter().all(|(_, since)| *since <= span.from) {
+        return ledger.sums(span, cell_of, cells);
+    }
+    let mut cell_of = cell_of.to_vec();
+    for (series, _) in beginners.iter().filter(|(_, since)| *since > span.from) {
+        cell_of[series.0 as usize] = NO_GROUP;
+    }
+    ledger.sums(span, &cell_of, cells)
+}
+
+/// What of `span` is before `second`, and what is not.
+fn split(span: Span, second: Second) -> (Span, Span) {
+    (Span::new(span.from, span.until.min(second)), Span::new(span.from.max(second), span.until))
+}
+
+/// The cells by their values at some places, numbered.
+fn numbered(main: &Grouping, places: Range<usize>) -> Vec<u32> {
+    let mut numbers: HashMap<&[String], u32> = HashMap::new();
+    main.values
+        .iter()
+        .map(|values| {
+            let next = numbers.len() as u32;
+            *numbers.entry(&values[places.clone()]).or_insert(next)
+        })
+        .collect()
+}
