@@ -13,6 +13,10 @@ use aviary_core::{
 pub fn oldest_waiting(outbox: &Outbox, paging: &Paging, now: Timestamp) -> BTreeMap<String, Timestamp> {
     let mut oldest: BTreeMap<String, Timestamp> = BTreeMap::new();
     for (_, case) in outbox.cases().filter(|(_, case)| !case.is_test) {
+        let may_wait = case.notice.urgency < Urgency::Page && case.over.is_none();
+        if may_wait && paging.is_quiet(&case.notice, now.second()) {
+            continue;
+        }
         let since = case.over.unwrap_or(case.opened);
         for (name, delivery) in &case.deliveries {
             let Some(receiver) = paging.receiver(name) else { continue };
