@@ -3,7 +3,7 @@
 //! Everything here is a function of the incident as it is when the message leaves, of which state of it the receiver took
 //! before, and of a few things that only the collector knows ([`Around`]). What is not known is left out, and never guessed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use aviary_core::{
     Second, Tag,
@@ -236,18 +236,16 @@ fn rules(incident: &Incident) -> Vec<Rule> {
     let mut parts: Vec<(&String, &Part)> = incident.parts().collect();
     parts.sort_by_key(|(_, part)| std::cmp::Reverse((part.severity, part.is_lost)));
     let is_one = parts.len() <= 1;
-    let of_part = |(service, part): (&String, &Part)| {
-        part.extent.rules.clone().into_iter().map({
-            let service = service.clone();
-            move |mut rule: Rule| {
-                if !is_one {
-                    rule.matches.0.entry(Tag::Service).or_insert_with(|| service.clone());
-                }
-                rule
+    let mut rules = Vec::new();
+    for (service, part) in parts {
+        for mut rule in part.extent.rules.iter().cloned() {
+            if !is_one {
+                rule.matches.0.entry(Tag::Service).or_insert_with(|| service.clone());
             }
-        })
-    };
-    parts.into_iter().flat_map(of_part).collect()
+            rules.push(rule);
+        }
+    }
+    rules
 }
 
 /// The window that tells a part's loss strongest: of now, or of when it passed the gates.
@@ -330,30 +328,32 @@ fn changed(incident: &Incident, taken: u64) -> Vec<String> {
     if then.summary != incident.summary() {
         lines.push(format!("was {}", then.summary));
     }
-    let since = incident.timeline.kept.iter().skip(then.place + 1);
     // Of each kind of news the newest: what came and went in between is told by how it is now.
-    let mut news: BTreeMap<&'static str, String> = BTreeMap::new();
-    for (_, happened) in since {
-        if let Some((kind, text)) = new(happened) {
-            news.insert(kind, text);
+    let mut news: Vec<(&'static str, &str, String)> = Vec::new();
+    for (_, happened) in incident.timeline.kept.iter().skip(then.place + 1) {
+        if let Some((kind, whose, text)) = news_in(happened) {
+            news.retain(|(other, whom, _)| (*other, *whom) != (kind, whose));
+            news.push((kind, whose, text));
         }
     }
-    lines.extend(news.into_values());
+    lines.extend(news.into_iter().map(|(_, _, text)| text));
     lines
 }
 
-/// What has happened, as news: of which kind, and what.
-fn new(happened: &Happened) -> Option<(&'static str, String)> {
-    let news = match happened {
-        Happened::Acknowledged(by) => ("acknowledged", format!("{by} is on it")),
-        Happened::CannotTell(reason) => ("sight", format!("nobody can tell how it does: {reason}")),
-        Happened::CanTell => ("sight", "it can be told again how it does".to_owned()),
-        Happened::Flapping => ("flapping", "it comes and goes".to_owned()),
-        Happened::FlappingEnded => ("flapping", "it comes and goes no more".to_owned()),
-        Happened::Joined(service) => ("joined", format!("{service} is touched too")),
-        Happened::Left(service) => ("left", format!("{service} is not touched any more")),
-        Happened::Absorbed(id) => ("absorbed", format!("incident {id} is the same, and part of it now")),
-        Happened::Reopened => ("reopened", "it was over, and came back".to_owned()),
+/// What has happened, as news: of which kind, of whom, and what.
+fn news_in(happened: &Happened) -> Option<(&'static str, &str, String)> {
+    Some(match happened {
+        Happened::Acknowledged(by) => ("acknowledged", "", format!("{by} is on it")),
+        Happened::CannotTell(reason) => ("sight", "", format!("nobody can tell how it does: {reason}")),
+        Happened::CanTell => ("sight", "", "it can be told again how it does".to_owned()),
+        Happened::Flapping => ("flapping", "", "it comes and goes".to_owned()),
+        Happened::FlappingEnded => ("flapping", "", "it comes and goes no more".to_owned()),
+        Happened::Joined(service) => ("touched", service, format!("{service} is touched too")),
+        Happened::Left(service) => ("touched", service, format!("{service} is not touched any more")),
+        Happened::Absorbed(id) => {
+            ("absorbed", id.as_str(), format!("incident {id} is the same, and part of it now"))
+        }
+        Happened::Reopened => ("reopened", "", "it was over, and came back".to_owned()),
         Happened::Suspected
         | Happened::Opened
         | Happened::Told { .. }
@@ -364,6 +364,5 @@ fn new(happened: &Happened) -> Option<(&'static str, String)> {
         | Happened::SilenceEnded
         | Happened::InStorm(_)
         | Happened::Late(_) => return None,
-    };
-    Some(news)
+    })
 }

@@ -168,3 +168,130 @@ fn from_hex(digits: &str) -> Option<Vec<u8>> {
     let pair = |pair: &[u8]| Some(nibble(pair[0])? << 4 | nibble(pair[1])?);
     digits.len().is_multiple_of(2).then(|| digits.as_bytes().chunks_exact(2).map(pair).collect())?
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use axum::http::HeaderValue;
+
+    use super::*;
+    use crate::delivery::{Ended, Subject};
+
+    /// Knows one incident.
+    #[derive(Default)]
+    struct Known(Mutex<Vec<(Id, String)>>);
+
+    impl Desk for Known {
+        fn look_up(&self, _: &Id, _: &str) -> Option<Subject> {
+            None
+        }
+
+        async fn ended(&self, _: Ended) {}
+
+        async fn acknowledge(&self, id: &Id, by: String) -> bool {
+            let is_known = id.as_str() == "01JD";
+            if is_known {
+                self.0.lock().unwrap().push((id.clone(), by));
+            }
+            is_known
+        }
+    }
+
+    /// By `printf %s '{"event":1}' | openssl dgst -sha256 -hmac pdkey`.
+    const OF_PDKEY: &str = "8567f9933e14dc3d2fe0305fa1c08da9371772b1703c379a708a1dac25ab999c";
+
+    fn subscription(secrets: &[&str]) -> Arc<Subscription<Known>> {
+        Arc::new(Subscription::new(Arc::default(), "main", secrets.iter().copied()))
+    }
+
+    fn signed(signature: &str) -> HeaderMap {
+        HeaderMap::from_iter([(SIGNATURE.parse().unwrap(), HeaderValue::from_str(signature).unwrap())])
+    }
+
+    fn by_key(secret: &str, body: &str) -> HeaderMap {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), body.as_bytes());
+        let digits: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        signed(&format!("v1={digits}"))
+    }
+
+    #[test]
+    fn a_signature_is_checked_as_pagerduty_makes_it() {
+        let body = br#"{"event":1}"#;
+        let other = "0".repeat(64);
+        let table: [(String, &[&str], bool); 9] = [
+            (format!("v1={OF_PDKEY}"), &["pdkey"], true),
+            (format!("v1={}", OF_PDKEY.to_uppercase()), &["pdkey"], true),
+            (format!("v1={other}, v1={OF_PDKEY}"), &["pdkey"], true),
+            (format!("v1={OF_PDKEY}"), &["new", "pdkey"], true),
+            (format!("v1={OF_PDKEY}"), &["new"], false),
+            (format!("v1={OF_PDKEY}"), &[], false),
+            (format!("v0={OF_PDKEY}"), &["pdkey"], false),
+            (format!("v1={other}"), &["pdkey"], false),
+            ("v1=8".to_owned(), &["pdkey"], false),
+        ];
+        for (signature, secrets, expected) in table {
+            let subscription = subscription(secrets);
+            assert_eq!(subscription.is_signed(&signed(&signature), body), expected, "{signature} {secrets:?}");
+        }
+        assert!(!subscription(&["pdkey"]).is_signed(&HeaderMap::new(), body));
+        assert!(!subscription(&["pdkey"]).is_signed(&signed(&format!("v1={OF_PDKEY}")), b"{}"));
+        assert!(!format!("{:?}", subscription(&["pdkey"])).contains("pdkey"));
+    }
+
+    async fn post(subscription: &Arc<Subscription<Known>>, headers: HeaderMap, body: &str) -> Result<Value, ApiError> {
+        let answer = take(State(Arc::clone(subscription)), headers, Body::from(body.to_owned())).await;
+        answer.map(|Json(answer)| answer)
+    }
+
+    fn event(kind: &str, key: &str, agent: &Value) -> String {
+        json!({"event": {
+            "id": "01DEN4HPBQAJ9J", "event_type": kind, "resource_type": "incident",
+            "occurred_at": "2026-11-21T03:16:00Z", "agent": agent,
+            "data": {"id": "PGR0VU2", "type": "incident", "status": "acknowledged", "incident_key": key},
+        }})
+        .to_string()
+    }
+
+    #[tokio::test]
+    async fn whoever_acknowledges_is_on_it() {
+        let subscription = subscription(&["pdkey"]);
+        let alice = json!({"id": "PUSER", "type": "user_reference", "summary": "Alice"});
+        let table = [
+            ("incident.acknowledged", "aviary:main:01JD", &alice, true),
+            ("incident.acknowledged", "aviary:main:01JD", &Value::Null, true),
+            ("incident.acknowledged", "aviary:main:01JE", &alice, false),
+            ("incident.acknowledged", "aviary:other:01JD", &alice, false),
+            ("incident.acknowledged", "somebody else's", &alice, false),
+            ("incident.triggered", "aviary:main:01JD", &alice, false),
+        ];
+        for (kind, key, agent, expected) in table {
+            let body = event(kind, key, agent);
+            let answer = post(&subscription, by_key("pdkey", &body), &body).await.unwrap();
+            assert_eq!(answer["acknowledged"], expected, "{kind} {key}: {answer}");
+        }
+        let on_it: Vec<String> =
+            subscription.desk.0.lock().unwrap().iter().map(|(_, by)| by.clone()).collect();
+        assert_eq!(on_it, ["Alice by PagerDuty", "somebody by PagerDuty"]);
+        // What PagerDuty sends when it tries a subscription has no incident.
+        let ping = r#"{"event":{"id":"01","event_type":"pagey.ping","data":{"message":"Hello","type":"ping"}}}"#;
+        assert_eq!(post(&subscription, by_key("pdkey", ping), ping).await.unwrap()["acknowledged"], false);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_signed_is_refused_and_counted() {
+        let subscription = subscription(&["pdkey"]);
+        let body = event("incident.acknowledged", "aviary:main:01JD", &Value::Null);
+        for headers in [HeaderMap::new(), by_key("other", &body), by_key("pdkey", "another body")] {
+            let refused = post(&subscription, headers, &body).await.unwrap_err();
+            assert_eq!((refused.status(), refused.code()), (StatusCode::FORBIDDEN, "bad_signature"));
+        }
+        assert_eq!(subscription.forged(), 3);
+        assert!(subscription.desk.0.lock().unwrap().is_empty());
+        let large = "x".repeat(BODY_BYTES_MAX + 1);
+        let refused = post(&subscription, by_key("pdkey", &large), &large).await.unwrap_err();
+        assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let refused = post(&subscription, by_key("pdkey", "{}"), "{}").await.unwrap_err();
+        assert_eq!(refused.code(), "bad_webhook");
+    }
+}

@@ -120,7 +120,7 @@ pub struct SwitchFigures {
     pub told: u64,
     /// So often it could not be.
     pub refused: u64,
-    /// So often it was time, and the loop had proved nothing.
+    /// So many loops had proved nothing when it was time.
     pub withheld: u64,
 }
 
@@ -149,7 +149,7 @@ impl<W: Tell> Switch<W> {
         let said = match signs.proof() {
             Ok(said) => said,
             Err(doubts) => {
-                self.doubt(signs.now, &doubts);
+                self.doubt(&doubts);
                 return;
             }
         };
@@ -178,13 +178,125 @@ impl<W: Tell> Switch<W> {
     }
 
     /// It is time, and nothing is proved: it is looked at again at the end of the next loop.
-    fn doubt(&mut self, now: Timestamp, doubts: &[String]) {
+    fn doubt(&mut self, doubts: &[String]) {
         if !std::mem::replace(&mut self.is_in_doubt, true) {
             let why = doubts.join("; ");
             tracing::error!(why, "The dead man's switch is not told that we watch: it will page.");
         }
-        // Counted as often as it would have been told.
-        let _ = now;
         self.figures.withheld.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, atomic::AtomicBool};
+
+    use aviary_notify::{Reason, Retry};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_795_230_900_000_000);
+
+    fn well() -> Signs {
+        Signs {
+            now: NOW,
+            newest_slot: Some(NOW.second().minus(4)),
+            agents: 5,
+            fresh: 4,
+            judged: Some(NOW),
+            untold_since: None,
+        }
+    }
+
+    fn ago(seconds: u64) -> Option<Timestamp> {
+        Some(NOW.second().minus(seconds).start())
+    }
+
+    #[test]
+    fn a_loop_proves_itself_by_everything_or_not_at_all() {
+        let slot = |seconds| Some(NOW.second().minus(seconds));
+        let table: [(Signs, Result<&str, &str>); 12] = [
+            (well(), Ok("4 of 5 agents report, and the outbox drains")),
+            (Signs { agents: 1, fresh: 1, ..well() }, Ok("1 of 1 agent report, and the outbox drains")),
+            (Signs { untold_since: ago(60), judged: ago(5), newest_slot: slot(10), ..well() }, Ok("4 of 5")),
+            (Signs { newest_slot: None, ..well() }, Err("no slot is known")),
+            (Signs { newest_slot: slot(11), ..well() }, Err("the newest slot is 11 s old")),
+            (Signs { agents: 0, fresh: 0, ..well() }, Err("no agent is known")),
+            (Signs { fresh: 3, ..well() }, Err("3 of 5 agents report")),
+            (Signs { fresh: 0, agents: 1, ..well() }, Err("0 of 1 agent report")),
+            (Signs { judged: None, ..well() }, Err("nothing was judged")),
+            (Signs { judged: ago(6), ..well() }, Err("the newest judgement is 6 s old")),
+            (Signs { untold_since: ago(90), ..well() }, Err("a page has waited for 1 min 30 s, and nobody took it")),
+            (
+                Signs { fresh: 0, judged: ago(3_600), ..well() },
+                Err("0 of 5 agents report; the newest judgement is 1 h old"),
+            ),
+        ];
+        for (signs, expected) in table {
+            match (signs.proof(), expected) {
+                (Ok(said), Ok(expected)) => assert!(said.starts_with(expected), "{said}"),
+                (Err(doubts), Err(expected)) => assert_eq!(doubts.join("; "), expected),
+                (proof, _) => panic!("{signs:?}: {proof:?}"),
+            }
+        }
+    }
+
+    /// Keeps what it is told.
+    #[derive(Default)]
+    struct Outside {
+        told: Mutex<Vec<(Timestamp, String)>>,
+        is_away: AtomicBool,
+    }
+
+    impl Tell for Arc<Outside> {
+        async fn tell(&self, said: &str, attempt: Attempt) -> Result<Receipt, Refusal> {
+            if self.is_away.load(Ordering::Relaxed) {
+                let text = "watchdog: nobody is there".to_owned();
+                return Err(Refusal { reason: Reason::Unreachable, retry: Retry::Later, text });
+            }
+            self.told.lock().unwrap().push((attempt.now, said.to_owned()));
+            Ok(Receipt { reference: None, text: "OK".to_owned() })
+        }
+    }
+
+    /// Loops each second for so long, seeing `signs`.
+    async fn looping(switch: &mut Switch<Arc<Outside>>, from: u64, seconds: u64, signs: Signs) {
+        for second in from..from + seconds {
+            let shift = second * 1_000_000;
+            let newest_slot = signs.newest_slot.map(|slot| slot.plus(second));
+            let judged = signs.judged.map(|judged| judged.plus(shift));
+            switch.looped(&Signs { now: NOW.plus(shift), newest_slot, judged, ..signs });
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_told_every_half_minute_while_loops_prove_themselves() {
+        let outside = Arc::new(Outside::default());
+        let mut switch = Switch::new(Arc::clone(&outside));
+        looping(&mut switch, 0, 120, well()).await;
+        let told: Vec<u64> =
+            outside.told.lock().unwrap().iter().map(|(at, _)| at.since(NOW) / 1_000_000).collect();
+        assert_eq!(told, [0, 30, 60, 90]);
+        // Judgement stands still: nobody is told, and at the first loop that proves itself again somebody is.
+        looping(&mut switch, 120, 60, Signs { judged: ago(600), ..well() }).await;
+        assert_eq!(outside.told.lock().unwrap().len(), 4);
+        assert_eq!(switch.figures(), SwitchFigures { told: 4, refused: 0, withheld: 60 });
+        looping(&mut switch, 180, 10, well()).await;
+        assert_eq!(outside.told.lock().unwrap().last().unwrap().0, NOW.plus(180_000_000));
+        outside.is_away.store(true, Ordering::Relaxed);
+        looping(&mut switch, 190, 60, well()).await;
+        assert_eq!(switch.figures(), SwitchFigures { told: 5, refused: 2, withheld: 60 });
+    }
+
+    #[tokio::test]
+    async fn nothing_is_told_without_a_loop() {
+        let outside = Arc::new(Outside::default());
+        let mut switch = Switch::new(Arc::clone(&outside));
+        looping(&mut switch, 0, 1, well()).await;
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(outside.told.lock().unwrap().len(), 1);
     }
 }
