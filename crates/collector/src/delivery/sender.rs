@@ -151,6 +151,7 @@ impl<N: Notify, D: Desk, C: Clock> Sender<N, D, C> {
         if timeout(FAREWELL, all).await.is_err() {
             let left = under_way.len();
             tracing::warn!(left, "Pages were on their way at the end; the next start sends them again.");
+            under_way.shutdown().await;
         }
     }
 
