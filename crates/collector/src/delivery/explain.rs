@@ -15,7 +15,10 @@ use super::words::{answer, blame, counted, lasted, rfc3339, rule};
 /// text for people.
 pub fn explain(incident: &Incident, case: Option<&Case>, now: Second) -> String {
     let mut text = Text::default();
-    text.line(0, format!("{}: {}", incident.id, incident.summary()));
+    // Of what is only suspected nobody is told, and nothing said.
+    let suspected = incident.parts.values().next().filter(|_| incident.state == State::Suspected);
+    let summary = suspected.map_or_else(|| incident.summary(), |part| part.summary.clone());
+    text.line(0, format!("{}: {summary}", incident.id));
     text.line(0, standing(incident, now));
     if !incident.silenced_by.is_empty() {
         let silences: Vec<&str> = incident.silenced_by.iter().map(|id| &**id).collect();
@@ -76,14 +79,14 @@ fn standing(incident: &Incident, now: Second) -> String {
 }
 
 fn describe(text: &mut Text, service: &str, part: &Part) {
-    let name = if service.is_empty() { "" } else { &format!(" of {service}") };
+    let whose = if service.is_empty() { "it" } else { service };
     match &part.evidence {
         Some(evidence) => {
-            text.heading(format!("Why{name}, at {}: {}", rfc3339(evidence.at), evidence.summary));
+            text.heading(format!("Why {whose} was told, at {}: {}", rfc3339(evidence.at), evidence.summary));
             passed(text, part, evidence);
         }
         None => {
-            text.heading(format!("Suspected{name}: {}", part.summary));
+            text.heading(format!("Suspected, and not told: {}", part.summary));
             windows(text, &part.windows);
         }
     }
@@ -94,8 +97,7 @@ fn describe(text: &mut Text, service: &str, part: &Part) {
         evidence.windows == part.windows && evidence.extent == part.extent && evidence.summary == part.summary
     });
     if part.evidence.is_some() && !is_same {
-        let seen = rfc3339(part.seen);
-        text.line(0, format!("Later{name}, last seen at {seen}: {}", part.summary));
+        text.line(0, format!("Last seen, at {}: {}", rfc3339(part.seen), part.summary));
         windows(text, &part.windows);
         extent(text, &part.extent);
     }
@@ -123,9 +125,9 @@ fn describe(text: &mut Text, service: &str, part: &Part) {
 }
 
 fn passed(text: &mut Text, part: &Part, evidence: &Evidence) {
-    let held = lasted(evidence.held);
+    let (held, asked) = (lasted(evidence.held), lasted(part.policy.page_after));
+    text.line(1, format!("It had held for {held}; {asked} are asked."));
     if evidence.windows.is_empty() {
-        text.line(1, format!("It had held for {held}, of {} that are asked.", lasted(part.policy.page_after)));
         return;
     }
     let level = match evidence.level {
@@ -135,10 +137,6 @@ fn passed(text: &mut Text, part: &Part, evidence: &Evidence) {
     };
     let vantages = counted(evidence.vantages as u64, "vantage point");
     let networks = counted(evidence.networks as u64, "network");
-    text.line(
-        1,
-        format!("It had held for {held}, of {} that are asked.", lasted(part.policy.page_after)),
-    );
     text.line(1, format!("By its windows {level}; {vantages} in {networks} agreed."));
     windows(text, &evidence.windows);
     extent(text, &evidence.extent);
@@ -155,7 +153,7 @@ fn windows(text: &mut Text, windows: &[Firing]) {
         let may = acceptable.to_string().replace('%', " %");
         text.line(
             1,
-            format!("In {span} {lost} of {judged} lost ({share}){missing}; {may} may be lost, {threshold} fire."),
+            format!("In {span} {lost} of {judged} lost ({share}){missing}; {may} may be lost, and {threshold} are too many."),
         );
     }
 }

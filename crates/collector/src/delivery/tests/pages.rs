@@ -262,10 +262,10 @@ fn why_it_paged_is_told_as_a_person_would() {
 {id}: ingest: udp in every region (6/6), 100 % lost; nothing else
 critical loss, acknowledged, since 2026-11-21T03:14:52Z, 1 min 8 s. Opened 8 s after the first sign.
 
-Why of ingest, at 2026-11-21T03:15:00Z: ingest: udp in every region (6/6), 100 % lost; nothing else
-  It had held for 8 s, of 8 s that are asked.
+Why ingest was told, at 2026-11-21T03:15:00Z: ingest: udp in every region (6/6), 100 % lost; nothing else
+  It had held for 8 s; 8 s are asked.
   By its windows no usual burst explains it; 5 vantage points in 2 networks agreed.
-  In 8 s 48 of 48 lost (100 %), 2 not measured; 0.5 % may be lost, 4 fire.
+  In 8 s 48 of 48 lost (100 %), 2 not measured; 0.5 % may be lost, and 4 are too many.
   Cause: protocol udp: 48 of 48 lost, 100 % of the loss.
   Just one zone? no. All of one protocol? yes.
   Whose fault: the service.
@@ -297,7 +297,7 @@ fn of_what_nobody_was_told_it_is_said_so() {
     judge.sees(&[lost("ingest", "protocol=udp")], 3);
     let text = explain(judge.one(), None, judge.now);
     assert!(text.contains("suspected, since 2026-11-21T03:14:52Z, 3 s. Not opened: nobody was told."), "{text}");
-    assert!(text.contains("Suspected of ingest: ingest: udp"), "{text}");
+    assert!(text.contains("Suspected, and not told: ingest: udp"), "{text}");
     assert!(text.contains("Who was told:\n  nobody\n"), "{text}");
 }
 
