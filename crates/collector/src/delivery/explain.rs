@@ -163,7 +163,10 @@ fn extent(text: &mut Text, extent: &Extent) {
         text.line(1, format!("Cause: {}.", rule(cause)));
     }
     if extent.scattered > 0.0 {
-        text.line(1, format!("{} of the loss is scattered: no cause explains it.", percent(extent.scattered)));
+        text.line(
+            1,
+            format!("{} of the loss is scattered: no cause explains it.", percent(extent.scattered)),
+        );
     }
 }
 

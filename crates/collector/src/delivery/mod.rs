@@ -21,11 +21,11 @@ mod notify;
 mod page;
 pub mod pagerduty;
 mod sender;
+#[cfg(test)]
+mod tests;
 mod waiting;
 mod watchdog;
 mod words;
-#[cfg(test)]
-mod tests;
 
 use aviary_core::{
     incident::{self, Id, Incident},
@@ -83,11 +83,8 @@ impl Ended {
     /// What the outbox is told of it, and what the incident, where that is to keep it.
     pub fn events(self) -> (outbox::Event, Option<incident::Event>) {
         let Self { id, receiver, attempt, sent, receipt } = self;
-        let receipt = receipt.map(|text| incident::Event::Receipt {
-            id: id.clone(),
-            receiver: receiver.clone(),
-            text,
-        });
+        let receipt =
+            receipt.map(|text| incident::Event::Receipt { id: id.clone(), receiver: receiver.clone(), text });
         (outbox::Event::Finished { id, receiver, attempt, sent }, receipt)
     }
 }

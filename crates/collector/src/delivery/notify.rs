@@ -62,13 +62,8 @@ mod tests {
 
     #[test]
     fn what_a_receiver_says_is_what_it_may_hold() {
-        let contract = Contract {
-            honours_key: true,
-            acknowledges: false,
-            wakes: true,
-            per_minute: 60,
-            resend: None,
-        };
+        let contract =
+            Contract { honours_key: true, acknowledges: false, wakes: true, per_minute: 60, resend: None };
         let refused = |reason, retry| Err(Refusal { reason, retry, text: "said".to_owned() });
         let after = |millis| Retry::After(Duration::from_millis(millis));
         let table = [

@@ -271,7 +271,10 @@ fn against(incident: &Incident, around: &Around) -> Vec<String> {
     let mut against = around.against.clone();
     let worst = incident.worst().filter(|_| incident.cause == Cause::Loss);
     if let Some(part) = worst.filter(|part| part.extent.scattered >= SCATTERED_MIN) {
-        against.push(format!("{} of the loss is scattered: no cause explains it", percent(part.extent.scattered)));
+        against.push(format!(
+            "{} of the loss is scattered: no cause explains it",
+            percent(part.extent.scattered)
+        ));
     }
     if let Some(Share { of, count }) = worst.and_then(|part| seen_from(incident, part, around.vantages))
         && count < of
@@ -348,8 +351,10 @@ fn news_in(happened: &Happened) -> Option<(&'static str, &str, String)> {
         Happened::CanTell => ("sight", "", "it can be told again how it does".to_owned()),
         Happened::Flapping => ("flapping", "", "it comes and goes".to_owned()),
         Happened::FlappingEnded => ("flapping", "", "it comes and goes no more".to_owned()),
-        Happened::Joined(service) => ("touched", service, format!("{service} is touched too")),
-        Happened::Left(service) => ("touched", service, format!("{service} is not touched any more")),
+        Happened::Joined(service) => ("touched", service.as_str(), format!("{service} is touched too")),
+        Happened::Left(service) => {
+            ("touched", service.as_str(), format!("{service} is not touched any more"))
+        }
         Happened::Absorbed(id) => {
             ("absorbed", id.as_str(), format!("incident {id} is the same, and part of it now"))
         }

@@ -53,11 +53,7 @@ pub struct Subscription<D> {
 
 impl<D> Subscription<D> {
     /// To the incidents of `collector`, signed with one of `secrets`: two while one is being replaced.
-    pub fn new<'a>(
-        desk: Arc<D>,
-        collector: &str,
-        secrets: impl IntoIterator<Item = &'a str>,
-    ) -> Self {
+    pub fn new<'a>(desk: Arc<D>, collector: &str, secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let key = |secret: &str| hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
         Self {
             desk,
@@ -101,8 +97,7 @@ struct Posted {
 struct Event {
     event_type: String,
     agent: Option<Agent>,
-    #[serde(default)]
-    data: Data,
+    data: Option<Data>,
 }
 
 /// Whoever did it; nobody where PagerDuty did so by itself.
@@ -111,7 +106,7 @@ struct Agent {
     summary: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Data {
     /// The key of the first alert of the incident, which is the one that we sent.
     incident_key: Option<String>,
@@ -135,7 +130,7 @@ async fn take<D: Desk>(
     if event.event_type != "incident.acknowledged" {
         return Ok(Json(json!({"acknowledged": false, "because": "it is no acknowledgement"})));
     }
-    let key = event.data.incident_key.unwrap_or_default();
+    let key = event.data.and_then(|data| data.incident_key).unwrap_or_default();
     let Some(id) = key.strip_prefix(&subscription.ours).map(Id::given) else {
         return Ok(Json(json!({"acknowledged": false, "because": "it is no incident of this collector"})));
     };
@@ -150,8 +145,7 @@ async fn take<D: Desk>(
 /// Who acknowledged, such as `Alice by PagerDuty`.
 fn by(agent: Option<Agent>) -> String {
     let name = agent.and_then(|agent| agent.summary).unwrap_or_default();
-    let name: String =
-        name.chars().filter(|char| !char.is_control()).take(NAME_CHARACTERS_MAX).collect();
+    let name: String = name.chars().filter(|char| !char.is_control()).take(NAME_CHARACTERS_MAX).collect();
     match name.trim() {
         "" => "somebody by PagerDuty".to_owned(),
         name => format!("{name} by PagerDuty"),
@@ -232,14 +226,22 @@ mod tests {
         ];
         for (signature, secrets, expected) in table {
             let subscription = subscription(secrets);
-            assert_eq!(subscription.is_signed(&signed(&signature), body), expected, "{signature} {secrets:?}");
+            assert_eq!(
+                subscription.is_signed(&signed(&signature), body),
+                expected,
+                "{signature} {secrets:?}"
+            );
         }
         assert!(!subscription(&["pdkey"]).is_signed(&HeaderMap::new(), body));
         assert!(!subscription(&["pdkey"]).is_signed(&signed(&format!("v1={OF_PDKEY}")), b"{}"));
         assert!(!format!("{:?}", subscription(&["pdkey"])).contains("pdkey"));
     }
 
-    async fn post(subscription: &Arc<Subscription<Known>>, headers: HeaderMap, body: &str) -> Result<Value, ApiError> {
+    async fn post(
+        subscription: &Arc<Subscription<Known>>,
+        headers: HeaderMap,
+        body: &str,
+    ) -> Result<Value, ApiError> {
         let answer = take(State(Arc::clone(subscription)), headers, Body::from(body.to_owned())).await;
         answer.map(|Json(answer)| answer)
     }
@@ -274,7 +276,8 @@ mod tests {
             subscription.desk.0.lock().unwrap().iter().map(|(_, by)| by.clone()).collect();
         assert_eq!(on_it, ["Alice by PagerDuty", "somebody by PagerDuty"]);
         // What PagerDuty sends when it tries a subscription has no incident.
-        let ping = r#"{"event":{"id":"01","event_type":"pagey.ping","data":{"message":"Hello","type":"ping"}}}"#;
+        let ping =
+            r#"{"event":{"id":"01","event_type":"pagey.ping","data":{"message":"Hello","type":"ping"}}}"#;
         assert_eq!(post(&subscription, by_key("pdkey", ping), ping).await.unwrap()["acknowledged"], false);
     }
 

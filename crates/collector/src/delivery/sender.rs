@@ -103,11 +103,7 @@ impl<N: Notify, D: Desk, C: Clock> Sender<N, D, C> {
             let receiver = Arc::new(receiver);
             let lane = match before.remove(&name) {
                 Some(lane) => Lane { receiver, ..lane },
-                None => Lane {
-                    receiver,
-                    places: Arc::new(Semaphore::new(AT_ONCE)),
-                    tally: Arc::default(),
-                },
+                None => Lane { receiver, places: Arc::new(Semaphore::new(AT_ONCE)), tally: Arc::default() },
             };
             lanes.insert(name, lane);
         }

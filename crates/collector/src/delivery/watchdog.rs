@@ -226,7 +226,10 @@ mod tests {
             (Signs { fresh: 0, agents: 1, ..well() }, Err("0 of 1 agent report")),
             (Signs { judged: None, ..well() }, Err("nothing was judged")),
             (Signs { judged: ago(6), ..well() }, Err("the newest judgement is 6 s old")),
-            (Signs { untold_since: ago(90), ..well() }, Err("a page has waited for 1 min 30 s, and nobody took it")),
+            (
+                Signs { untold_since: ago(90), ..well() },
+                Err("a page has waited for 1 min 30 s, and nobody took it"),
+            ),
             (
                 Signs { fresh: 0, judged: ago(3_600), ..well() },
                 Err("0 of 5 agents report; the newest judgement is 1 h old"),

@@ -108,7 +108,10 @@ impl Judge {
                 .iter()
                 .map(|seen| match seen.level {
                     Level::Quiet => seen.clone(),
-                    _ => Observation { lost_seconds: vec![aviary_core::Span::before(self.now.plus(1), 1)], ..seen.clone() },
+                    _ => Observation {
+                        lost_seconds: vec![aviary_core::Span::before(self.now.plus(1), 1)],
+                        ..seen.clone()
+                    },
                 })
                 .collect();
             told.extend(self.step(Event::Observed(Observed { services, ..Observed::default() })));

@@ -141,7 +141,10 @@ fn of_several_services_each_cause_says_whose_it_is() {
     let page = page_of(&order(told.last().unwrap(), Message::Updated), &subject(judge.one(), Some(1)));
     assert_eq!(page.services, ["ingest", "billing"], "the one that it began with first");
     let matches: Vec<_> = page.rules.into_iter().map(|rule| rule.matches).collect();
-    assert_eq!(matches, [predicate("service=billing,protocol=udp"), predicate("service=ingest,protocol=udp")]);
+    assert_eq!(
+        matches,
+        [predicate("service=billing,protocol=udp"), predicate("service=ingest,protocol=udp")]
+    );
     assert_eq!(page.changed.last().unwrap(), "billing is touched too");
 }
 
@@ -209,9 +212,10 @@ fn the_last_change_is_of_these_services_and_of_the_last_day() {
             vec![change(20, Some("ingest"), "release 42"), change(90, None, "release 41")],
             Some("deploy of ingest by ci, release 42, 2026-11-21T03:14:32Z, 20 s before it began"),
         ),
-        (vec![change(-75, None, "rolled back")], Some(
-            "deploy by ci, rolled back, 2026-11-21T03:16:07Z, 1 min 15 s after it began",
-        )),
+        (
+            vec![change(-75, None, "rolled back")],
+            Some("deploy by ci, rolled back, 2026-11-21T03:16:07Z, 1 min 15 s after it began"),
+        ),
     ];
     for (changes, expected) in table {
         assert_eq!(last_change(changes.clone(), judge.one()).as_deref(), expected, "{changes:?}");
@@ -249,7 +253,11 @@ fn why_it_paged_is_told_as_a_person_would() {
     outbox.step(finished, &paging, now, 0);
     judge.step(receipt.unwrap());
     judge.step(Event::Acknowledged { id: notice.id.clone(), by: "alice".to_owned() });
-    let note = Event::Noted { id: notice.id.clone(), by: "alice".to_owned(), text: "looks like the UDP relay".to_owned() };
+    let note = Event::Noted {
+        id: notice.id.clone(),
+        by: "alice".to_owned(),
+        text: "looks like the UDP relay".to_owned(),
+    };
     judge.step(note);
     let late = Event::Late {
         service: "ingest".to_owned(),
@@ -296,7 +304,10 @@ fn of_what_nobody_was_told_it_is_said_so() {
     let mut judge = Judge::new();
     judge.sees(&[lost("ingest", "protocol=udp")], 3);
     let text = explain(judge.one(), None, judge.now);
-    assert!(text.contains("suspected, since 2026-11-21T03:14:52Z, 3 s. Not opened: nobody was told."), "{text}");
+    assert!(
+        text.contains("suspected, since 2026-11-21T03:14:52Z, 3 s. Not opened: nobody was told."),
+        "{text}"
+    );
     assert!(text.contains("Suspected, and not told: ingest: udp"), "{text}");
     assert!(text.contains("Who was told:\n  nobody\n"), "{text}");
 }
@@ -304,14 +315,19 @@ fn of_what_nobody_was_told_it_is_said_so() {
 #[test]
 fn who_waits_to_be_told_is_known_by_receiver() {
     let (_, notice) = opened();
-    let receivers = ["pager", "chat"].map(|name| (name.to_owned(), Receiver { wakes: name == "pager", ..Receiver::default() }));
+    let receivers = ["pager", "chat"]
+        .map(|name| (name.to_owned(), Receiver { wakes: name == "pager", ..Receiver::default() }));
     let paging = Paging::new(receivers.to_vec(), vec![], Default::default());
     let mut outbox = outbox::Outbox::default();
     let began = Timestamp(1_000_000_000);
     let now = began.plus(50_000_000);
     outbox.step(outbox::Event::Told(notice.clone()), &paging, began, 0);
-    let waiting = |outbox: &outbox::Outbox| oldest_waiting(outbox, &paging, now).into_keys().collect::<Vec<_>>();
-    assert_eq!(oldest_waiting(&outbox, &paging, now), [("chat".to_owned(), began), ("pager".to_owned(), began)].into());
+    let waiting =
+        |outbox: &outbox::Outbox| oldest_waiting(outbox, &paging, now).into_keys().collect::<Vec<_>>();
+    assert_eq!(
+        oldest_waiting(&outbox, &paging, now),
+        [("chat".to_owned(), began), ("pager".to_owned(), began)].into()
+    );
     assert_eq!(untold_since(&outbox), Some(began));
     let taken = |receiver: &str, attempt| outbox::Event::Finished {
         id: notice.id.clone(),
@@ -328,6 +344,9 @@ fn who_waits_to_be_told_is_known_by_receiver() {
     outbox.step(told(2, outbox::Change::Updated), &paging, began, 0);
     assert!(waiting(&outbox).is_empty());
     outbox.step(told(3, outbox::Change::Resolved), &paging, now, 0);
-    assert_eq!(oldest_waiting(&outbox, &paging, now), [("chat".to_owned(), now), ("pager".to_owned(), now)].into());
+    assert_eq!(
+        oldest_waiting(&outbox, &paging, now),
+        [("chat".to_owned(), now), ("pager".to_owned(), now)].into()
+    );
     assert_eq!(untold_since(&outbox), None);
 }

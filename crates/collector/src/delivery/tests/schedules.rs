@@ -57,11 +57,12 @@ fn unreliable(seed: u64) -> Scripted {
 
 async fn run(seed: u64) {
     let dice = Dice::new(seed);
-    let mut stage =
-        Stage::new(&[("a", PAGER, unreliable(seed ^ 1)), ("b", PAGER, unreliable(seed ^ 2))]);
+    let mut stage = Stage::new(&[("a", PAGER, unreliable(seed ^ 1)), ("b", PAGER, unreliable(seed ^ 2))]);
     let (opens, resolves) = (dice.roll(5_000), 400_000 + dice.roll(60_000));
     let mut events = vec![(opens, 0), (resolves, 1_000)];
-    events.extend((1..1 + dice.roll(6)).map(|revision| (opens + 1 + revision * (1 + dice.roll(60_000)), revision + 1)));
+    events.extend(
+        (1..1 + dice.roll(6)).map(|revision| (opens + 1 + revision * (1 + dice.roll(60_000)), revision + 1)),
+    );
     events.sort_unstable();
     let mut ends: Vec<u64> = (0..dice.roll(12)).map(|_| dice.roll(470_000)).collect();
     // Some lives end just when something is under way.

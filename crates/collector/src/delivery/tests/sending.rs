@@ -114,10 +114,8 @@ async fn what_may_have_arrived_is_resolved() {
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_is_dead_delays_no_other() {
-    let stage = Stage::new(&[
-        ("dead", PAGER, Scripted::new(|_| Does::Hangs(false))),
-        ("pager", PAGER, well()),
-    ]);
+    let stage =
+        Stage::new(&[("dead", PAGER, Scripted::new(|_| Does::Hangs(false))), ("pager", PAGER, well())]);
     for place in 0..20 {
         stage.office.open(&format!("i{place}"));
     }

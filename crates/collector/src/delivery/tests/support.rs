@@ -169,7 +169,9 @@ impl Log {
         self.overtaken += u32::from(page.sequence < *newest);
         *newest = page.sequence.max(*newest);
         match page.event {
-            PageEvent::Opened | PageEvent::Updated => self.pages += u32::from(self.open.insert(page.key.clone())),
+            PageEvent::Opened | PageEvent::Updated => {
+                self.pages += u32::from(self.open.insert(page.key.clone()))
+            }
             PageEvent::Resolved => self.resolves += u32::from(self.open.remove(&page.key)),
         }
         self.taken.push(page.clone());
