@@ -16,6 +16,7 @@
 //! its own bounded queue, and what finds that full is handed back at once. An order that is older than the outbox's
 //! patience is handed back as well, so that nothing overtakes what followed it.
 
+mod around;
 mod explain;
 mod notify;
 mod page;
@@ -32,9 +33,10 @@ use aviary_core::{
     page::{self as outbox, Attempt, Sent},
 };
 
+pub use around::{Around, Changed, also_open, first_causes, last_change};
 pub use explain::explain;
 pub use notify::{Notify, sent_of};
-pub use page::{Around, Changed, also_open, bare_page, last_change, page_of, test_page};
+pub use page::{bare_page, page_of, test_page};
 pub use sender::{Figures, Sender};
 pub use waiting::{oldest_waiting, untold_since};
 pub use watchdog::{Signs, Switch, SwitchFigures, Tell};

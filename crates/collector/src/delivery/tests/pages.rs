@@ -1,8 +1,9 @@
 //! What is said of an incident.
 
 use aviary_core::{
-    AcceptableLoss, Span, Timestamp,
+    AcceptableLoss, Fault, LocalFault, Phase, Span, Timestamp,
     incident::{Cause, Condition, Id, State},
+    losses::{Cause as LossCause, Loss},
     page::{Paging, Receiver, Sent, Severity},
 };
 use aviary_notify::{Event as PageEvent, Page, Severity as PageSeverity, Share, Sums};
@@ -220,6 +221,28 @@ fn the_last_change_is_of_these_services_and_of_the_last_day() {
     for (changes, expected) in table {
         assert_eq!(last_change(changes.clone(), judge.one()).as_deref(), expected, "{changes:?}");
     }
+}
+
+#[test]
+fn the_first_causes_are_counted_and_the_rarest_summed_up() {
+    let loss = |phase, cause| Loss { phase, cause, reached: None, address: None };
+    let lost = |phase, fault, count| std::iter::repeat_n(loss(phase, LossCause::Service(fault)), count);
+    let losses: Vec<Loss> = lost(Phase::Connect, Fault::Refused, 8)
+        .chain(lost(Phase::Confirm, Fault::Timeout, 30))
+        .chain(lost(Phase::Confirm, Fault::Status(503), 5))
+        .chain(lost(Phase::Dns, Fault::NameNotFound, 1))
+        .chain(lost(Phase::Tls, Fault::BadCertificate, 4))
+        .chain([loss(Phase::Connect, LossCause::Local(LocalFault::NoPorts))])
+        .collect();
+    let expected = [
+        "confirm timeout, 30 of 48",
+        "connect refused, 8 of 48",
+        "confirm status 503, 5 of 48",
+        "5 slots by other causes",
+    ];
+    assert_eq!(first_causes(&losses), expected);
+    assert_eq!(first_causes(&losses[44..48]), ["tls bad certificate, 4 of 4"]);
+    assert!(first_causes(&[]).is_empty());
 }
 
 #[test]
