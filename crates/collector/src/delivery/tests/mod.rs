@@ -1,6 +1,7 @@
 //! Incidents as judgement makes them, told to receivers that do as they are told.
 
 mod pages;
+mod real;
 mod schedules;
 mod sending;
 mod support;
