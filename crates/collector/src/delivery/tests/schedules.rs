@@ -10,7 +10,6 @@ use aviary_notify::{Reason, Retry};
 use tokio::time::sleep;
 
 use super::support::{Does, PAGER, Scripted, Stage};
-use super::*;
 
 const SCHEDULES: u64 = 200;
 
