@@ -27,9 +27,8 @@ impl Notify for Receiver {
 /// A receiver that has too much to do, or was never reached, surely has not taken the page; one that took too long, broke
 /// off or failed may have.
 pub fn sent_of(outcome: &Result<Receipt, Refusal>, contract: Contract) -> Sent {
-    let refusal = match outcome {
-        Ok(_) => return Sent::Taken { say_again: contract.resend.map(|resend| resend.every.as_secs()) },
-        Err(refusal) => refusal,
+    let Err(refusal) = outcome else {
+        return Sent::Taken { say_again: contract.resend.map(|resend| resend.every.as_secs()) };
     };
     let retry_after = match refusal.retry {
         Retry::Never => return Sent::Refused(refusal.text.clone()),
