@@ -13,6 +13,7 @@ mod access;
 mod agents;
 mod api;
 mod checkpoint;
+pub mod delivery;
 mod document;
 mod error;
 mod events;

@@ -179,10 +179,11 @@ fn broken(at: &str, error: &reqwest::Error) -> Refusal {
         return Refusal::never(Reason::PrivateAddress, format!("nothing was sent to {at}: {private}"));
     }
     let reason = innermost(error);
-    match is_certificate(&reason) {
-        true => Refusal::later(Reason::Certificate, certificate(at, &reason)),
-        false => Refusal::later(Reason::Transport, format!("{at} cannot be reached: {reason}")),
+    if is_certificate(&reason) {
+        return Refusal::later(Reason::Certificate, certificate(at, &reason));
     }
+    let what = if error.is_connect() { Reason::Unreachable } else { Reason::Transport };
+    Refusal::later(what, format!("{at} cannot be reached: {reason}"))
 }
 
 /// Whether these are rustls' words for a peer whose certificate does not verify. Its types are another room's to name.

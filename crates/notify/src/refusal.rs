@@ -27,10 +27,12 @@ named! {
         Stranger = "stranger",
         /// It took too long.
         Timeout = "timeout",
-        /// It could not be reached, or the connection broke.
+        /// The connection broke, when it may have taken what it was sent.
         Transport = "transport",
         /// It does not know our key.
         Unauthorized = "unauthorized",
+        /// No connection came about: nothing was sent.
+        Unreachable = "unreachable",
     }
 }
 

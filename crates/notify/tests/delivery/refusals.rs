@@ -82,10 +82,10 @@ async fn what_cannot_be_reached_may_be_reached_later() {
     let url = Server::start(|_| Reply::Close).await.url("/");
     tokio::task::yield_now().await;
     let refused = send(at(url), &page(Event::Opened)).await.unwrap_err();
-    assert_eq!((refused.reason, refused.retry), (Reason::Transport, Retry::Later));
+    assert_eq!((refused.reason, refused.retry), (Reason::Unreachable, Retry::Later));
     let nowhere =
         send(at("http://nowhere.invalid/".parse().unwrap()), &page(Event::Opened)).await.unwrap_err();
-    assert_eq!((nowhere.reason, nowhere.retry), (Reason::Transport, Retry::Later));
+    assert_eq!((nowhere.reason, nowhere.retry), (Reason::Unreachable, Retry::Later));
 }
 
 #[tokio::test]
