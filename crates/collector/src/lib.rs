@@ -245,7 +245,10 @@ impl Collector {
         if inner.durable.is_some() {
             start::begin(&inner);
         } else {
-            inner.state().keep_history(Arc::clone(&history), (inner.now)())?;
+            let (mut state, now) = (inner.state(), (inner.now)());
+            state.keep_history(Arc::clone(&history), now)?;
+            state.judge(now);
+            drop(state);
             let fleet = Arc::downgrade(&inner);
             let thread = std::thread::Builder::new().name("history".to_owned());
             thread.spawn(move || history.keep(&fleet)).map_err(HistoryError::Thread)?;
@@ -300,7 +303,11 @@ impl Collector {
     /// Judges these services from now on, and tells agents of them in `document`. What was counted stays counted.
     pub fn take_on(&self, services: Vec<ServiceOptions>, document: Option<String>) {
         let now = self.now();
-        self.state().configure(services, now);
+        {
+            let mut state = self.state();
+            state.configure(services, now);
+            state.judge(now);
+        }
         let document = document.map(Document::new).map(Arc::new);
         *self.inner.services_document.lock().unwrap_or_else(PoisonError::into_inner) = document;
     }
