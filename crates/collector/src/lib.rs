@@ -266,7 +266,10 @@ impl Collector {
         if inner.durable.is_some() {
             start::begin(&inner);
         } else {
-            inner.state().keep_history(Arc::clone(&history), (inner.now)())?;
+            let (mut state, now) = (inner.state(), (inner.now)());
+            state.keep_history(Arc::clone(&history), now)?;
+            state.judge(now);
+            drop(state);
             let fleet = Arc::downgrade(&inner);
             let thread = std::thread::Builder::new().name("history".to_owned());
             thread.spawn(move || history.keep(&fleet)).map_err(HistoryError::Thread)?;
@@ -325,7 +328,11 @@ impl Collector {
         for name in known.iter().filter(|name| !services.iter().any(|service| service.name == **name)) {
             self.judgement().removed(Tag::Service, name, now);
         }
-        self.state().configure(services, now);
+        {
+            let mut state = self.state();
+            state.configure(services, now);
+            state.judge(now);
+        }
         let document = document.map(Document::new).map(Arc::new);
         *self.inner.services_document.lock().unwrap_or_else(PoisonError::into_inner) = document;
     }

@@ -141,6 +141,7 @@ fn take_up(inner: &Arc<Inner>) {
         // Another configuration may have come meanwhile, and what storage showed meanwhile was let go of.
         state.configure(held.services(), now);
         state.storage_untold(now.second());
+        state.judge(now);
         *held = state;
     }
     let (history, fleet) = (Arc::clone(&inner.history), Arc::downgrade(inner));

@@ -10,7 +10,7 @@ use aviary_wire::report::Roster;
 use bytes::Bytes;
 
 use super::*;
-use crate::{Collector, Options};
+use crate::{Collector, Options, ServiceOptions, services};
 
 const NOW: Timestamp = Timestamp(1_763_690_400_000_000);
 
@@ -233,4 +233,22 @@ async fn each_minute_a_checkpoint_takes_the_place_of_the_journal() {
     let kept = Checkpoint::read(&store.store).unwrap().unwrap();
     assert_eq!((kept.covers, kept.kept.agents.len(), kept.kept.rosters.len()), (3, 1, 1));
     collector.close().await;
+}
+
+#[tokio::test]
+async fn a_configured_service_is_known_to_whoever_asks_first() {
+    let service = |name: &str| ServiceOptions::unconfigured(name);
+    let stores: [Option<Arc<dyn Store>>; 2] = [None, Some(Arc::new(MemoryStore::default()))];
+    for store in stores {
+        let options = Options { store, services: vec![service("ingest")], ..Options::default() };
+        let collector = Collector::new(options, Stopped).unwrap();
+        while collector.replaying().is_some() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let known = |name: &str| services::one(&collector.state(), name).is_some();
+        assert!(known("ingest"), "before any report, and before any second was judged");
+        collector.take_on(vec![service("billing")], None);
+        assert!(known("billing") && !known("ingest"), "from the reload on");
+        collector.close().await;
+    }
 }
