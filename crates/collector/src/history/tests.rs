@@ -288,6 +288,54 @@ fn arrive(arriving: &mut BTreeMap<u64, Vec<Report>>, mut reports: Vec<(u64, Repo
     }
 }
 
+/// A collector that these agents told everything, and what they told. If it is killed in the tick `killed`, another is
+/// told all of it again that had arrived by then.
+fn lived(scripts: &[Script], killed: Option<u64>, settles: u64) -> (Collector, Model) {
+    let stage = Stage::at(START);
+    let store = Arc::new(MemoryStore::default());
+    let mut collector = stage.collector(&store, 86_400);
+    let mut model = Model::default();
+    let mut arriving: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
+    for (node, script) in scripts.iter().enumerate() {
+        arrive(&mut arriving, reports(node, script, &mut model));
+    }
+    for tick in 0..LAST_TICK {
+        stage.set(START + tick * TICK + 1);
+        if killed == Some(tick) {
+            drop(collector);
+            collector = stage.collector(&store, 86_400);
+            arriving.range(..tick).flat_map(|(_, reports)| reports).for_each(|report| told(&collector, report));
+        }
+        collector.state().judge(collector.now());
+        arriving.get(&tick).into_iter().flatten().for_each(|report| told(&collector, report));
+        if tick % settles == 0 {
+            collector.settle_history().unwrap();
+        }
+    }
+    collector.settle_history().unwrap();
+    (collector, model)
+}
+
+/// An endpoint that comes back after hours, when what its agent stated as it went is forgotten: by a collector that
+/// heard all of it, and by one that is told it again at once.
+#[test]
+fn what_comes_back_was_muted_since_it_went_however_long_ago() {
+    let table: [(&[(u64, u8)], Option<u64>); 4] = [
+        // The agent was started anew twice between, and long after that.
+        (&[(0, 7), (10, 6), (20, 6), (200, 6), (210, 7)], None),
+        (&[(0, 7), (10, 6), (20, 6), (200, 6), (210, 7)], Some(230)),
+        // One came back before the other.
+        (&[(0, 7), (1, 2), (104, 6), (105, 5)], None),
+        (&[(0, 7), (1, 2), (104, 6), (105, 5)], Some(262)),
+    ];
+    for (starts, killed) in table {
+        let script = Script { starts: starts.to_vec(), ticks: vec![(0, 0, false); TICKS as usize] };
+        let (collector, model) = lived(&[script], killed, 36);
+        let span = Span::new(Second(START), Second(START + TICKS * TICK));
+        check(&collector, &model, span.until.0, span, span.seconds());
+    }
+}
+
 fn check(collector: &Collector, model: &Model, told_until: u64, span: Span, step: u64) {
     let steps = Span::new(span.from, span.until.min(Second(told_until))).seconds() / step;
     let span = Span::new(span.from, span.from.plus(steps * step));
@@ -413,28 +461,7 @@ proptest! {
         scripts in prop::collection::vec(any_script(), 3), killed in 1..TICKS + 100, settles in 10u64..60,
         ranges in prop::collection::vec((0u64..7_000, 1u64..600), 4),
     ) {
-        let stage = Stage::at(START);
-        let store = Arc::new(MemoryStore::default());
-        let mut collector = stage.collector(&store, 86_400);
-        let mut model = Model::default();
-        let mut arriving: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
-        for (node, script) in scripts.iter().enumerate() {
-            arrive(&mut arriving, reports(node, script, &mut model));
-        }
-        for tick in 0..LAST_TICK {
-            stage.set(START + tick * TICK + 1);
-            if tick == killed {
-                drop(collector);
-                collector = stage.collector(&store, 86_400);
-                arriving.range(..tick).flat_map(|(_, reports)| reports).for_each(|report| told(&collector, report));
-            }
-            collector.state().judge(collector.now());
-            arriving.get(&tick).into_iter().flatten().for_each(|report| told(&collector, report));
-            if tick % settles == 0 {
-                collector.settle_history().unwrap();
-            }
-        }
-        collector.settle_history().unwrap();
+        let (collector, model) = lived(&scripts, Some(killed), settles);
         for (from, seconds) in ranges {
             let from = Second(START + from);
             check(&collector, &model, START + TICKS * TICK, Span::new(from, from.plus(seconds)), seconds);

@@ -95,6 +95,17 @@ fn what_comes_back_was_muted_meanwhile_and_what_was_told_stands() {
     assert_eq!(sum(&state, B, 0, 60), Window { muted: 29, lost: 1, ..expected });
 }
 
+/// What is in a crash loop states more than is kept of it, all within the live window.
+#[test]
+fn what_comes_back_was_muted_since_it_went_however_often_the_agent_was_started_between() {
+    let mut state = state(false);
+    let rosters = [from(0, &[A, B])].into_iter().chain((10..90).map(|since| from(since, &[A])));
+    for (sequence, roster) in (1..).zip(rosters.chain([from(100, &[A, B])])) {
+        state.take(&said(1, sequence, 100 + sequence as i64, &roster, Vec::new()), None, at(200)).unwrap();
+    }
+    assert_eq!(sum(&state, B, 0, 110), Window { scheduled: 110, muted: 90, unknown: 20, ..Window::default() });
+}
+
 #[test]
 fn backlog_of_an_earlier_life_changes_nothing_of_the_newest() {
     let mut state = state(false);
