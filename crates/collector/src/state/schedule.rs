@@ -143,7 +143,8 @@ pub(super) fn only_what_is_told(
     let mut changed = Span::new(Second(u64::MAX), Second(0));
     for (series, from) in series {
         changed = ledger.pauses(series).iter().copied().fold(changed, hull);
-        ledger.end(series, from);
+        // Where it had ended before, nobody whom to believe said that it goes on.
+        ledger.end(series, from.min(ledger.ends(series)));
     }
     changed
 }
