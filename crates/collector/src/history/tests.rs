@@ -304,7 +304,10 @@ fn lived(scripts: &[Script], killed: Option<u64>, settles: u64) -> (Collector, M
         if killed == Some(tick) {
             drop(collector);
             collector = stage.collector(&store, 86_400);
-            arriving.range(..tick).flat_map(|(_, reports)| reports).for_each(|report| told(&collector, report));
+            arriving
+                .range(..tick)
+                .flat_map(|(_, reports)| reports)
+                .for_each(|report| told(&collector, report));
         }
         collector.state().judge(collector.now());
         arriving.get(&tick).into_iter().flatten().for_each(|report| told(&collector, report));

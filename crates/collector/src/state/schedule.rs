@@ -88,8 +88,10 @@ impl Schedule {
             let later = pauses.into_iter().map(|pause| Span::new(pause.from.max(base), pause.until));
             // What ended a series that comes back may be forgotten, and the ledger alone knows since when it was gone.
             let gone = Span::new(if until > base { ledger.ends(series) } else { base }, base);
-            let pauses: Vec<_> =
-                iter::once(gone).chain(later).filter(|pause| pause.until > born && !pause.is_empty()).collect();
+            let pauses: Vec<_> = iter::once(gone)
+                .chain(later)
+                .filter(|pause| pause.until > born && !pause.is_empty())
+                .collect();
             let repaused = ledger.pause(series, base.min(gone.from), &pauses);
             if !repaused.is_empty() {
                 changed = hull(changed, repaused);
