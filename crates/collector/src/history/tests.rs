@@ -323,7 +323,8 @@ fn lived(scripts: &[Script], killed: Option<u64>, settles: u64) -> (Collector, M
 /// heard all of it, and by one that is told it again at once.
 #[test]
 fn what_comes_back_was_muted_since_it_went_however_long_ago() {
-    let table: [(&[(u64, u8)], Option<u64>); 4] = [
+    type Starts = &'static [(u64, u8)];
+    let table: [(Starts, Option<u64>); 4] = [
         // The agent was started anew twice between, and long after that.
         (&[(0, 7), (10, 6), (20, 6), (200, 6), (210, 7)], None),
         (&[(0, 7), (10, 6), (20, 6), (200, 6), (210, 7)], Some(230)),
