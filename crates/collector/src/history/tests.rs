@@ -288,6 +288,58 @@ fn arrive(arriving: &mut BTreeMap<u64, Vec<Report>>, mut reports: Vec<(u64, Repo
     }
 }
 
+/// A collector that these agents told everything, and what they told. If it is killed in the tick `killed`, another is
+/// told all of it again that had arrived by then.
+fn lived(scripts: &[Script], killed: Option<u64>, settles: u64) -> (Collector, Model) {
+    let stage = Stage::at(START);
+    let store = Arc::new(MemoryStore::default());
+    let mut collector = stage.collector(&store, 86_400);
+    let mut model = Model::default();
+    let mut arriving: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
+    for (node, script) in scripts.iter().enumerate() {
+        arrive(&mut arriving, reports(node, script, &mut model));
+    }
+    for tick in 0..LAST_TICK {
+        stage.set(START + tick * TICK + 1);
+        if killed == Some(tick) {
+            drop(collector);
+            collector = stage.collector(&store, 86_400);
+            arriving
+                .range(..tick)
+                .flat_map(|(_, reports)| reports)
+                .for_each(|report| told(&collector, report));
+        }
+        collector.state().judge(collector.now());
+        arriving.get(&tick).into_iter().flatten().for_each(|report| told(&collector, report));
+        if tick % settles == 0 {
+            collector.settle_history().unwrap();
+        }
+    }
+    collector.settle_history().unwrap();
+    (collector, model)
+}
+
+/// An endpoint that comes back after hours, when what its agent stated as it went is forgotten: by a collector that
+/// heard all of it, and by one that is told it again at once.
+#[test]
+fn what_comes_back_was_muted_since_it_went_however_long_ago() {
+    type Starts = &'static [(u64, u8)];
+    let table: [(Starts, Option<u64>); 4] = [
+        // The agent was started anew twice between, and long after that.
+        (&[(0, 7), (10, 6), (20, 6), (200, 6), (210, 7)], None),
+        (&[(0, 7), (10, 6), (20, 6), (200, 6), (210, 7)], Some(230)),
+        // One came back before the other.
+        (&[(0, 7), (1, 2), (104, 6), (105, 5)], None),
+        (&[(0, 7), (1, 2), (104, 6), (105, 5)], Some(262)),
+    ];
+    for (starts, killed) in table {
+        let script = Script { starts: starts.to_vec(), ticks: vec![(0, 0, false); TICKS as usize] };
+        let (collector, model) = lived(&[script], killed, 36);
+        let span = Span::new(Second(START), Second(START + TICKS * TICK));
+        check(&collector, &model, span.until.0, span, span.seconds());
+    }
+}
+
 fn check(collector: &Collector, model: &Model, told_until: u64, span: Span, step: u64) {
     let steps = Span::new(span.from, span.until.min(Second(told_until))).seconds() / step;
     let span = Span::new(span.from, span.from.plus(steps * step));
@@ -354,6 +406,36 @@ fn check(collector: &Collector, model: &Model, told_until: u64, span: Span, step
     assert_eq!(all("node,endpoint", span.seconds()), stepwise, "in one step, by blocks");
 }
 
+/// Checks the seconds before the last tick that are no older than these ages, whether or not the thread has sealed what
+/// it was given.
+fn meet(scripts: &[Script], ages: &[u64]) {
+    let stage = Stage::at(START);
+    let collector = stage.collector(&Arc::new(MemoryStore::default()), 86_400);
+    let mut model = Model::default();
+    let mut arriving: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
+    for (node, script) in scripts.iter().enumerate() {
+        let prompt = script.ticks.iter().map(|(seed, ..)| (*seed, 0, true)).collect();
+        arrive(&mut arriving, reports(node, &Script { ticks: prompt, ..script.clone() }, &mut model));
+    }
+    // The first report of a life is no later than the last of the one before, and believed once another comes: so all
+    // that started in the last tick is believed in the one that follows.
+    for tick in 0..=TICKS {
+        stage.set(START + tick * TICK + 1);
+        collector.state().judge(collector.now());
+        arriving.remove(&tick).into_iter().flatten().for_each(|report| told(&collector, &report));
+    }
+    let now = START + (TICKS - 1) * TICK;
+    for age in ages {
+        check(&collector, &model, now, Span::new(Second(now - age), Second(now)), (*age).max(1));
+    }
+}
+
+#[test]
+fn what_comes_back_in_the_last_tick_was_muted_until_then() {
+    let starts = vec![(0, 7), (198, 0), (TICKS - 1, 2)];
+    meet(&[Script { starts, ticks: vec![(0, 0, true); TICKS as usize] }], &[60, 900, 2_000]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(6))]
 
@@ -413,28 +495,7 @@ proptest! {
         scripts in prop::collection::vec(any_script(), 3), killed in 1..TICKS + 100, settles in 10u64..60,
         ranges in prop::collection::vec((0u64..7_000, 1u64..600), 4),
     ) {
-        let stage = Stage::at(START);
-        let store = Arc::new(MemoryStore::default());
-        let mut collector = stage.collector(&store, 86_400);
-        let mut model = Model::default();
-        let mut arriving: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
-        for (node, script) in scripts.iter().enumerate() {
-            arrive(&mut arriving, reports(node, script, &mut model));
-        }
-        for tick in 0..LAST_TICK {
-            stage.set(START + tick * TICK + 1);
-            if tick == killed {
-                drop(collector);
-                collector = stage.collector(&store, 86_400);
-                arriving.range(..tick).flat_map(|(_, reports)| reports).for_each(|report| told(&collector, report));
-            }
-            collector.state().judge(collector.now());
-            arriving.get(&tick).into_iter().flatten().for_each(|report| told(&collector, report));
-            if tick % settles == 0 {
-                collector.settle_history().unwrap();
-            }
-        }
-        collector.settle_history().unwrap();
+        let (collector, model) = lived(&scripts, Some(killed), settles);
         for (from, seconds) in ranges {
             let from = Second(START + from);
             check(&collector, &model, START + TICKS * TICK, Span::new(from, from.plus(seconds)), seconds);
@@ -445,24 +506,7 @@ proptest! {
     fn what_is_live_and_what_is_sealed_meet_without_a_seam(
         scripts in prop::collection::vec(any_script(), 3), ages in prop::collection::vec(0u64..2_400, 6),
     ) {
-        let stage = Stage::at(START);
-        let collector = stage.collector(&Arc::new(MemoryStore::default()), 86_400);
-        let mut model = Model::default();
-        let mut arriving: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
-        for (node, script) in scripts.iter().enumerate() {
-            let prompt = script.ticks.iter().map(|(seed, ..)| (*seed, 0, true)).collect();
-            arrive(&mut arriving, reports(node, &Script { ticks: prompt, ..script.clone() }, &mut model));
-        }
-        for tick in 0..TICKS {
-            stage.set(START + tick * TICK + 1);
-            collector.state().judge(collector.now());
-            arriving.remove(&tick).into_iter().flatten().for_each(|report| told(&collector, &report));
-        }
-        // Whether or not the thread has sealed what it was given.
-        let now = START + (TICKS - 1) * TICK;
-        for age in ages {
-            check(&collector, &model, now, Span::new(Second(now - age), Second(now)), age.max(1));
-        }
+        meet(&scripts, &ages);
     }
 }
 
