@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env, fs,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -25,6 +25,7 @@ use crate::support::{
     http,
     ports::Port,
     process::{Process, program},
+    small_disk::on_a_small_disk,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -462,29 +463,14 @@ fn a_collector_whose_disk_gives_up_ends_and_says_so() {
     assert!(kept <= SERIES as usize * 7);
 }
 
-const MOUNTED: &str = "AVIARY_TEST_MOUNTED";
-
 /// No room: reports are applied and refused, and it goes on by itself.
 #[test]
 fn a_collector_without_room_refuses_reports_judges_from_memory_and_recovers_by_itself() {
-    let Some(mounted) = env::var_os(MOUNTED).map(PathBuf::from) else {
-        let directory = tempfile::tempdir().unwrap();
-        let name =
-            "durable::a_collector_without_room_refuses_reports_judges_from_memory_and_recovers_by_itself";
-        let output = Command::new("unshare")
-            .args(["--map-root-user", "--mount", "sh", "-ec"])
-            .arg("mount -t tmpfs -o size=6m small \"$AVIARY_TEST_MOUNTED\"; exec \"$1\" --exact \"$2\" --nocapture")
-            .arg("sh")
-            .arg(env::current_exe().unwrap())
-            .arg(name)
-            .env(MOUNTED, directory.path())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        let err = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.contains("1 passed"), "{said}{err}");
-        return;
-    };
+    let name = "durable::a_collector_without_room_refuses_reports_judges_from_memory_and_recovers_by_itself";
+    on_a_small_disk(name, 6, without_room);
+}
+
+fn without_room(mounted: &Path) {
     let mut collector = Collector::start_with(Some(&mounted.join("data")), |_| {});
     let mut agent = Agent::new("one", now().minus(300));
     let first = now().minus(290);
