@@ -5,13 +5,12 @@
 
 use aviary_core::Protocol;
 use axum::{
-    extract::{ConnectInfo, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 
 use crate::{
-    Collector, Counts, Peer, ReceivedCounts, TokenCounts, access::Scope, agents::AgentState, error::ApiError,
+    Collector, Counts, ReceivedCounts, TokenCounts, agents::AgentState, api::Readable, error::ApiError,
 };
 
 /// What a collector counts.
@@ -55,12 +54,7 @@ impl Collector {
     }
 }
 
-pub(crate) async fn metrics(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    collector.access().allow(Scope::Read, &headers, peer.ip())?;
+pub(crate) async fn metrics(Readable(collector): Readable, headers: HeaderMap) -> Result<Response, ApiError> {
     let Some(page) = collector.metrics_page() else {
         let message = "/metrics: this collector was started without metrics";
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
