@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aviary_core::{Evidence, Fault, Outcome, Phase, Second, Span, Timestamp, Vantage, VantageKind};
-use aviary_wire::report::{ClosedSlot, Report, Roster, RosterSeries};
+use aviary_core::{Evidence, Fault, Outcome, Phase, Second, Span};
+use aviary_wire::report::{ClosedSlot, Report, Roster};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -25,6 +25,7 @@ use crate::support::{
     http,
     ports::Port,
     process::{Process, program},
+    report,
     small_disk::on_a_small_disk,
 };
 
@@ -127,21 +128,8 @@ struct Agent {
 
 impl Agent {
     fn new(node: &str, since: Second) -> Self {
-        let series = (0..SERIES).map(|place| RosterSeries {
-            service: "ingest".to_owned(),
-            endpoint: endpoint(place).parse().unwrap(),
-            address: None,
-            name: format!("canary.{node}.{place}"),
-            from: since,
-        });
-        let vantage = Vantage {
-            kind: VantageKind::External,
-            region: "eu".to_owned(),
-            zone: None,
-            network: None,
-            node: node.to_owned(),
-        };
-        let roster = Roster { vantage, since, series: series.collect() };
+        let endpoints = (0..SERIES).map(|place| (endpoint(place), format!("canary.{node}.{place}")));
+        let roster = report::roster(("eu", node), since, endpoints);
         Self { roster, is_introduced: false, sequence: 0, acknowledged: BTreeSet::new() }
     }
 
@@ -165,14 +153,10 @@ impl Agent {
         });
         self.sequence += 1;
         let report = Report {
-            boot: 1,
             sequence: self.sequence,
-            wall: Timestamp(now().0 * 1_000_000),
-            configuration: "test".to_owned(),
-            roster_id: self.roster.id(),
             roster: (!self.is_introduced).then(|| self.roster.clone()),
             slots: slots.collect(),
-            ..Report::default()
+            ..report::telling(&self.roster, now())
         };
         let (status, body) = request(collector, "POST", "/api/v1/reports", &report.encode())?;
         if status == 200 {
