@@ -37,7 +37,7 @@ impl Collector {
         let now = self.now();
         let mut state = self.state();
         state.advance(now);
-        let mut agents = AgentState::ALL.map(|state| (state.name(), 0));
+        let mut agents: Vec<_> = AgentState::ALL.iter().map(|state| (state.name(), 0)).collect();
         for agent in state.agents().values() {
             agents[AgentState::of(agent, now) as usize].1 += 1;
         }
@@ -46,7 +46,7 @@ impl Collector {
             received.map(|(service, protocol, counts)| (service.to_owned(), protocol, counts.clone()));
         Figures {
             counts: state.counts(),
-            agents: agents.to_vec(),
+            agents,
             tokens: self.access().counts(|token| state.introduced(token)),
             strangers: self.access().strangers(),
             received: received.collect(),
