@@ -2,8 +2,8 @@
 
 use std::{fs, thread::sleep, time::Duration};
 
-use aviary_core::{Evidence, Outcome, Second, Span, Timestamp, Vantage, VantageKind};
-use aviary_wire::report::{ClosedSlot, Report, Roster, RosterSeries};
+use aviary_core::{Second, Span};
+use aviary_wire::report::{ClosedSlot, Report, Roster};
 use serde_json::Value;
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
         aviary::{Aviary, aviary, now, run},
         http,
         ports::Port,
+        report,
     },
 };
 
@@ -40,33 +41,14 @@ fn collector(slow: &str) -> Aviary {
 }
 
 fn roster(region: &str, node: &str, series: usize) -> Roster {
-    let one = |number: usize| RosterSeries {
-        service: "ingest".to_owned(),
-        endpoint: format!("tcp://graphite-{number}.example.com:2003").parse().unwrap(),
-        address: None,
-        name: format!("canary.{node}.{number}"),
-        from: now().minus(60),
+    let endpoint = |number: usize| {
+        (format!("tcp://graphite-{number}.example.com:2003"), format!("canary.{node}.{number}"))
     };
-    let (region, node) = (region.to_owned(), node.to_owned());
-    let vantage =
-        Vantage { kind: VantageKind::External, region, zone: None, network: None, node: node.clone() };
-    let series =
-        (0..series).map(|number| RosterSeries { name: format!("canary.{node}.{number}"), ..one(number) });
-    Roster { vantage, since: now().minus(60), series: series.collect() }
+    report::roster((region, node), now().minus(60), (0..series).map(endpoint))
 }
 
 fn report(roster: &Roster, second: Second) -> Report {
-    let outcome = Outcome::Delivered(Evidence::PeerClosed);
-    let slot = ClosedSlot { series: 0, second, outcome, reached: None, address: None };
-    Report {
-        boot: 1,
-        wall: Timestamp(now().0 * 1_000_000),
-        configuration: "test".to_owned(),
-        roster_id: roster.id(),
-        roster: Some(roster.clone()),
-        slots: vec![slot],
-        ..Report::default()
-    }
+    Report { slots: vec![report::delivered(0, second)], ..report::telling(roster, now()) }
 }
 
 /// The status, the code of the error and its message.

@@ -5,13 +5,12 @@
 
 use aviary_core::Protocol;
 use axum::{
-    extract::{ConnectInfo, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 
 use crate::{
-    Collector, Counts, Peer, ReceivedCounts, TokenCounts, access::Scope, agents::AgentState, error::ApiError,
+    Collector, Counts, ReceivedCounts, TokenCounts, agents::AgentState, api::Readable, error::ApiError,
 };
 
 /// What a collector counts.
@@ -38,7 +37,7 @@ impl Collector {
         let now = self.now();
         let mut state = self.state();
         state.advance(now);
-        let mut agents = AgentState::ALL.map(|state| (state.name(), 0));
+        let mut agents: Vec<_> = AgentState::ALL.iter().map(|state| (state.name(), 0)).collect();
         for agent in state.agents().values() {
             agents[AgentState::of(agent, now) as usize].1 += 1;
         }
@@ -47,7 +46,7 @@ impl Collector {
             received.map(|(service, protocol, counts)| (service.to_owned(), protocol, counts.clone()));
         Figures {
             counts: state.counts(),
-            agents: agents.to_vec(),
+            agents,
             tokens: self.access().counts(|token| state.introduced(token)),
             strangers: self.access().strangers(),
             received: received.collect(),
@@ -55,12 +54,7 @@ impl Collector {
     }
 }
 
-pub(crate) async fn metrics(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    collector.access().allow(Scope::Read, &headers, peer.ip())?;
+pub(crate) async fn metrics(Readable(collector): Readable, headers: HeaderMap) -> Result<Response, ApiError> {
     let Some(page) = collector.metrics_page() else {
         let message = "/metrics: this collector was started without metrics";
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));

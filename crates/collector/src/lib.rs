@@ -31,6 +31,8 @@ mod stored;
 mod stream;
 mod sums;
 mod timings;
+#[cfg(test)]
+mod troubled;
 
 use std::{
     net::SocketAddr,

@@ -15,10 +15,9 @@ use aviary_core::{
     histogram::Histogram,
     mark::{Mark, Sender},
 };
-use aviary_store::{Batch, MemoryStore, Store, StoreError, Table, Visit};
+use aviary_store::{MemoryStore, Store, Table};
 use aviary_wire::report::{ClosedSlot, Gap, PhaseTimings, Report, Roster, RosterSeries};
 use axum::{body::to_bytes, response::Response};
-use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
@@ -26,7 +25,12 @@ use super::{
     History, RawMinute,
     key::{Level, end_of, first_of},
 };
-use crate::{Collector, Options, error::ApiError, slots, sums, timings};
+use crate::{
+    Collector, Options,
+    error::ApiError,
+    slots, sums, timings,
+    troubled::{Trouble, Troubled},
+};
 
 /// The second that everything begins with: in the middle of an hour, and of a minute.
 const START: u64 = 1_763_692_217;
@@ -696,46 +700,12 @@ fn timings_are_told_by_any_of_their_tags() {
     assert_eq!(asked(&collector, &by_region("149m")), expected(149), "they are kept");
 }
 
-/// A store that keeps what it is told to, and then a little less.
-#[derive(Debug)]
-struct Bitten(Arc<MemoryStore>);
+/// What is kept, and then a little less.
+struct Bitten;
 
-impl Store for Bitten {
-    fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        self.0.commit(batch)
-    }
-
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let value = self.0.get(table, key)?;
-        Ok(value.map(|value| if table == Table::Slots { value.slice(..value.len() - 1) } else { value }))
-    }
-
-    fn range(&self, table: Table, from: &[u8], until: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
-        self.0.range(table, from, until, &mut |key, value| {
-            visit(key, if table == Table::Slots { &value[..value.len() - 1] } else { value })
-        })
-    }
-
-    fn range_back(
-        &self,
-        table: Table,
-        from: &[u8],
-        until: &[u8],
-        visit: Visit<'_>,
-    ) -> Result<(), StoreError> {
-        self.0.range_back(table, from, until, visit)
-    }
-
-    fn backup(&self, target: &std::path::Path) -> Result<u64, StoreError> {
-        self.0.backup(target)
-    }
-
-    fn place(&self) -> String {
-        self.0.place()
-    }
-
-    fn close(&self) {
-        self.0.close();
+impl Trouble for Bitten {
+    fn show<'a>(&self, table: Table, value: &'a [u8]) -> &'a [u8] {
+        if table == Table::Slots { &value[..value.len() - 1] } else { value }
     }
 }
 
@@ -744,7 +714,8 @@ fn what_is_damaged_is_named_and_not_made_up() {
     let stage = Stage::at(O_CLOCK);
     let store = Arc::new(MemoryStore::default());
     drop(watched(&stage, &stage.collector(&store, 86_400), 2 * HOUR));
-    let options = Options { store: Some(Arc::new(Bitten(store))), ..Options::default() };
+    let bitten = Troubled { store, trouble: Bitten };
+    let options = Options { store: Some(Arc::new(bitten)), ..Options::default() };
     let collector = Collector::assemble(options, None, stage).unwrap();
     let span = Span::new(Second(O_CLOCK), Second(O_CLOCK + 60));
     assert_eq!(sums_of(&collector, "node", span, 60), Err("history_unreadable".to_owned()));
@@ -765,53 +736,16 @@ fn numbers_of_series_are_never_given_to_others() {
     assert_eq!(counts.collect::<Vec<_>>(), [60, 60, 60, 0, 0, 0]);
 }
 
-/// A store in the middle of whose first question something happens.
+/// Something happens in the middle of the first question.
+#[derive(Default)]
 struct Interrupted {
-    store: MemoryStore,
     happens: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
-impl std::fmt::Debug for Interrupted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.store.fmt(f)
-    }
-}
-
-impl Store for Interrupted {
-    fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        self.store.commit(batch)
-    }
-
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+impl Trouble for Interrupted {
+    fn get(&self) {
         let happens = self.happens.lock().unwrap().take();
         happens.into_iter().for_each(|happens| happens());
-        self.store.get(table, key)
-    }
-
-    fn range(&self, table: Table, from: &[u8], until: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
-        self.store.range(table, from, until, visit)
-    }
-
-    fn range_back(
-        &self,
-        table: Table,
-        from: &[u8],
-        until: &[u8],
-        visit: Visit<'_>,
-    ) -> Result<(), StoreError> {
-        self.store.range_back(table, from, until, visit)
-    }
-
-    fn backup(&self, target: &std::path::Path) -> Result<u64, StoreError> {
-        self.store.backup(target)
-    }
-
-    fn place(&self) -> String {
-        self.store.place()
-    }
-
-    fn close(&self) {
-        self.store.close();
     }
 }
 
@@ -836,13 +770,13 @@ impl super::Fleet for Nobody {
 #[test]
 fn what_came_late_while_its_minute_was_sealed_is_there_when_the_minute_is_read_here() {
     let (series, second) = (SeriesId(0), Second(O_CLOCK + 7));
-    let store = Arc::new(Interrupted { store: MemoryStore::default(), happens: Mutex::default() });
+    let store = Arc::new(Troubled::<Interrupted>::default());
     let history = Arc::new(History::open(Arc::clone(&store) as Arc<dyn Store>, 86_400));
     history.begin(Second(O_CLOCK), Second(O_CLOCK)).unwrap();
     let minute = Level::Minute.at(second);
     history.seal(RawMinute { minute, planes: vec![[u64::MAX << 30, 0, 0, 0]], losses: Vec::new() });
     let told = Arc::clone(&history);
-    *store.happens.lock().unwrap() = Some(Box::new(move || {
+    *store.trouble.happens.lock().unwrap() = Some(Box::new(move || {
         let mut late = super::Late::default();
         late.slot(series, second, Mark::sent(Sender::Delivered));
         told.take(late);
