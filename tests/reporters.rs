@@ -185,11 +185,11 @@ fn an_agent_that_is_refused_says_why_and_keeps_what_it_has() {
     let mut collector =
         Aviary::start_with(&rule("slots_per_second = 1\nscope = [\"report\", \"read\"]\n"), |_| {});
     let sink = Port::claim();
-    let from = now().plus(3);
     let agent = Aviary::start_with(&agent(&collector, &sink), |command| {
         command.env("TOKEN", ONE);
     });
     sleep(Duration::from_secs(3));
+    let from = now().plus(1);
     // As many agents as there are cannot tell more than a slot a second; and now there is another reporter.
     let flood = report(&roster("eu", "other", 1), now().minus(10));
     let flood = Report {
@@ -225,7 +225,9 @@ fn an_agent_that_is_refused_says_why_and_keeps_what_it_has() {
     let told = tries.find(|body| {
         let sums: Value = serde_json::from_str(body).unwrap();
         let mut groups = sums["groups"].as_array().unwrap().iter();
-        groups.any(|it| it["by"]["node"] == "one" && it["scheduled"] == all && it["delivered"] == all)
+        // A busy host may miss a second; that is told as well.
+        let is_told = |it: &Value| it["unknown"] == 0 && it["lost"] == 0;
+        groups.any(|it| it["by"]["node"] == "one" && it["scheduled"] == all && is_told(it))
     });
     assert!(told.is_some(), "nothing is lost and nothing told twice\n{}", agent.log());
 }
