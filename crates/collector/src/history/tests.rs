@@ -292,6 +292,15 @@ fn arrive(arriving: &mut BTreeMap<u64, Vec<Report>>, mut reports: Vec<(u64, Repo
     }
 }
 
+/// Ends it without a word. A killed process takes its threads along; here what is under way is waited for.
+fn kill(collector: Collector) {
+    let history = Arc::downgrade(&collector.inner.history);
+    drop(collector);
+    while history.strong_count() > 0 {
+        std::thread::yield_now();
+    }
+}
+
 /// A collector that these agents told everything, and what they told. If it is killed in the tick `killed`, another is
 /// told all of it again that had arrived by then.
 fn lived(scripts: &[Script], killed: Option<u64>, settles: u64) -> (Collector, Model) {
@@ -306,7 +315,7 @@ fn lived(scripts: &[Script], killed: Option<u64>, settles: u64) -> (Collector, M
     for tick in 0..LAST_TICK {
         stage.set(START + tick * TICK + 1);
         if killed == Some(tick) {
-            drop(collector);
+            kill(collector);
             collector = stage.collector(&store, 86_400);
             arriving
                 .range(..tick)
@@ -766,6 +775,43 @@ impl super::Fleet for Nobody {
     }
 }
 
+fn late(series: SeriesId, second: Second) -> super::Late {
+    let mut late = super::Late::default();
+    late.slot(series, second, Mark::sent(Sender::Delivered));
+    late
+}
+
+/// Who settles would otherwise return while another round still holds what was told before.
+#[test]
+fn one_round_takes_nothing_while_another_is_under_way() {
+    let (series, second) = (SeriesId(0), Second(O_CLOCK + 7));
+    let store = Arc::new(Troubled::<Interrupted>::default());
+    let history = Arc::new(History::open(Arc::clone(&store) as Arc<dyn Store>, 86_400));
+    history.begin(Second(O_CLOCK), Second(O_CLOCK + 60)).unwrap();
+    history.take(late(series, second));
+    let (second_round, told) = (Arc::new(Mutex::new(None)), Arc::clone(&history));
+    let begun = Arc::clone(&second_round);
+    *store.trouble.happens.lock().unwrap() = Some(Box::new(move || {
+        told.take(late(series, second.plus(1)));
+        let settles = Arc::clone(&told);
+        let settling = std::thread::spawn(move || settles.settle(&Nobody));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(told.queue().late.cost() > 0, "it waits for the round that is under way");
+        *begun.lock().unwrap() = Some(settling);
+    }));
+    history.settle(&Nobody).unwrap();
+    second_round.lock().unwrap().take().unwrap().join().unwrap().unwrap();
+    let mut found = 0;
+    let span = Span::new(second, second.plus(2));
+    history
+        .slots(series, span, |told, _| {
+            found += told.seconds();
+            true
+        })
+        .unwrap();
+    assert_eq!(found, 2);
+}
+
 /// Until then the ledger shows it.
 #[test]
 fn what_came_late_while_its_minute_was_sealed_is_there_when_the_minute_is_read_here() {
@@ -777,9 +823,7 @@ fn what_came_late_while_its_minute_was_sealed_is_there_when_the_minute_is_read_h
     history.seal(RawMinute { minute, planes: vec![[u64::MAX << 30, 0, 0, 0]], losses: Vec::new() });
     let told = Arc::clone(&history);
     *store.trouble.happens.lock().unwrap() = Some(Box::new(move || {
-        let mut late = super::Late::default();
-        late.slot(series, second, Mark::sent(Sender::Delivered));
-        told.take(late);
+        told.take(late(series, second));
     }));
     history.round(&Nobody, Second(O_CLOCK + 1_000), false).unwrap();
     assert_eq!(history.visible_until(), minute.span().until);
