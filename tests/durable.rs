@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env, fs,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aviary_core::{Evidence, Fault, Outcome, Phase, Second, Span, Timestamp, Vantage, VantageKind};
-use aviary_wire::report::{ClosedSlot, Report, Roster, RosterSeries};
+use aviary_core::{Evidence, Fault, Outcome, Phase, Second, Span};
+use aviary_wire::report::{ClosedSlot, Report, Roster};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -25,6 +25,8 @@ use crate::support::{
     http,
     ports::Port,
     process::{Process, program},
+    report,
+    small_disk::on_a_small_disk,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -126,21 +128,8 @@ struct Agent {
 
 impl Agent {
     fn new(node: &str, since: Second) -> Self {
-        let series = (0..SERIES).map(|place| RosterSeries {
-            service: "ingest".to_owned(),
-            endpoint: endpoint(place).parse().unwrap(),
-            address: None,
-            name: format!("canary.{node}.{place}"),
-            from: since,
-        });
-        let vantage = Vantage {
-            kind: VantageKind::External,
-            region: "eu".to_owned(),
-            zone: None,
-            network: None,
-            node: node.to_owned(),
-        };
-        let roster = Roster { vantage, since, series: series.collect() };
+        let endpoints = (0..SERIES).map(|place| (endpoint(place), format!("canary.{node}.{place}")));
+        let roster = report::roster(("eu", node), since, endpoints);
         Self { roster, is_introduced: false, sequence: 0, acknowledged: BTreeSet::new() }
     }
 
@@ -164,14 +153,10 @@ impl Agent {
         });
         self.sequence += 1;
         let report = Report {
-            boot: 1,
             sequence: self.sequence,
-            wall: Timestamp(now().0 * 1_000_000),
-            configuration: "test".to_owned(),
-            roster_id: self.roster.id(),
             roster: (!self.is_introduced).then(|| self.roster.clone()),
             slots: slots.collect(),
-            ..Report::default()
+            ..report::telling(&self.roster, now())
         };
         let (status, body) = request(collector, "POST", "/api/v1/reports", &report.encode())?;
         if status == 200 {
@@ -462,29 +447,14 @@ fn a_collector_whose_disk_gives_up_ends_and_says_so() {
     assert!(kept <= SERIES as usize * 7);
 }
 
-const MOUNTED: &str = "AVIARY_TEST_MOUNTED";
-
 /// No room: reports are applied and refused, and it goes on by itself.
 #[test]
 fn a_collector_without_room_refuses_reports_judges_from_memory_and_recovers_by_itself() {
-    let Some(mounted) = env::var_os(MOUNTED).map(PathBuf::from) else {
-        let directory = tempfile::tempdir().unwrap();
-        let name =
-            "durable::a_collector_without_room_refuses_reports_judges_from_memory_and_recovers_by_itself";
-        let output = Command::new("unshare")
-            .args(["--map-root-user", "--mount", "sh", "-ec"])
-            .arg("mount -t tmpfs -o size=6m small \"$AVIARY_TEST_MOUNTED\"; exec \"$1\" --exact \"$2\" --nocapture")
-            .arg("sh")
-            .arg(env::current_exe().unwrap())
-            .arg(name)
-            .env(MOUNTED, directory.path())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        let err = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.contains("1 passed"), "{said}{err}");
-        return;
-    };
+    let name = "durable::a_collector_without_room_refuses_reports_judges_from_memory_and_recovers_by_itself";
+    on_a_small_disk(name, 6, without_room);
+}
+
+fn without_room(mounted: &Path) {
     let mut collector = Collector::start_with(Some(&mounted.join("data")), |_| {});
     let mut agent = Agent::new("one", now().minus(300));
     let first = now().minus(290);

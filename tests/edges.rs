@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aviary_core::{Micros, Outcome, Span, Timestamp, Vantage, VantageKind};
-use aviary_wire::report::{GAPS_MAX, Gap, Report, Roster, RosterSeries};
+use aviary_core::{Outcome, Span};
+use aviary_wire::report::{GAPS_MAX, Gap, Report};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
@@ -20,6 +20,7 @@ use crate::support::{
     http,
     ports::Port,
     process::program,
+    report,
 };
 
 /// No question may take longer, also where tests run side by side.
@@ -120,37 +121,12 @@ fn questions_at_the_ends_of_the_numbers_are_answered_at_once() {
 
 /// A report of a few kilobytes whose gaps, each by itself allowed, tell the same slots again and again.
 fn gap_upon_gap() -> Report {
-    let vantage = Vantage {
-        kind: VantageKind::External,
-        region: "eu".to_owned(),
-        zone: None,
-        network: None,
-        node: "canary-8".to_owned(),
-    };
-    let one = |place: u16| RosterSeries {
-        service: "other".to_owned(),
-        endpoint: format!("tcp://10.0.0.1:{}", 1_000 + place).parse().unwrap(),
-        address: None,
-        name: format!("canary.other.{place}"),
-        from: now().minus(800),
-    };
-    let roster = Roster { vantage, since: now().minus(800), series: (0..2_000).map(one).collect() };
+    let endpoint =
+        |place: u16| (format!("tcp://10.0.0.1:{}", 1_000 + place), format!("canary.ingest.{place}"));
+    let roster = report::roster(("eu", "canary-8"), now().minus(800), (0..2_000).map(endpoint));
     let span = Span::before(now().minus(5), 800);
     let gap = Gap { first: 0, count: 2_000, span, outcome: Outcome::Missed };
-    Report {
-        boot: 1,
-        sequence: 0,
-        epoch: 0,
-        wall: Timestamp(now().0 * 1_000_000),
-        monotonic: Micros(1),
-        configuration: "test".to_owned(),
-        dropped: 0,
-        roster_id: roster.id(),
-        roster: Some(roster),
-        slots: Vec::new(),
-        gaps: vec![gap; GAPS_MAX],
-        ..Report::default()
-    }
+    Report { gaps: vec![gap; GAPS_MAX], ..report::telling(&roster, now()) }
 }
 
 #[test]

@@ -2,51 +2,23 @@
 
 use std::time::Duration;
 
-use aviary_core::{
-    Evidence, Fault, Outcome, Phase, Protocol, Second, Span, Timestamp, Vantage, VantageKind,
-    histogram::Histogram,
-};
-use aviary_wire::report::{ClosedSlot, Gap, PhaseTimings, Report, Roster, RosterSeries};
+use aviary_core::{Evidence, Fault, Outcome, Phase, Protocol, Second, Span, histogram::Histogram};
+use aviary_wire::report::{ClosedSlot, Gap, PhaseTimings, Report, Roster};
 use serde_json::{Value, json};
 
 use crate::support::{
     aviary::{Aviary, now},
-    http,
+    http, report,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An agent that was started so long ago that the collector's ledger holds nothing of then.
 fn roster(since: Second) -> Roster {
-    let series = |protocol: &str| RosterSeries {
-        service: "ingest".to_owned(),
-        endpoint: format!("{protocol}://graphite.example.com:2003").parse().unwrap(),
-        address: None,
-        name: format!("canary.ingest.{protocol}"),
-        from: since,
-    };
-    Roster {
-        vantage: Vantage {
-            kind: VantageKind::External,
-            region: "eu".to_owned(),
-            zone: None,
-            network: None,
-            node: "canary-7".to_owned(),
-        },
-        since,
-        series: vec![series("tcp"), series("tls")],
-    }
-}
-
-fn report(roster: &Roster, told: Second) -> Report {
-    Report {
-        boot: 1,
-        wall: Timestamp(told.0 * 1_000_000),
-        configuration: "test".to_owned(),
-        roster_id: roster.id(),
-        roster: Some(roster.clone()),
-        ..Report::default()
-    }
+    let endpoints = ["tcp", "tls"].map(|protocol| {
+        (format!("{protocol}://graphite.example.com:2003"), format!("canary.ingest.{protocol}"))
+    });
+    report::roster(("eu", "canary-7"), since, endpoints)
 }
 
 #[track_caller]
@@ -92,7 +64,7 @@ fn what_comes_most_of_an_hour_late_is_kept_summed_and_told_second_by_second() {
             .collect(),
         gaps: vec![Gap { first: 0, count: 2, span: away, outcome: Outcome::Missed }],
         timings: vec![timings],
-        ..report(&roster, until)
+        ..report::telling(&roster, until)
     };
     let receipt = post(&running, &told);
     assert_eq!((receipt["too_old"].as_u64(), receipt["ahead"].as_u64()), (Some(0), Some(0)), "{receipt}");

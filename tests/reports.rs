@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use aviary_core::{Evidence, Fault, Micros, Outcome, Phase, Second, Span, Timestamp, Vantage, VantageKind};
+use aviary_core::{Fault, Outcome, Phase, Second, Span};
 use aviary_wire::report::{
     Certificate, ClosedSlot, Event, EventKind, REPORT_BYTES_MAX, Report, Roster, RosterSeries,
 };
@@ -15,47 +15,18 @@ use serde_json::Value;
 
 use crate::support::{
     aviary::{Aviary, aviary, command, now, run},
-    http,
+    http, report,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn roster(region: &str) -> Roster {
-    Roster {
-        vantage: Vantage {
-            kind: VantageKind::External,
-            region: region.to_owned(),
-            zone: None,
-            network: None,
-            node: "canary-7".to_owned(),
-        },
-        since: now().minus(60),
-        series: vec![RosterSeries {
-            service: "ingest".to_owned(),
-            endpoint: "tcp://graphite.example.com:2003".parse().unwrap(),
-            address: None,
-            name: "canary.ingest.tcp".to_owned(),
-            from: now().minus(60),
-        }],
-    }
+    let endpoint = ("tcp://graphite.example.com:2003".to_owned(), "canary.ingest.tcp".to_owned());
+    report::roster((region, "canary-7"), now().minus(60), [endpoint])
 }
 
-fn report(roster: Roster, series: u32, second: Second) -> Report {
-    let outcome = Outcome::Delivered(Evidence::PeerClosed);
-    Report {
-        boot: 1,
-        sequence: 0,
-        epoch: 0,
-        wall: Timestamp(now().0 * 1_000_000),
-        monotonic: Micros(1),
-        configuration: "test".to_owned(),
-        dropped: 0,
-        roster_id: roster.id(),
-        roster: Some(roster),
-        slots: vec![ClosedSlot { series, second, outcome, reached: None, address: None }],
-        gaps: Vec::new(),
-        ..Report::default()
-    }
+fn report(roster: &Roster, series: u32, second: Second) -> Report {
+    Report { slots: vec![report::delivered(series, second)], ..report::telling(roster, now()) }
 }
 
 #[track_caller]
@@ -76,7 +47,7 @@ fn delivered(running: &Aviary) -> u64 {
 #[test]
 fn a_bad_report_is_refused_whole_and_loses_nothing_else() {
     let running = Aviary::start("");
-    let good = report(roster("eu"), 0, now().minus(10));
+    let good = report(&roster("eu"), 0, now().minus(10));
     let bytes = good.encode();
     let (status, receipt) = post(&running, "/api/v1/reports", None, &bytes);
     assert_eq!(status, 200);
@@ -87,8 +58,8 @@ fn a_bad_report_is_refused_whole_and_loses_nothing_else() {
     assert_eq!(delivered(&running), 1, "and changes nothing");
 
     let unknown = Report { roster: None, roster_id: 7, ..good.clone() }.encode();
-    let out_of_place = report(roster("eu"), 1, now().minus(9)).encode();
-    let ahead = report(roster("eu"), 0, now().plus(3_600)).encode();
+    let out_of_place = report(&roster("eu"), 1, now().minus(9)).encode();
+    let ahead = report(&roster("eu"), 0, now().plus(3_600)).encode();
     let refused = |path: &str, body: &[u8], status: u16, code: &str, message: &str| {
         let (answered, answer) = post(&running, path, None, body);
         assert_eq!((answered, answer["error"]["code"].as_str()), (status, Some(code)), "{answer}");
@@ -104,7 +75,7 @@ fn a_bad_report_is_refused_whole_and_loses_nothing_else() {
     refused(path, &ahead, 400, "clock_ahead", "compare the clocks");
     assert_eq!(delivered(&running), 1);
     assert_eq!(
-        post(&running, "/api/v1/reports", None, &report(roster("eu"), 0, now().minus(9)).encode()).0,
+        post(&running, "/api/v1/reports", None, &report(&roster("eu"), 0, now().minus(9)).encode()).0,
         200
     );
     assert_eq!(delivered(&running), 2, "what comes after is taken");
@@ -127,7 +98,7 @@ fn a_report_may_be_packed_and_a_bomb_is_refused() {
         let answer: Value = serde_json::from_str(&body).unwrap();
         (status, answer["error"]["code"].as_str().unwrap_or_default().to_owned())
     };
-    let good = report(roster("eu"), 0, now().minus(10)).encode();
+    let good = report(&roster("eu"), 0, now().minus(10)).encode();
     let packed = gzip(&good);
     let bomb = gzip(&vec![0; 1 << 30]);
     assert!(bomb.len() < REPORT_BYTES_MAX, "{}", bomb.len());
@@ -149,7 +120,7 @@ fn a_report_may_be_packed_and_a_bomb_is_refused() {
 #[test]
 fn when_too_many_report_at_once_the_rest_is_told_when_to_come_back() {
     let running = Aviary::start("");
-    let body = report(roster("eu"), 0, now().minus(10)).encode();
+    let body = report(&roster("eu"), 0, now().minus(10)).encode();
     let head = format!(
         "POST /api/v1/reports HTTP/1.1\r\nHost: collector\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
@@ -197,7 +168,7 @@ fn what_an_agent_tells_is_shown_and_what_it_stops_probing_ends() {
         reached: None,
         address: Some("192.0.2.7:2003".parse().unwrap()),
     };
-    let mut told = report(all.clone(), 0, first);
+    let mut told = report(&all, 0, first);
     told.slots.push(refused);
     told.self_suspect = vec![Span::new(now().minus(8), now())];
     told.certificates = vec![Certificate {
@@ -241,7 +212,7 @@ fn what_an_agent_tells_is_shown_and_what_it_stops_probing_ends() {
 
     let ends = now().minus(5);
     let rest = Roster { since: ends, series: all.series[..1].to_vec(), ..all };
-    let told = Report { sequence: 1, ..report(rest, 0, ends) };
+    let told = Report { sequence: 1, ..report(&rest, 0, ends) };
     assert_eq!(post(&running, "/api/v1/reports", None, &told.encode()).0, 200);
     let until = ends.plus(2);
     let sums = running.get(&format!("/api/v1/sums?by=address&window=12s&until={until}"));
@@ -258,7 +229,7 @@ fn an_unknown_agent_may_not_report_and_a_known_one_only_for_its_region() {
         command.env("EU_TOKEN", eu).env("READ_TOKEN", read);
     });
     let second = now().minus(10);
-    let (own, other) = (report(roster("eu"), 0, second).encode(), report(roster("us"), 0, second).encode());
+    let (own, other) = (report(&roster("eu"), 0, second).encode(), report(&roster("us"), 0, second).encode());
     let table: [(&str, Option<&str>, &[u8], u16); 5] = [
         ("no token", None, &own, 401),
         ("an unknown token", Some("eu-token-of-some-lengtX"), &own, 401),

@@ -20,6 +20,9 @@ pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod recorder;
 pub(crate) mod relay;
+pub(crate) mod report;
 pub(crate) mod service;
+#[path = "../../crates/store/tests/support/small_disk.rs"]
+pub(crate) mod small_disk;
 pub(crate) mod tcp_server;
 pub(crate) mod victoria_metrics;

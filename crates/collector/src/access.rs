@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use aviary_core::Micros;
+use aviary_core::{Micros, named};
 use aviary_wire::report::Report;
 use axum::http::{HeaderMap, StatusCode, header};
 
@@ -69,38 +69,21 @@ pub(crate) struct Reporter {
     pub(crate) series_max: Option<usize>,
 }
 
-/// Why something was refused: each is counted by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// More reports a second than allowed.
-    Reports,
-    /// More slots a second than allowed.
-    Slots,
-    /// A report of more bytes than allowed.
-    Bytes,
-    /// More series than allowed.
-    Series,
-    /// Another region, another node, or nothing that the token is for.
-    Forbidden,
-    /// No report, or one that contradicts itself or the clock.
-    Bad,
-}
-
-impl Reason {
-    /// Every reason, in the order of declaration.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Reports, Self::Slots, Self::Bytes, Self::Series, Self::Forbidden, Self::Bad];
-
-    /// The one spelling, for the API and metrics.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Reports => "reports",
-            Self::Slots => "slots",
-            Self::Bytes => "bytes",
-            Self::Series => "series",
-            Self::Forbidden => "forbidden",
-            Self::Bad => "bad",
-        }
+named! {
+    /// Why something was refused: each is counted by itself.
+    pub(crate) enum Reason {
+        /// More reports a second than allowed.
+        Reports = "reports",
+        /// More slots a second than allowed.
+        Slots = "slots",
+        /// A report of more bytes than allowed.
+        Bytes = "bytes",
+        /// More series than allowed.
+        Series = "series",
+        /// Another region, another node, or nothing that the token is for.
+        Forbidden = "forbidden",
+        /// No report, or one that contradicts itself or the clock.
+        Bad = "bad",
     }
 }
 

@@ -14,7 +14,7 @@
 
 use std::net::SocketAddr;
 
-use aviary_core::{Span, Timestamp, verdict::SEEN_SECONDS};
+use aviary_core::{Span, Timestamp, UnknownName, named, verdict::SEEN_SECONDS};
 use serde::Serialize;
 
 use crate::{
@@ -92,30 +92,18 @@ struct CertificateBody {
     not_after: i64,
 }
 
-/// An agent's state, as design.md has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum AgentState {
-    Starting,
-    Reporting,
-    Late,
-    Unreachable,
-    Retired,
+named! {
+    /// An agent's state, as design.md has it.
+    pub(crate) enum AgentState {
+        Starting = "starting",
+        Reporting = "reporting",
+        Late = "late",
+        Unreachable = "unreachable",
+        Retired = "retired",
+    }
 }
 
 impl AgentState {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Starting, Self::Reporting, Self::Late, Self::Unreachable, Self::Retired];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Reporting => "reporting",
-            Self::Late => "late",
-            Self::Unreachable => "unreachable",
-            Self::Retired => "retired",
-        }
-    }
-
     pub(crate) fn of(agent: &AgentSeen, now: Timestamp) -> Self {
         let silent = now.since(agent.last_report) / 1_000_000;
         if silent > RETIRED_SECONDS || (agent.series == 0 && silent > LATE_SECONDS) {
@@ -152,8 +140,8 @@ pub(crate) fn states(parameters: &[(String, String)]) -> Result<Vec<AgentState>,
             return Err(unknown_parameter(key, "state"));
         }
         for name in value.split(',').map(str::trim) {
-            let known = AgentState::ALL.into_iter().find(|state| state.name() == name).ok_or_else(|| {
-                let names = AgentState::ALL.map(AgentState::name).join(", ");
+            let known = name.parse().map_err(|UnknownName { known, .. }| {
+                let names = known.join(", ");
                 ApiError::bad("bad_parameter", format!("`{name}` is no state of an agent; there are {names}"))
             })?;
             wanted.push(known);

@@ -5,13 +5,10 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{
-        ConnectInfo, Path, Query, State,
-        rejection::{PathRejection, QueryRejection},
-    },
-    http::{HeaderMap, StatusCode, Uri},
+    extract::{ConnectInfo, FromRequestParts, Path, Query, State, rejection::PathRejection},
+    http::{HeaderMap, StatusCode, Uri, request::Parts},
     middleware,
-    response::Response,
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use serde_json::{Value, json};
@@ -68,31 +65,44 @@ fn acknowledgements(collector: Collector) -> Router {
         .route_layer(middleware::from_fn_with_state(collector, keeping::once_ready))
 }
 
-type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
+/// A collector in the hands of somebody who may read from it.
+pub(crate) struct Readable(pub(crate) Collector);
 
-fn parameters(given: Parameters) -> Result<Vec<(String, String)>, ApiError> {
-    given
-        .map(|Query(parameters)| parameters)
-        .map_err(|rejection| ApiError::bad("bad_parameter", rejection.body_text()))
+impl FromRequestParts<Collector> for Readable {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, collector: &Collector) -> Result<Self, Response> {
+        let peer = ConnectInfo::from_request_parts(parts, collector).await;
+        let ConnectInfo(Peer(peer)) = peer.map_err(IntoResponse::into_response)?;
+        let allowed = collector.access().allow(Scope::Read, &parts.headers, peer.ip());
+        allowed.map_err(IntoResponse::into_response)?;
+        Ok(Self(collector.clone()))
+    }
 }
 
-async fn services_all(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-) -> Result<Json<services::Answer>, ApiError> {
-    collector.access().allow(Scope::Read, &headers, peer.ip())?;
+/// What is asked after the question mark, in its order.
+struct Parameters(Vec<(String, String)>);
+
+impl FromRequestParts<Collector> for Parameters {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, collector: &Collector) -> Result<Self, ApiError> {
+        let given = Query::from_request_parts(parts, collector).await;
+        given
+            .map(|Query(parameters)| Self(parameters))
+            .map_err(|rejection| ApiError::bad("bad_parameter", rejection.body_text()))
+    }
+}
+
+async fn services_all(Readable(collector): Readable) -> Result<Json<services::Answer>, ApiError> {
     let told = collector.judgement().of_services();
     Ok(Json(services::all(&collector.state(), &told)))
 }
 
 async fn service(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
+    Readable(collector): Readable,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<services::ServiceBody>, ApiError> {
-    collector.access().allow(Scope::Read, &headers, peer.ip())?;
     let Path(name) = name.map_err(|rejection| ApiError::bad("bad_parameter", rejection.body_text()))?;
     let told = collector.judgement().of_services();
     let state = collector.state();
@@ -106,59 +116,41 @@ async fn service(
     })
 }
 
-async fn sums_of(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-    given: Parameters,
-) -> Result<Response, ApiError> {
-    collector.access().allow(Scope::Read, &headers, peer.ip())?;
-    let query = sums::Query::parse(&parameters(given)?, collector.now())?;
+async fn sums_of(Readable(collector): Readable, Parameters(given): Parameters) -> Result<Response, ApiError> {
+    let query = sums::Query::parse(&given, collector.now())?;
     sums::answer(&collector, query).await
 }
 
 async fn slots_of(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-    given: Parameters,
+    Readable(collector): Readable,
+    Parameters(given): Parameters,
 ) -> Result<Response, ApiError> {
-    collector.access().allow(Scope::Read, &headers, peer.ip())?;
-    let query = slots::Query::parse(&parameters(given)?, collector.now())?;
+    let query = slots::Query::parse(&given, collector.now())?;
     slots::answer(&collector, query).await
 }
 
 async fn timings_of(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-    given: Parameters,
+    Readable(collector): Readable,
+    Parameters(given): Parameters,
 ) -> Result<Response, ApiError> {
-    collector.access().allow(Scope::Read, &headers, peer.ip())?;
-    let query = timings::Query::parse(&parameters(given)?, collector.now())?;
+    let query = timings::Query::parse(&given, collector.now())?;
     timings::answer(&collector, query).await
 }
 
 async fn agents_all(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-    given: Parameters,
+    Readable(collector): Readable,
+    Parameters(given): Parameters,
 ) -> Result<Json<agents::Answer>, ApiError> {
-    collector.access().allow(Scope::Read, &headers, peer.ip())?;
     let now = collector.now();
-    let states = agents::states(&parameters(given)?)?;
+    let states = agents::states(&given)?;
     Ok(Json(agents::all(&collector.state(), &states, collector.access(), now)))
 }
 
 async fn events_of(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-    given: Parameters,
+    Readable(collector): Readable,
+    Parameters(given): Parameters,
 ) -> Result<Json<events::Answer>, ApiError> {
-    collector.access().allow(Scope::Read, &headers, peer.ip())?;
-    let span = events::span(&parameters(given)?, collector.now())?;
+    let span = events::span(&given, collector.now())?;
     Ok(Json(collector.state().events().answer(span)))
 }
 

@@ -5,13 +5,12 @@
 
 use aviary_core::{Protocol, Timestamp};
 use axum::{
-    extract::{ConnectInfo, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 
 use crate::{
-    Collector, Counts, Peer, ReceivedCounts, TokenCounts, access::Scope, agents::AgentState,
+    Collector, Counts, ReceivedCounts, TokenCounts, agents::AgentState, api::Readable,
     delivery::DeliveryFigures, error::ApiError,
 };
 
@@ -44,14 +43,14 @@ impl Collector {
         let now = self.now();
         let mut state = self.state();
         state.advance(now);
-        let mut agents = AgentState::ALL.map(|state| (state.name(), 0));
+        let mut agents: Vec<_> = AgentState::ALL.iter().map(|state| (state.name(), 0)).collect();
         for agent in state.agents().values() {
             agents[AgentState::of(agent, now) as usize].1 += 1;
         }
         let received = state.received().groups();
         let received =
             received.map(|(service, protocol, counts)| (service.to_owned(), protocol, counts.clone()));
-        let (counts, agents) = (state.counts(), agents.to_vec());
+        let counts = state.counts();
         let (received, tokens) = (received.collect(), self.access().counts(|token| state.introduced(token)));
         drop(state);
         let waiting = self.judgement().waiting(now);
@@ -68,12 +67,7 @@ impl Collector {
     }
 }
 
-pub(crate) async fn metrics(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    collector.access().allow(Scope::Read, &headers, peer.ip())?;
+pub(crate) async fn metrics(Readable(collector): Readable, headers: HeaderMap) -> Result<Response, ApiError> {
     let Some(page) = collector.metrics_page() else {
         let message = "/metrics: this collector was started without metrics";
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));

@@ -125,7 +125,8 @@ pub(crate) struct History {
     queue: Mutex<Queue>,
     wake: Condvar,
     writer: Mutex<Writer>,
-    committing: Mutex<()>,
+    /// One round follows another: what one has taken and not yet made blocks of, another could not wait for.
+    rounds: Mutex<()>,
     timings: Mutex<HeldTimings>,
     /// Seconds before this are read here.
     visible_until: AtomicU64,
@@ -165,7 +166,7 @@ impl History {
             queue: Mutex::default(),
             wake: Condvar::new(),
             writer: Mutex::default(),
-            committing: Mutex::new(()),
+            rounds: Mutex::new(()),
             timings: Mutex::default(),
             visible_until: AtomicU64::new(0),
             first: AtomicU64::new(u64::MAX),

@@ -33,6 +33,8 @@ mod stored;
 mod stream;
 mod sums;
 mod timings;
+#[cfg(test)]
+mod troubled;
 
 use std::{
     net::SocketAddr,

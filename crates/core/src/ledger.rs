@@ -250,6 +250,11 @@ impl Ledger {
         self.lives[series.index()].span.until = until;
     }
 
+    /// Until when `series` is scheduled by what [`Self::end`] said, whatever was told of later seconds.
+    pub fn ends(&self, series: SeriesId) -> Second {
+        self.lives[series.index()].span.until
+    }
+
     /// Says in which spans after `since` the agent was told not to probe `series`, whatever was known of that: in order
     /// and apart. What is before `since` stays. Returns the span outside of which nothing is other than it was.
     ///

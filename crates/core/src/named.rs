@@ -1,18 +1,20 @@
 //! Closed sets whose members have one spelling, the same in configuration, reports, JSON and pages.
 
-/// Declares an enum whose variants each have one stable name, with `ALL`, `name`, `Display` and `FromStr`.
+/// Declares an enum whose variants each have one stable name, with `ALL`, `name`, `Display` and `FromStr`; ordered as
+/// declared.
+#[macro_export]
 macro_rules! named {
-    ($(#[$meta:meta])* pub enum $type:ident { $($(#[$vmeta:meta])* $variant:ident = $name:literal,)+ }) => {
+    ($(#[$meta:meta])* $vis:vis enum $type:ident { $($(#[$vmeta:meta])* $variant:ident = $name:literal,)+ }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $type { $($(#[$vmeta])* $variant,)+ }
+        $vis enum $type { $($(#[$vmeta])* $variant,)+ }
 
         impl $type {
             /// Every member, in declaration order.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+            $vis const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            /// The one spelling of this member, as contracts and pages have it.
-            pub const fn name(self) -> &'static str {
+            /// The one spelling of this member, as contracts, metrics and pages have it.
+            $vis const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }
         }

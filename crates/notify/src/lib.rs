@@ -28,7 +28,6 @@ mod document;
 mod email;
 mod facts;
 mod http;
-mod named;
 mod opsgenie;
 mod page;
 mod pagerduty;

@@ -5,12 +5,10 @@ use std::collections::BTreeSet;
 use aviary_core::{
     AcceptableLoss, Timestamp,
     extent::{Answer, Blame, Questions, Rule},
+    named,
 };
 
-use crate::{
-    cut::{cut, one_line},
-    named::named,
-};
+use crate::cut::{cut, one_line};
 
 /// The longest summary.
 const LINE_MAX: usize = 1024;

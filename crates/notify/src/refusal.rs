@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::named::named;
+use aviary_core::named;
 
 named! {
     /// Why a page was not taken: a closed set, to count by.

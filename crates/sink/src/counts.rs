@@ -5,74 +5,59 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use aviary_core::Protocol;
+use aviary_core::{Protocol, named};
 use aviary_wire::{
     datapoint::AgeError,
     line::LineError,
     pickle::{ItemError, PickleError},
 };
 
-macro_rules! counts {
-    ($($(#[$meta:meta])* $variant:ident = $name:literal,)+) => {
-        /// What is counted, per protocol.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Count { $($(#[$meta])* $variant,)+ }
+named! {
+    /// What is counted, per protocol.
+    pub enum Count {
+        /// Connections accepted, or datagrams received.
+        Connections = "connections",
+        /// Connections reset at once because as many are open as may be.
+        TurnedAway = "turned_away",
+        /// Connections that could not be accepted: the host is out of files or memory.
+        NotAccepted = "not_accepted",
+        /// TLS handshakes that failed or took too long.
+        Handshakes = "failed_handshakes",
+        /// Connections that broke, or were reset by the peer, before their end.
+        Broken = "broken_connections",
+        /// Connections that were cut because nothing whole came for too long.
+        Idle = "idle_connections",
+        /// HTTP requests refused: method, key, size or content.
+        Requests = "refused_requests",
 
-        impl Count {
-            /// Everything that is counted.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+        /// Datapoints handed on.
+        Arrived = "arrived",
+        /// Datapoints withheld, as the misbehaviour says.
+        Withheld = "withheld",
+        /// Datapoints lost because the queue of arrivals, or the memory for what is being read, was full.
+        Overflowed = "overflowed",
 
-            /// The name, for metrics and logs.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)+ }
-            }
-        }
-    };
-}
-
-counts! {
-    /// Connections accepted, or datagrams received.
-    Connections = "connections",
-    /// Connections reset at once because as many are open as may be.
-    TurnedAway = "turned_away",
-    /// Connections that could not be accepted: the host is out of files or memory.
-    NotAccepted = "not_accepted",
-    /// TLS handshakes that failed or took too long.
-    Handshakes = "failed_handshakes",
-    /// Connections that broke, or were reset by the peer, before their end.
-    Broken = "broken_connections",
-    /// Connections that were cut because nothing whole came for too long.
-    Idle = "idle_connections",
-    /// HTTP requests refused: method, key, size or content.
-    Requests = "refused_requests",
-
-    /// Datapoints handed on.
-    Arrived = "arrived",
-    /// Datapoints withheld, as the misbehaviour says.
-    Withheld = "withheld",
-    /// Datapoints lost because the queue of arrivals, or the memory for what is being read, was full.
-    Overflowed = "overflowed",
-
-    /// Lines that are not three fields.
-    BadLine = "bad_lines",
-    /// Lines that are too long.
-    LongLine = "long_lines",
-    /// Datapoints whose name is broken.
-    BadName = "bad_names",
-    /// Datapoints whose value is no finite number.
-    BadValue = "bad_values",
-    /// Datapoints whose timestamp is no second.
-    BadSecond = "bad_seconds",
-    /// Datapoints of a second far in the past.
-    TooOld = "too_old",
-    /// Datapoints of a second far in the future.
-    TooNew = "too_new",
-    /// Lengths before a pickle that cannot be one.
-    BadFrame = "bad_frames",
-    /// Pickles that are damaged, or ask for more than lists, tuples, text and numbers.
-    BadPickle = "bad_pickles",
-    /// Last lines without a newline, and frames that were cut.
-    Unfinished = "unfinished",
+        /// Lines that are not three fields.
+        BadLine = "bad_lines",
+        /// Lines that are too long.
+        LongLine = "long_lines",
+        /// Datapoints whose name is broken.
+        BadName = "bad_names",
+        /// Datapoints whose value is no finite number.
+        BadValue = "bad_values",
+        /// Datapoints whose timestamp is no second.
+        BadSecond = "bad_seconds",
+        /// Datapoints of a second far in the past.
+        TooOld = "too_old",
+        /// Datapoints of a second far in the future.
+        TooNew = "too_new",
+        /// Lengths before a pickle that cannot be one.
+        BadFrame = "bad_frames",
+        /// Pickles that are damaged, or ask for more than lists, tuples, text and numbers.
+        BadPickle = "bad_pickles",
+        /// Last lines without a newline, and frames that were cut.
+        Unfinished = "unfinished",
+    }
 }
 
 const PROTOCOLS: usize = Protocol::ALL.len();

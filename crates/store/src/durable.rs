@@ -14,7 +14,6 @@ mod tests;
 
 use std::{
     fs::{self, File},
-    io,
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -26,14 +25,16 @@ use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTableMetadata as _,
     RepairSession, TableDefinition,
 };
-use rustix::fs::{Advice, fadvise};
 
 pub use self::upkeep::{Contents, Counted, Progress, compact, dump, restore, verify};
 use self::{
     backend::{Backend, Disk, Failure},
-    lock::{Lock, open_private},
+    lock::Lock,
 };
-use crate::store::{Batch, Store, StoreError, Table, Visit, check};
+use crate::{
+    file::{UNFORESEEN, is_damage, look_at_the_disk, private, remove_if_there},
+    store::{Batch, Store, StoreError, Table, Visit, check},
+};
 
 /// The file's name in its directory.
 pub const FILE_NAME: &str = "collector.redb";
@@ -341,9 +342,9 @@ impl Drop for RedbStore {
 /// Makes a new file with empty tables. It appears under its name once it is whole: killed before that, there was none.
 fn begin(path: &Path, disk: &Disk) -> Result<(), StoreError> {
     let place = path.with_extension("redb.new");
-    remove_if_there(&place)?;
+    remove_if_there(&place).map_err(StoreError::io("remove", &place))?;
     let made = || -> Result<(), redb::Error> {
-        let file = open_private(&place).map_err(redb::Error::Io)?;
+        let file = private().open(&place)?;
         let backend = Backend::new(file, disk.clone())?;
         let database = redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
         make_tables(&database)?;
@@ -380,9 +381,7 @@ fn open(
     progress: impl Fn(f64) + 'static,
 ) -> Result<Database, StoreError> {
     let file = File::options().read(true).write(true).open(path).map_err(StoreError::io("open", path))?;
-    // A write that failed leaves pages in memory that the disk does not have: look at the disk. Where the file system has
-    // no such thing, there is no disk either.
-    let _no_disk = fadvise(&file, 0, None, Advice::DontNeed).is_err();
+    look_at_the_disk(&file);
     let opened = catch_unwind(AssertUnwindSafe(|| -> Result<(Database, u64), redb::Error> {
         let database = redb::Builder::new()
             .set_cache_size(CACHE_BYTES)
@@ -469,12 +468,13 @@ fn altered(table: Table, key: &[u8], path: &Path) -> StoreError {
     }
 }
 
+fn damaged_page(path: String, reason: String) -> StoreError {
+    let place = "one of its pages (`aviary store verify` looks for the record)".to_owned();
+    StoreError::Damaged { path, place, reason }
+}
+
 fn unforeseen(path: &Path) -> StoreError {
-    StoreError::Damaged {
-        path: path.display().to_string(),
-        place: "one of its pages (`aviary store verify` looks for the record)".to_owned(),
-        reason: "reading it failed in a way that redb did not foresee".to_owned(),
-    }
+    damaged_page(path.display().to_string(), UNFORESEEN.to_owned())
 }
 
 /// What redb's `error` means, where the disk may have said more.
@@ -490,35 +490,14 @@ fn disk_error(path: &Path, disk: &Disk, error: redb::Error) -> StoreError {
 fn failed(path: &Path) -> impl FnOnce(redb::Error) -> StoreError {
     let path = path.display().to_string();
     move |error| match &error {
-        redb::Error::Io(source) if is_damage(source) => {
+        redb::Error::Io(source) if is_damage(&error) => {
             StoreError::Damaged { path, place: "its end".to_owned(), reason: source.to_string() }
         }
-        redb::Error::Corrupted(_)
-        | redb::Error::RepairAborted
-        | redb::Error::UpgradeRequired(_)
-        | redb::Error::TableTypeMismatch { .. }
-        | redb::Error::TableIsMultimap(_)
-        | redb::Error::TypeDefinitionChanged { .. }
-        | redb::Error::TableDoesNotExist(_) => StoreError::Damaged {
-            path,
-            place: "one of its pages (`aviary store verify` looks for the record)".to_owned(),
-            reason: error.to_string(),
-        },
+        _ if is_damage(&error) => damaged_page(path, error.to_string()),
         redb::Error::DatabaseClosed => StoreError::Failed {
             path,
             reason: "it was opened anew meanwhile, after a failure of the disk; ask again".to_owned(),
         },
         _ => StoreError::Failed { path, reason: error.to_string() },
-    }
-}
-
-fn is_damage(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
-}
-
-fn remove_if_there(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
-        _ => Ok(()),
     }
 }

@@ -9,6 +9,7 @@
 //! argument. What is kept is opaque bytes: this crate knows neither reports nor the wire. Only this crate names redb.
 
 mod durable;
+mod file;
 mod memory;
 mod spool;
 mod store;

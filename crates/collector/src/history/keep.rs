@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::Ordering,
+    sync::{PoisonError, atomic::Ordering},
 };
 
 use aviary_core::{Second, fnv::fnv1a};
@@ -57,6 +57,8 @@ impl History {
 
     /// One round; `everything` leaves nothing for the next.
     pub(super) fn round(&self, fleet: &dyn Fleet, now: Second, everything: bool) -> Result<(), HistoryError> {
+        // A round that panicked has lost what it had taken, and no more.
+        let _one = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
         let is_changed = self.take_in();
         self.flush_timings(now, everything)?;
         if self.is_durable && (is_changed || everything) {
@@ -105,7 +107,6 @@ impl History {
     }
 
     fn commit(&self) -> Result<(), HistoryError> {
-        let _one = self.committing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(self.shelf.commit()?)
     }
 

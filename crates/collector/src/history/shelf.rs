@@ -218,54 +218,23 @@ fn between(layer: &Layer, table: Table, from: &Bytes, until: &Bytes) -> impl Ite
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use aviary_store::{MemoryStore, Visit};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::troubled::{Trouble, Troubled};
 
-    /// A store without room, as long as it is told so.
-    #[derive(Debug, Default)]
+    /// No room, as long as it is told so.
+    #[derive(Default)]
     struct Small {
-        store: MemoryStore,
         is_full: AtomicBool,
     }
 
-    impl Store for Small {
-        fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+    impl Trouble for Small {
+        fn commit(&self) -> Result<(), StoreError> {
             if self.is_full.load(Ordering::Relaxed) {
                 return Err(StoreError::Full { path: "test".to_owned(), reason: "no room".to_owned() });
             }
-            self.store.commit(batch)
-        }
-
-        fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-            self.store.get(table, key)
-        }
-
-        fn range(&self, table: Table, from: &[u8], until: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
-            self.store.range(table, from, until, visit)
-        }
-
-        fn range_back(
-            &self,
-            table: Table,
-            from: &[u8],
-            until: &[u8],
-            visit: Visit<'_>,
-        ) -> Result<(), StoreError> {
-            self.store.range_back(table, from, until, visit)
-        }
-
-        fn backup(&self, target: &std::path::Path) -> Result<u64, StoreError> {
-            self.store.backup(target)
-        }
-
-        fn place(&self) -> String {
-            self.store.place()
-        }
-
-        fn close(&self) {
-            self.store.close();
+            Ok(())
         }
     }
 
@@ -289,7 +258,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_changed_is_seen_whether_or_not_it_is_committed(steps in prop::collection::vec(any_step(), 0..40)) {
-            let store = Arc::new(Small::default());
+            let store = Arc::new(Troubled::<Small>::default());
             let shelf = Shelf::new(Arc::clone(&store) as Arc<dyn Store>);
             let key = |key: u8| Bytes::from(vec![key]);
             let mut model = BTreeMap::new();
@@ -311,7 +280,7 @@ mod tests {
                         model.insert(key(at), key(7));
                     }
                     Step::Commit { is_full } => {
-                        store.is_full.store(is_full, Ordering::Relaxed);
+                        store.trouble.is_full.store(is_full, Ordering::Relaxed);
                         prop_assert!(shelf.commit().is_ok() || is_full);
                     }
                 }
@@ -325,7 +294,7 @@ mod tests {
                     prop_assert_eq!(view.get(Table::Slots, &at).unwrap(), model.get(&at).cloned());
                 }
             }
-            store.is_full.store(false, Ordering::Relaxed);
+            store.trouble.is_full.store(false, Ordering::Relaxed);
             shelf.commit().unwrap();
             prop_assert_eq!(shelf.waiting_bytes(), 0);
         }

@@ -15,10 +15,9 @@ use aviary_core::{
     histogram::Histogram,
     mark::{Mark, Sender},
 };
-use aviary_store::{Batch, MemoryStore, Store, StoreError, Table, Visit};
+use aviary_store::{MemoryStore, Store, Table};
 use aviary_wire::report::{ClosedSlot, Gap, PhaseTimings, Report, Roster, RosterSeries};
 use axum::{body::to_bytes, response::Response};
-use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
@@ -26,7 +25,12 @@ use super::{
     History, RawMinute,
     key::{Level, end_of, first_of},
 };
-use crate::{Collector, Options, error::ApiError, slots, sums, timings};
+use crate::{
+    Collector, Options,
+    error::ApiError,
+    slots, sums, timings,
+    troubled::{Trouble, Troubled},
+};
 
 /// The second that everything begins with: in the middle of an hour, and of a minute.
 const START: u64 = 1_763_692_217;
@@ -288,6 +292,67 @@ fn arrive(arriving: &mut BTreeMap<u64, Vec<Report>>, mut reports: Vec<(u64, Repo
     }
 }
 
+/// Ends it without a word. A killed process takes its threads along; here what is under way is waited for.
+fn kill(collector: Collector) {
+    let history = Arc::downgrade(&collector.inner.history);
+    drop(collector);
+    while history.strong_count() > 0 {
+        std::thread::yield_now();
+    }
+}
+
+/// A collector that these agents told everything, and what they told. If it is killed in the tick `killed`, another is
+/// told all of it again that had arrived by then.
+fn lived(scripts: &[Script], killed: Option<u64>, settles: u64) -> (Collector, Model) {
+    let stage = Stage::at(START);
+    let store = Arc::new(MemoryStore::default());
+    let mut collector = stage.collector(&store, 86_400);
+    let mut model = Model::default();
+    let mut arriving: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
+    for (node, script) in scripts.iter().enumerate() {
+        arrive(&mut arriving, reports(node, script, &mut model));
+    }
+    for tick in 0..LAST_TICK {
+        stage.set(START + tick * TICK + 1);
+        if killed == Some(tick) {
+            kill(collector);
+            collector = stage.collector(&store, 86_400);
+            arriving
+                .range(..tick)
+                .flat_map(|(_, reports)| reports)
+                .for_each(|report| told(&collector, report));
+        }
+        collector.state().judge(collector.now());
+        arriving.get(&tick).into_iter().flatten().for_each(|report| told(&collector, report));
+        if tick % settles == 0 {
+            collector.settle_history().unwrap();
+        }
+    }
+    collector.settle_history().unwrap();
+    (collector, model)
+}
+
+/// An endpoint that comes back after hours, when what its agent stated as it went is forgotten: by a collector that
+/// heard all of it, and by one that is told it again at once.
+#[test]
+fn what_comes_back_was_muted_since_it_went_however_long_ago() {
+    type Starts = &'static [(u64, u8)];
+    let table: [(Starts, Option<u64>); 4] = [
+        // The agent was started anew twice between, and long after that.
+        (&[(0, 7), (10, 6), (20, 6), (200, 6), (210, 7)], None),
+        (&[(0, 7), (10, 6), (20, 6), (200, 6), (210, 7)], Some(230)),
+        // One came back before the other.
+        (&[(0, 7), (1, 2), (104, 6), (105, 5)], None),
+        (&[(0, 7), (1, 2), (104, 6), (105, 5)], Some(262)),
+    ];
+    for (starts, killed) in table {
+        let script = Script { starts: starts.to_vec(), ticks: vec![(0, 0, false); TICKS as usize] };
+        let (collector, model) = lived(&[script], killed, 36);
+        let span = Span::new(Second(START), Second(START + TICKS * TICK));
+        check(&collector, &model, span.until.0, span, span.seconds());
+    }
+}
+
 fn check(collector: &Collector, model: &Model, told_until: u64, span: Span, step: u64) {
     let steps = Span::new(span.from, span.until.min(Second(told_until))).seconds() / step;
     let span = Span::new(span.from, span.from.plus(steps * step));
@@ -354,6 +419,36 @@ fn check(collector: &Collector, model: &Model, told_until: u64, span: Span, step
     assert_eq!(all("node,endpoint", span.seconds()), stepwise, "in one step, by blocks");
 }
 
+/// Checks the seconds before the last tick that are no older than these ages, whether or not the thread has sealed what
+/// it was given.
+fn meet(scripts: &[Script], ages: &[u64]) {
+    let stage = Stage::at(START);
+    let collector = stage.collector(&Arc::new(MemoryStore::default()), 86_400);
+    let mut model = Model::default();
+    let mut arriving: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
+    for (node, script) in scripts.iter().enumerate() {
+        let prompt = script.ticks.iter().map(|(seed, ..)| (*seed, 0, true)).collect();
+        arrive(&mut arriving, reports(node, &Script { ticks: prompt, ..script.clone() }, &mut model));
+    }
+    // The first report of a life is no later than the last of the one before, and believed once another comes: so all
+    // that started in the last tick is believed in the one that follows.
+    for tick in 0..=TICKS {
+        stage.set(START + tick * TICK + 1);
+        collector.state().judge(collector.now());
+        arriving.remove(&tick).into_iter().flatten().for_each(|report| told(&collector, &report));
+    }
+    let now = START + (TICKS - 1) * TICK;
+    for age in ages {
+        check(&collector, &model, now, Span::new(Second(now - age), Second(now)), (*age).max(1));
+    }
+}
+
+#[test]
+fn what_comes_back_in_the_last_tick_was_muted_until_then() {
+    let starts = vec![(0, 7), (198, 0), (TICKS - 1, 2)];
+    meet(&[Script { starts, ticks: vec![(0, 0, true); TICKS as usize] }], &[60, 900, 2_000]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(6))]
 
@@ -413,28 +508,7 @@ proptest! {
         scripts in prop::collection::vec(any_script(), 3), killed in 1..TICKS + 100, settles in 10u64..60,
         ranges in prop::collection::vec((0u64..7_000, 1u64..600), 4),
     ) {
-        let stage = Stage::at(START);
-        let store = Arc::new(MemoryStore::default());
-        let mut collector = stage.collector(&store, 86_400);
-        let mut model = Model::default();
-        let mut arriving: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
-        for (node, script) in scripts.iter().enumerate() {
-            arrive(&mut arriving, reports(node, script, &mut model));
-        }
-        for tick in 0..LAST_TICK {
-            stage.set(START + tick * TICK + 1);
-            if tick == killed {
-                drop(collector);
-                collector = stage.collector(&store, 86_400);
-                arriving.range(..tick).flat_map(|(_, reports)| reports).for_each(|report| told(&collector, report));
-            }
-            collector.state().judge(collector.now());
-            arriving.get(&tick).into_iter().flatten().for_each(|report| told(&collector, report));
-            if tick % settles == 0 {
-                collector.settle_history().unwrap();
-            }
-        }
-        collector.settle_history().unwrap();
+        let (collector, model) = lived(&scripts, Some(killed), settles);
         for (from, seconds) in ranges {
             let from = Second(START + from);
             check(&collector, &model, START + TICKS * TICK, Span::new(from, from.plus(seconds)), seconds);
@@ -445,24 +519,7 @@ proptest! {
     fn what_is_live_and_what_is_sealed_meet_without_a_seam(
         scripts in prop::collection::vec(any_script(), 3), ages in prop::collection::vec(0u64..2_400, 6),
     ) {
-        let stage = Stage::at(START);
-        let collector = stage.collector(&Arc::new(MemoryStore::default()), 86_400);
-        let mut model = Model::default();
-        let mut arriving: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
-        for (node, script) in scripts.iter().enumerate() {
-            let prompt = script.ticks.iter().map(|(seed, ..)| (*seed, 0, true)).collect();
-            arrive(&mut arriving, reports(node, &Script { ticks: prompt, ..script.clone() }, &mut model));
-        }
-        for tick in 0..TICKS {
-            stage.set(START + tick * TICK + 1);
-            collector.state().judge(collector.now());
-            arriving.remove(&tick).into_iter().flatten().for_each(|report| told(&collector, &report));
-        }
-        // Whether or not the thread has sealed what it was given.
-        let now = START + (TICKS - 1) * TICK;
-        for age in ages {
-            check(&collector, &model, now, Span::new(Second(now - age), Second(now)), age.max(1));
-        }
+        meet(&scripts, &ages);
     }
 }
 
@@ -652,46 +709,12 @@ fn timings_are_told_by_any_of_their_tags() {
     assert_eq!(asked(&collector, &by_region("149m")), expected(149), "they are kept");
 }
 
-/// A store that keeps what it is told to, and then a little less.
-#[derive(Debug)]
-struct Bitten(Arc<MemoryStore>);
+/// What is kept, and then a little less.
+struct Bitten;
 
-impl Store for Bitten {
-    fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        self.0.commit(batch)
-    }
-
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let value = self.0.get(table, key)?;
-        Ok(value.map(|value| if table == Table::Slots { value.slice(..value.len() - 1) } else { value }))
-    }
-
-    fn range(&self, table: Table, from: &[u8], until: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
-        self.0.range(table, from, until, &mut |key, value| {
-            visit(key, if table == Table::Slots { &value[..value.len() - 1] } else { value })
-        })
-    }
-
-    fn range_back(
-        &self,
-        table: Table,
-        from: &[u8],
-        until: &[u8],
-        visit: Visit<'_>,
-    ) -> Result<(), StoreError> {
-        self.0.range_back(table, from, until, visit)
-    }
-
-    fn backup(&self, target: &std::path::Path) -> Result<u64, StoreError> {
-        self.0.backup(target)
-    }
-
-    fn place(&self) -> String {
-        self.0.place()
-    }
-
-    fn close(&self) {
-        self.0.close();
+impl Trouble for Bitten {
+    fn show<'a>(&self, table: Table, value: &'a [u8]) -> &'a [u8] {
+        if table == Table::Slots { &value[..value.len() - 1] } else { value }
     }
 }
 
@@ -700,7 +723,8 @@ fn what_is_damaged_is_named_and_not_made_up() {
     let stage = Stage::at(O_CLOCK);
     let store = Arc::new(MemoryStore::default());
     drop(watched(&stage, &stage.collector(&store, 86_400), 2 * HOUR));
-    let options = Options { store: Some(Arc::new(Bitten(store))), ..Options::default() };
+    let bitten = Troubled { store, trouble: Bitten };
+    let options = Options { store: Some(Arc::new(bitten)), ..Options::default() };
     let collector = Collector::assemble(options, None, stage).unwrap();
     let span = Span::new(Second(O_CLOCK), Second(O_CLOCK + 60));
     assert_eq!(sums_of(&collector, "node", span, 60), Err("history_unreadable".to_owned()));
@@ -721,53 +745,16 @@ fn numbers_of_series_are_never_given_to_others() {
     assert_eq!(counts.collect::<Vec<_>>(), [60, 60, 60, 0, 0, 0]);
 }
 
-/// A store in the middle of whose first question something happens.
+/// Something happens in the middle of the first question.
+#[derive(Default)]
 struct Interrupted {
-    store: MemoryStore,
     happens: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
-impl std::fmt::Debug for Interrupted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.store.fmt(f)
-    }
-}
-
-impl Store for Interrupted {
-    fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        self.store.commit(batch)
-    }
-
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+impl Trouble for Interrupted {
+    fn get(&self) {
         let happens = self.happens.lock().unwrap().take();
         happens.into_iter().for_each(|happens| happens());
-        self.store.get(table, key)
-    }
-
-    fn range(&self, table: Table, from: &[u8], until: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
-        self.store.range(table, from, until, visit)
-    }
-
-    fn range_back(
-        &self,
-        table: Table,
-        from: &[u8],
-        until: &[u8],
-        visit: Visit<'_>,
-    ) -> Result<(), StoreError> {
-        self.store.range_back(table, from, until, visit)
-    }
-
-    fn backup(&self, target: &std::path::Path) -> Result<u64, StoreError> {
-        self.store.backup(target)
-    }
-
-    fn place(&self) -> String {
-        self.store.place()
-    }
-
-    fn close(&self) {
-        self.store.close();
     }
 }
 
@@ -788,20 +775,55 @@ impl super::Fleet for Nobody {
     }
 }
 
+fn late(series: SeriesId, second: Second) -> super::Late {
+    let mut late = super::Late::default();
+    late.slot(series, second, Mark::sent(Sender::Delivered));
+    late
+}
+
+/// Who settles would otherwise return while another round still holds what was told before.
+#[test]
+fn one_round_takes_nothing_while_another_is_under_way() {
+    let (series, second) = (SeriesId(0), Second(O_CLOCK + 7));
+    let store = Arc::new(Troubled::<Interrupted>::default());
+    let history = Arc::new(History::open(Arc::clone(&store) as Arc<dyn Store>, 86_400));
+    history.begin(Second(O_CLOCK), Second(O_CLOCK + 60)).unwrap();
+    history.take(late(series, second));
+    let (second_round, told) = (Arc::new(Mutex::new(None)), Arc::clone(&history));
+    let begun = Arc::clone(&second_round);
+    *store.trouble.happens.lock().unwrap() = Some(Box::new(move || {
+        told.take(late(series, second.plus(1)));
+        let settles = Arc::clone(&told);
+        let settling = std::thread::spawn(move || settles.settle(&Nobody));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(told.queue().late.cost() > 0, "it waits for the round that is under way");
+        *begun.lock().unwrap() = Some(settling);
+    }));
+    history.settle(&Nobody).unwrap();
+    second_round.lock().unwrap().take().unwrap().join().unwrap().unwrap();
+    let mut found = 0;
+    let span = Span::new(second, second.plus(2));
+    history
+        .slots(series, span, |told, _| {
+            found += told.seconds();
+            true
+        })
+        .unwrap();
+    assert_eq!(found, 2);
+}
+
 /// Until then the ledger shows it.
 #[test]
 fn what_came_late_while_its_minute_was_sealed_is_there_when_the_minute_is_read_here() {
     let (series, second) = (SeriesId(0), Second(O_CLOCK + 7));
-    let store = Arc::new(Interrupted { store: MemoryStore::default(), happens: Mutex::default() });
+    let store = Arc::new(Troubled::<Interrupted>::default());
     let history = Arc::new(History::open(Arc::clone(&store) as Arc<dyn Store>, 86_400));
     history.begin(Second(O_CLOCK), Second(O_CLOCK)).unwrap();
     let minute = Level::Minute.at(second);
     history.seal(RawMinute { minute, planes: vec![[u64::MAX << 30, 0, 0, 0]], losses: Vec::new() });
     let told = Arc::clone(&history);
-    *store.happens.lock().unwrap() = Some(Box::new(move || {
-        let mut late = super::Late::default();
-        late.slot(series, second, Mark::sent(Sender::Delivered));
-        told.take(late);
+    *store.trouble.happens.lock().unwrap() = Some(Box::new(move || {
+        told.take(late(series, second));
     }));
     history.round(&Nobody, Second(O_CLOCK + 1_000), false).unwrap();
     assert_eq!(history.visible_until(), minute.span().until);

@@ -1,65 +1,34 @@
 use std::{
     ops::ControlFlow,
-    path::Path,
     sync::atomic::{AtomicU8, Ordering},
     thread,
     time::Duration,
 };
 
-use aviary_store::{MemoryStore, Visit};
-
 use super::*;
+use crate::troubled::{Trouble, Troubled};
 
-/// A store that fails as it is told to.
-#[derive(Debug, Default)]
+/// It fails as it is told to.
+#[derive(Default)]
 struct Moody {
-    store: MemoryStore,
     /// 0 well, 1 full, 2 unsound.
     mood: AtomicU8,
     commits: AtomicU8,
 }
 
-impl Store for Moody {
-    fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+impl Trouble for Moody {
+    fn commit(&self) -> Result<(), StoreError> {
         self.commits.fetch_add(1, Ordering::SeqCst);
         let (path, reason) = ("a disk".to_owned(), "it says so".to_owned());
         match self.mood.load(Ordering::SeqCst) {
-            0 => self.store.commit(batch),
+            0 => Ok(()),
             1 => Err(StoreError::Full { path, reason }),
             _ => Err(StoreError::Unsound { path, reason }),
         }
     }
-
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.store.get(table, key)
-    }
-
-    fn range(&self, table: Table, from: &[u8], until: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
-        self.store.range(table, from, until, visit)
-    }
-
-    fn range_back(
-        &self,
-        table: Table,
-        from: &[u8],
-        until: &[u8],
-        visit: Visit<'_>,
-    ) -> Result<(), StoreError> {
-        self.store.range_back(table, from, until, visit)
-    }
-
-    fn backup(&self, target: &Path) -> Result<u64, StoreError> {
-        self.store.backup(target)
-    }
-
-    fn place(&self) -> String {
-        self.store.place()
-    }
-
-    fn close(&self) {}
 }
 
-fn numbers(store: &Moody) -> Vec<u64> {
+fn numbers(store: &Troubled<Moody>) -> Vec<u64> {
     let mut found = Vec::new();
     store
         .range(Table::Journal, &[], &[u8::MAX; 9], &mut |key, _| {
@@ -75,7 +44,7 @@ fn report() -> Bytes {
 }
 
 /// Runs a journal beside `test`, and returns what it told.
-fn with_journal(store: &Moody, next: u64, test: impl FnOnce(&Journal)) -> Vec<Told> {
+fn with_journal(store: &Troubled<Moody>, next: u64, test: impl FnOnce(&Journal)) -> Vec<Told> {
     let journal = Journal::new(next);
     let told = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -88,14 +57,14 @@ fn with_journal(store: &Moody, next: u64, test: impl FnOnce(&Journal)) -> Vec<To
 
 #[test]
 fn what_waits_together_is_committed_together_and_in_order() {
-    let store = Moody::default();
+    let store = Troubled::<Moody>::default();
     let journal = Journal::new(7);
     let waiting: Vec<_> = (0..50).map(|_| journal.append(report())).collect();
     journal.stop();
     journal.run(&store, |told| panic!("{told:?}"));
     assert!(waiting.into_iter().all(|kept| matches!(kept.blocking_recv(), Ok(Ok(())))));
     assert_eq!(numbers(&store), (7..57).collect::<Vec<_>>());
-    assert_eq!(store.commits.load(Ordering::SeqCst), 1);
+    assert_eq!(store.trouble.commits.load(Ordering::SeqCst), 1);
     assert_eq!(journal.since_checkpoint(), 50 * report().len() as u64);
     assert_eq!(read(&report()), Ok(Kept { arrived: Timestamp(5), token: "eu", report: b"report" }));
     assert_eq!(read(&[9; 20]), Err(9));
@@ -103,10 +72,10 @@ fn what_waits_together_is_committed_together_and_in_order() {
 
 #[test]
 fn what_a_full_disk_did_not_take_is_refused_until_a_checkpoint_is_kept() {
-    let store = Moody::default();
+    let store = Troubled::<Moody>::default();
     let told = with_journal(&store, 0, |journal| {
         assert!(matches!(journal.append(report()).blocking_recv(), Ok(Ok(()))));
-        store.mood.store(1, Ordering::SeqCst);
+        store.trouble.mood.store(1, Ordering::SeqCst);
         for _ in 0..3 {
             let refused = journal.append(report()).blocking_recv();
             assert!(matches!(refused, Ok(Err(NotKept::Later(_)))), "{refused:?}");
@@ -120,8 +89,12 @@ fn what_a_full_disk_did_not_take_is_refused_until_a_checkpoint_is_kept() {
         assert!(!has_recovered && told.is_none());
         assert!(matches!(waiting.blocking_recv(), Ok(Err(NotKept::Later(_)))));
 
-        store.mood.store(0, Ordering::SeqCst);
-        assert_eq!(store.commits.load(Ordering::SeqCst), 2, "nothing is tried that would leave a hole");
+        store.trouble.mood.store(0, Ordering::SeqCst);
+        assert_eq!(
+            store.trouble.commits.load(Ordering::SeqCst),
+            2,
+            "nothing is tried that would leave a hole"
+        );
         let covers = journal.begin_checkpoint();
         let mut waiting = journal.append(report());
         thread::sleep(Duration::from_millis(50));
@@ -135,21 +108,21 @@ fn what_a_full_disk_did_not_take_is_refused_until_a_checkpoint_is_kept() {
 
 #[test]
 fn after_a_disk_that_confirmed_nothing_nothing_more_is_tried() {
-    let store = Moody::default();
+    let store = Troubled::<Moody>::default();
     let told = with_journal(&store, 0, |journal| {
-        store.mood.store(2, Ordering::SeqCst);
+        store.trouble.mood.store(2, Ordering::SeqCst);
         let refused = journal.append(report()).blocking_recv();
         assert!(matches!(refused, Ok(Err(NotKept::Never(_)))), "{refused:?}");
-        store.mood.store(0, Ordering::SeqCst);
+        store.trouble.mood.store(0, Ordering::SeqCst);
         assert!(matches!(journal.append(report()).blocking_recv(), Ok(Err(NotKept::Never(_)))));
-        assert_eq!(store.commits.load(Ordering::SeqCst), 1);
+        assert_eq!(store.trouble.commits.load(Ordering::SeqCst), 1);
     });
     assert!(matches!(told.as_slice(), [Told::Ended(_)]), "{told:?}");
 }
 
 #[test]
 fn a_checkpoint_that_finds_no_room_is_no_reason_to_refuse_reports() {
-    let store = Moody::default();
+    let store = Troubled::<Moody>::default();
     with_journal(&store, 0, |journal| {
         journal.begin_checkpoint();
         let full = StoreError::Full { path: String::new(), reason: String::new() };

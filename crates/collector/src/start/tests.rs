@@ -6,12 +6,14 @@ use std::{
 };
 
 use aviary_core::{Clock, Micros, Second, Timestamp, Vantage, VantageKind};
-use aviary_store::{Batch, MemoryStore, Visit};
+use aviary_store::{Batch, MemoryStore};
 use aviary_wire::report::Roster;
-use bytes::Bytes;
 
 use super::*;
-use crate::{Collector, Options, ServiceOptions, services};
+use crate::{
+    Collector, Options, ServiceOptions, services,
+    troubled::{Trouble, Troubled},
+};
 
 const NOW: Timestamp = Timestamp(1_763_690_400_000_000);
 
@@ -42,57 +44,24 @@ impl Clock for Wound {
     }
 }
 
-/// A store that shows its journal report by report, when it is told to.
-#[derive(Debug)]
+/// The journal is shown report by report, when it is told to.
 struct Slow {
-    store: MemoryStore,
     go: Mutex<Receiver<()>>,
 }
 
-impl Store for Slow {
-    fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        self.store.commit(batch)
+impl Trouble for Slow {
+    fn show<'a>(&self, table: Table, value: &'a [u8]) -> &'a [u8] {
+        if table == Table::Journal {
+            self.go.lock().unwrap().recv().unwrap();
+        }
+        value
     }
-
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.store.get(table, key)
-    }
-
-    fn range(&self, table: Table, from: &[u8], until: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
-        let go = self.go.lock().unwrap();
-        self.store.range(table, from, until, &mut |key, value| {
-            if table == Table::Journal {
-                go.recv().unwrap();
-            }
-            visit(key, value)
-        })
-    }
-
-    fn range_back(
-        &self,
-        table: Table,
-        from: &[u8],
-        until: &[u8],
-        visit: Visit<'_>,
-    ) -> Result<(), StoreError> {
-        self.store.range_back(table, from, until, visit)
-    }
-
-    fn backup(&self, target: &Path) -> Result<u64, StoreError> {
-        self.store.backup(target)
-    }
-
-    fn place(&self) -> String {
-        self.store.place()
-    }
-
-    fn close(&self) {}
 }
 
 /// A store with so many reports in its journal.
-fn journalled(reports: u64) -> (Slow, SyncSender<()>) {
+fn journalled(reports: u64) -> (Troubled<Slow>, SyncSender<()>) {
     let (go, waits) = sync_channel(0);
-    let store = Slow { store: MemoryStore::default(), go: Mutex::new(waits) };
+    let store = Troubled { store: Arc::default(), trouble: Slow { go: Mutex::new(waits) } };
     let vantage = Vantage {
         kind: VantageKind::External,
         region: "eu".to_owned(),
@@ -231,7 +200,7 @@ async fn each_minute_a_checkpoint_takes_the_place_of_the_journal() {
     }
     assert!(records(Table::Journal) == 0 && minutes >= 10, "{minutes} tenths of a minute");
     assert!(records(Table::Checkpoint) > 2);
-    let kept = Checkpoint::read(&store.store).unwrap().unwrap();
+    let kept = Checkpoint::read(&*store.store).unwrap().unwrap();
     assert_eq!((kept.covers, kept.kept.agents.len(), kept.kept.rosters.len()), (3, 1, 1));
     collector.close().await;
 }

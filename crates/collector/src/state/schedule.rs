@@ -6,7 +6,7 @@
 
 mod kept;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, iter, sync::Arc};
 
 use aviary_core::{Ledger, Second, SeriesId, Span, Timestamp};
 
@@ -86,8 +86,13 @@ impl Schedule {
             let (pauses, until) = self.life(&present);
             let born = ledger.life(series).from;
             let later = pauses.into_iter().map(|pause| Span::new(pause.from.max(base), pause.until));
-            let pauses: Vec<_> = later.filter(|pause| pause.until > born && !pause.is_empty()).collect();
-            let repaused = ledger.pause(series, base, &pauses);
+            // What ended a series that comes back may be forgotten, and the ledger alone knows since when it was gone.
+            let gone = Span::new(if until > base { ledger.ends(series) } else { base }, base);
+            let pauses: Vec<_> = iter::once(gone)
+                .chain(later)
+                .filter(|pause| pause.until > born && !pause.is_empty())
+                .collect();
+            let repaused = ledger.pause(series, base.min(gone.from), &pauses);
             if !repaused.is_empty() {
                 changed = hull(changed, repaused);
             }
@@ -140,7 +145,8 @@ pub(super) fn only_what_is_told(
     let mut changed = Span::new(Second(u64::MAX), Second(0));
     for (series, from) in series {
         changed = ledger.pauses(series).iter().copied().fold(changed, hull);
-        ledger.end(series, from);
+        // Where it had ended before, nobody whom to believe said that it goes on.
+        ledger.end(series, from.min(ledger.ends(series)));
     }
     changed
 }

@@ -7,12 +7,9 @@ use std::{
 };
 
 use redb::{StorageBackend, backends::FileBackend};
-use rustix::{
-    fs::{FallocateFlags, fallocate, fstatvfs},
-    io::Errno,
-};
+use rustix::{fs::fstatvfs, io::Errno};
 
-use crate::store::is_full;
+use crate::{file::grow, store::is_full};
 
 /// So much of a disk is left to others, and to what has to be written to make room: a sixty-fourth, and no more than
 /// [`RESERVE_BYTES_MAX`].
@@ -83,28 +80,17 @@ impl Backend {
         Ok(Self { handle, file: FileBackend::new(file)?, disk })
     }
 
-    /// Takes `more` bytes of the disk at once: so what a full disk refuses is growth, and never a page inside the file.
-    /// Without that redb could not even delete on a full disk, since it never writes over a page that is in use.
+    /// Grows as long as enough is left to others.
     fn grow(&self, old: u64, len: u64) -> io::Result<()> {
-        let more = len - old;
         if let Ok(disk) = fstatvfs(&self.handle) {
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
             let reserve =
                 (disk.f_blocks.saturating_mul(disk.f_frsize) / RESERVE_SHARE).min(RESERVE_BYTES_MAX);
-            if free < more.saturating_add(reserve) {
+            if free < (len - old).saturating_add(reserve) {
                 return Err(Errno::NOSPC.into());
             }
         }
-        match fallocate(&self.handle, FallocateFlags::empty(), old, more) {
-            Ok(()) => Ok(()),
-            // A file system that cannot do it.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.file.set_len(len),
-            Err(error) => {
-                // Some keep what they had taken until there was no more; that it is given back changes no error.
-                _ = self.file.set_len(old);
-                Err(error.into())
-            }
-        }
+        grow(&self.file, &self.handle, old, len)
     }
 }
 

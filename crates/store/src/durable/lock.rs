@@ -1,14 +1,14 @@
 //! Who owns a store's directory.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs::{DirBuilder, File, TryLockError},
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::Path,
     process,
 };
 
-use crate::store::StoreError;
+use crate::{file::private, store::StoreError};
 
 const NAME: &str = "collector.lock";
 
@@ -27,7 +27,7 @@ impl Lock {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.map_err(StoreError::io("make", directory))?;
         let path = directory.join(NAME);
-        let mut file = open_private(&path).map_err(StoreError::io("open", &path))?;
+        let mut file = private().open(&path).map_err(StoreError::io("open", &path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -57,9 +57,4 @@ impl Drop for Lock {
         // would let go of it a little later; there is nothing to be done about an error.
         let _later = self.file.unlock().is_err();
     }
-}
-
-/// Opens a file for reading and writing, and makes it if need be; nobody else may read it.
-pub(super) fn open_private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }

@@ -11,10 +11,12 @@ use redb::{Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase as _, R
 
 use super::{
     CACHE_BYTES, CLOSED, Disk, FILE_NAME, FORMAT, FORMAT_KNOWN, Lock, META, backend::Backend, definition,
-    disk_error, failed, make_tables, open, open_private, put_in_place, record, remove_if_there, set,
-    unforeseen, visit_all,
+    disk_error, failed, make_tables, open, put_in_place, record, set, unforeseen, visit_all,
 };
-use crate::store::{StoreError, Table};
+use crate::{
+    file::{private, remove_if_there},
+    store::{StoreError, Table},
+};
 
 /// A copy is written in transactions of so many bytes.
 const COPY_BYTES: usize = 8 << 20;
@@ -126,7 +128,7 @@ pub fn restore(
         return Err(StoreError::Failed { path: path.display().to_string(), reason });
     }
     let new = path.with_extension("redb.new");
-    remove_if_there(&new)?;
+    remove_if_there(&new).map_err(StoreError::io("remove", &new))?;
     let copied = copy_file(backup, &new);
     let checked = copied.and_then(|()| {
         let told = progress.clone();
@@ -155,7 +157,7 @@ pub(super) fn copy(transaction: &ReadTransaction, path: &Path, target: &Path) ->
     let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let part = target.with_file_name(name);
-    remove_if_there(&part)?;
+    remove_if_there(&part).map_err(StoreError::io("remove", &part))?;
     let written = write_copy(transaction, path, &part).and_then(|()| put_in_place(&part, target));
     if let Err(error) = written {
         // It is of no use to anybody.
@@ -167,7 +169,7 @@ pub(super) fn copy(transaction: &ReadTransaction, path: &Path, target: &Path) ->
 
 fn write_copy(transaction: &ReadTransaction, path: &Path, part: &Path) -> Result<(), StoreError> {
     let disk = Disk::default();
-    let file = open_private(part).map_err(StoreError::io("make", part))?;
+    let file = private().open(part).map_err(StoreError::io("make", part))?;
     let begun = || -> Result<Database, redb::Error> {
         let backend = Backend::new(file, disk.clone())?;
         let database = redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
@@ -300,7 +302,7 @@ fn reading<T>(
 
 fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
     let mut source = fs::File::open(from).map_err(StoreError::io("open", from))?;
-    let mut target = open_private(to).map_err(StoreError::io("make", to))?;
+    let mut target = private().open(to).map_err(StoreError::io("make", to))?;
     std::io::copy(&mut source, &mut target).map_err(StoreError::io("write", to))?;
     target.sync_all().map_err(StoreError::io("sync", to))
 }

@@ -18,12 +18,9 @@ use redb::{
     ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, StorageBackend, TableDefinition,
     backends::FileBackend,
 };
-use rustix::{
-    fs::{Advice, FallocateFlags, fadvise, fallocate},
-    io::Errno,
-};
 
-use super::{Record, SpoolError, disk::open_private, waiting::Head};
+use super::{Record, SpoolError, waiting::Head};
+use crate::file::{UNFORESEEN, grow, is_damage, look_at_the_disk, private, remove_if_there};
 
 /// Roster, slots, second and body, by id.
 const RECORDS: TableDefinition<'_, u64, (u64, u64, u64, &[u8])> = TableDefinition::new("records");
@@ -83,13 +80,12 @@ impl Database {
         // A file appears under its name once it is whole: killed before that, there was none.
         let place = if is_new { path.with_extension("redb.new") } else { path.clone() };
         if is_new {
-            remove_if_there(&place).map_err(Unopened::Error)?;
+            let removed = remove_if_there(&place).map_err(SpoolError::io("remove", &place));
+            removed.map_err(Unopened::Error)?;
         }
-        let opened = open_private(&place, false).map_err(SpoolError::io("open", &place));
+        let opened = private().open(&place).map_err(SpoolError::io("open", &place));
         let file = opened.map_err(Unopened::Error)?;
-        // A write that failed leaves pages in memory that the disk does not have: look at the disk. Where the file
-        // system has no such thing, there is no disk either.
-        let _no_disk = fadvise(&file, 0, None, Advice::DontNeed).is_err();
+        look_at_the_disk(&file);
         // redb says itself that an altered file may make it panic, and a spool is no reason not to start.
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let backend =
@@ -116,9 +112,7 @@ impl Database {
             }
             Ok(Err(error)) if is_damage(&error) => Err(Unopened::Damaged(error.to_string())),
             Ok(Err(error)) => Err(Unopened::Error(SpoolError::database("open", &path)(error))),
-            Err(_) => {
-                Err(Unopened::Damaged("reading it failed in a way that redb did not foresee".to_owned()))
-            }
+            Err(_) => Err(Unopened::Damaged(UNFORESEEN.to_owned())),
         }
     }
 
@@ -184,13 +178,6 @@ impl Database {
     }
 }
 
-fn remove_if_there(path: &Path) -> Result<(), SpoolError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SpoolError::io("remove", path)(error)),
-        _ => Ok(()),
-    }
-}
-
 /// The format and what is there, unless the tables were never made.
 fn read(database: &redb::Database) -> Result<Option<(u64, Contents)>, redb::Error> {
     let transaction = database.begin_read()?;
@@ -218,23 +205,6 @@ fn read(database: &redb::Database) -> Result<Option<(u64, Contents)>, redb::Erro
         contents.state.push((key.value().to_owned(), Bytes::copy_from_slice(value.value())));
     }
     Ok(Some((format, contents)))
-}
-
-/// Whether the file itself is at fault, and not the disk or the system.
-fn is_damage(error: &redb::Error) -> bool {
-    match error {
-        redb::Error::Io(error) => {
-            matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
-        }
-        redb::Error::Corrupted(_)
-        | redb::Error::RepairAborted
-        | redb::Error::UpgradeRequired(_)
-        | redb::Error::TableTypeMismatch { .. }
-        | redb::Error::TableIsMultimap(_)
-        | redb::Error::TypeDefinitionChanged { .. }
-        | redb::Error::TableDoesNotExist(_) => true,
-        _ => false,
-    }
 }
 
 /// Moves a damaged file out of the way, for somebody to look at. At most one such file is kept: whatever damages files
@@ -288,19 +258,9 @@ impl StorageBackend for Backend {
         self.file.read(offset, out)
     }
 
-    /// Takes the space at once: so what a full disk refuses is growth, and never a page inside the file. Without that
-    /// redb could not even delete on a full disk, since it never writes over a page that is in use.
     fn set_len(&self, len: u64) -> io::Result<()> {
         let old = self.file.len()?;
-        if len > old {
-            match fallocate(&self.handle, FallocateFlags::empty(), old, len - old) {
-                Ok(()) => return Ok(()),
-                // A file system that cannot do it.
-                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.file.set_len(len)
+        if len > old { grow(&self.file, &self.handle, old, len) } else { self.file.set_len(len) }
     }
 
     fn sync_data(&self) -> io::Result<()> {

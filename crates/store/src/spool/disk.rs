@@ -2,11 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{DirBuilder, File, OpenOptions},
-    io,
+    fs::{DirBuilder, File},
     ops::RangeInclusive,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    os::unix::fs::DirBuilderExt as _,
+    path::PathBuf,
 };
 
 use aviary_core::Second;
@@ -242,18 +241,6 @@ fn runs(ids: &BTreeSet<u64>) -> Vec<RangeInclusive<u64>> {
         }
     }
     runs
-}
-
-/// Opens a file for reading and for writing at its end, and makes it if need be; nobody else may read it.
-pub(super) fn open_private(path: &Path, append: bool) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .append(append)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
 }
 
 #[cfg(test)]

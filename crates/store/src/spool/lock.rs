@@ -9,7 +9,8 @@ use std::{
 
 use aviary_core::Second;
 
-use super::{SpoolError, disk::open_private};
+use super::SpoolError;
+use crate::file::private;
 
 const NAME: &str = "spool.lock";
 
@@ -29,7 +30,7 @@ impl Lock {
     /// unless the clock went back since the last: so it rises even where the file was lost.
     pub(super) fn take(directory: &Path, now: Second) -> Result<Self, SpoolError> {
         let path = directory.join(NAME);
-        let mut file = open_private(&path, false).map_err(SpoolError::io("open", &path))?;
+        let mut file = private().open(&path).map_err(SpoolError::io("open", &path))?;
         let locked = file.try_lock();
         let mut text = String::new();
         // Not UTF-8 is nothing that we wrote: then the lock has no owner's name and no number, and does its work.

@@ -14,7 +14,8 @@ use std::{
 use aviary_core::Second;
 use bytes::{Buf as _, BufMut as _, Bytes};
 
-use super::{Record, SpoolError, disk::open_private};
+use super::{Record, SpoolError};
+use crate::file::private;
 
 /// What a file begins with; the byte after it is the format's version.
 const MAGIC: &[u8; 7] = b"aviary\0";
@@ -63,7 +64,7 @@ pub(super) struct Held {
 impl Tail {
     /// Opens the tail and reads it. Frames of a start up to `taken_in` are in the database already.
     pub(super) fn open(path: PathBuf, taken_in: u64) -> Result<(Self, Held), SpoolError> {
-        let file = open_private(&path, true).map_err(SpoolError::io("open", &path))?;
+        let file = private().append(true).open(&path).map_err(SpoolError::io("open", &path))?;
         let mut bytes = Vec::new();
         // One flush's worth past the bound, since the bound is looked at after each frame.
         let bytes_max = 2 * TAIL_BYTES_MAX;

@@ -1,38 +1,14 @@
 //! A disk that is full: a small file system of its own, in a mount namespace of its own.
 
-use std::{env, fs, path::Path, process::Command};
+use std::fs;
 
 use aviary_core::Second;
 use aviary_store::{Limits, Spool};
 use bytes::Bytes;
 
-use crate::{record, seconds};
+use crate::{record, seconds, support::small_disk::on_a_small_disk};
 
-const MOUNTED: &str = "AVIARY_TEST_MOUNTED";
 const LIMITS: Limits = Limits { bytes: 64 << 20, age_seconds: 86_400 };
-
-/// Runs `test`, of this name, again where a file system of `megabytes` is mounted, and then it itself.
-fn on_a_small_disk(name: &str, megabytes: u32, test: fn(&Path)) {
-    if let Some(directory) = env::var_os(MOUNTED) {
-        return test(Path::new(&directory));
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let output = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "sh", "-ec"])
-        .arg("mount -t tmpfs -o size=\"$1\"m small \"$AVIARY_TEST_MOUNTED\"; exec \"$2\" --exact \"$3\" --nocapture")
-        .args(["sh", &megabytes.to_string()])
-        .arg(env::current_exe().unwrap())
-        .arg(name)
-        .env(MOUNTED, directory.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
 
 #[test]
 fn a_disk_that_fills_up_loses_nothing_while_the_process_lives() {

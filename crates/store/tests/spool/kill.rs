@@ -1,22 +1,18 @@
 //! A process that is really killed, at any moment, again and again.
 
 use std::{
-    env,
-    io::{BufRead as _, BufReader, Write as _, stdout},
+    io::{Write as _, stdout},
     path::Path,
-    process::{Command, Stdio},
-    thread::sleep,
-    time::Duration,
 };
 
 use aviary_core::Second;
 use aviary_store::Spool;
 use bytes::Bytes;
 
-use crate::{WIDE, all, record};
-
-const DIRECTORY: &str = "AVIARY_TEST_SPOOL";
-const FIRST: &str = "AVIARY_TEST_FIRST";
+use crate::{
+    WIDE, all, record,
+    support::killed::{killed, to_be_killed},
+};
 
 /// Appends reports from `first` on, a few to a flush, acknowledges every third, and says each thing once it is done.
 fn write(directory: &Path, first: u64, count: u64) {
@@ -40,9 +36,8 @@ fn write(directory: &Path, first: u64, count: u64) {
 /// What is killed in the test below; by itself, a short life that ends well.
 #[test]
 fn a_writer_leaves_what_it_wrote() {
-    let number = |name| env::var(name).ok().map(|text| text.parse().unwrap());
-    if let Some(directory) = env::var_os(DIRECTORY) {
-        write(Path::new(&directory), number(FIRST).unwrap(), u64::MAX);
+    if let Some((directory, first)) = to_be_killed() {
+        write(&directory, first, u64::MAX);
     }
     let directory = tempfile::tempdir().unwrap();
     write(directory.path(), 1, 9);
@@ -59,21 +54,8 @@ fn nothing_that_was_appended_is_lost_to_forty_kills() {
     let (mut appended, mut acknowledged) = (Vec::<u64>::new(), Vec::<u64>::new());
     let mut first = 1;
     for round in 0..40_u64 {
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "kill::a_writer_leaves_what_it_wrote", "--nocapture"])
-            .env(DIRECTORY, directory.path())
-            .env(FIRST, first.to_string())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap());
-        let reader = std::thread::spawn(move || said.lines().map_while(Result::ok).collect::<Vec<_>>());
-        // Spread from before the spool is open to well into its work.
-        sleep(Duration::from_micros(1_000 + round * 7_919 % 150_000));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        for line in reader.join().unwrap() {
+        let said = killed("kill::a_writer_leaves_what_it_wrote", directory.path(), first, round);
+        for line in said {
             match line.split_once(' ') {
                 Some(("appended", second)) => appended.push(second.parse().unwrap()),
                 Some(("acknowledging", second)) => acknowledged.push(second.parse().unwrap()),

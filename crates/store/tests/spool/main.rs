@@ -7,6 +7,8 @@ mod full;
 mod kill;
 mod model;
 mod steady;
+#[path = "../support/mod.rs"]
+mod support;
 
 use aviary_core::Second;
 use aviary_store::{Limits, Record, RecordId, Spool};

@@ -1,21 +1,17 @@
 //! A process that is really killed, at any moment, again and again.
 
 use std::{
-    env,
-    io::{BufRead as _, BufReader, Write as _, stdout},
+    io::{Write as _, stdout},
     path::Path,
-    process::{Command, Stdio},
-    thread::sleep,
-    time::Duration,
 };
 
 use aviary_store::{Batch, RedbStore, Store as _, Table, verify};
 use bytes::Bytes;
 
-use crate::{bytes, range};
-
-const DIRECTORY: &str = "AVIARY_TEST_STORE";
-const FIRST: &str = "AVIARY_TEST_FIRST";
+use crate::{
+    bytes, range,
+    support::killed::{killed, to_be_killed},
+};
 
 fn value(number: u64, part: u64) -> Bytes {
     let word = number * 7 + part;
@@ -46,9 +42,8 @@ fn write(directory: &Path, first: u64, count: u64) {
 /// What is killed in the test below; by itself, a short life that ends well.
 #[test]
 fn a_writer_leaves_what_it_wrote() {
-    let number = |name| env::var(name).ok().map(|text| text.parse().unwrap());
-    if let Some(directory) = env::var_os(DIRECTORY) {
-        write(Path::new(&directory), number(FIRST).unwrap(), u64::MAX);
+    if let Some((directory, first)) = to_be_killed() {
+        write(&directory, first, u64::MAX);
     }
     let directory = tempfile::tempdir().unwrap();
     write(directory.path(), 1, 9);
@@ -61,22 +56,8 @@ fn nothing_that_was_kept_is_lost_to_forty_kills() {
     let mut first = 1;
     let mut cuts = 0;
     for round in 0..40_u64 {
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "kill::a_writer_leaves_what_it_wrote", "--nocapture"])
-            .env(DIRECTORY, directory.path())
-            .env(FIRST, first.to_string())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap());
-        let reader = std::thread::spawn(move || said.lines().map_while(Result::ok).collect::<Vec<_>>());
-        // Spread from before the store is open to well into its work.
-        sleep(Duration::from_micros(1_000 + round * 7_919 % 150_000));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let last =
-            reader.join().unwrap().iter().rev().find_map(|line| line.strip_prefix("kept ")?.parse().ok());
+        let said = killed("kill::a_writer_leaves_what_it_wrote", directory.path(), first, round);
+        let last = said.iter().rev().find_map(|line| line.strip_prefix("kept ")?.parse().ok());
 
         let store = RedbStore::open(directory.path()).unwrap();
         cuts += u32::from(store.found().was_cut);

@@ -6,6 +6,8 @@ mod conformance;
 mod damage;
 mod full;
 mod kill;
+#[path = "../support/mod.rs"]
+mod support;
 mod upkeep;
 
 use std::ops::ControlFlow;

@@ -95,6 +95,20 @@ fn what_comes_back_was_muted_meanwhile_and_what_was_told_stands() {
     assert_eq!(sum(&state, B, 0, 60), Window { muted: 29, lost: 1, ..expected });
 }
 
+/// What is in a crash loop states more than is kept of it, all within the live window.
+#[test]
+fn what_comes_back_was_muted_since_it_went_however_often_the_agent_was_started_between() {
+    let mut state = state(false);
+    let rosters = [from(0, &[A, B])].into_iter().chain((10..90).map(|since| from(since, &[A])));
+    for (sequence, roster) in (1..).zip(rosters.chain([from(100, &[A, B])])) {
+        state.take(&said(1, sequence, 100 + sequence as i64, &roster, Vec::new()), None, at(200)).unwrap();
+    }
+    assert_eq!(
+        sum(&state, B, 0, 110),
+        Window { scheduled: 110, muted: 90, unknown: 20, ..Window::default() }
+    );
+}
+
 #[test]
 fn backlog_of_an_earlier_life_changes_nothing_of_the_newest() {
     let mut state = state(false);
@@ -253,6 +267,54 @@ proptest! {
         for endpoint in known {
             for from in 0..70 {
                 prop_assert_eq!(sum(&straight, endpoint, from, from + 1), sum(&shuffled, endpoint, from, from + 1), "{} {}", endpoint, from);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// More than are kept, most of them of one endpoint only, of lives that are not all believed at once; and what was
+    /// told long ago is told again.
+    #[test]
+    fn rosters_that_were_forgotten_still_hold(
+        lists in prop::collection::vec(
+            (1i64..7, prop_oneof![12 => Just(1), 1 => 0usize..8], any::<bool>(), any::<Option<prop::sample::Index>>()),
+            1..120,
+        ),
+    ) {
+        let all = [A, B, "tcp://h:3"];
+        let mut state = state(false);
+        let (mut since, mut wall, mut told) = (0, 900, Vec::<(i64, usize, Report)>::new());
+        for (boot, (gap, chosen, is_doubted, again)) in (1..).zip(lists) {
+            since += gap;
+            let endpoints: Vec<&str> =
+                all.iter().enumerate().filter(|(bit, _)| chosen >> bit & 1 == 1).map(|(_, it)| *it).collect();
+            let roster = from(since, &endpoints);
+            // By a clock that is no later than its predecessor's, it is not known to be the successor.
+            if is_doubted {
+                state.take(&said(boot, 0, wall, &roster, Vec::new()), None, at(860)).unwrap();
+            }
+            wall += 1;
+            let report = said(boot, 1, wall, &roster, Vec::new());
+            state.take(&report, None, at(860)).unwrap();
+            told.push((since, chosen, report));
+            if let Some(again) = again {
+                state.take(&again.get(&told).2, None, at(860)).unwrap();
+            }
+        }
+        for (bit, endpoint) in all.into_iter().enumerate() {
+            let is_in = |(_, chosen, _): &&(i64, usize, Report)| chosen >> bit & 1 == 1;
+            let (Some(first), Some(last)) = (told.iter().find(is_in), told.iter().rfind(is_in)) else { continue };
+            let without = told.iter().find(|(since, ..)| *since > last.0);
+            let end = without.map_or(Second(u64::MAX), |(since, ..)| second(*since));
+            let (series, life) = (id(&state, endpoint), Span::new(second(first.0), end));
+            prop_assert_eq!(state.ledger.life(series), life);
+            for at in life.intersection(state.ledger.held()).iter() {
+                let said = told.iter().rfind(|(since, ..)| second(*since) <= at);
+                let expected = if said.as_ref().is_some_and(is_in) { Sender::Unknown } else { Sender::Muted };
+                prop_assert_eq!(state.ledger.mark(series, at).unwrap().sender(), expected, "{} {}", endpoint, at);
             }
         }
     }
