@@ -16,6 +16,7 @@ mod options;
 mod record;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -34,10 +35,11 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 pub use self::options::{Alerting, Burst};
-use self::record::Record;
+use self::trial::Trials;
 pub(crate) use self::{
     api::routes,
     kept::{Life, Pending},
+    record::Record,
 };
 use crate::state::{Asked, Seen};
 
@@ -85,6 +87,7 @@ struct Held {
     /// The machine's own record, as it was last handed to be kept.
     machine: Vec<u8>,
     steps: u64,
+    trials: Trials,
 }
 
 impl Judgement {
@@ -102,6 +105,7 @@ impl Judgement {
             cases: BTreeMap::new(),
             machine: Vec::new(),
             steps: 0,
+            trials: Trials::default(),
         };
         Self {
             held: Mutex::new(held),
@@ -197,6 +201,7 @@ impl Judgement {
     /// What came of an attempt to tell somebody, and what is to be noted of it with the incident.
     pub(crate) fn ended(&self, event: page::Event, noted: Option<incident::Event>, now: Timestamp) {
         let mut held = self.held();
+        held.trials.note(&event, noted.as_ref(), now.second());
         if let Some(noted) = noted {
             held.step(noted, now);
         }
