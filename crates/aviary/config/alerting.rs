@@ -143,19 +143,9 @@ pub(super) fn alerting(reader: &mut Reader<'_>) -> Alerting {
             None
         }
     };
-    let keys = [
-        "severity",
-        "page_after",
-        "start_up_grace",
-        "latency_p99",
-        "certificate_days",
-        "quiet_hours",
-        "shadow",
-    ];
-    for key in keys {
+    for key in ["latency_p99", "certificate_days"] {
         reader.not_yet(key, "does not page yet");
     }
-    reader.not_yet("burst", "judges a plain minute");
     Alerting {
         severity: severity.unwrap_or_default(),
         page_after: page_after.unwrap_or_else(|| Policy::default().page_after),

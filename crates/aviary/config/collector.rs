@@ -139,10 +139,8 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     refuse_half_of_tls(reader);
     let about = "when tickets wait, and pages do not; absent: never";
     let quiet_hours = reader.optional("quiet_hours", about, hours());
-    reader.not_yet("quiet_hours", "does not page yet");
     let about = "who is told all the time that this collector watches, and pages somebody when that stops";
     let watchdog = reader.optional("watchdog", about, section(watchdog));
-    reader.not_yet("watchdog", "does not page yet");
     let about = "when to send pages that are marked as tests, to see that they arrive; absent: never";
     let example =
         "{ hours = { days = [\"monday\"], from = \"10:00\", until = \"11:00\", zone = \"Europe/Berlin\" } }";
@@ -150,7 +148,6 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     reader.not_yet("test_pages", "does not page yet");
     let about = "whether messages of all services go to the log only; false by default";
     let shadow = reader.optional("shadow", about, Boolean).unwrap_or(false);
-    reader.not_yet("shadow", "does not page yet");
 
     let listen = listen.unwrap_or(LISTEN);
     if !listen.ip().to_canonical().is_loopback() && !reader.has("token") && !reader.has("client_ca") && !open

@@ -54,12 +54,9 @@ impl Draft {
         let log = reader.optional("log", "what is written of the program's life", section(log::log));
         let services = read_services(reader);
         let receivers = reader.optional("receiver", "who is paged", list(section(receiver::receiver)));
-        reader.not_yet("receiver", "does not page yet");
         let routes = reader.optional("route", "which incident goes to whom", list(section(route::route)));
-        reader.not_yet("route", "does not page yet");
         let silences = "what nobody is to be paged about, until when, and why";
         let silences = reader.optional("silence", silences, list(section(silence::silence)));
-        reader.not_yet("silence", "does not page yet");
 
         let given = Self::SECTIONS.into_iter().filter(|section| reader.has(section)).collect();
         Self {

@@ -1,4 +1,4 @@
-//! `[[receiver]]`: whom to page. This version reads them, and pages nobody.
+//! `[[receiver]]`: whom to page.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use super::{
 
 /// The kinds of receivers, with the keys that each needs and those that it may have beside `name` and `kind`.
 const KINDS: [(&str, &[&str], &[&str]); 8] = [
-    ("pagerduty", &["key"], &["url", "ca", "template"]),
+    ("pagerduty", &["key"], &["url", "ca", "template", "webhook_secret"]),
     ("alertmanager", &["url"], &["key", "ca", "template"]),
     ("opsgenie", &["key"], &["url", "ca", "template"]),
     ("victorops", &["key", "routing_key"], &["url", "ca", "template"]),
@@ -35,6 +35,8 @@ pub(crate) struct Receiver {
     pub(crate) settings: Settings,
     /// PEM certificates to trust, beside the system's.
     pub(crate) ca: Option<Pem>,
+    /// What it signs with when it tells us that somebody is on it.
+    pub(crate) webhook_secret: Option<Secret>,
 }
 
 impl Receiver {
@@ -100,6 +102,8 @@ fn kind_of_receiver(reader: &mut Reader<'_>, name: &str) -> Option<Receiver> {
     let about = "the program and its arguments, which no shell reads";
     let command = keys.ask("command", about, some(scalar::line("/usr/local/bin/page")));
     let ca = keys.ask("ca", "an authority to trust beside the system's", secret::authorities());
+    let about = "what PagerDuty signs its webhook with, to COLLECTOR/api/v1/pagerduty: then whoever acknowledges there ends an escalation";
+    let webhook_secret = keys.ask("webhook_secret", about, secret::api_key());
     let template = keys.ask("template", "how its texts are written; ours without one", secret::template());
 
     let keys: BTreeSet<&str> =
@@ -161,7 +165,7 @@ fn kind_of_receiver(reader: &mut Reader<'_>, name: &str) -> Option<Receiver> {
     let template = template.map(|file| file.text().to_owned());
     let settings = Settings { name: name.to_owned(), kind, template };
     refuse_what_cannot_work(reader, &settings);
-    Some(Receiver { settings, ca })
+    Some(Receiver { settings, ca, webhook_secret })
 }
 
 /// Asks for keys, of which some are needed.

@@ -1,4 +1,4 @@
-//! `[[route]]`: which incident goes to whom. This version reads them, and pages nobody.
+//! `[[route]]`: which incident goes to whom.
 
 use std::collections::BTreeSet;
 

@@ -2,6 +2,7 @@
 
 mod agent;
 mod host;
+mod paging;
 mod reload;
 mod roles;
 mod services;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{roles::Roles, services::Services, watch::Watch};
+use super::{paging, roles::Roles, services::Services, watch::Watch};
 use crate::{
     config::{
         self, Config, Environment, ServicesText,
@@ -121,6 +121,8 @@ impl Reloader {
                 return Err(error);
             }
         };
+        // Made first, since it may fail.
+        let outside = paging::outside(&config).map_err(|error| format!("{error:#}"))?;
         let difference = difference::between(&self.config, &config);
         if let (Some(agent), Some(section)) = (roles.agent_mut(), &config.agent) {
             agent.take_on(section, &config).await.map_err(|error| format!("{error:#}"))?;
@@ -132,9 +134,7 @@ impl Reloader {
         if config.log.level != self.config.log.level {
             log.set_level(&config.log.level).map_err(|error| error.to_string())?;
         }
-        if let Some((collector, _)) = roles.collector() {
-            collector.take_on(super::roles::services(&config), config.services_document.clone());
-        }
+        roles.take_on(&config, outside);
         tell(&difference, &config, why);
         self.config = config;
         Ok(())

@@ -4,9 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use aviary_collector::{
-    Alerting, Arrived, Collector, Limits, Options, Scope, SecretHash, Server, ServiceOptions, TokenRule,
+    Arrived, Collector, Limits, Options, Scope, SecretHash, Server, ServiceOptions, TokenRule,
+    delivery::{Delivery, Outside},
 };
-use aviary_core::{Protocol, Vantage, page::Paging};
+use aviary_core::{Protocol, Vantage};
 use aviary_probe::SystemClock;
 use aviary_sink::{Addresses, Arrival, Count, Identity, Sink};
 use aviary_store::{RedbStore, Store, StoreError};
@@ -14,6 +15,7 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
 use super::{
     agent::{Here, RunningAgent},
+    paging,
     tls::{Paths, Pems, Tls, TlsListener},
 };
 use crate::{
@@ -35,6 +37,7 @@ pub(super) struct Roles {
 /// The collector of this process.
 struct RunningCollector {
     collector: Collector,
+    delivery: Delivery<SystemClock>,
     servers: Vec<Server>,
     address: SocketAddr,
     /// Where the agent of this process reports to: in plain HTTP, also where the API is served over TLS.
@@ -87,6 +90,14 @@ impl Roles {
         self.collector.as_ref().map(|running| (&running.collector, running.address))
     }
 
+    /// Lets the collector of this process judge and tell as `config` says from now on, by the ways `outside`.
+    pub(super) fn take_on(&self, config: &Config, outside: Outside) {
+        if let Some(RunningCollector { collector, delivery, .. }) = &self.collector {
+            collector.take_on(services(config), config.services_document.clone());
+            paging::take_on(collector, delivery, config, outside);
+        }
+    }
+
     /// Waits until the collector of this process can keep nothing more, and returns why.
     pub(super) async fn failed(&self) -> Arc<StoreError> {
         match &self.collector {
@@ -133,6 +144,7 @@ impl Roles {
             for server in running.servers {
                 server.stop().await;
             }
+            running.delivery.stop().await;
             running.collector.close().await;
         }
         untaken
@@ -192,13 +204,16 @@ async fn start_collector(
         metrics: Some(metrics::collector_page),
         store,
         retain_seconds: Some(section.retain.as_secs()),
-        paging: Paging::default(),
-        silences: Vec::new(),
+        url: paging::url(config),
+        paging: paging::paging(config),
+        silences: config.silences.clone(),
     };
+    let outside = paging::outside(config)?;
     let collector = Collector::new(options, SystemClock)?;
+    let delivery = paging::deliver(&collector, config, outside);
     let Some(section) = &section.tls else {
         let servers = vec![collector.serve(listener)];
-        return Ok(RunningCollector { collector, servers, address, way_in: address, follow: None });
+        return Ok(RunningCollector { collector, delivery, servers, address, way_in: address, follow: None });
     };
     let (pems, paths) = tls_files(section);
     let tls = Tls::new(&pems)?;
@@ -210,7 +225,7 @@ async fn start_collector(
     }
     servers.push(collector.serve(TlsListener::new(listener, tls.clone(), SystemClock)?));
     let follow = Some(tokio::spawn(tls.follow(paths, pems)));
-    Ok(RunningCollector { collector, servers, address, way_in, follow })
+    Ok(RunningCollector { collector, delivery, servers, address, way_in, follow })
 }
 
 /// Opens the collector's store, and says what was found.
@@ -263,19 +278,19 @@ fn token_rule(token: &config::collector::Token) -> TokenRule {
 }
 
 /// The services that a collector judges.
-pub(super) fn services(config: &Config) -> Vec<ServiceOptions> {
-    config.services.iter().map(|service| service_options(service, config.sink.is_some())).collect()
+fn services(config: &Config) -> Vec<ServiceOptions> {
+    config.services.iter().map(|service| service_options(service, config)).collect()
 }
 
-fn service_options(service: &config::service::Service, has_sink: bool) -> ServiceOptions {
+fn service_options(service: &config::service::Service, config: &Config) -> ServiceOptions {
     ServiceOptions {
         name: service.name.clone(),
         policy: service.policy.clone(),
         counts_as_delivered: service.counts_as_delivered,
-        storage: has_sink || service.readback.is_some(),
+        storage: config.sink.is_some() || service.readback.is_some(),
         readback: service.readback.as_ref().map(config::readback::Readback::options),
         endpoints: service.endpoints.iter().map(|it| (it.endpoint.clone(), it.required)).collect(),
-        alerting: Alerting::default(),
+        alerting: paging::alerting(service, config),
         owner: service.owner.clone(),
         runbook: service.runbook.clone(),
     }

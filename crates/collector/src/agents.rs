@@ -132,6 +132,18 @@ impl AgentState {
     }
 }
 
+impl State {
+    /// How many agents there are, but for those that are retired, and how many of them report.
+    pub(crate) fn agents_reporting(&self, now: Timestamp) -> (u64, u64) {
+        let states = self.agents().values().map(|agent| AgentState::of(agent, now));
+        states.fold((0, 0), |(agents, fresh), state| match state {
+            AgentState::Retired => (agents, fresh),
+            AgentState::Late | AgentState::Unreachable => (agents + 1, fresh),
+            AgentState::Starting | AgentState::Reporting => (agents + 1, fresh + 1),
+        })
+    }
+}
+
 /// Which states are asked for; all, where nothing is said.
 pub(crate) fn states(parameters: &[(String, String)]) -> Result<Vec<AgentState>, ApiError> {
     let mut wanted = Vec::new();

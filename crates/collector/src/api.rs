@@ -1,5 +1,7 @@
 //! The addresses of the API.
 
+use std::sync::Arc;
+
 use axum::{
     Json, Router,
     body::Body,
@@ -15,7 +17,13 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    Collector, Counts, Peer, access::Scope, agents, document, error::ApiError, events, figures, intake,
+    Collector, Counts, Peer,
+    access::Scope,
+    agents,
+    delivery::pagerduty::{self, Subscription},
+    document,
+    error::ApiError,
+    events, figures, intake,
     judgement, keeping, services, slots, sums, timings,
 };
 
@@ -48,7 +56,16 @@ pub(crate) fn router(collector: Collector) -> Router {
         .route("/readyz", get(keeping::readyz))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(collector)
+        .with_state(collector.clone())
+        .merge(acknowledgements(collector))
+}
+
+/// Where PagerDuty tells that somebody is on it.
+fn acknowledgements(collector: Collector) -> Router {
+    let name = collector.state().name().to_owned();
+    let subscription = Subscription::new(Arc::new(collector.clone()), &name, collector.pagerduty());
+    pagerduty::router(Arc::new(subscription))
+        .route_layer(middleware::from_fn_with_state(collector, keeping::once_ready))
 }
 
 type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;

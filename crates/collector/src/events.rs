@@ -25,6 +25,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    delivery::Changed,
     error::ApiError,
     state::AHEAD_SECONDS_MAX,
     sums::{second, unknown_parameter},
@@ -165,12 +166,8 @@ impl Event {
         match self.what.clone() {
             What::Address { kind, host, address, vantage } => {
                 let Vantage { kind: place, region, zone, network, node } = Vantage::clone(&vantage);
-                let kind = match kind {
-                    EventKind::AddressAdded => "address_added",
-                    EventKind::AddressRemoved => "address_removed",
-                };
                 Body {
-                    kind: kind.to_owned(),
+                    kind: name(kind).to_owned(),
                     host: Some(host),
                     address: Some(address),
                     vantage: Some(VantageBody { kind: place.name(), region, zone, network, node }),
@@ -182,7 +179,43 @@ impl Event {
     }
 }
 
+/// What the API calls it.
+const fn name(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::AddressAdded => "address_added",
+        EventKind::AddressRemoved => "address_removed",
+    }
+}
+
+impl Event {
+    /// The same as a page says it.
+    fn changed(&self) -> Changed<'_> {
+        let at = self.at;
+        match &self.what {
+            What::Address { kind, host, address, vantage } => Changed {
+                at,
+                kind: name(*kind),
+                text: format!("{address} of {host}").into(),
+                service: None,
+                by: Some(&vantage.node),
+            },
+            What::Told { kind, text, service, by } => Changed {
+                at,
+                kind,
+                text: text.into(),
+                service: service.as_deref(),
+                by: by.as_deref(),
+            },
+        }
+    }
+}
+
 impl Events {
+    /// All that are held, as a page says them.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Changed<'_>> {
+        self.held.iter().map(Event::changed)
+    }
+
     /// Notes an event, unless it is known, or older than all that a full table holds.
     pub(crate) fn note(&mut self, event: Event) {
         let is_beyond =

@@ -3,7 +3,7 @@
 //! Every label set is bounded: tokens by the configuration, states and reasons by their types, services by
 //! [`crate::received`].
 
-use aviary_core::Protocol;
+use aviary_core::{Protocol, Timestamp};
 use axum::{
     extract::{ConnectInfo, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -11,7 +11,8 @@ use axum::{
 };
 
 use crate::{
-    Collector, Counts, Peer, ReceivedCounts, TokenCounts, access::Scope, agents::AgentState, error::ApiError,
+    Collector, Counts, Peer, ReceivedCounts, TokenCounts, access::Scope, agents::AgentState,
+    delivery::DeliveryFigures, error::ApiError,
 };
 
 /// What a collector counts.
@@ -27,6 +28,11 @@ pub struct Figures {
     pub strangers: u64,
     /// What the service under test forwarded, by service and protocol.
     pub received: Vec<(String, Protocol, ReceivedCounts)>,
+    /// What became of pages, while somebody delivers them.
+    pub delivery: DeliveryFigures,
+    /// By receiver for how many seconds the oldest incident has waited that it is to be told of; nothing for those that
+    /// wait for nothing.
+    pub waiting: Vec<(String, u64)>,
 }
 
 /// Writes figures as whoever sent this `Accept` wants them: the media type and the text. `None` where that fails.
@@ -45,12 +51,19 @@ impl Collector {
         let received = state.received().groups();
         let received =
             received.map(|(service, protocol, counts)| (service.to_owned(), protocol, counts.clone()));
+        let (counts, agents) = (state.counts(), agents.to_vec());
+        let (received, tokens) = (received.collect(), self.access().counts(|token| state.introduced(token)));
+        drop(state);
+        let waiting = self.judgement().waiting(now);
+        let age = |(receiver, since): (String, Timestamp)| (receiver, now.since(since) / 1_000_000);
         Figures {
-            counts: state.counts(),
-            agents: agents.to_vec(),
-            tokens: self.access().counts(|token| state.introduced(token)),
+            counts,
+            agents,
+            tokens,
             strangers: self.access().strangers(),
-            received: received.collect(),
+            received,
+            delivery: self.delivery_figures(),
+            waiting: waiting.into_iter().map(age).collect(),
         }
     }
 }

@@ -43,7 +43,7 @@ use std::{
 
 use aviary_core::{
     Clock, Endpoint, Evidence, Micros, Second, Tag, Timestamp,
-    incident::{self, Id, Incident},
+    incident::{self, Id},
     page::{self, Paging},
     silence::Silence,
     verdict::Policy,
@@ -70,6 +70,7 @@ pub use state::Counts;
 
 use crate::{
     access::Access,
+    delivery::{DeliveryFigures, Signs, pagerduty},
     document::Document,
     history::{Fleet, History, Lives, Record, Tally},
     judgement::Judgement,
@@ -115,6 +116,8 @@ pub struct Options {
     pub store: Option<Arc<dyn Store>>,
     /// For how many seconds they are kept; for ever, if nothing is said.
     pub retain_seconds: Option<u64>,
+    /// Under which URL people reach it: links begin with it.
+    pub url: Option<String>,
     /// Who is told of incidents; without any receiver, nobody.
     pub paging: Paging,
     /// What the configuration says that nobody wants to be paged about.
@@ -186,6 +189,12 @@ struct Inner {
     questions: Arc<Semaphore>,
     history: Arc<History>,
     judgement: Arc<Judgement>,
+    pagerduty: Arc<pagerduty::Secrets>,
+    /// What the newest loop of judgement saw.
+    signs: watch::Sender<Option<Signs>>,
+    url: Mutex<Option<String>>,
+    /// Tells what became of pages.
+    delivery: Mutex<Option<Box<dyn Fn() -> DeliveryFigures + Send + Sync>>>,
     durable: Option<Durable>,
 }
 
@@ -261,6 +270,10 @@ impl Collector {
             questions: Arc::new(Semaphore::new(QUESTIONS_AT_ONCE)),
             history: Arc::clone(&history),
             judgement: Arc::new(judgement),
+            pagerduty: Arc::default(),
+            signs: watch::Sender::new(None),
+            url: Mutex::new(options.url),
+            delivery: Mutex::new(None),
             durable,
         };
         let inner = Arc::new(inner);
@@ -338,29 +351,26 @@ impl Collector {
         *self.inner.services_document.lock().unwrap_or_else(PoisonError::into_inner) = document;
     }
 
-    /// Tells these receivers of incidents from now on, and holds these silences of the configuration.
-    pub fn page_by(&self, paging: Paging, silences: Vec<Silence>) {
+    /// Tells these receivers of incidents from now on, holds these silences of the configuration in the place of those that
+    /// it had, and is reached under this URL.
+    pub fn page_by(&self, paging: Paging, silences: Vec<Silence>, url: Option<String>) {
         let now = self.now();
+        *self.inner.url.lock().unwrap_or_else(PoisonError::into_inner) = url;
         self.judgement().configure(paging, now);
         self.judgement().plan(silences, now);
     }
 
     /// What is to be told to whom, each once it is kept, for the one who does it; none if somebody has it already.
-    /// [`Self::ended`] is to say what came of each message.
-    pub fn page_actions(&self) -> Option<mpsc::Receiver<page::Action>> {
+    /// [`Self::take_ended`] is to say what came of each message.
+    fn page_actions(&self) -> Option<mpsc::Receiver<page::Action>> {
         self.judgement().take_actions()
     }
 
     /// Notes what came of an attempt to tell somebody of an incident, and with the incident what is to be `noted` of it. It may
     /// wait for the disk.
-    pub fn ended(&self, event: page::Event, noted: Option<incident::Event>) {
+    fn take_ended(&self, event: page::Event, noted: Option<incident::Event>) {
         self.judgement().ended(event, noted, self.now());
         self.keep_judgement();
-    }
-
-    /// An incident as it is now: suspected, there, over for less than half an hour, or for as long as somebody is to be told so.
-    pub fn incident_now(&self, id: &Id) -> Option<Incident> {
-        self.judgement().incident(id)
     }
 
     /// Notes that somebody is on an incident, and returns whether there is such a one that is not over. It may wait for the
@@ -458,6 +468,7 @@ impl Collector {
             collector.judgement().observe(seen, now);
             collector.keep_judgement();
             collector.read_older();
+            collector.sign(now);
         };
         if let Err(error) = tokio::task::spawn_blocking(rest).await {
             tracing::error!(%error, "A second could not be judged.");
@@ -506,6 +517,37 @@ impl Collector {
 
     fn now(&self) -> Timestamp {
         (self.inner.now)()
+    }
+
+    /// What each loop of judgement sees at its end.
+    fn signs(&self) -> watch::Receiver<Option<Signs>> {
+        self.inner.signs.subscribe()
+    }
+
+    fn show_signs(&self, signs: Signs) {
+        self.inner.signs.send_replace(Some(signs));
+    }
+
+    /// Takes acknowledgements from PagerDuty that are signed with one of `secrets` from now on.
+    pub fn subscribed<'a>(&self, secrets: impl IntoIterator<Item = &'a str>) {
+        self.inner.pagerduty.set(secrets);
+    }
+
+    fn pagerduty(&self) -> Arc<pagerduty::Secrets> {
+        Arc::clone(&self.inner.pagerduty)
+    }
+
+    fn show_delivery(&self, figures: impl Fn() -> DeliveryFigures + Send + Sync + 'static) {
+        *self.inner.delivery.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(figures));
+    }
+
+    fn delivery_figures(&self) -> DeliveryFigures {
+        let delivery = self.inner.delivery.lock().unwrap_or_else(PoisonError::into_inner);
+        delivery.as_ref().map(|figures| figures()).unwrap_or_default()
+    }
+
+    fn url(&self) -> Option<String> {
+        self.inner.url.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn metrics_page(&self) -> Option<MetricsPage> {

@@ -228,6 +228,11 @@ impl State {
         &self.events
     }
 
+    /// The newest second of which anything was told in this life.
+    pub(crate) const fn newest_told(&self) -> Option<Second> {
+        self.watch.newest()
+    }
+
     /// Notes an event that somebody told.
     pub(crate) fn note_event(&mut self, event: Event) {
         self.events.note(event);

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use aviary_collector::Figures;
+use aviary_collector::{
+    Figures,
+    delivery::{DeliveryFigures, SwitchFigures},
+};
 use prometheus_client::{
     collector::Collector,
     encoding::DescriptorEncoder,
@@ -38,6 +41,7 @@ impl Collector for Snapshot {
         self.tokens(&mut page)?;
         self.reports(&mut page)?;
         self.received(&mut page)?;
+        self.delivery(&mut page)?;
         page.info("aviary_build", "The program that runs.", &[("version", env!("CARGO_PKG_VERSION"))])
     }
 }
@@ -89,6 +93,43 @@ impl Snapshot {
         page.counter("aviary_collector_slots_ahead", help, counts.ahead)
     }
 
+    fn delivery(&self, page: &mut Page<'_>) -> fmt::Result {
+        let DeliveryFigures { receivers, switch } = &self.0.delivery;
+        let help = "Messages that receivers took.";
+        let mut family = page.family("aviary_collector_pages_taken", help, None, MetricType::Counter)?;
+        for receiver in receivers {
+            let labels = [("receiver", receiver.receiver.as_str())];
+            count_of(&mut family.encode_family(&labels)?, &receiver.delivered)?;
+        }
+        let help = "Attempts to send a message that came to nothing, by receiver and reason.";
+        let mut family = page.family("aviary_collector_pages_refused", help, None, MetricType::Counter)?;
+        for receiver in receivers {
+            let turned_away = [("turned_away", receiver.turned_away)];
+            let refused = receiver.refused.iter().map(|(reason, count)| (reason.name(), *count));
+            for (reason, count) in refused.chain(turned_away) {
+                let labels = [("receiver", receiver.receiver.as_str()), ("reason", reason)];
+                count_of(&mut family.encode_family(&labels)?, &count)?;
+            }
+        }
+        let help = "For how long the oldest incident has waited that a receiver is to be told of.";
+        let name = "aviary_collector_pages_waiting";
+        let mut family = page.family(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        for receiver in receivers {
+            let name = receiver.receiver.as_str();
+            let waiting = self.0.waiting.iter().find(|(receiver, _)| receiver == name);
+            let seconds = waiting.map_or(0, |(_, seconds)| *seconds);
+            family.encode_family(&[("receiver", name)])?.encode_gauge(&signed(seconds))?;
+        }
+        let Some(switch) = switch else { return Ok(()) };
+        let help = "Loops of judgement after which the dead man's switch was told, could not be told, or was not to be.";
+        let mut family = page.family("aviary_collector_watchdog", help, None, MetricType::Counter)?;
+        let SwitchFigures { told, refused, withheld } = switch;
+        for (outcome, count) in [("told", told), ("refused", refused), ("withheld", withheld)] {
+            count_of(&mut family.encode_family(&[("outcome", outcome)])?, count)?;
+        }
+        Ok(())
+    }
+
     fn received(&self, page: &mut Page<'_>) -> fmt::Result {
         let received = &self.0.received;
         type Count = fn(&aviary_collector::ReceivedCounts) -> u64;
@@ -126,6 +167,7 @@ impl Snapshot {
 mod tests {
     use aviary_collector::{Counts, ReceivedCounts, TokenCounts};
     use aviary_core::Protocol;
+    use aviary_notify::Reason;
 
     use super::*;
 
@@ -146,6 +188,17 @@ mod tests {
             tokens: vec![token],
             strangers: 11,
             received: vec![("ingest".to_owned(), Protocol::Udp, received)],
+            delivery: DeliveryFigures {
+                receivers: vec![aviary_collector::delivery::Figures {
+                    receiver: "oncall".to_owned(),
+                    delivered: 6,
+                    refused: vec![(Reason::Timeout, 2)],
+                    turned_away: 1,
+                    oldest_held: None,
+                }],
+                switch: Some(SwitchFigures { told: 8, refused: 0, withheld: 3 }),
+            },
+            waiting: vec![("oncall".to_owned(), 12)],
         };
         let (kind, text) = collector_page(figures.clone(), "").unwrap();
         assert_eq!(kind, OPEN_METRICS);
@@ -162,6 +215,11 @@ mod tests {
             &format!("aviary_collector_received_delay_seconds_count{udp} 1"),
             "aviary_collector_received_delay_seconds_bucket{le=\"0.131072\",service=\"ingest\",protocol=\"udp\"} 1",
             "aviary_collector_received_unowned_total 9",
+            "aviary_collector_pages_taken_total{receiver=\"oncall\"} 6",
+            "aviary_collector_pages_refused_total{receiver=\"oncall\",reason=\"timeout\"} 2",
+            "aviary_collector_pages_refused_total{receiver=\"oncall\",reason=\"turned_away\"} 1",
+            "aviary_collector_pages_waiting_seconds{receiver=\"oncall\"} 12",
+            "aviary_collector_watchdog_total{outcome=\"told\"} 8",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

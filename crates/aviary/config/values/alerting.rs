@@ -66,10 +66,11 @@ impl Keys {
     }
 
     pub(super) fn receiver(&mut self, receiver: &Receiver) {
-        let Receiver { settings: Settings { name, kind, template }, ca } = receiver;
+        let Receiver { settings: Settings { name, kind, template }, ca, webhook_secret } = receiver;
         self.section = format!("receiver.{name}");
         self.add("kind", kind.name());
         self.pem("ca", ca.as_ref());
+        self.secret("webhook_secret", webhook_secret.as_ref());
         self.maybe("template", template.as_ref().map(|text| format!("{:016x}", fnv1a(text.bytes()))));
         match kind {
             Kind::Alertmanager(it) => {

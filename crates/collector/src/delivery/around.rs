@@ -1,6 +1,6 @@
 //! What a page says beside its incident: what changed, what else is wrong, and what went wrong first.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap};
 
 use aviary_core::{
     Fault, Phase, Second,
@@ -34,14 +34,14 @@ pub struct Around {
 }
 
 /// Something that was changed around the services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed<'a> {
     /// When.
     pub at: Second,
     /// In a word, such as `deploy`.
     pub kind: &'a str,
     /// What.
-    pub text: &'a str,
+    pub text: Cow<'a, str>,
     /// Of which service; of any where none is named.
     pub service: Option<&'a str>,
     /// By whom.

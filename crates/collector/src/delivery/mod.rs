@@ -17,10 +17,12 @@
 //! patience is handed back as well, so that nothing overtakes what followed it.
 
 mod around;
+mod desk;
 mod explain;
 mod notify;
 mod page;
 pub mod pagerduty;
+mod running;
 mod sender;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ pub use around::{Around, Changed, also_open, first_causes, last_change};
 pub use explain::explain;
 pub use notify::{Notify, sent_of};
 pub use page::{bare_page, page_of, test_page};
+pub use running::{Delivery, DeliveryFigures, Outside};
 pub use sender::{Figures, Sender};
 pub use waiting::{oldest_waiting, untold_since};
 pub use watchdog::{Signs, Switch, SwitchFigures, Tell};

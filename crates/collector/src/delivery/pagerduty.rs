@@ -8,7 +8,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -42,25 +42,45 @@ const SIGNATURES_MAX: usize = 8;
 /// The longest name of a person that is repeated.
 const NAME_CHARACTERS_MAX: usize = 100;
 
-/// A subscription of PagerDuty's to us.
+/// The secrets of PagerDuty's subscriptions to us: several where several receivers are PagerDuty's, or while one is being
+/// replaced.
+#[derive(Default)]
+pub struct Secrets(RwLock<Vec<hmac::Key>>);
+
+impl Secrets {
+    /// These sign from now on.
+    pub fn set<'a>(&self, secrets: impl IntoIterator<Item = &'a str>) {
+        let key = |secret: &str| hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        // It is only ever replaced whole.
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = secrets.into_iter().map(key).collect();
+    }
+
+    fn have_signed(&self, body: &[u8], tag: &[u8]) -> bool {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().any(|key| hmac::verify(key, body, tag).is_ok())
+    }
+}
+
+/// Without the secrets.
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Secrets").finish_non_exhaustive()
+    }
+}
+
+/// PagerDuty's subscriptions to us.
 pub struct Subscription<D> {
     desk: Arc<D>,
     /// How the keys of our incidents begin.
     ours: String,
-    keys: Vec<hmac::Key>,
+    secrets: Arc<Secrets>,
     forged: AtomicU64,
 }
 
 impl<D> Subscription<D> {
-    /// To the incidents of `collector`, signed with one of `secrets`: two while one is being replaced.
-    pub fn new<'a>(desk: Arc<D>, collector: &str, secrets: impl IntoIterator<Item = &'a str>) -> Self {
-        let key = |secret: &str| hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-        Self {
-            desk,
-            ours: format!("aviary:{collector}:"),
-            keys: secrets.into_iter().map(key).collect(),
-            forged: AtomicU64::new(0),
-        }
+    /// To the incidents of `collector`, signed with one of `secrets`.
+    pub fn new(desk: Arc<D>, collector: &str, secrets: Arc<Secrets>) -> Self {
+        Self { desk, ours: format!("aviary:{collector}:"), secrets, forged: AtomicU64::new(0) }
     }
 
     /// How many posts were refused because nobody with a secret had signed them.
@@ -72,14 +92,7 @@ impl<D> Subscription<D> {
         let given = headers.get_all(SIGNATURE).iter().filter_map(|value| value.to_str().ok());
         let tags = given.flat_map(|value| value.split(',')).take(SIGNATURES_MAX);
         let mut tags = tags.filter_map(|tag| from_hex(tag.trim().strip_prefix("v1=")?));
-        tags.any(|tag| self.keys.iter().any(|key| hmac::verify(key, body, &tag).is_ok()))
-    }
-}
-
-/// Without the secrets.
-impl<D> fmt::Debug for Subscription<D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription").field("ours", &self.ours).finish_non_exhaustive()
+        tags.any(|tag| self.secrets.have_signed(body, &tag))
     }
 }
 
@@ -196,7 +209,9 @@ mod tests {
     const OF_PDKEY: &str = "8567f9933e14dc3d2fe0305fa1c08da9371772b1703c379a708a1dac25ab999c";
 
     fn subscription(secrets: &[&str]) -> Arc<Subscription<Known>> {
-        Arc::new(Subscription::new(Arc::default(), "main", secrets.iter().copied()))
+        let ours = Secrets::default();
+        ours.set(secrets.iter().copied());
+        Arc::new(Subscription::new(Arc::default(), "main", Arc::new(ours)))
     }
 
     fn signed(signature: &str) -> HeaderMap {
@@ -234,7 +249,7 @@ mod tests {
         }
         assert!(!subscription(&["pdkey"]).is_signed(&HeaderMap::new(), body));
         assert!(!subscription(&["pdkey"]).is_signed(&signed(&format!("v1={OF_PDKEY}")), b"{}"));
-        assert!(!format!("{:?}", subscription(&["pdkey"])).contains("pdkey"));
+        assert!(!format!("{:?}", subscription(&["pdkey"]).secrets).contains("pdkey"));
     }
 
     async fn post(

@@ -29,8 +29,6 @@ const JUDGED_US_MAX: u64 = 5_000_000;
 /// A page that nobody took within so long is stuck.
 const UNTOLD_US_MAX: u64 = 60_000_000;
 
-const EVERY_US: u64 = Watchdog::EVERY.as_micros() as u64;
-
 /// What a loop has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signs {
@@ -100,6 +98,7 @@ impl Tell for Watchdog {
 /// Tells whoever watches us, after loops that proved themselves.
 pub struct Switch<W> {
     watchdog: Arc<W>,
+    every_us: u64,
     last: Option<Timestamp>,
     telling: Option<JoinHandle<()>>,
     is_in_doubt: bool,
@@ -125,13 +124,11 @@ pub struct SwitchFigures {
 }
 
 impl<W: Tell> Switch<W> {
-    /// How often it is told at most.
-    pub const EVERY: Duration = Watchdog::EVERY;
-
-    /// One that tells `watchdog`.
-    pub fn new(watchdog: W) -> Self {
+    /// One that tells `watchdog`, at most so often.
+    pub fn new(watchdog: W, every: Duration) -> Self {
         Self {
             watchdog: Arc::new(watchdog),
+            every_us: u64::try_from(every.as_micros()).unwrap_or(u64::MAX),
             last: None,
             telling: None,
             is_in_doubt: false,
@@ -141,7 +138,7 @@ impl<W: Tell> Switch<W> {
 
     /// A loop has ended that has seen `signs`. It does not wait: telling goes on beside it. To be called in a runtime.
     pub fn looped(&mut self, signs: &Signs) {
-        let is_time = self.last.is_none_or(|last| signs.now.since(last) >= EVERY_US || signs.now < last);
+        let is_time = self.last.is_none_or(|last| signs.now.since(last) >= self.every_us || signs.now < last);
         let is_telling = self.telling.as_ref().is_some_and(|telling| !telling.is_finished());
         if !is_time || is_telling {
             return;
@@ -276,7 +273,7 @@ mod tests {
     #[tokio::test]
     async fn it_is_told_every_half_minute_while_loops_prove_themselves() {
         let outside = Arc::new(Outside::default());
-        let mut switch = Switch::new(Arc::clone(&outside));
+        let mut switch = Switch::new(Arc::clone(&outside), Watchdog::EVERY);
         looping(&mut switch, 0, 120, well()).await;
         let told: Vec<u64> =
             outside.told.lock().unwrap().iter().map(|(at, _)| at.since(NOW) / 1_000_000).collect();
@@ -295,7 +292,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_told_without_a_loop() {
         let outside = Arc::new(Outside::default());
-        let mut switch = Switch::new(Arc::clone(&outside));
+        let mut switch = Switch::new(Arc::clone(&outside), Watchdog::EVERY);
         looping(&mut switch, 0, 1, well()).await;
         tokio::time::sleep(Duration::from_secs(600)).await;
         assert_eq!(outside.told.lock().unwrap().len(), 1);

@@ -41,13 +41,24 @@ pub(crate) use self::{
     kept::{Life, Pending},
     record::Record,
 };
-use crate::state::{Asked, Seen};
+use crate::{
+    delivery::{oldest_waiting, untold_since},
+    state::{Asked, Seen},
+};
 
 /// So many actions wait for whoever delivers; more wait here, as many as receivers take at once.
 const ACTIONS_MAX: usize = 256;
 
 /// And so many here; of more, the oldest are dropped: a message of which nothing is heard is asked for again.
 const WAITING_MAX: usize = 4_096;
+
+/// How the ids of silences begin that stand in the configuration.
+const PLANNED: &str = "config:";
+
+/// Whether the configuration says it, and not somebody by the API.
+fn is_planned(silence: &Silence) -> bool {
+    silence.id.starts_with(PLANNED)
+}
 
 /// Incidents, the outbox and silences.
 pub(crate) struct Judgement {
@@ -124,7 +135,8 @@ impl Judgement {
         held.cases = life.outbox.cases.clone();
         held.outbox = Outbox::from_kept(life.outbox);
         let configured = std::mem::take(&mut held.silences);
-        held.silences = Silences::from_kept(life.silences.into_iter().chain(configured.kept().cloned()));
+        let told = life.silences.into_iter().filter(|silence| !is_planned(silence));
+        held.silences = Silences::from_kept(told.chain(configured.kept().cloned()));
     }
 
     /// What is to be done, for the one who does it; none if somebody has it.
@@ -208,14 +220,24 @@ impl Judgement {
         held.deliver(event, now);
     }
 
-    /// Holds the silences of the configuration, in the place of those of their ids; what is wrong with one is said, and
-    /// others are held.
+    /// Holds the silences of the configuration that have not ended, in the place of those that it had before; what is wrong
+    /// with one is said, and others are held.
     pub(crate) fn plan(&self, silences: Vec<Silence>, now: Timestamp) {
-        for silence in silences {
-            if let Err(error) = self.silence(silence, now) {
+        let mut held = self.held();
+        let before: Vec<Silence> = held.silences.kept().filter(|silence| is_planned(silence)).cloned().collect();
+        for silence in before {
+            held.silences.expire(&silence.id, now.second());
+        }
+        for mut silence in silences {
+            if silence.when.span().until <= now.second() {
+                continue;
+            }
+            silence.id.insert_str(0, PLANNED);
+            if let Err(error) = held.silences.add(silence, now.second()) {
                 tracing::warn!("{error}");
             }
         }
+        held.keep_silences();
     }
 
     /// Takes a silence in.
@@ -256,6 +278,17 @@ impl Judgement {
     pub(crate) fn incident(&self, id: &Id) -> Option<Incident> {
         let held = self.held();
         held.incidents.get(id).or_else(|| held.over.get(id)).cloned()
+    }
+
+    /// Since when the oldest page waits that nobody has taken.
+    pub(crate) fn untold_since(&self) -> Option<Timestamp> {
+        untold_since(&self.held().outbox)
+    }
+
+    /// By receiver since when the oldest incident waits that it is to be told of.
+    pub(crate) fn waiting(&self, now: Timestamp) -> BTreeMap<String, Timestamp> {
+        let held = self.held();
+        oldest_waiting(&held.outbox, &held.paging, now)
     }
 
     /// Every incident that is held.

@@ -76,6 +76,8 @@ pub(crate) struct Watch {
     cleared: BTreeMap<String, Second>,
     /// Seconds of which something was told since they were looked at.
     touched: BTreeSet<Second>,
+    /// The newest of all of which something was told.
+    newest: Option<Second>,
     /// Older ones.
     touched_before: Option<Span>,
     counting: BTreeMap<String, Counting>,
@@ -145,6 +147,7 @@ impl Watch {
     /// Something was told of `second`.
     pub(super) fn touch(&mut self, second: Second) {
         self.touched.insert(second);
+        self.newest = self.newest.max(Some(second));
     }
 
     /// Something was told of `span`.
@@ -162,6 +165,11 @@ impl Watch {
             let known = self.touched_before.unwrap_or(span);
             self.touched_before = Some(super::schedule::hull(known, span));
         }
+    }
+
+    /// The newest second of which something was told in this life.
+    pub(crate) const fn newest(&self) -> Option<Second> {
+        self.newest
     }
 
     /// Others are configured, or judged in another way.

@@ -201,7 +201,7 @@ fn the_last_change_is_of_these_services_and_of_the_last_day() {
     let change = |ago: i64, service: Option<&'static str>, text: &'static str| Changed {
         at: Second(BEGAN.0.saturating_add_signed(-ago)),
         kind: "deploy",
-        text,
+        text: text.into(),
         service,
         by: Some("ci"),
     };

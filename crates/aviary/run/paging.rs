@@ -1,0 +1,108 @@
+//! Who is told of incidents, from the configuration: what the collector needs to know of them, and the ways to them.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use aviary_collector::{
+    Alerting, Burst, Collector,
+    delivery::{Delivery, Outside},
+};
+use aviary_core::page::{Paging, Receiver as Manners};
+use aviary_notify::{Receiver, Watchdog};
+use aviary_probe::{SystemClock, trusted_roots};
+
+use crate::config::{self, Config, secret::Pem};
+
+/// Who is told what, and when not.
+pub(super) fn paging(config: &Config) -> Paging {
+    let manners = |receiver: &config::receiver::Receiver| {
+        let contract = receiver.settings.kind.contract();
+        let manners =
+            Manners { wakes: contract.wakes, per_minute: contract.per_minute, ..Manners::default() };
+        (receiver.settings.name.clone(), manners)
+    };
+    let of_all = config.collector.as_ref().and_then(|section| section.quiet_hours.as_ref());
+    let quiet = config.services.iter().filter_map(|service| {
+        let hours = service.alerting.quiet_hours.as_ref().or(of_all)?;
+        Some((service.name.clone(), hours.clone()))
+    });
+    let quiet: BTreeMap<_, _> = quiet.collect();
+    Paging::new(config.receivers.iter().map(manners).collect(), config.routes.clone(), quiet)
+}
+
+/// Under which URL the collector is reached, where it is said.
+pub(super) fn url(config: &Config) -> Option<String> {
+    Some(config.collector.as_ref()?.url.as_ref()?.to_string())
+}
+
+/// What a service wants to be told of.
+pub(super) fn alerting(service: &config::service::Service, config: &Config) -> Alerting {
+    let config::alerting::Alerting { severity, page_after, burst, start_up_grace, latency_p99, shadow, .. } =
+        &service.alerting;
+    let is_all_shadow = config.collector.as_ref().is_some_and(|section| section.shadow);
+    Alerting {
+        page_after: *page_after,
+        down: severity.down,
+        degraded: severity.degraded,
+        blind: severity.blind,
+        burst: match burst {
+            config::alerting::Burst::Learnt => Burst::Learnt,
+            config::alerting::Burst::Fixed(dispersion) => Burst::Fixed(*dispersion),
+        },
+        start_up_grace: *start_up_grace,
+        latency_p99: latency_p99.clone(),
+        quiet_hours: service.alerting.quiet_hours.clone(),
+        shadow: *shadow || is_all_shadow,
+    }
+}
+
+/// The ways to everybody who is told.
+///
+/// # Errors
+/// Names the section that cannot be set up.
+pub(super) fn outside(config: &Config) -> anyhow::Result<Outside> {
+    let receiver = |receiver: &config::receiver::Receiver| {
+        let name = receiver.settings.name.clone();
+        let place = || format!("[[receiver]] `{name}`");
+        let roots = roots(receiver.ca.as_ref()).with_context(place)?;
+        let way = Receiver::new(receiver.settings.clone(), &roots).with_context(place)?;
+        anyhow::Ok((name, way))
+    };
+    let receivers = config.receivers.iter().map(receiver).collect::<anyhow::Result<_>>()?;
+    let watchdog = config.collector.as_ref().and_then(|section| Some((section, section.watchdog.as_ref()?)));
+    let watchdog = watchdog.map(|(section, watchdog)| {
+        let roots = roots(watchdog.ca.as_ref())?;
+        let told = Watchdog::new(&section.name, watchdog.kind.clone(), &roots)?;
+        anyhow::Ok((told, watchdog.interval))
+    });
+    Ok(Outside { receivers, watchdog: watchdog.transpose().context("[collector.watchdog]")? })
+}
+
+fn roots(ca: Option<&Pem>) -> anyhow::Result<Vec<rustls_pki_types::CertificateDer<'static>>> {
+    let extra: Vec<&[u8]> = ca.map(|pem| pem.text().as_bytes()).into_iter().collect();
+    Ok(trusted_roots(&extra)?)
+}
+
+/// Lets `collector` take PagerDuty's word that somebody is on it.
+fn subscribe(collector: &Collector, config: &Config) {
+    let secrets = config.receivers.iter().filter_map(|receiver| receiver.webhook_secret.as_ref());
+    collector.subscribed(secrets.map(config::secret::Secret::expose));
+}
+
+/// Begins to tell whoever is to be told.
+pub(super) fn deliver(collector: &Collector, config: &Config, outside: Outside) -> Delivery<SystemClock> {
+    subscribe(collector, config);
+    Delivery::start(collector, outside, SystemClock)
+}
+
+/// Tells those of `config` from now on, by the ways `outside`.
+pub(super) fn take_on(
+    collector: &Collector,
+    delivery: &Delivery<SystemClock>,
+    config: &Config,
+    outside: Outside,
+) {
+    collector.page_by(paging(config), config.silences.clone(), url(config));
+    subscribe(collector, config);
+    delivery.configure(outside);
+}
