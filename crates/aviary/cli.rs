@@ -10,8 +10,14 @@ use crate::{
     incident::{AckArguments, ExplainArguments, IncidentArguments},
     init::InitArguments,
     page_test::PageTestArguments,
-    probe::ProbeArguments, selftest::SelftestArguments, silence::SilenceArguments, status::StatusArguments, store::StoreArguments,
-    sums::SumsArguments, telemetry::LogFormat,
+    probe::ProbeArguments,
+    replay::ReplayArguments,
+    selftest::SelftestArguments,
+    silence::SilenceArguments,
+    status::StatusArguments,
+    store::StoreArguments,
+    sums::SumsArguments,
+    telemetry::LogFormat,
 };
 
 const EXIT_STATUS: &str = "\
@@ -65,6 +71,9 @@ pub(crate) enum Command {
     /// Send a test page to a receiver, and show what it says
     #[command(after_help = PAGE_TEST_EXAMPLES)]
     PageTest(PageTestArguments),
+    /// Say what a configuration's rules would have paged of stored slots, and when
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(ReplayArguments),
     /// Say why an incident paged: its windows, counts and causes, and who was told what
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArguments),
@@ -160,6 +169,15 @@ Examples:
   AVIARY_TOKEN=... aviary page-test hook --within 30s --collector https://collector.example.net:8610
 The collector sends it as it sends any page, marked as a test, and then its end. Exit status: 0 both were taken; 1 they
 were refused, or not taken in time; 2 usage, there is no such receiver, or the collector cannot be reached.";
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  aviary replay collector.toml                                   the newest day
+  aviary replay stricter.toml --from 2026-11-14T00:00 --until 2026-11-21T00:00 --zone Europe/Berlin
+  aviary replay shadow.toml --collector https://collector.example.net:8610 --format json | jq .summary
+Slots are fetched from the collector part by part and judged second by second, as a collector with this configuration
+would have; nothing is sent to anybody. Which rung counts as delivered, and what storage showed, is taken as it was
+found then. Exit status: 0 nobody would have been told of anything; 1 somebody would; 2 usage, or it cannot be done.";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:

@@ -204,10 +204,8 @@ fn row(incident: &Incident) -> Vec<String> {
     if !incident.silenced_by.is_empty() {
         state += ", silenced";
     }
-    let over = resolved.map_or_else(
-        || "-".to_owned(),
-        |at| format!("after {}", in_time_words(at.saturating_sub(*since))),
-    );
+    let over = resolved
+        .map_or_else(|| "-".to_owned(), |at| format!("after {}", in_time_words(at.saturating_sub(*since))));
     vec![id.clone(), severity.clone(), state, moment(*since), over, summary.clone()]
 }
 
@@ -253,7 +251,10 @@ fn one_of(mut ids: Vec<&str>, given: &str) -> anyhow::Result<String> {
             let more = if ids.len() > ALIKE_SHOWN { ", ..." } else { "" };
             let count = ids.len();
             ids.truncate(ALIKE_SHOWN);
-            bail!("the ids of {count} incidents begin with `{given}`, {}{more}: give more of it", ids.join(", "))
+            bail!(
+                "the ids of {count} incidents begin with `{given}`, {}{more}: give more of it",
+                ids.join(", ")
+            )
         }
     }
 }
@@ -268,7 +269,10 @@ mod tests {
         let none = one_of(vec![], "01X").unwrap_err().to_string();
         assert!(none.contains("no incident's id begins with `01X`"), "{none}");
         let many = one_of(vec!["01A", "01E", "01C", "01B", "01D"], "01").unwrap_err().to_string();
-        assert!(many.starts_with("the ids of 5 incidents begin with `01`, 01E, 01D, 01C, 01B, ...:"), "{many}");
+        assert!(
+            many.starts_with("the ids of 5 incidents begin with `01`, 01E, 01D, 01C, 01B, ...:"),
+            "{many}"
+        );
     }
 
     #[test]

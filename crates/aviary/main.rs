@@ -13,6 +13,7 @@ mod metadata;
 mod output;
 mod page_test;
 mod probe;
+mod replay;
 mod run;
 mod selftest;
 mod service_manager;
@@ -98,6 +99,9 @@ fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<En
         Command::Init(arguments) => init::init(&arguments, &mut out).map(Ending::from),
         Command::PageTest(arguments) => page_test::page_test(&arguments, &mut out).map(Ending::from),
         Command::Probe(arguments) => probe::probe(&arguments, &mut out).map(Ending::from),
+        Command::Replay(arguments) => {
+            replay::replay(&arguments, &mut out, environment, host).map(Ending::from)
+        }
         Command::Run(arguments) => {
             // Its lines come from several threads over days; the lock is for commands that print and end.
             drop(out);

@@ -63,7 +63,8 @@ mod tests {
     fn times_are_told_with_their_zone_and_lengths_in_two_units() {
         assert_eq!(moment(1_763_690_400), "2025-11-21T02:00:00Z");
         assert_eq!(moment(u64::MAX), u64::MAX.to_string());
-        let table = [(0, "0 s"), (59, "59 s"), (60, "1 min 0 s"), (3_599, "59 min 59 s"), (7_260, "2 h 1 min")];
+        let table =
+            [(0, "0 s"), (59, "59 s"), (60, "1 min 0 s"), (3_599, "59 min 59 s"), (7_260, "2 h 1 min")];
         for (seconds, expected) in table {
             assert_eq!(in_time_words(seconds), expected);
         }

@@ -40,8 +40,8 @@ enum What {
     Add(Box<Added>),
     /// End a silence now
     Expire {
-        /// The silence's id, or its name in the configuration
-        #[arg(value_name = "ID", value_parser = ask::name)]
+        /// The silence's id; of one that the configuration has, `config:` and its name
+        #[arg(value_name = "ID", value_parser = id)]
         id: String,
         #[command(flatten)]
         at: At,
@@ -158,13 +158,13 @@ impl Added {
         for (tag, values) in &self.matches {
             matches.entry(tag.name()).or_default().extend(values.iter().map(String::as_str));
         }
-        let mut body =
-            json!({"match": matches, "from": from.0, "until": until.0, "by": self.author, "reason": self.reason});
+        let mut body = json!({"match": matches, "from": from.0, "until": until.0, "by": self.author, "reason": self.reason});
         if let Some(hours) = &self.hours {
-            let (from, until) = hours
-                .split_once('-')
-                .ok_or_else(|| anyhow!("--hours: `{hours}` is no pair of times: write such as 02:00-04:00"))?;
-            let days = if self.days.is_empty() { DAYS.map(str::to_owned).to_vec() } else { self.days.clone() };
+            let (from, until) = hours.split_once('-').ok_or_else(|| {
+                anyhow!("--hours: `{hours}` is no pair of times: write such as 02:00-04:00")
+            })?;
+            let days =
+                if self.days.is_empty() { DAYS.map(str::to_owned).to_vec() } else { self.days.clone() };
             body["hours"] = json!({"zone": self.zone, "days": days, "from": from, "until": until});
         }
         Ok(body)
@@ -239,6 +239,11 @@ fn tag_and_values(given: &str) -> Result<(Tag, Vec<String>), String> {
     }
 }
 
+/// A silence's id.
+fn id(given: &str) -> Result<String, String> {
+    ask::name(given.strip_prefix("config:").unwrap_or(given)).map(|_| given.to_owned())
+}
+
 /// A duration such as `2h`, in whole seconds.
 pub(crate) fn duration(given: &str) -> Result<u64, String> {
     let seconds = given.parse::<jiff::SignedDuration>().ok().map(|duration| duration.as_secs());
@@ -268,7 +273,16 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_what_was_said() {
-        let body = body(&["--match", "region=eu,us", "--match", "region=ap", "--match", "protocol=udp", "--for", "2h"]);
+        let body = body(&[
+            "--match",
+            "region=eu,us",
+            "--match",
+            "region=ap",
+            "--match",
+            "protocol=udp",
+            "--for",
+            "2h",
+        ]);
         let expected = json!({"match": {"protocol": ["udp"], "region": ["ap", "eu", "us"]}, "from": NOW,
             "until": NOW + 7_200, "by": "ada", "reason": "new switches"});
         assert_eq!(body.unwrap(), expected);
@@ -292,8 +306,10 @@ mod tests {
 
     #[test]
     fn hours_come_back_on_the_days_that_were_named() {
-        let given = ["--match", "region=eu", "--for", "720h", "--zone", "Europe/Berlin", "--hours", "02:00-04:00"];
-        let hours = |days: Value| json!({"zone": "Europe/Berlin", "days": days, "from": "02:00", "until": "04:00"});
+        let given =
+            ["--match", "region=eu", "--for", "720h", "--zone", "Europe/Berlin", "--hours", "02:00-04:00"];
+        let hours =
+            |days: Value| json!({"zone": "Europe/Berlin", "days": days, "from": "02:00", "until": "04:00"});
         assert_eq!(body(&given).unwrap()["hours"], hours(json!(DAYS)));
         let sundays = body(&[&given[..], &["--days", "sunday"]].concat()).unwrap();
         assert_eq!(sundays["hours"], hours(json!(["sunday"])));

@@ -7,9 +7,11 @@
 //! - When a report came is not kept. A slot is taken to be known when its second is over; one that was lost by its deadline,
 //!   which ends within the second after, another second later; and what storage lacks once that is settled.
 //! - What was decided when a slot was taken in is decided: which rung counted, and what storage was found to have.
+//! - Certificates, timings and what agents say of themselves are not kept by the second: tickets about them are not told.
 //! - Which way a service usually loses is learnt anew, and long windows are empty, from the first second that is fed.
 //! - Nobody acknowledges, so escalations go on to their end.
 
+mod agent;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -17,22 +19,23 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use aviary_core::{
-    Micros, Second, Series, SeriesId, Span, Timestamp, Vantage,
+    Second, Series, SeriesId, Span, Timestamp, Vantage,
     incident::{Id, Incident},
     mark::Storage,
     page::{self, Action, Message, Paging, Sent, Severity, Urgency},
     silence::Silence,
 };
-use aviary_wire::report::{ClosedSlot, Report, Roster, RosterSeries};
+use aviary_wire::report::ClosedSlot;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use self::agent::Agent;
 pub use self::slots::{Stored, UnreadableSlots};
 use crate::{
     CLOSED_AFTER_SECONDS, SETTLE_SECONDS, ServiceOptions,
     judgement::{Judgement, Record as _},
-    state::{Refusal, State},
+    state::State,
 };
 
 /// A series that ended is heard of for so long: until what its last slots came to is known.
@@ -116,14 +119,6 @@ struct Known {
     is_there: bool,
     /// Once it is told of.
     id: Option<SeriesId>,
-}
-
-/// Who reports some series.
-struct Agent {
-    roster: Roster,
-    roster_id: u64,
-    /// The place in the roster of each of its series.
-    places: BTreeMap<usize, u32>,
 }
 
 /// What becomes known in a second, each with the series that it is of.
@@ -290,7 +285,9 @@ impl Replay {
     ) -> Result<(), ReplayError> {
         let mut changes: BTreeMap<(Vantage, Second), Vec<(usize, bool)>> = BTreeMap::new();
         let begun = begun.into_iter().map(|(place, since)| (place, since, true));
-        for (place, since, begins) in begun.chain(ended.into_iter().map(|(place, since)| (place, since, false))) {
+        for (place, since, begins) in
+            begun.chain(ended.into_iter().map(|(place, since)| (place, since, false)))
+        {
             let vantage = self.series[place].series.vantage.clone();
             changes.entry((vantage, since)).or_default().push((place, begins));
         }
@@ -300,7 +297,11 @@ impl Replay {
             for (place, begins) in changed {
                 // It may have come back in the meantime.
                 let is_there = begins || self.series[place].is_there;
-                if is_there { there.insert(place) } else { there.remove(&place) };
+                if is_there {
+                    there.insert(place)
+                } else {
+                    there.remove(&place)
+                };
             }
             let agent = Agent::new(vantage.clone(), since, &there, &self.series);
             self.sequence += 1;
@@ -334,7 +335,8 @@ impl Replay {
 
     /// Somebody is told of an incident, or would be.
     fn note(&mut self, id: &Id, receiver: Option<&str>, shadow: bool, now: Timestamp) {
-        let Some(incident) = self.judgement.incident(id).filter(|incident| incident.resolved.is_none()) else {
+        let Some(incident) = self.judgement.incident(id).filter(|incident| incident.resolved.is_none())
+        else {
             return;
         };
         let (urgency, severity) = (incident.urgency(), incident.severity());
@@ -380,42 +382,5 @@ impl Told {
             to,
             shadow,
         }
-    }
-}
-
-impl Agent {
-    fn new(vantage: Vantage, since: Second, there: &BTreeSet<usize>, series: &[Known]) -> Self {
-        let of = |place: &usize| {
-            let Known { series, from, .. } = &series[*place];
-            let (service, endpoint) = (series.service.clone(), series.endpoint.clone());
-            RosterSeries { service, endpoint, address: series.address, name: String::new(), from: *from }
-        };
-        let roster = Roster { vantage, since, series: there.iter().map(of).collect() };
-        let places = there.iter().copied().zip(0..).collect();
-        Self { roster_id: roster.id(), roster, places }
-    }
-
-    fn report(
-        &self,
-        state: &mut State,
-        slots: Vec<ClosedSlot>,
-        sequence: u64,
-        now: Timestamp,
-    ) -> Result<(), ReplayError> {
-        let mut report = Report {
-            boot: 1,
-            sequence,
-            wall: now,
-            monotonic: Micros(now.0),
-            roster_id: self.roster_id,
-            slots,
-            ..Report::default()
-        };
-        let mut taken = state.take(&report, None, now);
-        if matches!(taken, Err(Refusal::UnknownRoster(_))) {
-            report.roster = Some(self.roster.clone());
-            taken = state.take(&report, None, now);
-        }
-        taken.map(|_| ()).map_err(|refusal| ReplayError::Refused(refusal.to_string()))
     }
 }

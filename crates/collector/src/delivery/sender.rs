@@ -198,7 +198,9 @@ impl<N: Notify, D: Desk, C: Clock> Sender<N, D, C> {
                 match message {
                     _ if is_final => Some(format!("refuses `{message}` for good: {refusal}")),
                     // Whoever tests a receiver wants to see it.
-                    Message::Test | Message::TestOver => Some(format!("does not take `{message}`: {refusal}")),
+                    Message::Test | Message::TestOver => {
+                        Some(format!("does not take `{message}`: {refusal}"))
+                    }
                     _ => None,
                 }
             }

@@ -41,7 +41,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{record::Record, trial};
-use crate::{Collector, Peer, access::Scope, delivery::explain, error::ApiError, intake};
+use crate::{
+    Collector, Peer,
+    access::Scope,
+    delivery::{beside, explain},
+    error::ApiError,
+    intake,
+};
 
 /// The longest body that is read here.
 const BODY_BYTES_MAX: usize = 16 << 10;
@@ -118,7 +124,11 @@ async fn explanation(
     let (known, judgement) = (id.clone(), collector.clone());
     let incident = blocking(move || judgement.incident(&known)).await??.ok_or_else(|| unknown(&id))?;
     let case = collector.judgement().case(&id);
-    Ok(explain(&incident, case.as_ref(), collector.now().second()))
+    let mut text = explain(&incident, case.as_ref(), collector.now().second());
+    if let Some(subject) = collector.subject(&id) {
+        text = format!("{text}\n{}", beside(&subject.around));
+    }
+    Ok(text)
 }
 
 /// What is told of whoever asks for something.

@@ -224,7 +224,8 @@ impl Judgement {
     /// with one is said, and others are held.
     pub(crate) fn plan(&self, silences: Vec<Silence>, now: Timestamp) {
         let mut held = self.held();
-        let before: Vec<Silence> = held.silences.kept().filter(|silence| is_planned(silence)).cloned().collect();
+        let before: Vec<Silence> =
+            held.silences.kept().filter(|silence| is_planned(silence)).cloned().collect();
         for silence in before {
             held.silences.expire(&silence.id, now.second());
         }

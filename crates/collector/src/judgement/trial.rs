@@ -146,7 +146,11 @@ async fn begin(
     collector.access().allow(Scope::Admin, &headers, peer.ip())?;
     let name = collector.state().name().to_owned();
     let id = collector.judgement().test(&name, &receiver, collector.now()).map_err(|there| {
-        let there = if there.is_empty() { "there is none".to_owned() } else { format!("there are {}", there.join(", ")) };
+        let there = if there.is_empty() {
+            "there is none".to_owned()
+        } else {
+            format!("there are {}", there.join(", "))
+        };
         let message = format!("no receiver `{receiver}` is configured here; {there}");
         ApiError::new(StatusCode::NOT_FOUND, "unknown_receiver", message)
     })?;
@@ -167,6 +171,8 @@ async fn look(
 }
 
 fn unknown(receiver: &str, id: &Id) -> ApiError {
-    let message = format!("test `{id}` of receiver `{receiver}` is not known here: it is over, or the collector began anew");
+    let message = format!(
+        "test `{id}` of receiver `{receiver}` is not known here: it is over, or the collector began anew"
+    );
     ApiError::new(StatusCode::NOT_FOUND, "unknown_test", message)
 }

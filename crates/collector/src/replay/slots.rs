@@ -16,6 +16,13 @@ pub struct Stored {
     pub(super) slots: Vec<Slot>,
 }
 
+impl Stored {
+    /// The first second that is told.
+    pub fn first(&self) -> Option<Second> {
+        self.slots.first().map(|slot| Second(slot.second))
+    }
+}
+
 /// One second of a series.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Slot {
@@ -83,7 +90,9 @@ fn parse<T: FromStr<Err: Display>>(what: &'static str, text: &str) -> Result<T, 
 
 /// The series that has these tags.
 pub(super) fn series(tags: &BTreeMap<String, String>) -> Result<Series, UnreadableSlots> {
-    let tag = |tag: Tag| tags.get(tag.name()).map(String::as_str).ok_or_else(|| unknown("series")(&format!("it has no {tag}")));
+    let tag = |tag: Tag| {
+        tags.get(tag.name()).map(String::as_str).ok_or_else(|| unknown("series")(&format!("it has no {tag}")))
+    };
     let optional = |it: Tag| tag(it).map(|value| (value != ABSENT).then(|| value.to_owned()));
     Ok(Series {
         service: tag(Tag::Service)?.to_owned(),
@@ -105,10 +114,7 @@ impl Slot {
         let storage = self.stored.map(|is| if is { Storage::Stored } else { Storage::NotStored });
         let outcome = self.outcome()?;
         let reached = self.reached.as_deref().map(|rung| parse::<Evidence>("rung", rung)).transpose()?;
-        let is_deadline = matches!(
-            outcome,
-            Some(Outcome::Lost { fault: Fault::Timeout, .. })
-        );
+        let is_deadline = matches!(outcome, Some(Outcome::Lost { fault: Fault::Timeout, .. }));
         let closed = outcome.map(|outcome| {
             (ClosedSlot { series: 0, second, outcome, reached, address: self.address }, is_deadline)
         });

@@ -5,8 +5,12 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use aviary_core::{Clock, Evidence, Fault, Outcome, Phase, VantageKind, page::Receiver, silence::{Matches, When}};
-use aviary_core::Tag;
+use aviary_core::{
+    Clock, Evidence, Fault, Micros, Outcome, Phase, Tag, VantageKind,
+    page::Receiver,
+    silence::{Matches, When},
+};
+use aviary_wire::report::{Report, Roster, RosterSeries};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -123,7 +127,8 @@ async fn live(rules: &Rules, seconds: u64, script: Script) -> (Story, Vec<Stored
                     _ => {}
                 }
                 let sent = Sent::Taken { say_again: None };
-                collector.ended(page::Event::Finished { id, receiver, attempt: attempt.number, sent }, None);
+                collector
+                    .take_ended(page::Event::Finished { id, receiver, attempt: attempt.number, sent }, None);
             }
         }
     }
@@ -132,8 +137,8 @@ async fn live(rules: &Rules, seconds: u64, script: Script) -> (Story, Vec<Stored
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/api/v1/slots", listener.local_addr().unwrap());
     let server = collector.serve(listener);
-    let span = [("from", START), ("until", START + seconds)];
-    let answer = reqwest::Client::new().get(url).query(&span).send().await.unwrap();
+    let url = format!("{url}?from={START}&until={}", START + seconds);
+    let answer = reqwest::get(url).await.unwrap();
     assert_eq!(answer.status(), 200);
     #[derive(serde::Deserialize)]
     struct Answer {
@@ -223,9 +228,8 @@ async fn a_stricter_rule_pages_earlier_and_a_silenced_one_not_at_all() {
 async fn what_storage_lacked_is_lost_when_that_was_settled() {
     let rules = rules(ServiceOptions { storage: true, ..ServiceOptions::unconfigured("ingest") });
     // Every sender says that it was delivered.
-    let swallowed: Script = |_, endpoint, second| {
-        (DELIVERED, !(endpoint.starts_with("tls") && (120..170).contains(&second)))
-    };
+    let swallowed: Script =
+        |_, endpoint, second| (DELIVERED, !(endpoint.starts_with("tls") && (120..170).contains(&second)));
     let (lived, stored) = live(&rules, 400, swallowed).await;
     assert_eq!(lived.len(), 1, "{lived:?}");
     let told = replayed(rules.clone(), parts(&stored, 400, 100));
@@ -245,16 +249,14 @@ async fn a_series_that_ended_is_not_missed() {
 
 #[test]
 fn what_is_no_answer_of_a_collector_is_refused() {
-    let stored = |tags: serde_json::Value, slot: serde_json::Value| -> Vec<Stored> {
+    let stored = |tags: Value, slot: Value| -> Vec<Stored> {
         serde_json::from_value(serde_json::json!([{"tags": tags, "slots": [slot]}])).unwrap()
     };
     let tags = |endpoint: &str| {
         serde_json::json!({"service": "ingest", "kind": "external", "region": "eu", "zone": "none", "network": "aws",
             "node": "a", "endpoint": endpoint, "address": "none", "protocol": "tcp"})
     };
-    let slot = |second: u64, fault: &str| {
-        serde_json::json!({"second": second, "outcome": "lost", "phase": "connect", "fault": fault})
-    };
+    let slot = |second: u64, fault: &str| serde_json::json!({"second": second, "outcome": "lost", "phase": "connect", "fault": fault});
     let table = [
         (stored(tags("tcp://h:1"), slot(START + 99, "refused")), "were told of the seconds from"),
         (stored(tags("tcp://h:1"), slot(START, "gremlins")), "fault"),
