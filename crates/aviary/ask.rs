@@ -90,7 +90,8 @@ impl Credentials {
         }
         let mut url = url.clone();
         if !url.path().ends_with('/') {
-            url.set_path(&format!("{}/", self.url.path()));
+            let directory = format!("{}/", url.path());
+            url.set_path(&directory);
         }
         Ok(Asker { client, url, token: self.token.clone() })
     }

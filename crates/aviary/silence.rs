@@ -324,7 +324,7 @@ mod tests {
             (&["--match", "region=", "--for", "2h"], "a value of `region` is empty"),
             (&["--match", "region=eu"], "--for"),
             (&["--match", "region=eu", "--until", "2026-11-22T04:00"], "does not say by whose clocks"),
-            (&["--match", "region=eu", "--for", "-2h"], "2h"),
+            (&["--match", "region=eu", "--for", "2 fortnights"], "it is no duration"),
             (&["--match", "region=eu", "--for", "2h", "--hours", "02:00-04:00"], "--zone"),
         ];
         for (arguments, expected) in table {
