@@ -127,12 +127,9 @@ pub(crate) fn replay(
     if arguments.format == Format::Text {
         let took = SystemClock.monotonic().since(begun) as f64 / 1e6;
         let Tally { told, pages } = tally;
-        let of = in_time_words(span.seconds());
-        writeln!(
-            out,
-            "{pages} pages and {} other messages in {of} of {series} series, replayed in {took:.1} s.",
-            told - pages
-        )?;
+        let (pages, others) = (counted(pages, "page"), counted(told - pages, "other message"));
+        let span = in_time_words(span.seconds());
+        writeln!(out, "{pages} and {others} in {span} of {series} series, replayed in {took:.1} s.")?;
     }
     Ok(tally.told == 0)
 }
@@ -173,6 +170,11 @@ impl Tally {
         }
         Ok(())
     }
+}
+
+/// `count` of something, in the right number.
+fn counted(count: usize, singular: &str) -> String {
+    format!("{count} {singular}{}", if count == 1 { "" } else { "s" })
 }
 
 /// One line for people.
@@ -231,6 +233,7 @@ mod tests {
         let expected = "2025-11-21T02:00:10Z page critical ingest: udp in every region (3/3), 100 % lost; nothing else; \
                         cleared 2025-11-21T02:01:40Z after 1 min 30 s; to hook, oncall";
         assert_eq!(line(&told), expected);
+        assert_eq!((counted(1, "page"), counted(0, "page")), ("1 page".to_owned(), "0 pages".to_owned()));
         let open = Told { cleared: None, to: BTreeSet::new(), ..told.clone() };
         assert!(
             line(&open).ends_with("; not cleared by the end; to nobody: no route takes it"),

@@ -102,8 +102,15 @@ struct Silence {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum When {
-    Once((u64, u64)),
-    Recurring { hours: Hours, within: (u64, u64) },
+    Once(Between),
+    Recurring { hours: Hours, within: Between },
+}
+
+/// From one second to before another.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Between {
+    from: u64,
+    until: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -209,7 +216,8 @@ impl Silence {
 
     /// When it holds, seen from `now`.
     fn held(&self, now: Second) -> String {
-        let (When::Once((from, until)) | When::Recurring { within: (from, until), .. }) = self.when;
+        let (When::Once(Between { from, until }) | When::Recurring { within: Between { from, until }, .. }) =
+            self.when;
         let hours = match &self.when {
             When::Once(_) => String::new(),
             When::Recurring { hours: Hours { zone, days, from, until }, .. } => {
@@ -349,13 +357,20 @@ mod tests {
             Silence { id, matches, when, author, reason, in_force }.held(Second(NOW))
         };
         let until = "until 2025-11-21T04:00:00Z";
-        assert_eq!(held(When::Once((NOW, NOW + 7_200)), true), format!("in force, {until}"));
         assert_eq!(
-            held(When::Once((NOW + 3_600, NOW + 7_200)), false),
+            held(When::Once(Between { from: NOW, until: NOW + 7_200 }), true),
+            format!("in force, {until}")
+        );
+        assert_eq!(
+            held(When::Once(Between { from: NOW + 3_600, until: NOW + 7_200 }), false),
             format!("from 2025-11-21T03:00:00Z {until}")
         );
-        assert_eq!(held(When::Once((NOW - 7_200, NOW)), false), "ended 2025-11-21T02:00:00Z");
-        let recurring = When::Recurring { hours: hours(), within: (NOW - 60, NOW + 7_200) };
+        assert_eq!(
+            held(When::Once(Between { from: NOW - 7_200, until: NOW }), false),
+            "ended 2025-11-21T02:00:00Z"
+        );
+        let recurring =
+            When::Recurring { hours: hours(), within: Between { from: NOW - 60, until: NOW + 7_200 } };
         assert_eq!(held(recurring, false), format!("not now, {until}, sunday 02:00-04:00 UTC"));
     }
 }

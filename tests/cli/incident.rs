@@ -77,6 +77,8 @@ fn an_incident_is_followed_from_its_page_to_its_end() {
     out(&running, &["incident", "note", &short, "the relay restarts", "--by", "grace"], 0);
     assert!(refusal(&running, &["ack", id]).contains("who you are"));
 
+    // By then more is known of what went wrong.
+    std::thread::sleep(Duration::from_secs(4));
     let explained = out(&running, &["explain", &short], 0);
     for expected in [
         id,
