@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use reqwest::Url;
+use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 
 /// Where to ask, and as whom.
@@ -14,7 +14,31 @@ pub(crate) struct Whom {
     #[arg(value_name = "URL", default_value = "http://127.0.0.1:8610", env = "AVIARY_URL")]
     url: Url,
 
-    /// A token with the scope `read`, where the collector asks for one; better given in the environment
+    #[command(flatten)]
+    credentials: Credentials,
+}
+
+/// The same, of commands that name something else first.
+#[derive(Args, Debug)]
+pub(crate) struct At {
+    /// The collector
+    #[arg(
+        long = "collector",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8610",
+        env = "AVIARY_URL"
+    )]
+    url: Url,
+
+    #[command(flatten)]
+    credentials: Credentials,
+}
+
+/// As whom to ask, and whom to trust.
+#[derive(Args, Debug)]
+struct Credentials {
+    /// A token, where the collector asks for one: with the scope `read`, or `admin` to change something; better given in
+    /// the environment
     #[arg(long, env = "AVIARY_TOKEN", hide_env_values = true)]
     token: Option<String>,
 
@@ -36,10 +60,22 @@ pub(crate) struct Asker {
 impl Whom {
     /// The collector at `url`, to be asked with `token`.
     pub(crate) const fn new(url: Url, token: Option<String>, ca: Option<std::path::PathBuf>) -> Self {
-        Self { url, token, ca }
+        Self { url, credentials: Credentials { token, ca } }
     }
 
     pub(crate) fn asker(&self) -> anyhow::Result<Asker> {
+        self.credentials.asker(&self.url)
+    }
+}
+
+impl At {
+    pub(crate) fn asker(&self) -> anyhow::Result<Asker> {
+        self.credentials.asker(&self.url)
+    }
+}
+
+impl Credentials {
+    fn asker(&self, url: &Url) -> anyhow::Result<Asker> {
         let mut extra = Vec::new();
         if let Some(path) = &self.ca {
             extra.push(std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?);
@@ -49,12 +85,13 @@ impl Whom {
         let roots =
             roots.iter().map(|der| reqwest::Certificate::from_der(der)).collect::<Result<Vec<_>, _>>()?;
         let client = reqwest::Client::builder().tls_certs_only(roots).timeout(TIMEOUT).no_proxy().build()?;
-        if self.token.is_some() && self.url.scheme() == "http" && !is_loopback(&self.url) {
-            return Err(anyhow!("{}: a token would cross the network in the clear; use https://", self.url));
+        if self.token.is_some() && url.scheme() == "http" && !is_loopback(url) {
+            return Err(anyhow!("{url}: a token would cross the network in the clear; use https://"));
         }
-        let mut url = self.url.clone();
+        let mut url = url.clone();
         if !url.path().ends_with('/') {
-            url.set_path(&format!("{}/", self.url.path()));
+            let directory = format!("{}/", url.path());
+            url.set_path(&directory);
         }
         Ok(Asker { client, url, token: self.token.clone() })
     }
@@ -67,8 +104,7 @@ impl Asker {
         path: &str,
         parameters: &[(&str, String)],
     ) -> anyhow::Result<T> {
-        let mut url =
-            self.url.join(path).with_context(|| format!("{} is no collector's address", self.url))?;
+        let mut url = self.at(path)?;
         if !parameters.is_empty() {
             url.query_pairs_mut().extend_pairs(parameters);
         }
@@ -81,12 +117,43 @@ impl Asker {
         path: &str,
         body: &serde_json::Value,
     ) -> anyhow::Result<T> {
-        let url = self.url.join(path).with_context(|| format!("{} is no collector's address", self.url))?;
-        let request = self.client.post(url).timeout(Duration::MAX);
+        let request = self.client.post(self.at(path)?).timeout(Duration::MAX);
         self.answer(request.header("content-type", "application/json").body(body.to_string())).await
     }
 
+    /// The answer to `method path` with `body`, which changes something and is done at once.
+    pub(crate) async fn tell<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> anyhow::Result<T> {
+        let request = self.client.request(method, self.at(path)?);
+        self.answer(request.header("content-type", "application/json").body(body.to_string())).await
+    }
+
+    /// What `GET path` answers, as it is.
+    pub(crate) async fn text(&self, path: &str) -> anyhow::Result<String> {
+        let body = self.body(self.client.get(self.at(path)?)).await?;
+        String::from_utf8(body).with_context(|| self.misunderstood())
+    }
+
+    fn at(&self, path: &str) -> anyhow::Result<Url> {
+        self.url.join(path).with_context(|| format!("{} is no collector's address", self.url))
+    }
+
+    fn misunderstood(&self) -> String {
+        format!("{} does not answer as a collector of this version", self.url)
+    }
+
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> anyhow::Result<T> {
+        let body = self.body(request).await?;
+        // Where there is nothing to say, nothing is said.
+        let body = if body.is_empty() { b"null".as_slice() } else { &body };
+        serde_json::from_slice(body).with_context(|| self.misunderstood())
+    }
+
+    async fn body(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Vec<u8>> {
         let request = match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -96,8 +163,7 @@ impl Asker {
         let status = response.status();
         let body = response.bytes().await.with_context(unreachable)?;
         if status.is_success() {
-            return serde_json::from_slice(&body)
-                .with_context(|| format!("{} does not answer as a collector of this version", self.url));
+            return Ok(body.into());
         }
         let said = serde_json::from_slice::<serde_json::Value>(&body).ok();
         let message = said.as_ref().and_then(|said| said["error"]["message"].as_str());
@@ -114,4 +180,13 @@ fn is_loopback(url: &Url) -> bool {
 /// A runtime for commands that ask and end.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// A name as configurations and the API have them: it stands in paths.
+pub(crate) fn name(given: &str) -> Result<String, String> {
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    match !given.is_empty() && given.bytes().all(is_good) {
+        true => Ok(given.to_owned()),
+        false => Err("it is made of A-Z, a-z, 0-9, `_` and `-`".to_owned()),
+    }
 }

@@ -5,9 +5,19 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    check::CheckArguments, graphite_schema::GraphiteSchemaArguments, init::InitArguments,
-    probe::ProbeArguments, selftest::SelftestArguments, status::StatusArguments, store::StoreArguments,
-    sums::SumsArguments, telemetry::LogFormat,
+    check::CheckArguments,
+    graphite_schema::GraphiteSchemaArguments,
+    incident::{AckArguments, ExplainArguments, IncidentArguments},
+    init::InitArguments,
+    page_test::PageTestArguments,
+    probe::ProbeArguments,
+    replay::ReplayArguments,
+    selftest::SelftestArguments,
+    silence::SilenceArguments,
+    status::StatusArguments,
+    store::StoreArguments,
+    sums::SumsArguments,
+    telemetry::LogFormat,
 };
 
 const EXIT_STATUS: &str = "\
@@ -49,6 +59,24 @@ pub(crate) enum Command {
     /// Show a collector's verdict on each service
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArguments),
+    /// Show incidents, say something of one, or say that it is over
+    #[command(after_help = INCIDENT_EXAMPLES)]
+    Incident(IncidentArguments),
+    /// Say that you are on an incident: nobody else is woken for it
+    #[command(after_help = ACK_EXAMPLES)]
+    Ack(AckArguments),
+    /// Page nobody about some series for a while
+    #[command(after_help = SILENCE_EXAMPLES)]
+    Silence(SilenceArguments),
+    /// Send a test page to a receiver, and show what it says
+    #[command(after_help = PAGE_TEST_EXAMPLES)]
+    PageTest(PageTestArguments),
+    /// Say what a configuration's rules would have paged of stored slots, and when
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(ReplayArguments),
+    /// Say why an incident paged: its windows, counts and causes, and who was told what
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArguments),
     /// Look a collector's store through, copy it, or put a copy in its place
     #[command(after_help = STORE_EXAMPLES)]
     Store(StoreArguments),
@@ -107,6 +135,55 @@ Examples:
   aviary status
   aviary status --watch https://collector.example.net:8610
   AVIARY_TOKEN=... aviary status --format json https://collector.example.net:8610";
+
+const INCIDENT_EXAMPLES: &str = "\
+Examples:
+  aviary incident list --open
+  aviary incident list --all --format json | jq -r 'select(.severity == \"critical\") | .summary'
+  aviary incident note 01KAJ27J80 'the relay in eu-west-1 restarts' --by ada
+  aviary incident resolve 01KAJ27J80 --by ada --collector https://collector.example.net:8610
+An id may be cut short where no other begins alike. Exit status: 0 done, or none of those listed is there still; 1 one
+is; 2 usage, or the collector cannot be reached or refuses.";
+
+const ACK_EXAMPLES: &str = "\
+Examples:
+  aviary ack 01KAJ27J80BQ3ZVZ6Z7R0B5N3T --by ada
+  AVIARY_TOKEN=... aviary ack 01KAJ27J80 --collector https://collector.example.net:8610
+Exit status: 0 noted, and nobody else is woken; 2 usage, or there is no such incident that is not over.";
+
+const SILENCE_EXAMPLES: &str = "\
+Examples:
+  aviary silence list
+  aviary silence add --match region=eu-west-1 --for 2h --author ada --reason 'new switches'
+  aviary silence add --match service=ingest --match protocol=udp,tcp --from 2026-11-22T02:00 --until 2026-11-22T04:00 \\
+      --zone Europe/Berlin --author ada --reason 'carbon is upgraded'
+  aviary silence add --match region=eu-west-1 --for 2160h --hours 02:00-04:00 --days sunday --zone Europe/Berlin \\
+      --author ada --reason 'maintenance window'
+  aviary silence expire 5f2c9a1e00b3d874
+What is lost meanwhile is counted and shown; what reaches further than the silence, or goes on when it ends, is paged.
+Exit status: 0 done; 2 usage, or the collector cannot be reached or refuses.";
+
+const PAGE_TEST_EXAMPLES: &str = "\
+Examples:
+  aviary page-test oncall
+  AVIARY_TOKEN=... aviary page-test hook --within 30s --collector https://collector.example.net:8610
+The collector sends it as it sends any page, marked as a test, and then its end. Exit status: 0 both were taken; 1 they
+were refused, or not taken in time; 2 usage, there is no such receiver, or the collector cannot be reached.";
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  aviary replay collector.toml                                   the newest day
+  aviary replay stricter.toml --from 2026-11-14T00:00 --until 2026-11-21T00:00 --zone Europe/Berlin
+  aviary replay shadow.toml --collector https://collector.example.net:8610 --format json | jq .summary
+Slots are fetched from the collector part by part and judged second by second, as a collector with this configuration
+would have; nothing is sent to anybody. Which rung counts as delivered, and what storage showed, is taken as it was
+found then. Exit status: 0 nobody would have been told of anything; 1 somebody would; 2 usage, or it cannot be done.";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  aviary explain 01KAJ27J80BQ3ZVZ6Z7R0B5N3T
+  aviary explain 01KAJ27J80 --collector https://collector.example.net:8610
+Incidents that are over are explained for as long as they are kept. Exit status: 0 printed; 2 usage, or it is not known.";
 
 const STORE_EXAMPLES: &str = "\
 Examples:

@@ -7,13 +7,17 @@ mod check;
 mod cli;
 mod config;
 mod graphite_schema;
+mod incident;
 mod init;
 mod metadata;
 mod output;
+mod page_test;
 mod probe;
+mod replay;
 mod run;
 mod selftest;
 mod service_manager;
+mod silence;
 mod statsd;
 mod status;
 mod store;
@@ -82,21 +86,29 @@ fn unusable(error: &dyn std::fmt::Display) -> ExitCode {
 fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<Ending> {
     let mut out = std::io::stdout().lock();
     match cli.command {
+        Command::Ack(arguments) => incident::ack(&arguments, &mut out).map(Ending::from),
         Command::Check(arguments) => {
             let limits = HostLimits::of_this_process();
             check::check(&arguments, &mut out, environment, host, &limits).map(Ending::from)
         }
+        Command::Explain(arguments) => incident::explain(&arguments, &mut out).map(Ending::from),
         Command::GraphiteSchema(arguments) => {
             graphite_schema::graphite_schema(&arguments, &mut out, environment, host).map(Ending::from)
         }
+        Command::Incident(arguments) => incident::incident(&arguments, &mut out).map(Ending::from),
         Command::Init(arguments) => init::init(&arguments, &mut out).map(Ending::from),
+        Command::PageTest(arguments) => page_test::page_test(&arguments, &mut out).map(Ending::from),
         Command::Probe(arguments) => probe::probe(&arguments, &mut out).map(Ending::from),
+        Command::Replay(arguments) => {
+            replay::replay(&arguments, &mut out, environment, host).map(Ending::from)
+        }
         Command::Run(arguments) => {
             // Its lines come from several threads over days; the lock is for commands that print and end.
             drop(out);
             run::run(&arguments.config, environment, host, cli.log_format)
         }
         Command::Selftest(arguments) => selftest::selftest(&arguments, &mut out).map(Ending::from),
+        Command::Silence(arguments) => silence::silence(&arguments, &mut out).map(Ending::from),
         Command::Status(arguments) => status::status(&arguments, &mut out).map(Ending::from),
         Command::Store(arguments) => store::store(&arguments, &mut out).map(Ending::from),
         Command::Sums(arguments) => sums::sums(&arguments, &mut out).map(Ending::from),

@@ -40,9 +40,35 @@ pub(crate) fn print_table(out: &mut impl Write, header: &[&str], rows: &[Vec<Str
     Ok(())
 }
 
+/// A second since the Unix epoch as people read it: RFC 3339, in UTC.
+pub(crate) fn moment(second: u64) -> String {
+    let known = i64::try_from(second).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
+    known.map_or_else(|| second.to_string(), |at| at.to_string())
+}
+
+/// A length of time as people say it.
+pub(crate) fn in_time_words(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_told_with_their_zone_and_lengths_in_two_units() {
+        assert_eq!(moment(1_763_690_400), "2025-11-21T02:00:00Z");
+        assert_eq!(moment(u64::MAX), u64::MAX.to_string());
+        let table =
+            [(0, "0 s"), (59, "59 s"), (60, "1 min 0 s"), (3_599, "59 min 59 s"), (7_260, "2 h 1 min")];
+        for (seconds, expected) in table {
+            assert_eq!(in_time_words(seconds), expected);
+        }
+    }
 
     #[test]
     fn columns_are_aligned_and_numbers_set_right() {

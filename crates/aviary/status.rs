@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::{
     ask::{self, Asker, Whom},
-    output::{Format, print_table},
+    output::{Format, in_time_words, print_table},
 };
 
 /// Shows a collector's verdict on each service.
@@ -173,15 +173,6 @@ fn tell_silent(mut agents: Vec<Agent>, out: &mut impl Write) -> std::io::Result<
         writeln!(out, "  and {more} more; /api/v1/agents?state={SILENT} has them all")?;
     }
     Ok(())
-}
-
-/// A length of time as people say it.
-fn in_time_words(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
-    }
 }
 
 fn rows(service: &Service) -> Vec<Vec<String>> {

@@ -76,6 +76,21 @@ pub(super) fn silence(reader: &mut Reader<'_>) -> Option<Draft> {
     Some(Draft { name, tags, silence })
 }
 
+/// The second that a person means by `given`, a date and time with an offset, or by the clocks of `zone`; what it lacks
+/// otherwise.
+pub(crate) fn moment(given: &str, zone: Option<&str>, is_end: bool) -> Result<Second, String> {
+    let moment = Moment(if is_end { Disambiguation::Later } else { Disambiguation::Compatible });
+    let is_local = given.parse::<jiff::Timestamp>().is_err() && !given.contains('[');
+    let parsed = match zone.filter(|_| is_local) {
+        Some(zone) => moment.parse(&format!("{given}[{zone}]")),
+        None => moment.parse(given),
+    };
+    parsed.map_err(|Refusal { message, help }| match help {
+        Some(help) => format!("{message}: {help}"),
+        None => message,
+    })
+}
+
 /// A date and time with the zone that it is of: as TOML has it with an offset, or as text with an offset or a zone in
 /// brackets. Where the clocks of a zone read the time twice, the beginning of a silence is the first of the two, and its
 /// end the second, so that the whole is in.

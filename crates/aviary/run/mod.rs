@@ -18,6 +18,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
+pub(crate) use self::roles::rules;
 use self::{reload::Reloader, roles::Roles};
 use crate::{
     Ending,

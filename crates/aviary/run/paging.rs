@@ -37,8 +37,9 @@ pub(super) fn url(config: &Config) -> Option<String> {
 
 /// What a service wants to be told of.
 pub(super) fn alerting(service: &config::service::Service, config: &Config) -> Alerting {
-    let config::alerting::Alerting { severity, page_after, burst, start_up_grace, latency_p99, shadow, .. } =
-        &service.alerting;
+    let config::alerting::Alerting {
+        severity, page_after, burst, start_up_grace, latency_p99, shadow, ..
+    } = &service.alerting;
     let is_all_shadow = config.collector.as_ref().is_some_and(|section| section.shadow);
     Alerting {
         page_after: *page_after,

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use aviary_collector::{
     Arrived, Collector, Limits, Options, Scope, SecretHash, Server, ServiceOptions, TokenRule,
     delivery::{Delivery, Outside},
+    replay::Rules,
 };
 use aviary_core::{Protocol, Vantage};
 use aviary_probe::SystemClock;
@@ -274,6 +275,16 @@ fn token_rule(token: &config::collector::Token) -> TokenRule {
         region: token.region.clone(),
         node: token.node.clone(),
         limits: token.limits,
+    }
+}
+
+/// By what rules `config` has services judged.
+pub(crate) fn rules(config: &Config) -> Rules {
+    Rules {
+        name: config.collector.as_ref().map_or_else(String::new, |section| section.name.clone()),
+        services: services(config),
+        paging: paging::paging(config),
+        silences: config.silences.clone(),
     }
 }
 

@@ -20,8 +20,7 @@ use crate::{
     delivery::pagerduty::{self, Subscription},
     document,
     error::ApiError,
-    events, figures, intake,
-    judgement, keeping, services, slots, sums, timings,
+    events, figures, intake, judgement, keeping, services, slots, sums, timings,
 };
 
 /// What agents need and no more: reports.

@@ -199,13 +199,9 @@ impl Event {
                 service: None,
                 by: Some(&vantage.node),
             },
-            What::Told { kind, text, service, by } => Changed {
-                at,
-                kind,
-                text: text.into(),
-                service: service.as_deref(),
-                by: by.as_deref(),
-            },
+            What::Told { kind, text, service, by } => {
+                Changed { at, kind, text: text.into(), service: service.as_deref(), by: by.as_deref() }
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ mod judgement;
 mod keeping;
 mod readback;
 mod received;
+pub mod replay;
 mod services;
 mod slots;
 mod start;

@@ -467,6 +467,13 @@ impl State {
         }
     }
 
+    /// It is known by itself whether storage has `second` of a series.
+    pub(crate) fn told_of_storage(&mut self, series: SeriesId, second: Second, storage: Storage) {
+        self.watch.touch(second);
+        // What is out of reach is told by nobody.
+        _ = self.ledger.merge(series, second, Mark::stored(storage));
+    }
+
     pub(crate) fn storage_untold(&mut self, until: Second) {
         self.untold_until = self.untold_until.max(until);
     }

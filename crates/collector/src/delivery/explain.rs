@@ -9,6 +9,7 @@ use aviary_core::{
     page::{Belief, Case, Change, Delivery},
 };
 
+use super::Around;
 use super::words::{answer, blame, counted, lasted, rfc3339, rule};
 
 /// Everything that is kept of `incident`, and what became of it at each receiver as far as the outbox still holds that, as
@@ -38,6 +39,23 @@ pub fn explain(incident: &Incident, case: Option<&Case>, now: Second) -> String 
         (note.at, format!("{}: {}", note.by, note.text))
     });
     list(&mut text, "What happened", &incident.timeline, |(at, happened)| (*at, in_words(happened)));
+    text.0.join("\n")
+}
+
+/// What is known beside an incident, as text that follows [`explain`]'s; empty where nothing is.
+pub fn beside(around: &Around) -> String {
+    let mut text = Text::default();
+    let last_change: Vec<String> = around.last_change.iter().cloned().collect();
+    let lists = [
+        ("What went wrong in lost slots:", &around.evidence),
+        ("What speaks against it:", &around.against),
+        ("What changed last:", &last_change),
+        ("What else is wrong:", &around.also_open),
+    ];
+    for (heading, lines) in lists.into_iter().filter(|(_, lines)| !lines.is_empty()) {
+        text.heading(heading);
+        lines.iter().for_each(|line| text.line(1, line));
+    }
     text.0.join("\n")
 }
 

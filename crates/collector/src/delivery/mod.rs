@@ -36,7 +36,7 @@ use aviary_core::{
 };
 
 pub use around::{Around, Changed, also_open, first_causes, last_change};
-pub use explain::explain;
+pub use explain::{beside, explain};
 pub use notify::{Notify, sent_of};
 pub use page::{bare_page, page_of, test_page};
 pub use running::{Delivery, DeliveryFigures, Outside};

@@ -187,14 +187,22 @@ impl<N: Notify, D: Desk, C: Clock> Sender<N, D, C> {
             Ok(receipt) => {
                 lock(&lane.tally).delivered += 1;
                 tracing::info!(incident = %order.id, receiver = name, %message, said = receipt.text, "A page was taken.");
-                Some(format!("took `{message}`: {}", receipt.text))
+                let reference = receipt.reference.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
+                Some(format!("took `{message}`: {}{reference}", receipt.text))
             }
             Err(refusal) => {
                 *lock(&lane.tally).refused.entry(refusal.reason).or_default() += 1;
                 let reason = refusal.reason.name();
                 tracing::warn!(incident = %order.id, receiver = name, %message, reason, %refusal, "A page was not taken.");
                 let is_final = matches!(sent, Sent::Refused(_));
-                is_final.then(|| format!("refuses `{message}` for good: {refusal}"))
+                match message {
+                    _ if is_final => Some(format!("refuses `{message}` for good: {refusal}")),
+                    // Whoever tests a receiver wants to see it.
+                    Message::Test | Message::TestOver => {
+                        Some(format!("does not take `{message}`: {refusal}"))
+                    }
+                    _ => None,
+                }
             }
         };
         (sent, receipt)

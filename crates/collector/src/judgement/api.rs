@@ -8,9 +8,10 @@
 //!   "since":1763690392,"opened":1763690400,"resolved":null,"acknowledged_by":null,"silenced_by":[],"suspected":false}]}
 //! ```
 //!
-//! `GET /api/v1/incidents/ID` adds `record`, which is all that is kept of it, and `receivers`, who was told of it. For tokens
-//! with the scope `admin`: `POST .../ack` and `.../resolve` with `{"by":"ada"}`, `POST .../notes` with
-//! `{"by":"ada","text":"the switch"}`. `by` may be left out where a token tells who it is.
+//! `GET /api/v1/incidents/ID` adds `record`, which is all that is kept of it, and `receivers`, who was told of it;
+//! `GET .../explanation` says why it paged, as text for people. For tokens with the scope `admin`: `POST .../ack` and
+//! `.../resolve` with `{"by":"ada"}`, `POST .../notes` with `{"by":"ada","text":"the switch"}`. `by` may be left out where a
+//! token tells who it is.
 //!
 //! `GET /api/v1/silences` answers `{"silences":[...]}`, `POST` with `{"match":{"region":["eu"]},"until":1763694000,
 //! "by":"ada","reason":"new switches"}` holds one more and answers 201 with it, `DELETE /api/v1/silences/ID` ends one now.
@@ -39,8 +40,14 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::record::Record;
-use crate::{Collector, Peer, access::Scope, error::ApiError, intake};
+use super::{record::Record, trial};
+use crate::{
+    Collector, Peer,
+    access::Scope,
+    delivery::{beside, explain},
+    error::ApiError,
+    intake,
+};
 
 /// The longest body that is read here.
 const BODY_BYTES_MAX: usize = 16 << 10;
@@ -57,10 +64,12 @@ pub(crate) fn routes() -> Router<Collector> {
         .route("/api/v1/incidents", get(all))
         .route("/api/v1/incidents/{id}", get(one))
         .route("/api/v1/incidents/{id}/ack", post(acknowledge))
+        .route("/api/v1/incidents/{id}/explanation", get(explanation))
         .route("/api/v1/incidents/{id}/notes", post(note))
         .route("/api/v1/incidents/{id}/resolve", post(resolve))
         .route("/api/v1/silences", get(silences).post(silence))
         .route("/api/v1/silences/{id}", delete(expire))
+        .merge(trial::routes())
 }
 
 #[derive(Deserialize)]
@@ -102,6 +111,24 @@ async fn one(
     let case = collector.judgement().case(&id);
     body["receivers"] = case.map_or(Value::Null, |case| case.deliveries.write());
     Ok(Json(body))
+}
+
+async fn explanation(
+    State(collector): State<Collector>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<String, ApiError> {
+    collector.access().allow(Scope::Read, &headers, peer.ip())?;
+    let id = Id::given(&id);
+    let (known, judgement) = (id.clone(), collector.clone());
+    let incident = blocking(move || judgement.incident(&known)).await??.ok_or_else(|| unknown(&id))?;
+    let case = collector.judgement().case(&id);
+    let mut text = explain(&incident, case.as_ref(), collector.now().second());
+    if let Some(subject) = collector.subject(&id) {
+        text = format!("{text}\n{}", beside(&subject.around));
+    }
+    Ok(text)
 }
 
 /// What is told of whoever asks for something.
@@ -339,7 +366,7 @@ async fn kept(collector: Collector, id: Id) -> Result<Json<Value>, ApiError> {
     Ok(Json(short(&incident)))
 }
 
-async fn flushed(collector: Collector) -> Result<(), ApiError> {
+pub(super) async fn flushed(collector: Collector) -> Result<(), ApiError> {
     let kept = blocking(move || collector.judgement().flush()).await?;
     kept.map_err(|error| {
         let message = format!("it is in force, and could not be kept for the next start yet: {error}");

@@ -16,6 +16,7 @@ mod options;
 mod record;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -34,10 +35,11 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 pub use self::options::{Alerting, Burst};
-use self::record::Record;
+use self::trial::Trials;
 pub(crate) use self::{
     api::routes,
     kept::{Life, Pending},
+    record::Record,
 };
 use crate::{
     delivery::{oldest_waiting, untold_since},
@@ -96,6 +98,7 @@ struct Held {
     /// The machine's own record, as it was last handed to be kept.
     machine: Vec<u8>,
     steps: u64,
+    trials: Trials,
 }
 
 impl Judgement {
@@ -113,6 +116,7 @@ impl Judgement {
             cases: BTreeMap::new(),
             machine: Vec::new(),
             steps: 0,
+            trials: Trials::default(),
         };
         Self {
             held: Mutex::new(held),
@@ -209,6 +213,7 @@ impl Judgement {
     /// What came of an attempt to tell somebody, and what is to be noted of it with the incident.
     pub(crate) fn ended(&self, event: page::Event, noted: Option<incident::Event>, now: Timestamp) {
         let mut held = self.held();
+        held.trials.note(&event, noted.as_ref(), now.second());
         if let Some(noted) = noted {
             held.step(noted, now);
         }
@@ -219,7 +224,8 @@ impl Judgement {
     /// with one is said, and others are held.
     pub(crate) fn plan(&self, silences: Vec<Silence>, now: Timestamp) {
         let mut held = self.held();
-        let before: Vec<Silence> = held.silences.kept().filter(|silence| is_planned(silence)).cloned().collect();
+        let before: Vec<Silence> =
+            held.silences.kept().filter(|silence| is_planned(silence)).cloned().collect();
         for silence in before {
             held.silences.expire(&silence.id, now.second());
         }
