@@ -297,7 +297,8 @@ impl Fallback {
         let names: Vec<String> = self.kept.alerts.keys().cloned().collect();
         for name in names {
             // What is not probed any more can be told of by nobody here.
-            let is_well = well.contains(&name) || !self.services.contains_key(&name) && !self.places.is_empty();
+            let is_well =
+                well.contains(&name) || !self.services.contains_key(&name) && !self.places.is_empty();
             let may_open = cut_off.is_some() && lost.contains_key(&name);
             self.advance(&name, is_well, reach == Reach::Answered, wall, &mut actions);
             self.send(&name, may_open, monotonic, &mut actions);
@@ -322,7 +323,9 @@ impl Fallback {
         let is_on_its_way = self.tries.get(name).is_some_and(|tries| tries.in_flight);
         match (alert.stage, is_well) {
             _ if is_on_its_way => {}
-            (Stage::Open, true) => (alert.stage, alert.closed_us, self.changed) = (Stage::Closing, Some(wall.0), true),
+            (Stage::Open, true) => {
+                (alert.stage, alert.closed_us, self.changed) = (Stage::Closing, Some(wall.0), true)
+            }
             (Stage::Opening, true) if alert.maybe_taken => {
                 (alert.stage, alert.closed_us, self.changed) = (Stage::Closing, Some(wall.0), true);
             }
@@ -381,7 +384,9 @@ impl Fallback {
             in_flight: false,
             in_vain: if pause == 0 { 0 } else { tries.in_vain + 1 },
             not_before: after(pause),
-            say_again: say_again.or((pause > 0).then_some(0).filter(|_| tries.say_again.is_some())).map(after),
+            say_again: say_again
+                .or((pause > 0).then_some(0).filter(|_| tries.say_again.is_some()))
+                .map(after),
         };
         let Some(alert) = self.kept.alerts.get_mut(service) else { return actions };
         let before = alert.clone();

@@ -313,9 +313,7 @@ impl<C: Clock> Shipper<C> {
         standing.reach = match (self.pusher.unanswered(), standing.reach) {
             (Unanswered::None, _) => Reach::Answered,
             (Unanswered::Each, reach @ Reach::Silent { .. }) => reach,
-            (Unanswered::Each, _) => {
-                Reach::Silent { since: self.clock.wall(), from: self.clock.monotonic() }
-            }
+            (Unanswered::Each, _) => Reach::Silent { since: self.clock.wall(), from: self.clock.monotonic() },
             (Unanswered::Some, _) => Reach::Unknown,
         };
     }

@@ -114,7 +114,8 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
     reader.optional("services", services, table("{ from = \"collector\" }", services_from));
     let fallback = "the receiver to page when no collector can be reached and a service is wholly lost";
     let fallback = reader.optional("fallback", fallback, scalar::name("oncall"));
-    let after = "for how long no collector answers, and all is lost, before `fallback` is paged; 30s by default";
+    let after =
+        "for how long no collector answers, and all is lost, before `fallback` is paged; 30s by default";
     let after = reader.optional("fallback_after", after, scalar::seconds("30s"));
     let fallback_after = after.unwrap_or(FALLBACK_AFTER_SECONDS);
     if !FALLBACK_AFTER_ALLOWED.contains(&fallback_after) {
@@ -140,8 +141,10 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
         reader.note("fallback", Refusal::new(message).help("take it out"));
     }
     if reader.has("fallback") && reader.has("collector") && !reader.has("controls") {
-        let message = "without `controls`, `fallback` cannot tell a service that is lost from a host whose network is";
-        let help = "add controls = [\"tcp://ADDRESS:PORT\"], known as good and on another way than the service";
+        let message =
+            "without `controls`, `fallback` cannot tell a service that is lost from a host whose network is";
+        let help =
+            "add controls = [\"tcp://ADDRESS:PORT\"], known as good and on another way than the service";
         reader.note("fallback", Refusal::new(message).help(help));
     }
     refuse_unsafe_collectors(reader, collectors.as_deref().unwrap_or_default());

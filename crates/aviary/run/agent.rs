@@ -127,7 +127,7 @@ impl RunningAgent {
             is_durable: section.data.is_some(),
             controls: controls(section, here.trusted.as_deref())?,
             pulse: Box::new(move || watchdog.beat()),
-            listener: Box::new(listener(heard.clone())),
+            listener: Box::new(told_of(heard.clone())),
         };
         let agent = Agent::start(options, host.clone(), SystemClock)?;
         fallback.iter_mut().for_each(|fallback| fallback.start(agent.observer()));
@@ -199,11 +199,7 @@ impl RunningAgent {
     pub(super) async fn follow_addresses(&mut self, config: &Config) -> anyhow::Result<()> {
         let changes = self.dns.take_changes();
         for change in &changes {
-            let kind = if change.added {
-                EventKind::AddressAdded
-            } else {
-                EventKind::AddressRemoved
-            };
+            let kind = if change.added { EventKind::AddressAdded } else { EventKind::AddressRemoved };
             let (host, address) = (change.host.clone(), change.address);
             tracing::info!(host, %address, added = change.added, "The addresses of a name changed.");
             let what = What::Address { kind, host, address };
@@ -301,7 +297,7 @@ fn source(
 }
 
 /// Who hears what the agent reports: the log, and the fallback if there is one.
-fn listener(fallback: Option<Arc<Shared>>) -> impl FnMut(News<'_>) + Send {
+fn told_of(fallback: Option<Arc<Shared>>) -> impl FnMut(News<'_>) + Send {
     let mut log = state_lines();
     move |news| {
         fallback.iter().for_each(|fallback| fallback.hear(&news));

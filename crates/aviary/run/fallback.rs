@@ -145,7 +145,7 @@ impl Shared {
     }
 
     async fn run(self: Arc<Self>, agent: Observer<SystemClock>) {
-        let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
+        let (answers, mut answered) = mpsc::channel::<(String, Sent)>(ANSWERS_MAX);
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -175,7 +175,9 @@ impl Shared {
         let receiver = self.receiver.name();
         match action {
             Action::Keep => {
-                let (Some(file), kept) = (self.file.clone(), self.state().machine.kept().clone()) else { return };
+                let (Some(file), kept) = (self.file.clone(), self.state().machine.kept().clone()) else {
+                    return;
+                };
                 let written = spawn_blocking(move || write(&file, &kept)).await;
                 if let Err(error) = written.map_err(anyhow::Error::from).flatten() {
                     // Whoever is to be woken is woken; a restart may do so again.
@@ -185,7 +187,12 @@ impl Shared {
             Action::Send { service, alert } => {
                 let page = self.page(&service, &alert);
                 let is_over = alert.closed_us.is_some();
-                tracing::warn!(service, receiver, is_over, "No collector is there to page: the fallback is told.");
+                tracing::warn!(
+                    service,
+                    receiver,
+                    is_over,
+                    "No collector is there to page: the fallback is told."
+                );
                 let (shared, answers) = (Arc::clone(self), answers.clone());
                 tokio::spawn(async move {
                     let attempt = Attempt { now: SystemClock.wall() };

@@ -97,9 +97,7 @@ impl World {
             self.fallback.observe(series as u32, Second(self.now - 1), outcome);
         }
         let reach = match self.cut_off {
-            Some(since) => {
-                Reach::Silent { since: Second(since).start(), from: Micros(since * SECOND_US) }
-            }
+            Some(since) => Reach::Silent { since: Second(since).start(), from: Micros(since * SECOND_US) },
             None => Reach::Answered,
         };
         let monotonic = Micros(self.now * SECOND_US);
@@ -107,7 +105,10 @@ impl World {
         for action in &actions {
             self.said.extend(words(std::slice::from_ref(action)).into_iter().map(|word| (self.now, word)));
             if let Action::Send { service, .. } = action {
-                assert_eq!(actions.iter().position(|it| it == action), actions.iter().rposition(|it| it == action));
+                assert_eq!(
+                    actions.iter().position(|it| it == action),
+                    actions.iter().rposition(|it| it == action)
+                );
                 let answer = self.answer.clone();
                 let after = self.fallback.sent(service, &answer, monotonic);
                 self.said.extend(words(&after).into_iter().map(|word| (self.now, word)));
@@ -244,7 +245,11 @@ fn it_is_tried_until_it_is_taken_and_no_longer_than_it_holds() {
     refused.restart();
     refused.answer = TOOK;
     refused.run(100);
-    assert_eq!(refused.said(), ["page", "unheard", "page", "report"], "another life may have another receiver");
+    assert_eq!(
+        refused.said(),
+        ["page", "unheard", "page", "report"],
+        "another life may have another receiver"
+    );
 }
 
 #[test]
@@ -278,7 +283,11 @@ fn a_collector_that_is_back_has_it_from_then_on() {
     assert_eq!(alone.said(), ["page", "report", "report"], "nobody knows whether it was reported");
     alone.outcomes = [TAKEN; 3];
     alone.run(100);
-    assert_eq!(alone.said().last(), Some(&"resolve"), "a collector that did not adopt it leaves it to the agent");
+    assert_eq!(
+        alone.said().last(),
+        Some(&"resolve"),
+        "a collector that did not adopt it leaves it to the agent"
+    );
 
     let mut late = World::new();
     late.answer = AWAY;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    Acknowledgement, Cause, Clearing, Counts, Event, Fallback, Happened, Id, Incident, Note, Observed, Part, Receipt,
-    Resolution, State,
+    Acknowledgement, Cause, Clearing, Counts, Event, Fallback, Happened, Id, Incident, Note, Observed, Part,
+    Receipt, Resolution, State,
 };
 use crate::{
     Second, Span, Tag,

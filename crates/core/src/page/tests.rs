@@ -20,7 +20,7 @@ pub(super) fn notice(id: &str) -> Notice {
         severity: Severity::Critical,
         tags: [(Tag::Service, ["ingest".to_owned()].into())].into(),
         shadow: false,
-        held_by: BTreeSet::new(),
+        held_by: Default::default(),
     }
 }
 

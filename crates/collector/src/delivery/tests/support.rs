@@ -130,7 +130,7 @@ pub(super) fn notice(id: &str) -> Notice {
         severity: Severity::Critical,
         tags: of_service("ingest"),
         shadow: false,
-        held_by: BTreeSet::new(),
+        held_by: Default::default(),
     }
 }
 
