@@ -6,6 +6,7 @@
 mod away;
 pub(crate) mod clock;
 mod cut_off;
+mod fallback;
 mod frozen;
 mod killed;
 

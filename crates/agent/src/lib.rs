@@ -13,6 +13,7 @@ mod batch;
 mod believed;
 mod controls;
 mod earlier_life;
+pub mod fallback;
 mod fresh;
 mod groups;
 mod keep;

@@ -138,7 +138,11 @@ pub(crate) struct Body {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
     /// A collector has it. With it comes the collector's clock, in microseconds since the Unix epoch, if it told.
-    Taken { now_us: Option<u64> },
+    Taken {
+        now_us: Option<u64>,
+        /// The keys of alerts that it ends from now on.
+        adopted: Vec<String>,
+    },
     /// It is to be pushed again at once.
     Again,
     /// No collector will ever take it.
@@ -149,10 +153,19 @@ pub(crate) enum Pushed {
     Gone(Duration),
 }
 
+/// Which of the collectors did not answer, of those that were asked since one did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    None,
+    Some,
+    Each,
+}
+
 /// What a collector answered.
 enum Answer {
     Taken {
         now_us: Option<u64>,
+        adopted: Vec<String>,
     },
     /// It lacks the roster.
     Stranger,
@@ -162,6 +175,8 @@ enum Answer {
     Later {
         reason: String,
         after: Option<Duration>,
+        /// A collector said so, and nobody in between.
+        is_collector: bool,
     },
     /// Nobody is there.
     Gone(String),
@@ -179,6 +194,8 @@ pub(crate) struct Pusher {
     measured: Option<ClockOffset>,
     /// Pushes that failed in a row.
     failures: u32,
+    /// Pushes in a row that no collector answered.
+    unanswered: usize,
     last_error: Option<String>,
     /// Mixed into pauses, other for each agent.
     boot: u64,
@@ -202,6 +219,7 @@ impl Pusher {
             compresses: true,
             measured: None,
             failures: 0,
+            unanswered: 0,
             last_error: None,
             boot,
         })
@@ -222,6 +240,15 @@ impl Pusher {
         self.last_error.as_deref()
     }
 
+    /// Which of the collectors did not answer, of those that were asked since one did.
+    pub(crate) const fn unanswered(&self) -> Unanswered {
+        match self.unanswered {
+            0 => Unanswered::None,
+            count if count < self.urls.len() => Unanswered::Some,
+            _ => Unanswered::Each,
+        }
+    }
+
     /// Pushes a report.
     pub(crate) async fn push(&mut self, body: &Body) -> Pushed {
         let introduces = !self.introduced.contains(&body.roster_id);
@@ -230,14 +257,18 @@ impl Pusher {
             _ => self.post(body.report.clone()).await,
         };
         match answer {
-            Answer::Taken { now_us } => {
+            Answer::Gone(_) | Answer::Later { is_collector: false, .. } => self.unanswered += 1,
+            _ => self.unanswered = 0,
+        }
+        match answer {
+            Answer::Taken { now_us, adopted } => {
                 if self.failures > 0 {
                     tracing::info!(collector = %self.collector(), "A collector takes reports again.");
                 }
                 self.failures = 0;
                 self.last_error = None;
                 self.introduced.insert(body.roster_id);
-                Pushed::Taken { now_us }
+                Pushed::Taken { now_us, adopted }
             }
             Answer::Stranger if !introduces => {
                 self.introduced.remove(&body.roster_id);
@@ -252,7 +283,7 @@ impl Pusher {
                 Pushed::Again
             }
             Answer::Refused(reason) => Pushed::Refused(reason),
-            Answer::Later { reason, after } => Pushed::Later(self.back_off(&reason, after)),
+            Answer::Later { reason, after, .. } => Pushed::Later(self.back_off(&reason, after)),
             Answer::Gone(reason) => Pushed::Gone(self.back_off(&reason, None)),
         }
     }
@@ -343,15 +374,18 @@ impl Pusher {
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) if error.is_connect() => return Answer::Gone(innermost(&error)),
-            Err(error) => return Answer::Later { reason: innermost(&error), after: None },
+            Err(error) => {
+                return Answer::Later { reason: innermost(&error), after: None, is_collector: false };
+            }
         };
         let status = response.status();
         if status.is_success() {
             // A portal on the way says 200 to everything: only a collector tells how many slots it took.
             return match response.json::<Receipt>().await {
-                Ok(receipt) => Answer::Taken { now_us: receipt.now_us },
+                Ok(receipt) => Answer::Taken { now_us: receipt.now_us, adopted: receipt.adopted },
                 Err(_) => {
-                    Answer::Later { reason: format!("{status}, but not from a collector"), after: None }
+                    let reason = format!("{status}, but not from a collector");
+                    Answer::Later { reason, after: None, is_collector: false }
                 }
             };
         }
@@ -366,7 +400,10 @@ impl Pusher {
             _ if status == StatusCode::UNSUPPORTED_MEDIA_TYPE && is_compressed => Answer::Plain,
             code if FINAL_CODES.contains(&code) => Answer::Refused(reason),
             // A token can be put right without a restart of this agent, so 401 and 403 wait like everything else.
-            _ => Answer::Later { reason, after: after.map(Duration::from_secs) },
+            code => {
+                let after = after.map(Duration::from_secs);
+                Answer::Later { reason, after, is_collector: !code.is_empty() }
+            }
         }
     }
 }
@@ -385,6 +422,8 @@ struct Receipt {
     _slots: u64,
     #[serde(default)]
     now_us: Option<u64>,
+    #[serde(default)]
+    adopted: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -1,7 +1,7 @@
 //! Pushing reports to a collector, again and again until it has taken them.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,10 +17,11 @@ use tokio::{
 
 use crate::{
     batch::Batch,
+    fallback::Reach,
     fresh::{Fresh, Kept},
     keep::REPORT_BYTES,
     merge::{merge, mergeable},
-    push::{Body, Push, Pushed, Pusher, RETRY_MIN},
+    push::{Body, Push, Pushed, Pusher, RETRY_MIN, Unanswered},
     spool::{SpoolThread, Waiting},
 };
 
@@ -39,6 +40,9 @@ const FAREWELL: Duration = Duration::from_secs(4);
 
 /// How long one push of the farewell may take, so that a collector that hangs leaves time for another.
 const FAREWELL_PUSH: Duration = Duration::from_secs(1);
+
+/// So many keys of alerts that a collector has are held for whoever asks.
+const ADOPTED_MAX: usize = 1_024;
 
 /// A trouble that lasts is told again so often.
 const REMIND: Duration = Duration::from_secs(60);
@@ -59,6 +63,10 @@ pub struct ShippingStanding {
     /// How far the agent's wall clock is ahead of the collector's, in microseconds, where that tells its own. Known to
     /// half the time that a push takes.
     pub clock_offset_us: Option<i64>,
+    /// Whether somebody answers as a collector.
+    pub reach: Reach,
+    /// The newest keys of alerts that a collector ends from now on, see [`crate::fallback`].
+    pub adopted: VecDeque<String>,
 }
 
 /// Pushes reports, one at a time: the newest first, since they say how it is now. To the collector the order makes no
@@ -243,9 +251,11 @@ impl<C: Clock> Shipper<C> {
         let body = parcel.body.clone();
         self.underway = Some(parcel);
         let pushed = self.pusher.push(&body).await;
+        self.note_reach();
         let parcel = self.underway.take()?;
         let pause = match pushed {
-            Pushed::Taken { now_us } => {
+            Pushed::Taken { now_us, adopted } => {
+                self.note_adopted(adopted);
                 self.note_taken(collector, now_us, began);
                 self.reminded = None;
                 self.together = (self.together * 2).min(CATCH_UP_RECORDS);
@@ -295,6 +305,24 @@ impl<C: Clock> Shipper<C> {
     async fn done_with(&mut self, parcel: &Parcel) {
         self.alone = self.alone.saturating_sub(1);
         self.spool.acknowledge(parcel.ids().collect()).await;
+    }
+
+    /// Notes whether the collector that was asked last answered.
+    fn note_reach(&self) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.reach = match (self.pusher.unanswered(), standing.reach) {
+            (Unanswered::None, _) => Reach::Answered,
+            (Unanswered::Each, reach @ Reach::Silent { .. }) => reach,
+            (Unanswered::Each, _) => Reach::Silent { since: self.clock.wall(), from: self.clock.monotonic() },
+            (Unanswered::Some, _) => Reach::Unknown,
+        };
+    }
+
+    fn note_adopted(&self, adopted: Vec<String>) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.adopted.extend(adopted);
+        let beyond = standing.adopted.len().saturating_sub(ADOPTED_MAX);
+        standing.adopted.drain(..beyond);
     }
 
     fn note_taken(&mut self, collector: String, now_us: Option<u64>, began: Micros) {

@@ -1,13 +1,14 @@
 //! How an agent is, for whoever asks.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use aviary_core::{Clock, Endpoint, Timestamp};
-use aviary_wire::report::Certificate;
+use aviary_wire::report::{Certificate, Event};
 
 use crate::{
     batch::{Batch, Stats},
     controls::Controls,
+    fallback::Reach,
     groups::GroupTotals,
     keep::KeeperStanding,
     ship::ShippingStanding,
@@ -61,6 +62,30 @@ pub struct Observer<C> {
 }
 
 impl<C: Clock> Observer<C> {
+    /// Whether somebody answers as a collector.
+    pub fn reach(&self) -> Reach {
+        self.shipping().reach
+    }
+
+    /// The keys of alerts that a collector ends from now on, each told once.
+    pub fn take_adopted(&self) -> Vec<String> {
+        self.shipping().adopted.drain(..).collect()
+    }
+
+    /// Whether everything fails, the controls too.
+    pub fn is_suspect(&self) -> bool {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner).is_suspect
+    }
+
+    /// Has the agent report something that happened.
+    pub fn noticed(&self, event: Event) {
+        self.batch.noticed(event);
+    }
+
+    fn shipping(&self) -> MutexGuard<'_, ShippingStanding> {
+        self.shipping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How the agent is.
     pub fn standing(&self) -> Standing {
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -75,7 +100,7 @@ impl<C: Clock> Observer<C> {
             stats: self.batch.stats(),
             groups: self.batch.totals(),
             spool: self.spool.standing(),
-            shipping: self.shipping.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            shipping: self.shipping().clone(),
             controls: self.controls.newest(),
             self_suspect: keeper.is_suspect,
             certificates: self.batch.certificates(),

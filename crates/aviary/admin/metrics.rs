@@ -206,6 +206,13 @@ impl Snapshot {
             let offset = offset as f64 / 1e6;
             page.gauge("aviary_agent_clock_offset", help, Some(&Unit::Seconds), &offset)?;
         }
+        let Some(fallback) = &self.standing.fallback else { return Ok(()) };
+        let help = "Alerts at the fallback receiver that this agent is to end.";
+        page.gauge("aviary_agent_fallback_open", help, None, &signed(fallback.open))?;
+        let help = "Messages that the fallback receiver took.";
+        page.counter("aviary_agent_fallback_taken", help, fallback.taken)?;
+        let help = "Attempts to tell the fallback receiver that came to nothing.";
+        page.counter("aviary_agent_fallback_in_vain", help, fallback.in_vain)?;
         Ok(())
     }
 

@@ -48,6 +48,7 @@ impl Standing {
                 .map(|it| (it.endpoint, it.address, it.not_after))
                 .collect(),
             reload,
+            fallback: None,
         }
     }
 }
@@ -104,6 +105,8 @@ pub(crate) struct Standing {
     pub(crate) certificates: Vec<(Endpoint, SocketAddr, i64)>,
     /// What became of the last reload.
     pub(crate) reload: Reload,
+    /// What it told by itself; none without a fallback.
+    pub(crate) fallback: Option<Fallback>,
 }
 
 /// The slots of one service over one protocol: totals since the start, which only grow.
@@ -151,6 +154,17 @@ pub(crate) struct Shipping {
     pub(crate) collector: String,
     /// How far its clock is ahead of ours, in microseconds; negative where it is behind.
     pub(crate) clock_offset_us: Option<i64>,
+}
+
+/// What an agent that was cut off told by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fallback {
+    /// Alerts that a receiver holds, or may, and the agent is to end.
+    pub(crate) open: u64,
+    /// Messages that the receiver took.
+    pub(crate) taken: u64,
+    /// Attempts that came to nothing.
+    pub(crate) in_vain: u64,
 }
 
 /// What became of the last reload.

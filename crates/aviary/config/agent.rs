@@ -47,6 +47,8 @@ pub(crate) struct Agent {
     pub(crate) services_from_collector: bool,
     /// The receiver that is paged when no collector can be reached and a service is wholly lost.
     pub(crate) fallback: Option<String>,
+    /// Once both have lasted for so many seconds.
+    pub(crate) fallback_after: u64,
 }
 
 /// A client certificate with its key.
@@ -75,6 +77,11 @@ impl Default for Spool {
 
 /// The least room for what waits: some minutes of the largest agent.
 const SPOOL_BYTES_MIN: u64 = 1 << 20;
+
+/// For how long an agent is cut off, and all is lost, before it pages by itself, in seconds.
+const FALLBACK_AFTER_SECONDS: u64 = 30;
+/// A collector that is merely gone is tried every five seconds.
+const FALLBACK_AFTER_ALLOWED: std::ops::RangeInclusive<u64> = 5..=300;
 
 /// Reads `[agent]`.
 pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
@@ -107,7 +114,15 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
     reader.optional("services", services, table("{ from = \"collector\" }", services_from));
     let fallback = "the receiver to page when no collector can be reached and a service is wholly lost";
     let fallback = reader.optional("fallback", fallback, scalar::name("oncall"));
-    reader.not_yet("fallback", "does not page yet");
+    let after =
+        "for how long no collector answers, and all is lost, before `fallback` is paged; 30s by default";
+    let after = reader.optional("fallback_after", after, scalar::seconds("30s"));
+    let fallback_after = after.unwrap_or(FALLBACK_AFTER_SECONDS);
+    if !FALLBACK_AFTER_ALLOWED.contains(&fallback_after) {
+        let message = format!("{fallback_after} s are not between 5 s and 5 min");
+        let help = "write such as \"30s\": less pages for what is gone before anybody looks";
+        reader.refuse("fallback_after", Refusal::new(message).help(help));
+    }
 
     refuse_half_an_identity(reader);
     let services_from_collector = reader.has("services");
@@ -125,6 +140,13 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
         let message = "`fallback` is for an agent that is cut off from its collectors, and this one's is in its own process";
         reader.note("fallback", Refusal::new(message).help("take it out"));
     }
+    if reader.has("fallback") && reader.has("collector") && !reader.has("controls") {
+        let message =
+            "without `controls`, `fallback` cannot tell a service that is lost from a host whose network is";
+        let help =
+            "add controls = [\"tcp://ADDRESS:PORT\"], known as good and on another way than the service";
+        reader.note("fallback", Refusal::new(message).help(help));
+    }
     refuse_unsafe_collectors(reader, collectors.as_deref().unwrap_or_default());
     let identity = certificate.zip(key).map(|(certificate, key)| Identity { certificate, key });
     Some(Agent {
@@ -141,6 +163,7 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
         source,
         services_from_collector,
         fallback,
+        fallback_after,
     })
 }
 

@@ -14,11 +14,12 @@ use super::{
 /// Keys, or beginnings of keys up to a dot, that a running process does not take up. What a sink or collector listens on
 /// is bound when it starts; where an agent keeps its spool cannot be moved under it; and another vantage is another
 /// place, so that every series would end and another begin.
-const NEEDS_RESTART: [&str; 25] = [
+const NEEDS_RESTART: [&str; 26] = [
     "vantage",
     "agent.controls",
     "agent.data",
     "agent.fallback",
+    "agent.fallback_after",
     "agent.listen",
     "agent.name_servers",
     "agent.services",

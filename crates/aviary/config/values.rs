@@ -144,6 +144,7 @@ impl Keys {
             source,
             services_from_collector,
             fallback,
+            fallback_after,
         } = agent;
         "agent".clone_into(&mut self.section);
         self.all("collector", collectors);
@@ -161,6 +162,7 @@ impl Keys {
         self.maybe("source", source.as_ref());
         self.maybe("services.from", services_from_collector.then_some("collector"));
         self.maybe("fallback", fallback.as_ref());
+        self.add("fallback_after", duration(Duration::from_secs(*fallback_after)));
     }
 
     fn collector(&mut self, collector: &Collector) {

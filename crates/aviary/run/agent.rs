@@ -15,9 +15,13 @@ use aviary_probe::{
     Target, TlsClient,
 };
 use aviary_store::{Limits, Spool};
+use aviary_wire::report::{Event, EventKind, What};
 use tokio::{net::TcpListener, runtime::Runtime, time::timeout};
 
-use super::roles::{random, reachable};
+use super::{
+    fallback::{Fallback, Shared},
+    roles::{random, reachable},
+};
 use crate::{
     admin::{
         Admin,
@@ -71,6 +75,7 @@ pub(super) struct RunningAgent {
     admin: Option<Admin>,
     statsd: Option<(String, Statsd)>,
     reload: Arc<Mutex<Reload>>,
+    fallback: Option<Fallback>,
     push: Push,
     /// The names of the series that are probed, and the version that they come from.
     assigned: (BTreeSet<String>, String),
@@ -112,6 +117,8 @@ impl RunningAgent {
         let assigned = (names_of(&assignment), assignment.configuration.clone());
         let push = push(section, here.collector.as_ref());
         let watchdog = manager.watchdog(SystemClock);
+        let mut fallback = Fallback::new(section, config, &here.vantage)?;
+        let heard = fallback.as_ref().map(Fallback::listener);
         let options = Options {
             assignment,
             boot: random()?,
@@ -120,12 +127,15 @@ impl RunningAgent {
             is_durable: section.data.is_some(),
             controls: controls(section, here.trusted.as_deref())?,
             pulse: Box::new(move || watchdog.beat()),
-            listener: Box::new(state_lines()),
+            listener: Box::new(told_of(heard.clone())),
         };
         let agent = Agent::start(options, host.clone(), SystemClock)?;
+        fallback.iter_mut().for_each(|fallback| fallback.start(agent.observer()));
         let reload = Arc::<Mutex<Reload>>::default();
         let admin = match listener {
-            Some(listener) => Some(Admin::start(listener, SystemClock, source(&agent.observer(), &reload))?),
+            Some(listener) => {
+                Some(Admin::start(listener, SystemClock, source(&agent.observer(), &reload, heard))?)
+            }
             None => None,
         };
         let mut running = Self {
@@ -137,6 +147,7 @@ impl RunningAgent {
             admin,
             statsd: None,
             reload,
+            fallback,
             push,
             assigned,
             is_durable: section.data.is_some(),
@@ -173,6 +184,7 @@ impl RunningAgent {
         let assignment = assignment(config, &self.here, &self.dns)?;
         let push = push(section, self.here.collector.as_ref());
         self.agent.redirect(push.clone())?;
+        self.fallback.iter().for_each(|fallback| fallback.take_on(config));
         if let Err(error) = self.assign(assignment).await {
             // All of it, or nothing.
             self.agent.redirect(self.push.clone())?;
@@ -187,14 +199,11 @@ impl RunningAgent {
     pub(super) async fn follow_addresses(&mut self, config: &Config) -> anyhow::Result<()> {
         let changes = self.dns.take_changes();
         for change in &changes {
-            let kind = if change.added {
-                aviary_wire::report::EventKind::AddressAdded
-            } else {
-                aviary_wire::report::EventKind::AddressRemoved
-            };
+            let kind = if change.added { EventKind::AddressAdded } else { EventKind::AddressRemoved };
             let (host, address) = (change.host.clone(), change.address);
             tracing::info!(host, %address, added = change.added, "The addresses of a name changed.");
-            self.agent.noticed(aviary_wire::report::Event { second: change.at, kind, host, address });
+            let what = What::Address { kind, host, address };
+            self.agent.noticed(Event { second: change.at, what });
         }
         let has_each = |service: &Service| service.endpoints.iter().any(|it| it.addresses == Addresses::All);
         // A name that had no address at the start has no change either when it gets its first.
@@ -217,6 +226,7 @@ impl RunningAgent {
 
     /// Ends; returns how many slots no collector took, and whether they are kept for the next start.
     pub(super) async fn stop(self) -> (u64, bool) {
+        self.fallback.into_iter().for_each(Fallback::stop);
         let untaken = self.agent.stop().await;
         if let Some((_, statsd)) = self.statsd {
             statsd.stop();
@@ -264,7 +274,8 @@ impl RunningAgent {
             statsd.stop();
         }
         self.statsd = address.map(|address| {
-            let source = source(&self.agent.observer(), &self.reload);
+            let heard = self.fallback.as_ref().map(Fallback::listener);
+            let source = source(&self.agent.observer(), &self.reload, heard);
             let prefix = statsd::prefix(&self.here.vantage);
             let host = self.host.clone();
             (address.to_owned(), Statsd::start(address.to_owned(), prefix, host, SystemClock, source))
@@ -272,12 +283,26 @@ impl RunningAgent {
     }
 }
 
-fn source(observer: &Observer<SystemClock>, reload: &Arc<Mutex<Reload>>) -> crate::admin::Source {
+fn source(
+    observer: &Observer<SystemClock>,
+    reload: &Arc<Mutex<Reload>>,
+    fallback: Option<Arc<Shared>>,
+) -> crate::admin::Source {
     let (observer, reload) = (observer.clone(), Arc::clone(reload));
     Arc::new(move || {
         let reload = reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Standing::of(observer.standing(), reload)
+        let fallback = fallback.as_ref().map(|fallback| fallback.figures());
+        Standing { fallback, ..Standing::of(observer.standing(), reload) }
     })
+}
+
+/// Who hears what the agent reports: the log, and the fallback if there is one.
+fn told_of(fallback: Option<Arc<Shared>>) -> impl FnMut(News<'_>) + Send {
+    let mut log = state_lines();
+    move |news| {
+        fallback.iter().for_each(|fallback| fallback.hear(&news));
+        log(news);
+    }
 }
 
 /// One line in the log when a series turns from delivering to losing or back.

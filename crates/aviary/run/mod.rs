@@ -1,6 +1,7 @@
 //! `aviary run`: the roles that the configuration has sections for, in one process.
 
 mod agent;
+mod fallback;
 mod host;
 mod paging;
 mod reload;

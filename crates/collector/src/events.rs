@@ -9,7 +9,8 @@
 //!   {"at":1763690410,"kind":"deploy","text":"release 42","service":"ingest","by":"ci"}]}
 //! ```
 //!
-//! `kind` is `address_added` or `address_removed` of what agents saw, `store_full` and
+//! `kind` is `address_added` or `address_removed` of what agents saw, `agent_paged` where one that was cut off paged by
+//! itself, `store_full` and
 //! `store_recovered` what became of this collector's disk. Whoever has a token to report with tells of other
 //! changes by `POST /api/v1/events` with `{"kind":"deploy","text":"release 42","service":"ingest","at":1763690410}`,
 //! where `service` and `at` may be left out, and gets `201` with the event; `by` is the name of the token.
@@ -105,11 +106,16 @@ struct Posted {
 impl Event {
     /// What the agent at `vantage` saw.
     pub(crate) fn seen(event: &report::Event, vantage: Arc<Vantage>) -> Self {
-        let report::Event { second, kind, host, address } = event;
-        Self {
-            at: *second,
-            what: What::Address { kind: *kind, host: host.clone(), address: *address, vantage },
-        }
+        let what = match event.what.clone() {
+            report::What::Address { kind, host, address } => What::Address { kind, host, address, vantage },
+            report::What::Paged { service, key, receiver } => What::Told {
+                kind: "agent_paged".to_owned(),
+                text: format!("no collector answered it, and it paged `{receiver}` by itself, as {key}"),
+                service: Some(service),
+                by: Some(vantage.node.clone()),
+            },
+        };
+        Self { at: event.second, what }
     }
 
     /// What this collector has to tell of itself.

@@ -5,7 +5,7 @@ use std::{error::Error as _, io::Read as _, sync::Arc, time::Duration};
 use aviary_core::Timestamp;
 use aviary_wire::{
     clock,
-    report::{REPORT_BYTES_MAX, Report, ReportError},
+    report::{REPORT_BYTES_MAX, Report, ReportError, What},
 };
 use axum::{
     Json,
@@ -91,7 +91,21 @@ async fn take(
     // The agent compares its clock with ours by it, so that it is read as late as can be.
     let now_us = collector.now().0;
     let Taken { slots, too_old, ahead } = taken;
-    Ok(Json(json!({"slots": slots, "too_old": too_old, "ahead": ahead, "now_us": now_us})))
+    let mut answer = json!({"slots": slots, "too_old": too_old, "ahead": ahead, "now_us": now_us});
+    let adopted = adopted(collector, &report);
+    if !adopted.is_empty() {
+        answer["adopted"] = json!(adopted);
+    }
+    Ok(Json(answer))
+}
+
+/// The keys of what the agent paged by itself, and is ended from here.
+fn adopted<'r>(collector: &Collector, report: &'r Report) -> Vec<&'r str> {
+    let paged = report.events.iter().filter_map(|event| match &event.what {
+        What::Paged { key, receiver, .. } => Some((key, receiver)),
+        What::Address { .. } => None,
+    });
+    paged.filter(|(_, receiver)| collector.judgement().can_end(receiver)).map(|(key, _)| &**key).collect()
 }
 
 type Waiting = tokio::sync::oneshot::Receiver<Result<(), NotKept>>;

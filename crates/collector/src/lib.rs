@@ -460,13 +460,14 @@ impl Collector {
     /// Judges the second that is now, keeps what follows, and hands over what is to be told.
     async fn judge(&self, now: Timestamp) {
         let asked = self.judgement().asked(now);
-        let seen = {
+        let (seen, paged) = {
             let mut state = self.state();
             state.judge(now);
-            state.watch(now, &asked)
+            (state.watch(now, &asked), state.take_paged())
         };
         let collector = self.clone();
         let rest = move || {
+            paged.into_iter().for_each(|told| collector.judgement().paged(told, now));
             collector.judgement().observe(seen, now);
             collector.keep_judgement();
             collector.read_older();
@@ -560,7 +561,7 @@ impl Collector {
         (self.inner.monotonic)()
     }
 
-    fn judgement(&self) -> &Judgement {
+    pub(crate) fn judgement(&self) -> &Judgement {
         &self.inner.judgement
     }
 

@@ -76,6 +76,8 @@ pub(crate) struct State {
     introduced: BTreeMap<Arc<str>, usize>,
     agents: BTreeMap<Vantage, AgentSeen>,
     events: Events,
+    /// What agents told that they paged by themselves, until it is judged.
+    paged: Vec<aviary_core::incident::Fallback>,
     stored: StoredSeries,
     received: Received,
     /// The services that are read back.
@@ -183,6 +185,7 @@ impl State {
             introduced: BTreeMap::new(),
             agents: BTreeMap::new(),
             events: Events::default(),
+            paged: Vec::new(),
             stored: StoredSeries::default(),
             received: Received::default(),
             settled_until: settled_until(now),
@@ -231,6 +234,11 @@ impl State {
     /// The newest second of which anything was told in this life.
     pub(crate) const fn newest_told(&self) -> Option<Second> {
         self.watch.newest()
+    }
+
+    /// What agents told that they paged by themselves, each told once.
+    pub(crate) fn take_paged(&mut self) -> Vec<aviary_core::incident::Fallback> {
+        std::mem::take(&mut self.paged)
     }
 
     /// Notes an event that somebody told.

@@ -78,7 +78,7 @@ pub struct Report {
     pub gaps: Vec<Gap>,
     /// Timings of attempts that were delivered, by minute.
     pub timings: Vec<PhaseTimings>,
-    /// What changed around the agent.
+    /// What happened around the agent.
     pub events: Vec<Event>,
     /// When the certificates end that were seen, by address. What is not told again still holds.
     pub certificates: Vec<Certificate>,
@@ -179,20 +179,39 @@ pub struct PhaseTimings {
     pub histogram: Histogram,
 }
 
-/// Something changed around the agent that may explain what its slots show.
+/// Something that happened around the agent and may explain what its slots show, or that it did by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// When the agent saw it.
+    /// When.
     pub second: Second,
-    /// What changed.
-    pub kind: EventKind,
-    /// The host name whose addresses changed.
-    pub host: String,
-    /// The address that came or went.
-    pub address: IpAddr,
+    /// What.
+    pub what: What,
 }
 
-/// What changed around an agent.
+/// What happened around an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The addresses of a name changed.
+    Address {
+        /// How.
+        kind: EventKind,
+        /// The name.
+        host: String,
+        /// The address that came or went.
+        address: IpAddr,
+    },
+    /// While no collector answered, the agent paged by itself: a receiver holds an alert that somebody must end.
+    Paged {
+        /// The service that was wholly lost.
+        service: String,
+        /// The alert's key.
+        key: String,
+        /// The receiver's name.
+        receiver: String,
+    },
+}
+
+/// How the addresses of a name changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventKind {
     /// A name has an address that it had not.

@@ -35,6 +35,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("AGENT_CONTROLS", "tcp://192.0.2.1:80,tls://192.0.2.1:443"),
     ("AGENT_DATA", "/var/lib/aviary/agent"),
     ("AGENT_FALLBACK", "oncall"),
+    ("AGENT_FALLBACK_AFTER", "1m"),
     ("AGENT_KEY", "PEM"),
     ("COLLECTOR_CERTIFICATE", "PEM"),
     ("COLLECTOR_CLIENT_CA", "PEM"),

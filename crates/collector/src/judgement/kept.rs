@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 use aviary_core::{
     Second, Tag,
     detect::Quiet,
-    incident::{self, Id, Incident, Incidents, REOPEN_SECONDS, State},
+    incident::{self, Fallback, Id, Incident, Incidents, REOPEN_SECONDS, State},
     page::{self, Case},
     silence::Silence,
 };
@@ -116,9 +116,10 @@ pub(super) fn machine(incidents: &Incidents) -> Vec<u8> {
     let suspected: Vec<Value> =
         incidents.iter().filter(|incident| incident.state == State::Suspected).map(Record::write).collect();
     let openings: Vec<(Second, Id)> = incidents.openings().cloned().collect();
-    json!({"suspected": suspected, "openings": openings.write(), "refused": incidents.refused()})
-        .to_string()
-        .into_bytes()
+    json!({"suspected": suspected, "openings": openings.write(), "refused": incidents.refused(),
+        "fallbacks": incidents.fallbacks().cloned().collect::<Vec<Fallback>>().write()})
+    .to_string()
+    .into_bytes()
 }
 
 impl Record for Key {
@@ -186,6 +187,7 @@ impl Life {
                     incidents: fields.suspected,
                     openings: fields.openings,
                     refused: fields.refused,
+                    fallbacks: fields.fallbacks,
                 };
             }
             Some((&WORKED, _)) => {
@@ -203,6 +205,7 @@ struct Machine {
     suspected: Vec<Incident>,
     openings: Vec<(Second, Id)>,
     refused: u64,
+    fallbacks: Vec<Fallback>,
 }
 
 struct Worked {
@@ -211,6 +214,7 @@ struct Worked {
 }
 
 records! {
-    Machine { suspected, openings, refused }
+    Fallback { service, key, receiver, since, seen, well_since, over }
+    Machine { suspected, openings, refused, fallbacks }
     Worked { worked, cleared }
 }

@@ -26,7 +26,7 @@ use std::{
 use aviary_core::{
     Timestamp,
     fnv::fnv1a,
-    incident::{self, Cause, Id, Incident, Incidents, Observed},
+    incident::{self, Cause, Fallback, Id, Incident, Incidents, Observed},
     page::{self, Case, Outbox, Paging},
     silence::{Silence, SilenceError, Silences},
 };
@@ -177,6 +177,18 @@ impl Judgement {
         held.step(incident::Event::Observed(observed), now);
         held.deliver(page::Event::Tick, now);
         held.keep_all();
+    }
+
+    /// Whether an alert that an agent opened at this receiver can be ended from here.
+    pub(crate) fn can_end(&self, receiver: &str) -> bool {
+        self.held().paging.receiver(receiver).is_some()
+    }
+
+    /// An agent that was cut off paged by itself. At a receiver that is not known here, that is its own to end.
+    pub(crate) fn paged(&self, told: Fallback, now: Timestamp) {
+        if self.can_end(&told.receiver) {
+            self.held().step(incident::Event::Paged(told), now);
+        }
     }
 
     /// Somebody is on it. Whether there is such an incident that is not over.

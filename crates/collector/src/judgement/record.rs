@@ -282,9 +282,9 @@ records! {
     }
     Incident {
         id, key, cause, state, since, opened, reopened, resolved, resolution, is_hushed, is_blind, revision, told, parts,
-        silenced_by, storm, children, children_total, grown, flap, acknowledgements, notes, receipts, timeline, saved,
+        held_by, silenced_by, storm, children, children_total, grown, flap, acknowledgements, notes, receipts, timeline, saved,
     }
-    Notice { id, key, revision, reopens, change, urgency, severity, tags, shadow }
+    Notice { id, key, revision, reopens, change, urgency, severity, tags, shadow, held_by }
     Attempt { number, message, revision, since, before }
     Dead { message, revision, reopens, why }
     Delivery { belief, taken, sent, in_vain, not_before, say_again, in_flight, dead }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use aviary_core::{Second, SeriesId, Tag, Timestamp, Vantage};
-use aviary_wire::report::{self, Report};
+use aviary_core::{
+    Second, SeriesId, Tag, Timestamp, Vantage,
+    incident::{FALLBACKS_MAX, Fallback},
+};
+use aviary_wire::report::{self, Report, What};
 
 use super::{
     AGENTS_MAX, AHEAD_SECONDS_MAX, AgentSeen, KnownRoster, RosterKey, State,
@@ -45,6 +48,11 @@ impl State {
         let is_now = |event: &&report::Event| event.second <= now.second().plus(AHEAD_SECONDS_MAX);
         for event in report.events.iter().filter(is_now) {
             self.events.note(Event::seen(event, Arc::clone(vantage)));
+            if let What::Paged { service, key, receiver } = event.what.clone()
+                && self.paged.len() < FALLBACKS_MAX
+            {
+                self.paged.push(Fallback::new(service, key, receiver, event.second, now.second()));
+            }
         }
     }
 

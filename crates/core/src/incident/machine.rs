@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    Acknowledgement, Cause, Clearing, Counts, Event, Happened, Id, Incident, Note, Observed, Part, Receipt,
-    Resolution, State,
+    Acknowledgement, Cause, Clearing, Counts, Event, Fallback, Happened, Id, Incident, Note, Observed, Part,
+    Receipt, Resolution, State,
 };
 use crate::{
     Second, Span, Tag,
@@ -43,6 +43,8 @@ pub struct Kept {
     pub openings: Vec<(Second, Id)>,
     /// How many could not be opened, because too many were held.
     pub refused: u64,
+    /// What agents told by themselves.
+    pub fallbacks: Vec<Fallback>,
 }
 
 /// The incidents of a collector.
@@ -51,6 +53,7 @@ pub struct Incidents {
     pub(super) collector: String,
     pub(super) held: BTreeMap<Id, Incident>,
     pub(super) openings: VecDeque<(Second, Id)>,
+    pub(super) fallbacks: Vec<Fallback>,
     refused: u64,
 }
 
@@ -70,7 +73,8 @@ impl Incidents {
     /// What an earlier life left.
     pub fn from_kept(collector: &str, kept: Kept) -> Self {
         let held = kept.incidents.into_iter().map(|incident| (incident.id.clone(), incident)).collect();
-        Self { collector: collector.to_owned(), held, openings: kept.openings.into(), refused: kept.refused }
+        let Kept { openings, refused, fallbacks, .. } = kept;
+        Self { collector: collector.to_owned(), held, openings: openings.into(), fallbacks, refused }
     }
 
     /// What the next life needs.
@@ -79,6 +83,7 @@ impl Incidents {
             incidents: self.held.values().cloned().collect(),
             openings: self.openings.iter().cloned().collect(),
             refused: self.refused,
+            fallbacks: self.fallbacks.clone(),
         }
     }
 
@@ -161,6 +166,7 @@ impl Incidents {
             Event::Late { service, lost_seconds, counts } => {
                 self.late(&service, &lost_seconds, counts, now, &mut out);
             }
+            Event::Paged(told) => self.paged(told, now),
             Event::Removed { tag, value } => self.removed(tag, &value, now, &mut out),
         }
         let changed = out.changed.into_iter().filter(|id| self.held.contains_key(id)).map(Action::Changed);
@@ -175,6 +181,7 @@ impl Incidents {
         let mut services = observed.services;
         services.sort_by(|left, right| left.service.cmp(&right.service));
         for observation in services {
+            self.see_fallbacks(&observation, now);
             settled.extend(self.service(observation, now));
         }
         for id in settled {
@@ -191,6 +198,7 @@ impl Incidents {
             self.gather(&id, now);
             self.judge(&id, &observed.silences, now, out);
         }
+        self.follow_fallbacks(now, out);
         self.archive(now, out);
     }
 
@@ -226,7 +234,9 @@ impl Incidents {
 
     /// Opens what is suspected, or reopens what ended with the same cause. Gives the id of the one that is there now.
     fn open(&mut self, id: &Id, now: Second, out: &mut Out) -> Id {
-        let twin = self.held.get(id).and_then(|suspected| {
+        // What an agent told of it goes on under that key, and not under an earlier one, which would be another page.
+        let fresh = self.held.get(id).filter(|suspected| !self.has_fallback(suspected.parts.keys()));
+        let twin = fresh.and_then(|suspected| {
             let candidates = self.held.values().filter(|other| comes_back(other, suspected));
             candidates.max_by_key(|other| other.resolved).map(|other| other.id.clone())
         });
@@ -250,6 +260,7 @@ impl Incidents {
                 twin
             }
             None => {
+                self.take_over(id);
                 if let Some(incident) = self.held.get_mut(id) {
                     incident.opened = Some(now);
                     incident.state = State::Open;
@@ -279,6 +290,7 @@ impl Incidents {
             incident.revision += 1;
             out.actions.push(Action::Tell(incident.notice(Change::Resolved)));
         }
+        incident.held_by.clear();
         out.changed.insert(id.clone());
     }
 
@@ -326,6 +338,9 @@ impl Incidents {
 
     /// Closes what is not configured any more: it did not recover, and nothing will tell whether it does.
     fn removed(&mut self, tag: Tag, value: &str, now: Second, out: &mut Out) {
+        if tag == Tag::Service {
+            self.remove_fallbacks(value, now, out);
+        }
         let ids: Vec<Id> = self.held.keys().cloned().collect();
         for id in ids {
             let Some(incident) = self.held.get_mut(&id).filter(|held| held.state != State::Resolved) else {

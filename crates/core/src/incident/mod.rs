@@ -35,9 +35,12 @@
 //! the same are merged into the older. More than five pages in a minute become a storm: one incident that stands for those
 //! that follow.
 //!
+//! **An agent that was cut off** may have paged by itself: what it told goes on under its key ([`Fallback`]).
+//!
 //! **Silences** cover an incident if every rule is within one of them. It is then opened, counted and kept as ever, and not
 //! told; it is told once it reaches further, or is still lost when the silence ends.
 
+mod fallback;
 mod flap;
 mod id;
 mod loss;
@@ -50,6 +53,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 
+pub use fallback::{FALLBACKS_MAX, Fallback};
 pub use flap::Flap;
 pub use id::Id;
 pub use machine::{Action, INCIDENTS_MAX, Incidents, Kept, REOPEN_SECONDS};

@@ -376,6 +376,8 @@ pub enum Event {
         /// What was counted since the onset, as the ledger has it by now.
         counts: Counts,
     },
+    /// An agent that was cut off paged by itself.
+    Paged(super::Fallback),
     /// A service, region, node or endpoint is not configured any more.
     Removed {
         /// Which kind.

@@ -305,6 +305,8 @@ pub struct Incident {
     pub told: Option<Told>,
     /// What it does to each service.
     pub parts: BTreeMap<String, Part>,
+    /// The receivers that hold its alert already, from an agent that was cut off.
+    pub held_by: BTreeSet<String>,
     /// The silences that cover it.
     pub silenced_by: BTreeSet<String>,
     /// The storm that it is part of.
@@ -439,6 +441,7 @@ impl Incident {
             severity: self.severity(),
             tags,
             shadow: self.is_shadow(),
+            held_by: self.held_by.clone(),
         }
     }
 
@@ -459,6 +462,7 @@ impl Incident {
             revision: 0,
             told: None,
             parts: BTreeMap::new(),
+            held_by: BTreeSet::new(),
             silenced_by: BTreeSet::new(),
             storm: None,
             children: BTreeSet::new(),

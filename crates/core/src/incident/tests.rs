@@ -1,5 +1,6 @@
 //! Incidents as whoever is paged sees them.
 
+mod fallback;
 mod properties;
 
 use super::*;

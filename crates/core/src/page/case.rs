@@ -6,7 +6,7 @@ use crate::{
     Timestamp,
     page::{
         delivery::{Belief, Delivery, Message},
-        notice::{Notice, Urgency},
+        notice::{Change, Notice, Urgency},
         route::{Paging, Receiver},
     },
 };
@@ -40,14 +40,15 @@ pub struct Case {
 
 impl Case {
     pub(super) fn new(notice: Notice, now: Timestamp) -> Self {
+        let held = |name: &String| (name.clone(), Delivery { belief: Belief::Open, ..Delivery::default() });
         Self {
+            deliveries: notice.held_by.iter().map(held).collect(),
+            over: (notice.change == Change::Resolved).then_some(now),
             notice,
             opened: now,
-            over: None,
             acknowledged: false,
             steps: 0,
             widened: now,
-            deliveries: BTreeMap::new(),
             is_test: false,
         }
     }

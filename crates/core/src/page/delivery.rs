@@ -194,6 +194,7 @@ mod tests {
             severity: Severity::Error,
             tags: BTreeMap::new(),
             shadow: false,
+            held_by: Default::default(),
         };
         for (belief, earlier, newest, wakes, quiet) in table {
             let delivery = |taken| Delivery { belief, taken, ..Delivery::default() };

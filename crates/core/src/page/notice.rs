@@ -64,4 +64,6 @@ pub struct Notice {
     pub tags: BTreeMap<Tag, BTreeSet<String>>,
     /// It goes to the log only.
     pub shadow: bool,
+    /// These hold its alert already, under its key: an agent told them.
+    pub held_by: BTreeSet<String>,
 }

@@ -235,10 +235,10 @@ impl Outbox {
 
     fn told(&mut self, notice: Notice, paging: &Paging, now: Timestamp, actions: &mut Vec<Action>) {
         let Some(case) = self.cases.get_mut(&notice.id) else {
-            // Of what is over, and was never told, there is nothing to tell.
-            if notice.change != Change::Resolved {
+            // Of what is over, and was never told, there is nothing to tell but to those who have it from elsewhere.
+            if notice.change != Change::Resolved || !notice.held_by.is_empty() {
                 let mut case = Case::new(notice, now);
-                if !case.notify(paging, now) {
+                if case.over.is_none() && !case.notify(paging, now) {
                     actions.push(Action::Unrouted(case.notice.id.clone()));
                 }
                 self.hold(case, actions);

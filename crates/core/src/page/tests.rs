@@ -20,6 +20,7 @@ pub(super) fn notice(id: &str) -> Notice {
         severity: Severity::Critical,
         tags: [(Tag::Service, ["ingest".to_owned()].into())].into(),
         shadow: false,
+        held_by: Default::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use aviary_core::{Micros, Protocol, Second, Span, Timestamp, Vantage, VantageKin
 use super::{
     CERTIFICATES_MAX, Certificate as ToldCertificate, EVENTS_MAX, Event as ToldEvent, EventKind, GAPS_MAX,
     PhaseTimings, Report as Told, ReportError, Roster as ToldRoster, RosterSeries, SERIES_MAX,
-    SUSPECT_SPANS_MAX, TIMINGS_MAX, at_most, columns, field, text,
+    SUSPECT_SPANS_MAX, TIMINGS_MAX, What, at_most, columns, field, text,
 };
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -45,6 +45,9 @@ pub(super) struct Report {
     pub(super) certificates: Vec<Certificate>,
     #[prost(message, repeated, tag = "18")]
     pub(super) self_suspect: Vec<Suspect>,
+    /// Not among `events`: a collector that does not know them is to take the report all the same.
+    #[prost(message, repeated, tag = "19")]
+    pub(super) paged: Vec<Paged>,
     /// True, and encoded last, having the greatest number: protobuf cut between two fields is protobuf, so without this
     /// half a report would pass.
     #[prost(bool, tag = "2047")]
@@ -62,6 +65,18 @@ pub(super) struct Event {
     host: String,
     #[prost(string, tag = "4")]
     address: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Paged {
+    #[prost(uint64, tag = "1")]
+    second: u64,
+    #[prost(string, tag = "2")]
+    service: String,
+    #[prost(string, tag = "3")]
+    key: String,
+    #[prost(string, tag = "4")]
+    receiver: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -150,9 +165,10 @@ impl From<&Told> for Report {
             failures,
             gaps: told.gaps.iter().map(columns::write_gap).collect(),
             timings: told.timings.iter().map(Timings::from).collect(),
-            events: told.events.iter().map(Event::from).collect(),
+            events: told.events.iter().filter_map(Event::of).collect(),
             certificates: told.certificates.iter().map(Certificate::from).collect(),
             self_suspect: told.self_suspect.iter().map(Suspect::from).collect(),
+            paged: told.events.iter().filter_map(Paged::of).collect(),
             complete: true,
         }
     }
@@ -175,7 +191,7 @@ impl TryFrom<Report> for Told {
         }
         at_most("gaps", message.gaps.len() as u64, GAPS_MAX as u64)?;
         at_most("timings", message.timings.len() as u64, TIMINGS_MAX as u64)?;
-        at_most("events", message.events.len() as u64, EVENTS_MAX as u64)?;
+        at_most("events", (message.events.len() + message.paged.len()) as u64, EVENTS_MAX as u64)?;
         at_most("certificates", message.certificates.len() as u64, CERTIFICATES_MAX as u64)?;
         at_most("self_suspect", message.self_suspect.len() as u64, SUSPECT_SPANS_MAX as u64)?;
         Ok(Self {
@@ -191,7 +207,12 @@ impl TryFrom<Report> for Told {
             slots,
             gaps: message.gaps.iter().map(columns::read_gap).collect::<Result<_, _>>()?,
             timings: message.timings.into_iter().map(PhaseTimings::try_from).collect::<Result<_, _>>()?,
-            events: message.events.into_iter().map(ToldEvent::try_from).collect::<Result<_, _>>()?,
+            events: message
+                .events
+                .into_iter()
+                .map(ToldEvent::try_from)
+                .chain(message.paged.into_iter().map(ToldEvent::try_from))
+                .collect::<Result<_, _>>()?,
             certificates: message
                 .certificates
                 .into_iter()
@@ -254,13 +275,34 @@ impl TryFrom<Roster> for ToldRoster {
     }
 }
 
-impl From<&ToldEvent> for Event {
-    fn from(event: &ToldEvent) -> Self {
-        let kind = match event.kind {
+impl Event {
+    fn of(event: &ToldEvent) -> Option<Self> {
+        let What::Address { kind, host, address } = &event.what else { return None };
+        let kind = match kind {
             EventKind::AddressAdded => 1,
             EventKind::AddressRemoved => 2,
         };
-        Self { second: event.second.0, kind, host: event.host.clone(), address: event.address.to_string() }
+        Some(Self { second: event.second.0, kind, host: host.clone(), address: address.to_string() })
+    }
+}
+
+impl Paged {
+    fn of(event: &ToldEvent) -> Option<Self> {
+        let What::Paged { service, key, receiver } = event.what.clone() else { return None };
+        Some(Self { second: event.second.0, service, key, receiver })
+    }
+}
+
+impl TryFrom<Paged> for ToldEvent {
+    type Error = ReportError;
+
+    fn try_from(message: Paged) -> Result<Self, ReportError> {
+        let what = What::Paged {
+            service: text("paged.service", message.service)?,
+            key: text("paged.key", message.key)?,
+            receiver: text("paged.receiver", message.receiver)?,
+        };
+        Ok(Self { second: Second(message.second), what })
     }
 }
 
@@ -275,7 +317,7 @@ impl TryFrom<Event> for ToldEvent {
         };
         let address = message.address.parse().map_err(|error| field("events.address", error))?;
         let host = text("events.host", message.host)?;
-        Ok(Self { second: Second(message.second), kind, host, address })
+        Ok(Self { second: Second(message.second), what: What::Address { kind, host, address } })
     }
 }
 

@@ -42,15 +42,27 @@ fn report(slots: Vec<ClosedSlot>) -> Report {
         events: vec![
             Event {
                 second: Second(1_763_690_455),
-                kind: EventKind::AddressAdded,
-                host: "graphite.example.com".to_owned(),
-                address: "192.0.2.7".parse().unwrap(),
+                what: What::Address {
+                    kind: EventKind::AddressAdded,
+                    host: "graphite.example.com".to_owned(),
+                    address: "192.0.2.7".parse().unwrap(),
+                },
             },
             Event {
                 second: Second(1_763_690_456),
-                kind: EventKind::AddressRemoved,
-                host: "graphite.example.com".to_owned(),
-                address: "2001:db8::8".parse().unwrap(),
+                what: What::Address {
+                    kind: EventKind::AddressRemoved,
+                    host: "graphite.example.com".to_owned(),
+                    address: "2001:db8::8".parse().unwrap(),
+                },
+            },
+            Event {
+                second: Second(1_763_690_457),
+                what: What::Paged {
+                    service: "ingest".to_owned(),
+                    key: "aviary:fallback:ingest".to_owned(),
+                    receiver: "oncall".to_owned(),
+                },
             },
         ],
         certificates: vec![Certificate {

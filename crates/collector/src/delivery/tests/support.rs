@@ -130,6 +130,7 @@ pub(super) fn notice(id: &str) -> Notice {
         severity: Severity::Critical,
         tags: of_service("ingest"),
         shadow: false,
+        held_by: Default::default(),
     }
 }
 

@@ -50,9 +50,11 @@ fn full() -> State {
     told.self_suspect = vec![Span::new(second(1), second(4))];
     told.events = vec![report::Event {
         second: second(2),
-        kind: EventKind::AddressAdded,
-        host: "h".to_owned(),
-        address: "192.0.2.7".parse().unwrap(),
+        what: report::What::Address {
+            kind: EventKind::AddressAdded,
+            host: "h".to_owned(),
+            address: "192.0.2.7".parse().unwrap(),
+        },
     }];
     state.take(&told, None, at(7)).unwrap();
     // A series pauses and comes back, another ends; and a second agent has lives that overlap.

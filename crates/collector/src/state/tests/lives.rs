@@ -1,7 +1,7 @@
 //! Series that end and come back, and agents that are started again.
 
 use aviary_core::verdict::JUDGED_SECONDS;
-use aviary_wire::report::{Certificate, Event as ToldEvent, EventKind};
+use aviary_wire::report::{Certificate, Event as ToldEvent, EventKind, What};
 
 use super::*;
 
@@ -212,9 +212,11 @@ fn an_agent_tells_of_itself_and_of_what_it_sees() {
     };
     let came = |address: &str| ToldEvent {
         second: second(5),
-        kind: EventKind::AddressAdded,
-        host: "h".to_owned(),
-        address: address.parse().unwrap(),
+        what: What::Address {
+            kind: EventKind::AddressAdded,
+            host: "h".to_owned(),
+            address: address.parse().unwrap(),
+        },
     };
     let suspects = |from, until| Span::new(second(from), second(until));
     let new = Report {

@@ -1,0 +1,103 @@
+//! A collector that is gone, and a service that refuses: somebody is paged all the same, once.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use serde_json::Value;
+
+use super::{Agent, pause, wait_until};
+use crate::support::{ports::Port, recorder::Recorder, tcp_server::TcpServer};
+
+/// Takes webhooks until the test's process ends.
+#[derive(Clone, Default)]
+struct Pager(Arc<Mutex<Vec<Value>>>);
+
+impl Pager {
+    #[track_caller]
+    fn start() -> (Self, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (pager, address) = (Self::default(), listener.local_addr().unwrap());
+        let told = pager.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut reader = BufReader::new(stream.unwrap());
+                let (mut line, mut length) = (String::new(), 0);
+                while reader.read_line(&mut line).unwrap() > 2 {
+                    if let Some((name, value)) = line.split_once(':')
+                        && name.eq_ignore_ascii_case("content-length")
+                    {
+                        length = value.trim().parse().unwrap();
+                    }
+                    line.clear();
+                }
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                told.0.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+                reader.get_mut().write_all(answer).unwrap();
+            }
+        });
+        (pager, address)
+    }
+
+    fn told(&self) -> Vec<Value> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn types(&self) -> Vec<String> {
+        self.told().iter().map(|told| told["type"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+#[test]
+fn an_agent_that_is_cut_off_pages_once_and_ends_it_across_a_kill() {
+    let (pager, address) = Pager::start();
+    let (collector, port) = (Recorder::closed(), Port::claim());
+    let more = format!(
+        "fallback = \"oncall\"\nfallback_after = \"5s\"\n\
+         [[receiver]]\nname = \"oncall\"\nkind = \"webhook\"\nallow_private = true\n\
+         url = \"http://{address}/hook\"\nsecret = {{ env = \"SECRET\" }}"
+    );
+    let service = TcpServer::start(port.address());
+    let endpoints = [format!("tcp://{}", port.address())];
+    let mut agent = Agent::start_with(&collector.url(), &endpoints, &more, |command, _| {
+        command
+            .env("SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+            .env("AVIARY_SERVICE_S_START_UP_GRACE", "0s");
+    });
+    wait_until("the service works", || service.connections() >= 3);
+    pause(12_000);
+    assert_eq!(pager.told(), [Value::Null; 0], "that no collector answers is no outage");
+
+    drop(service);
+    wait_until("the page", || !pager.told().is_empty());
+    let page = pager.told()[0].clone();
+    assert_eq!(
+        (page["type"].as_str(), page["data"]["key"].as_str()),
+        (Some("incident.opened"), Some("aviary:fallback:s"))
+    );
+    let summary = page["data"]["summary"].as_str().unwrap();
+    assert!(
+        summary.starts_with("s: all is lost from r, node n, since ")
+            && summary.contains("seen from here only"),
+        "{summary}"
+    );
+    pause(1_000);
+    agent.process.kill();
+    agent.process.restart();
+    pause(16_000);
+    assert_eq!(pager.types(), ["incident.opened"], "{}", agent.log());
+
+    let _service = TcpServer::start(port.address());
+    wait_until("the end", || pager.told().len() > 1);
+    pause(3_000);
+    assert_eq!(pager.types(), ["incident.opened", "incident.resolved"], "{}", agent.log());
+    assert_eq!(pager.told()[1]["data"]["key"], "aviary:fallback:s");
+    agent.stop();
+    // Its own end tells nobody anything.
+    assert_eq!(pager.told().len(), 2);
+}
