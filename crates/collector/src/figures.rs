@@ -27,6 +27,8 @@ pub struct Figures {
     pub strangers: u64,
     /// What the service under test forwarded, by service and protocol.
     pub received: Vec<(String, Protocol, ReceivedCounts)>,
+    /// How many seconds the last loss of its own canary took to be told of ([`Collector::canary_delay`]).
+    pub canary_delay: Option<f64>,
 }
 
 /// Writes figures as whoever sent this `Accept` wants them: the media type and the text. `None` where that fails.
@@ -51,6 +53,7 @@ impl Collector {
             tokens: self.access().counts(|token| state.introduced(token)),
             strangers: self.access().strangers(),
             received: received.collect(),
+            canary_delay: self.canary_delay(),
         }
     }
 }

@@ -38,11 +38,21 @@ impl Collector for Snapshot {
         self.tokens(&mut page)?;
         self.reports(&mut page)?;
         self.received(&mut page)?;
+        self.canary(&mut page)?;
         page.info("aviary_build", "The program that runs.", &[("version", env!("CARGO_PKG_VERSION"))])
     }
 }
 
 impl Snapshot {
+    fn canary(&self, page: &mut Page<'_>) -> fmt::Result {
+        // Before its first loss there is nothing to say.
+        let Some(delay) = self.0.canary_delay else { return Ok(()) };
+        let help =
+            "How long the last loss of the collector's own canary took from its onset until it was told of.";
+        let unit = Some(&Unit::Seconds);
+        page.family("aviary_collector_canary_delay", help, unit, MetricType::Gauge)?.encode_gauge(&delay)
+    }
+
     fn tokens(&self, page: &mut Page<'_>) -> fmt::Result {
         let tokens = &self.0.tokens;
         let help = "Reports that were taken, by token.";
@@ -146,6 +156,7 @@ mod tests {
             tokens: vec![token],
             strangers: 11,
             received: vec![("ingest".to_owned(), Protocol::Udp, received)],
+            canary_delay: Some(12.5),
         };
         let (kind, text) = collector_page(figures.clone(), "").unwrap();
         assert_eq!(kind, OPEN_METRICS);
@@ -162,6 +173,7 @@ mod tests {
             &format!("aviary_collector_received_delay_seconds_count{udp} 1"),
             "aviary_collector_received_delay_seconds_bucket{le=\"0.131072\",service=\"ingest\",protocol=\"udp\"} 1",
             "aviary_collector_received_unowned_total 9",
+            "aviary_collector_canary_delay_seconds 12.5",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -11,9 +11,11 @@
 //! not waited for: whoever is to be woken is woken, and told again after a crash.
 
 mod api;
+mod canary;
 mod kept;
 mod options;
 mod record;
+mod tested;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +25,7 @@ use std::{
 };
 
 use aviary_core::{
-    Timestamp,
+    Second, Span, Timestamp,
     fnv::fnv1a,
     incident::{self, Cause, Id, Incident, Incidents, Observed},
     page::{self, Case, Outbox, Paging},
@@ -33,13 +35,16 @@ use aviary_store::{Store, StoreError};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-pub use self::options::{Alerting, Burst};
-use self::record::Record;
 pub(crate) use self::{
     api::routes,
     kept::{Life, Pending},
 };
-use crate::state::{Asked, Seen};
+use self::{canary::Canary, record::Record};
+pub use self::{
+    options::{Alerting, Burst},
+    tested::TestPages,
+};
+use crate::state::{Asked, LateAsked, Seen};
 
 /// So many actions wait for whoever delivers; more wait here, as many as receivers take at once.
 const ACTIONS_MAX: usize = 256;
@@ -85,6 +90,12 @@ struct Held {
     /// The machine's own record, as it was last handed to be kept.
     machine: Vec<u8>,
     steps: u64,
+    name: String,
+    test_pages: Option<TestPages>,
+    /// When the hours began in which test pages were sent last.
+    tested: Option<Second>,
+    /// None until a second was observed.
+    canary: Option<Canary>,
 }
 
 impl Judgement {
@@ -102,6 +113,10 @@ impl Judgement {
             cases: BTreeMap::new(),
             machine: Vec::new(),
             steps: 0,
+            name: name.to_owned(),
+            test_pages: None,
+            tested: None,
+            canary: None,
         };
         Self {
             held: Mutex::new(held),
@@ -116,6 +131,7 @@ impl Judgement {
     pub(crate) fn restore(&self, name: &str, life: Life) {
         let mut held = self.held();
         held.incidents = Incidents::from_kept(name, life.incidents);
+        held.tested = life.tested;
         held.over = life.over;
         held.cases = life.outbox.cases.clone();
         held.outbox = Outbox::from_kept(life.outbox);
@@ -142,6 +158,16 @@ impl Judgement {
                 asked.since.insert(service.clone(), (since, part.counts, part.seen));
             }
         }
+        for incident in held.incidents.iter().filter(|it| it.cause == Cause::Loss && it.opened.is_some()) {
+            let life = Span::new(incident.since, incident.resolved.unwrap_or(now));
+            asked.late.extend(incident.parts().map(|(service, part)| LateAsked {
+                service: service.clone(),
+                life,
+                is_over: incident.resolved.is_some(),
+                lost: part.lost_seconds.spans.clone(),
+                counts: part.counts,
+            }));
+        }
         asked
     }
 
@@ -152,14 +178,20 @@ impl Judgement {
             self.removed(tag, &value, now);
         }
         let silences = self.held().silences.in_force(now.second());
+        let late = std::mem::take(&mut seen.late);
         let observed = seen.explained(silences);
         self.observed(observed, now);
+        for event in late {
+            self.held().step(event, now);
+        }
     }
 
     fn observed(&self, observed: Observed, now: Timestamp) {
         let mut held = self.held();
         held.step(incident::Event::Observed(observed), now);
         held.deliver(page::Event::Tick, now);
+        held.test_pages(now);
+        held.canary.get_or_insert_with(|| Canary::new(now)).step(now);
         held.keep_all();
     }
 
@@ -239,6 +271,38 @@ impl Judgement {
         let mut held = self.held();
         held.paging = paging;
         held.deliver(page::Event::Configured, now);
+    }
+
+    /// Sends test pages so from now on, or none.
+    pub(crate) fn test(&self, pages: Option<TestPages>) {
+        self.held().test_pages = pages;
+    }
+
+    /// How many seconds the last loss of our own canary took from its onset until it was told of.
+    pub(crate) fn canary_delay(&self) -> Option<f64> {
+        self.held().canary.as_ref().and_then(Canary::delay_seconds)
+    }
+
+    /// Since when our own canary is silent, where it is: then nobody would hear of a loss either.
+    pub(crate) fn canary_silent_since(&self, now: Timestamp) -> Option<Timestamp> {
+        self.held().canary.as_ref().and_then(|canary| canary.silent_since(now))
+    }
+
+    /// Lets go of some of what was over before `from`, of what is kept. Blocks.
+    ///
+    /// # Errors
+    /// Where it cannot be read; nothing is removed then.
+    pub(crate) fn let_go_before(&self, from: Second) -> Result<(), StoreError> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let old = kept::over_before(&**store, from)?;
+        let mut held = self.held();
+        for id in old {
+            // Of what is held something may be told yet.
+            if held.incidents.get(&id).is_none() && !held.over.contains_key(&id) {
+                held.pending.remove_incident(&id);
+            }
+        }
+        Ok(())
     }
 
     /// A service, region, node or endpoint is not configured any more.

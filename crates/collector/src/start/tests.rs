@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
@@ -245,7 +246,7 @@ async fn a_configured_service_is_known_to_whoever_asks_first() {
         while collector.replaying().is_some() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let known = |name: &str| services::one(&collector.state(), name).is_some();
+        let known = |name: &str| services::one(&collector.state(), &BTreeMap::new(), name).is_some();
         assert!(known("ingest"), "before any report, and before any second was judged");
         collector.take_on(vec![service("billing")], None);
         assert!(known("billing") && !known("ingest"), "from the reload on");
