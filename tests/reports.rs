@@ -9,7 +9,7 @@ use std::{
 
 use aviary_core::{Fault, Outcome, Phase, Second, Span};
 use aviary_wire::report::{
-    Certificate, ClosedSlot, Event, EventKind, REPORT_BYTES_MAX, Report, Roster, RosterSeries,
+    Certificate, ClosedSlot, Event, EventKind, REPORT_BYTES_MAX, Report, Roster, RosterSeries, What,
 };
 use serde_json::Value;
 
@@ -178,9 +178,11 @@ fn what_an_agent_tells_is_shown_and_what_it_stops_probing_ends() {
     }];
     told.events = vec![Event {
         second: first,
-        kind: EventKind::AddressAdded,
-        host: "graphite.example.com".to_owned(),
-        address,
+        what: What::Address {
+            kind: EventKind::AddressAdded,
+            host: "graphite.example.com".to_owned(),
+            address,
+        },
     }];
     for _ in 0..2 {
         assert_eq!(post(&running, "/api/v1/reports", None, &told.encode()).0, 200);

@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aviary_collector::{Alerting, Burst};
 use aviary_core::{
     AcceptableLoss, Phase,
     detect::{Budget, Burstiness, Level, Test, WINDOWS},
-    incident::{CERTIFICATE_DAYS, CERTIFICATE_DAYS_LAST, Policy},
     page::Severity,
-    silence::Hours,
 };
 
 use super::{
@@ -26,84 +25,16 @@ const DEADLINE_MILLIS: u128 = 1_000;
 /// A total loss that would not page within so many seconds is worth a word.
 const SLOW_SECONDS: u64 = 600;
 
-/// What a service wants somebody to be told of.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Alerting {
-    /// How bad each verdict is.
-    pub(crate) severity: Severities,
-    /// For how many seconds loss must hold. 0: at once, without the gates for vantages and bursts.
-    pub(crate) page_after: u64,
-    /// In which way it is taken to lose while it is well.
-    pub(crate) burst: Burst,
-    /// For how many seconds nothing is told of what begins.
-    pub(crate) start_up_grace: u64,
-    /// The microseconds that 99 of 100 attempts may take for a phase; more is a ticket.
-    pub(crate) latency_p99: BTreeMap<Phase, u64>,
-    /// From when on the end of a certificate is told of; none: never.
-    pub(crate) certificate_days: Option<CertificateDays>,
-    /// When tickets wait; absent: in the hours of the collector, where it has such.
-    pub(crate) quiet_hours: Option<Hours>,
-    /// Everything happens, and messages go to the log only.
-    pub(crate) shadow: bool,
-}
-
-/// How bad each verdict is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Severities {
-    /// Half or more is lost.
-    pub(crate) down: Severity,
-    /// Less is lost, and more than is acceptable.
-    pub(crate) degraded: Severity,
-    /// Nobody can tell.
-    pub(crate) blind: Severity,
-}
-
-impl Default for Severities {
-    fn default() -> Self {
-        let Policy { down, degraded, blind, .. } = Policy::default();
-        Self { down, degraded, blind }
-    }
-}
-
-/// In which way a service is taken to lose while it is well.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Burst {
-    /// As it was seen to.
-    Learnt,
-    /// With this variance over the mean; 1 where losses are independent.
-    Fixed(f64),
-}
-
-impl Burst {
-    /// What is known of it before anything is learnt.
-    fn burstiness(self) -> Burstiness {
-        match self {
-            Self::Learnt => Burstiness::default(),
-            Self::Fixed(dispersion) => Burstiness::fixed(dispersion),
-        }
-    }
-}
-
-/// How many days before its end a certificate is told of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CertificateDays {
-    /// As a warning.
-    pub(crate) warning: i64,
-    /// As an error.
-    pub(crate) error: i64,
-}
-
-impl Default for CertificateDays {
-    fn default() -> Self {
-        Self { warning: CERTIFICATE_DAYS, error: CERTIFICATE_DAYS_LAST }
+/// What is known of `burst` before anything is learnt.
+fn burstiness(burst: Burst) -> Burstiness {
+    match burst {
+        Burst::Learnt => Burstiness::default(),
+        Burst::Fixed(dispersion) => Burstiness::fixed(dispersion),
     }
 }
 
 /// The most seconds that loss may have to hold: a longer window than the longest of [`WINDOWS`] there is not.
 const HELD_SECONDS_MAX: u64 = 21_600;
-
-/// For how many seconds nobody is paged about what begins, unless told otherwise: a deployment's moment.
-const START_UP_GRACE_SECONDS: u64 = 60;
 
 /// Reads the keys of a `[[service]]`.
 pub(super) fn alerting(reader: &mut Reader<'_>) -> Alerting {
@@ -129,12 +60,11 @@ pub(super) fn alerting(reader: &mut Reader<'_>) -> Alerting {
         let message = "no loss is watched for longer than six hours";
         reader.refuse("page_after", Refusal::new(message).help("write at most \"6h\""));
     }
+    let default = Alerting::default();
     let certificate_days = match days.map(values).as_deref() {
-        None => Some(CertificateDays::default()),
+        None => default.certificate_days,
         Some([]) => None,
-        Some([warning, error]) if warning > error => {
-            Some(CertificateDays { warning: i64::from(*warning), error: i64::from(*error) })
-        }
+        Some([warning, error]) if warning > error => Some((i64::from(*warning), i64::from(*error))),
         Some(_) => {
             let message =
                 "two numbers are wanted: from when on a certificate is a warning, and later an error";
@@ -143,33 +73,33 @@ pub(super) fn alerting(reader: &mut Reader<'_>) -> Alerting {
             None
         }
     };
-    for key in ["latency_p99", "certificate_days"] {
-        reader.not_yet(key, "does not page yet");
-    }
+    let (down, degraded, blind) = severity.unwrap_or((default.down, default.degraded, default.blind));
     Alerting {
-        severity: severity.unwrap_or_default(),
-        page_after: page_after.unwrap_or_else(|| Policy::default().page_after),
+        page_after: page_after.unwrap_or(default.page_after),
+        down,
+        degraded,
+        blind,
         burst: match burst {
             Some(Or::Second(dispersion)) => Burst::Fixed(dispersion),
-            Some(Or::First(())) | None => Burst::Learnt,
+            Some(Or::First(())) | None => default.burst,
         },
-        start_up_grace: start_up_grace.unwrap_or(START_UP_GRACE_SECONDS),
+        start_up_grace: start_up_grace.unwrap_or(default.start_up_grace),
         latency_p99: latency_p99.unwrap_or_default(),
         certificate_days,
         quiet_hours,
-        shadow: shadow.unwrap_or(false),
+        shadow: shadow.unwrap_or(default.shadow),
     }
 }
 
-fn severities(reader: &mut Reader<'_>) -> Option<Severities> {
+fn severities(reader: &mut Reader<'_>) -> Option<(Severity, Severity, Severity)> {
+    let Alerting { down, degraded, blind, .. } = Alerting::default();
     let mut severity =
         |state, about, default| reader.optional(state, about, route::severity()).unwrap_or(default);
-    let default = Severities::default();
-    Some(Severities {
-        down: severity("down", "if half or more is lost", default.down),
-        degraded: severity("degraded", "if less is lost, and more than is acceptable", default.degraded),
-        blind: severity("blind", "if nobody can tell", default.blind),
-    })
+    Some((
+        severity("down", "if half or more is lost", down),
+        severity("degraded", "if less is lost, and more than is acceptable", degraded),
+        severity("blind", "if nobody can tell", blind),
+    ))
 }
 
 fn latencies(reader: &mut Reader<'_>) -> Option<BTreeMap<Phase, u64>> {
@@ -249,7 +179,7 @@ fn refuse_late_fire(
     let is_soon = |seconds: Option<u64>| seconds.is_some_and(|seconds| seconds <= SLOW_SECONDS);
     let after = |burstiness| seconds_to_fire(acceptable, burstiness, series);
     let burst = service.alerting.burst;
-    let found = after(burst.burstiness());
+    let found = after(burstiness(burst));
     if is_soon(found) {
         return;
     }
@@ -300,7 +230,7 @@ mod tests {
             ("0.1%", fixed(1e6), 1, None),
         ];
         for (acceptable, burst, series, expected) in table {
-            let found = seconds_to_fire(acceptable.parse().unwrap(), burst.burstiness(), series);
+            let found = seconds_to_fire(acceptable.parse().unwrap(), burstiness(burst), series);
             assert_eq!(found, expected, "{acceptable} {burst:?} {series}");
         }
     }

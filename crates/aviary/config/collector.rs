@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use aviary_collector::{Limits, SecretHash};
+use aviary_collector::{Limits, SecretHash, TestPages};
 use aviary_core::silence::Hours;
 use reqwest::Url;
 
@@ -55,15 +55,6 @@ pub(crate) struct Collector {
     pub(crate) test_pages: Option<TestPages>,
     /// Everything happens, and messages go to the log only, whatever a service says.
     pub(crate) shadow: bool,
-}
-
-/// Pages that are marked as tests: one to each receiver, whenever the hours have come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TestPages {
-    /// When they are sent, soon after the hours begin, and at no other time.
-    pub(crate) hours: Hours,
-    /// The names of the receivers; empty for all.
-    pub(crate) notify: Vec<String>,
 }
 
 /// What the collector speaks TLS with.
@@ -145,7 +136,6 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     let example =
         "{ hours = { days = [\"monday\"], from = \"10:00\", until = \"11:00\", zone = \"Europe/Berlin\" } }";
     let test_pages = reader.optional("test_pages", about, table(example, test_pages));
-    reader.not_yet("test_pages", "does not page yet");
     let about = "whether messages of all services go to the log only; false by default";
     let shadow = reader.optional("shadow", about, Boolean).unwrap_or(false);
 

@@ -256,7 +256,7 @@ fn note_who_is_not_woken(draft: &Draft, context: &Context<'_>) {
     let wakes = |name: &str| receiver(draft, name).is_none_or(|receiver| receiver.contract().wakes);
     let mut silent: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for At { value: service::Draft { service, .. }, .. } in &draft.services {
-        let down = service.alerting.severity.down;
+        let down = service.alerting.down;
         let route = draft.routes.iter().find(|it| takes_all(&it.value.route, down, Some(&service.name)));
         let (path, told) = match route {
             Some(At { path, value }) => {

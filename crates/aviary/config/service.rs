@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aviary_collector::Alerting;
 use aviary_core::{
     AcceptableLoss, Endpoint, Evidence, Protocol, Series, Vantage, VantageKind, vantage::ABSENT,
     verdict::Policy,
@@ -9,7 +10,7 @@ use aviary_core::{
 use aviary_probe::Family;
 
 use super::{
-    alerting::{self, Alerting},
+    alerting,
     context::{Context, Refusal},
     kind::{At, Boolean, Either, Kind, Or, Whole, choice, member, section, some, table},
     network::{self, Source},

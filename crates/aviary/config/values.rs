@@ -2,14 +2,13 @@
 
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
-use aviary_collector::Reader as Api;
-use aviary_collector::SecretHash;
+use aviary_collector::{Reader as Api, SecretHash, TestPages};
 use aviary_probe::Family;
 
 use super::{
     Config,
     agent::Agent,
-    collector::{Collector, TestPages},
+    collector::Collector,
     log::Log,
     readback::Readback,
     secret::{Pem, Secret},

@@ -293,7 +293,7 @@ fn about(config: &Config) -> BTreeMap<String, About> {
     let about = services.map(|service| {
         let optional = service.endpoints.iter().filter(|it| !it.required).map(|it| it.endpoint.clone());
         let watched = Watched { grace: service.alerting.start_up_grace, optional: optional.collect() };
-        let severity = service.alerting.severity.down;
+        let severity = service.alerting.down;
         let (owner, runbook) = (service.owner.clone(), service.runbook.clone());
         (service.name.clone(), About { watched, severity, owner, runbook })
     });

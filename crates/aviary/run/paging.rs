@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use aviary_collector::{
-    Alerting, Burst, Collector,
+    Alerting, Collector, TestPages,
     delivery::{Delivery, Outside},
 };
 use aviary_core::page::{Paging, Receiver as Manners};
@@ -30,6 +30,11 @@ pub(super) fn paging(config: &Config) -> Paging {
     Paging::new(config.receivers.iter().map(manners).collect(), config.routes.clone(), quiet)
 }
 
+/// When test pages are sent.
+pub(super) fn test_pages(config: &Config) -> Option<TestPages> {
+    config.collector.as_ref()?.test_pages.clone()
+}
+
 /// Under which URL the collector is reached, where it is said.
 pub(super) fn url(config: &Config) -> Option<String> {
     Some(config.collector.as_ref()?.url.as_ref()?.to_string())
@@ -37,24 +42,9 @@ pub(super) fn url(config: &Config) -> Option<String> {
 
 /// What a service wants to be told of.
 pub(super) fn alerting(service: &config::service::Service, config: &Config) -> Alerting {
-    let config::alerting::Alerting {
-        severity, page_after, burst, start_up_grace, latency_p99, shadow, ..
-    } = &service.alerting;
     let is_all_shadow = config.collector.as_ref().is_some_and(|section| section.shadow);
-    Alerting {
-        page_after: *page_after,
-        down: severity.down,
-        degraded: severity.degraded,
-        blind: severity.blind,
-        burst: match burst {
-            config::alerting::Burst::Learnt => Burst::Learnt,
-            config::alerting::Burst::Fixed(dispersion) => Burst::Fixed(*dispersion),
-        },
-        start_up_grace: *start_up_grace,
-        latency_p99: latency_p99.clone(),
-        quiet_hours: service.alerting.quiet_hours.clone(),
-        shadow: *shadow || is_all_shadow,
-    }
+    let alerting = service.alerting.clone();
+    Alerting { shadow: alerting.shadow || is_all_shadow, ..alerting }
 }
 
 /// The ways to everybody who is told.
@@ -104,6 +94,7 @@ pub(super) fn take_on(
     outside: Outside,
 ) {
     collector.page_by(paging(config), config.silences.clone(), url(config));
+    collector.test_by(test_pages(config));
     subscribe(collector, config);
     delivery.configure(outside);
 }

@@ -208,6 +208,7 @@ async fn start_collector(
         url: paging::url(config),
         paging: paging::paging(config),
         silences: config.silences.clone(),
+        test_pages: paging::test_pages(config),
     };
     let outside = paging::outside(config)?;
     let collector = Collector::new(options, SystemClock)?;

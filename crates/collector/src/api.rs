@@ -58,8 +58,7 @@ pub(crate) fn router(collector: Collector) -> Router {
 
 /// Where PagerDuty tells that somebody is on it.
 fn acknowledgements(collector: Collector) -> Router {
-    let name = collector.state().name().to_owned();
-    let subscription = Subscription::new(Arc::new(collector.clone()), &name, collector.pagerduty());
+    let subscription = Subscription::new(Arc::new(collector.clone()), collector.pagerduty());
     pagerduty::router(Arc::new(subscription))
         .route_layer(middleware::from_fn_with_state(collector, keeping::once_ready))
 }

@@ -35,6 +35,9 @@ use crate::{
 /// The most events that are held; the oldest are dropped and counted.
 const EVENTS_MAX: usize = 10_000;
 
+/// That an agent that was cut off paged by itself.
+const AGENT_PAGED: &str = "agent_paged";
+
 /// The longest body of an event that is told.
 pub(crate) const EVENT_BYTES_MAX: usize = 16 << 10;
 
@@ -109,7 +112,7 @@ impl Event {
         let what = match event.what.clone() {
             report::What::Address { kind, host, address } => What::Address { kind, host, address, vantage },
             report::What::Paged { service, key, receiver } => What::Told {
-                kind: "agent_paged".to_owned(),
+                kind: AGENT_PAGED.to_owned(),
                 text: format!("no collector answered it, and it paged `{receiver}` by itself, as {key}"),
                 service: Some(service),
                 by: Some(vantage.node.clone()),
@@ -213,9 +216,12 @@ impl Event {
 }
 
 impl Events {
-    /// All that are held, as a page says them.
+    /// What changed around the services, as a page says it: not what became of us.
     pub(crate) fn changes(&self) -> impl Iterator<Item = Changed<'_>> {
-        self.held.iter().map(Event::changed)
+        let is_ours = |changed: &Changed<'_>| {
+            matches!(changed.kind, AGENT_PAGED | "store_full" | "store_recovered")
+        };
+        self.held.iter().map(Event::changed).filter(move |changed| !is_ours(changed))
     }
 
     /// Notes an event, unless it is known, or older than all that a full table holds.

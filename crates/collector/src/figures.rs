@@ -32,6 +32,8 @@ pub struct Figures {
     /// By receiver for how many seconds the oldest incident has waited that it is to be told of; nothing for those that
     /// wait for nothing.
     pub waiting: Vec<(String, u64)>,
+    /// How many seconds the last loss of its own canary took to be told of ([`Collector::canary_delay`]).
+    pub canary_delay: Option<f64>,
 }
 
 /// Writes figures as whoever sent this `Accept` wants them: the media type and the text. `None` where that fails.
@@ -63,6 +65,7 @@ impl Collector {
             received,
             delivery: self.delivery_figures(),
             waiting: waiting.into_iter().map(age).collect(),
+            canary_delay: self.canary_delay(),
         }
     }
 }

@@ -63,7 +63,7 @@ pub use aviary_store::Store;
 pub use axum::serve::Listener;
 pub use figures::{Figures, MetricsPage};
 pub use history::HistoryError;
-pub use judgement::{Alerting, Burst};
+pub use judgement::{Alerting, Burst, TestPages};
 pub use readback::{
     Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError, Shown, look,
 };
@@ -77,7 +77,7 @@ use crate::{
     history::{Fleet, History, Lives, Record, Tally},
     judgement::Judgement,
     start::Durable,
-    state::State,
+    state::{Seen, State},
 };
 
 /// A second is closed so many seconds after it began: its last slot is due almost a second in, has a second to its
@@ -124,6 +124,8 @@ pub struct Options {
     pub paging: Paging,
     /// What the configuration says that nobody wants to be paged about.
     pub silences: Vec<Silence>,
+    /// When test pages are sent, and to whom; none without.
+    pub test_pages: Option<TestPages>,
 }
 
 /// A service that is judged.
@@ -260,6 +262,7 @@ impl Collector {
         let access = Access::new(options.tokens, options.open, options.certified);
         let judgement = Judgement::new(&options.name, options.store, options.paging);
         judgement.plan(options.silences, clock.wall());
+        judgement.test_by(options.test_pages);
         let state = State::new(options.name, options.services, clock.wall());
         let monotonic = clock.clone();
         let inner = Inner {
@@ -362,6 +365,23 @@ impl Collector {
         self.judgement().plan(silences, now);
     }
 
+    /// Sends test pages so from now on, or none.
+    pub fn test_by(&self, pages: Option<TestPages>) {
+        self.judgement().test_by(pages);
+    }
+
+    /// How many seconds the last loss of our own canary took from its onset until it was told of: it loses all each five
+    /// minutes, and takes the way to a page.
+    pub fn canary_delay(&self) -> Option<f64> {
+        self.judgement().canary_delay()
+    }
+
+    /// Since when our own canary is silent, where it is: then nobody would hear of a loss either, and whoever watches us is
+    /// not to be told that we watch.
+    pub fn canary_silent_since(&self) -> Option<Timestamp> {
+        self.judgement().canary_silent_since(self.now())
+    }
+
     /// What is to be told to whom, each once it is kept, for the one who does it; none if somebody has it already.
     /// [`Self::take_ended`] is to say what came of each message.
     fn page_actions(&self) -> Option<mpsc::Receiver<page::Action>> {
@@ -457,24 +477,58 @@ impl Collector {
         }
     }
 
-    /// Judges the second that is now, keeps what follows, and hands over what is to be told.
+    /// Judges the second that is now, keeps what follows, and hands over what is to be told, as one that is served does each
+    /// second. Blocks.
+    pub fn judge_now(&self) {
+        let now = self.now();
+        let seen = self.look(now);
+        self.follow_up(seen, now);
+    }
+
+    /// The same, with the disk on a thread that may wait for it.
     async fn judge(&self, now: Timestamp) {
-        let asked = self.judgement().asked(now);
-        let (seen, paged) = {
-            let mut state = self.state();
-            state.judge(now);
-            (state.watch(now, &asked), state.take_paged())
-        };
+        let seen = self.look(now);
         let collector = self.clone();
-        let rest = move || {
-            paged.into_iter().for_each(|told| collector.judgement().paged(told, now));
-            collector.judgement().observe(seen, now);
-            collector.keep_judgement();
-            collector.read_older();
-            collector.sign(now);
-        };
-        if let Err(error) = tokio::task::spawn_blocking(rest).await {
+        if let Err(error) = tokio::task::spawn_blocking(move || collector.follow_up(seen, now)).await {
             tracing::error!(%error, "A second could not be judged.");
+        }
+    }
+
+    /// What is seen of each service at `now`.
+    fn look(&self, now: Timestamp) -> Seen {
+        let asked = self.judgement().asked(now);
+        let mut state = self.state();
+        state.judge(now);
+        state.watch(now, &asked)
+    }
+
+    /// Takes in what was seen. Blocks.
+    fn follow_up(&self, seen: Seen, now: Timestamp) {
+        let paged = self.state().take_paged();
+        paged.into_iter().for_each(|told| self.judgement().paged(told, now));
+        self.judgement().observe(seen, now);
+        self.expire_incidents(now);
+        self.keep_judgement();
+        self.read_older();
+        self.read_timings(now);
+        self.sign(now);
+    }
+
+    /// Lets go of incidents that are over for as long as anything is retained, a few each minute. Blocks.
+    fn expire_incidents(&self, now: Timestamp) {
+        if now.second().0.is_multiple_of(60)
+            && let Err(error) = self.judgement().let_go_before(self.history().retained_from(now.second()))
+        {
+            tracing::warn!("Incidents of long ago stay: {error}");
+        }
+    }
+
+    /// Looks once a minute how long phases take; what is found is said in the next second. Blocks.
+    fn read_timings(&self, now: Timestamp) {
+        let Some(wanted) = self.state().slow_wanted(now) else { return };
+        match wanted.conditions(self.history()) {
+            Ok(conditions) => self.state().watched_mut().take_slow(conditions),
+            Err(error) => tracing::warn!("Nobody can tell how long phases take: {error}"),
         }
     }
 

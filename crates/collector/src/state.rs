@@ -13,12 +13,14 @@ mod schedule;
 mod watch;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
 use aviary_core::{
-    Catalog, Evidence, Fault, Ledger, Outcome, Phase, Second, SeriesId, Span, Tag, Timestamp, Vantage,
+    Catalog, Evidence, Fault, Ledger, Outcome, Phase, Protocol, Second, SeriesId, Span, Tag, Timestamp,
+    Vantage,
     catalog::Full,
     ledger::OutOfReach,
     losses::{Cause, Loss, Losses},
@@ -35,7 +37,7 @@ pub(crate) use self::{
     judge::{Judged, Standing},
     kept::Texts,
     readback::{ReadBack, ReadBackBody},
-    watch::{Asked, Endpoint, Key, Seen, Watch},
+    watch::{Asked, Endpoint, Key, LateAsked, Seen, Watch, found},
 };
 use crate::{
     ServiceOptions,
@@ -257,9 +259,8 @@ impl State {
         self.judged = None;
         self.watch.forget_groups();
         for id in self.catalog.ids() {
-            let service = self.service(self.catalog.tag(id, Tag::Service));
             let Ok(protocol) = self.catalog.tag(id, Tag::Protocol).parse() else { continue };
-            let proof = Proof::of(protocol, service.counts_as_delivered, service.storage);
+            let proof = self.proof(self.catalog.tag(id, Tag::Service), protocol);
             if self.ledger.proof(id) != proof {
                 self.proof_changes(id);
                 self.ledger.prove(id, proof);
@@ -269,8 +270,15 @@ impl State {
     }
 
     /// What is configured of a service, or the defaults.
-    pub(crate) fn service(&self, name: &str) -> ServiceOptions {
-        self.configured.get(name).cloned().unwrap_or_else(|| ServiceOptions::unconfigured(name))
+    pub(crate) fn service(&self, name: &str) -> Cow<'_, ServiceOptions> {
+        let unconfigured = || Cow::Owned(ServiceOptions::unconfigured(name));
+        self.configured.get(name).map_or_else(unconfigured, Cow::Borrowed)
+    }
+
+    /// What shows delivery to a service over a protocol.
+    fn proof(&self, service: &str, protocol: Protocol) -> Proof {
+        let service = self.service(service);
+        Proof::of(protocol, service.counts_as_delivered, service.storage)
     }
 
     /// Counts a refusal, and returns whether none was told in this second.
@@ -388,16 +396,14 @@ impl State {
         for (series, told) in roster.series().zip(&roster.series) {
             let known = self.catalog.len();
             let id = self.catalog.intern(&series)?;
-            let service = self.service(&series.service);
             if id.0 as usize == known {
-                let protocol = series.endpoint.protocol();
-                let proof = Proof::of(protocol, service.counts_as_delivered, service.storage);
+                let proof = self.proof(&series.service, series.endpoint.protocol());
                 // What was before this collector is none of its business, unless a slot from then is told.
                 self.ledger.register(told.from.max(self.started), proof);
             } else {
                 self.ledger.extend_back(id, told.from.max(self.started));
             }
-            if service.storage {
+            if self.service(&series.service).storage {
                 self.stored.carry(id, &told.name);
                 self.received.expect(&told.name);
                 self.read_back_as(id, &series.service, &told.name);

@@ -3,6 +3,8 @@
 //! Four bit planes hold 64 seconds of a series in one half of a cache line; the planes of all series for the same 64
 //! seconds lie side by side, so that summing a group reads memory in one direction and a window is a popcount.
 
+pub mod by_second;
+
 use std::collections::BTreeMap;
 
 use crate::{
@@ -420,40 +422,35 @@ impl Ledger {
     }
 
     fn sum_chunk(&self, chunk: Span, group_of: &[u32], windows: &mut [Window]) {
-        let first = chunk.from.0 / BLOCK_SECONDS;
-        let last = chunk.until.minus(1).0 / BLOCK_SECONDS;
-        let (early, late) = (&self.blocks[(first % BLOCKS) as usize], &self.blocks[(last % BLOCKS) as usize]);
-        let early_mask = block_mask(first, chunk);
-        let late_mask = if first == last { 0 } else { block_mask(last, chunk) };
-        let rows =
-            self.lives.iter().zip(&group_of[..self.lives.len()]).zip(early.planes.iter().zip(&late.planes));
-        for (id, ((life, &group), (early, late))) in (0..).map(SeriesId).zip(rows) {
-            if group == NO_GROUP {
-                continue;
+        let chunk = Chunk::of(chunk);
+        for (id, (life, &group)) in
+            (0..).map(SeriesId).zip(self.lives.iter().zip(&group_of[..self.lives.len()]))
+        {
+            if group != NO_GROUP {
+                let (alive, planes) = self.row(&chunk, id, life);
+                tally(&mut windows[group as usize], alive, planes, life.proof);
             }
-            // A chunk is at most 64 seconds, so what of a span lies in its two blocks does not overlap either.
-            let inside = |span: Span| {
-                let inside = chunk.intersection(span);
-                early_mask & block_mask(first, inside) | late_mask & block_mask(last, inside)
-            };
-            let alive = if life.span.from <= chunk.from && chunk.until <= life.span.until {
-                early_mask | late_mask
-            } else {
-                inside(life.span())
-            };
-            let mut planes =
-                [0, 1, 2, 3].map(|plane| early.0[plane] & early_mask | late.0[plane] & late_mask);
-            if life.is_paused {
-                let pauses = self.pauses(id);
-                let pauses = &pauses[pauses.partition_point(|pause| pause.until <= chunk.from)..];
-                let pauses = pauses.iter().take_while(|pause| pause.from < chunk.until);
-                let paused = pauses.fold(0, |paused, pause| paused | inside(*pause));
-                let [s0, s1, t0, t1] = planes;
-                let muted = paused & !s0 & !s1 & !(t0 & t1);
-                planes = planes.map(|plane| plane | muted);
-            }
-            tally(&mut windows[group as usize], alive, planes, life.proof);
         }
+    }
+
+    /// Which slots of `chunk` a series has, and their planes, those of pauses included.
+    #[inline]
+    fn row(&self, chunk: &Chunk, id: SeriesId, life: &Life) -> (u64, [u64; 4]) {
+        let planes = |number: u64| self.blocks[(number % BLOCKS) as usize].planes[id.index()].0;
+        let (early, late) = (planes(chunk.first), planes(chunk.last));
+        let is_whole = life.span.from <= chunk.span.from && chunk.span.until <= life.span.until;
+        let alive = if is_whole { chunk.early | chunk.late } else { chunk.mask(life.span()) };
+        let mut planes = [0, 1, 2, 3].map(|plane| early[plane] & chunk.early | late[plane] & chunk.late);
+        if life.is_paused {
+            let pauses = self.pauses(id);
+            let pauses = &pauses[pauses.partition_point(|pause| pause.until <= chunk.span.from)..];
+            let pauses = pauses.iter().take_while(|pause| pause.from < chunk.span.until);
+            let paused = pauses.fold(0, |paused, pause| paused | chunk.mask(*pause));
+            let [s0, s1, t0, t1] = planes;
+            let muted = paused & !s0 & !s1 & !(t0 & t1);
+            planes = planes.map(|plane| plane | muted);
+        }
+        (alive, planes)
     }
 
     /// Remembers that a sender told of the seconds before `until`, if `mark` is a sender's.
@@ -479,6 +476,31 @@ impl Ledger {
         } else {
             Ok(())
         }
+    }
+}
+
+/// At most 64 seconds, which lie in two neighbouring blocks: their bits do not overlap.
+struct Chunk {
+    span: Span,
+    /// The numbers of the two blocks, which may be one.
+    first: u64,
+    last: u64,
+    /// Which bits are of the first block, and which of the last, where that is another.
+    early: u64,
+    late: u64,
+}
+
+impl Chunk {
+    fn of(span: Span) -> Self {
+        let (first, last) = (span.from.0 / BLOCK_SECONDS, span.until.minus(1).0 / BLOCK_SECONDS);
+        let late = if first == last { 0 } else { block_mask(last, span) };
+        Self { span, first, last, early: block_mask(first, span), late }
+    }
+
+    /// The bits of what of `span` is inside.
+    fn mask(&self, span: Span) -> u64 {
+        let inside = self.span.intersection(span);
+        self.early & block_mask(self.first, inside) | self.late & block_mask(self.last, inside)
     }
 }
 

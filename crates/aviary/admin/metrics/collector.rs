@@ -42,11 +42,21 @@ impl Collector for Snapshot {
         self.reports(&mut page)?;
         self.received(&mut page)?;
         self.delivery(&mut page)?;
+        self.canary(&mut page)?;
         page.info("aviary_build", "The program that runs.", &[("version", env!("CARGO_PKG_VERSION"))])
     }
 }
 
 impl Snapshot {
+    fn canary(&self, page: &mut Page<'_>) -> fmt::Result {
+        // Before its first loss there is nothing to say.
+        let Some(delay) = self.0.canary_delay else { return Ok(()) };
+        let help =
+            "How long the last loss of the collector's own canary took from its onset until it was told of.";
+        let unit = Some(&Unit::Seconds);
+        page.family("aviary_collector_canary_delay", help, unit, MetricType::Gauge)?.encode_gauge(&delay)
+    }
+
     fn tokens(&self, page: &mut Page<'_>) -> fmt::Result {
         let tokens = &self.0.tokens;
         let help = "Reports that were taken, by token.";
@@ -199,6 +209,7 @@ mod tests {
                 switch: Some(SwitchFigures { told: 8, refused: 0, withheld: 3 }),
             },
             waiting: vec![("oncall".to_owned(), 12)],
+            canary_delay: Some(12.5),
         };
         let (kind, text) = collector_page(figures.clone(), "").unwrap();
         assert_eq!(kind, OPEN_METRICS);
@@ -220,6 +231,7 @@ mod tests {
             "aviary_collector_pages_refused_total{receiver=\"oncall\",reason=\"turned_away\"} 1",
             "aviary_collector_pages_waiting_seconds{receiver=\"oncall\"} 12",
             "aviary_collector_watchdog_total{outcome=\"told\"} 8",
+            "aviary_collector_canary_delay_seconds 12.5",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

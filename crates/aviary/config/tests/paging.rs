@@ -327,24 +327,24 @@ fn silences_reach_the_program() {
 
 #[test]
 fn what_a_service_wants_to_be_told_of_has_defaults_and_reaches_the_program() {
-    use super::super::alerting::{Burst, CertificateDays, Severities};
+    use aviary_collector::{Alerting, Burst};
     let alerting = |keys: &str| {
         let text = SMALL.replace("[\"tcp://h:1\"]", &format!("[\"tls://h:1\"]\n{keys}"));
         read(&text, &[]).unwrap().services.remove(0).alerting
     };
     let default = alerting("");
-    assert_eq!(default.severity, Severities::default());
+    assert_eq!(default, Alerting::default());
     assert_eq!((default.page_after, default.start_up_grace, default.burst), (10, 60, Burst::Learnt));
     assert!(default.latency_p99.is_empty() && default.quiet_hours.is_none() && !default.shadow);
-    assert_eq!(default.certificate_days, Some(CertificateDays { warning: 21, error: 7 }));
+    assert_eq!(default.certificate_days, Some((21, 7)));
 
     let given = alerting(
         "severity = { degraded = \"error\", blind = \"info\" }\npage_after = \"0s\"\nburst = 1\n\
          start_up_grace = \"5m\"\nlatency_p99 = { connect = \"200ms\", tls = \"1500us\" }\ncertificate_days = []\n\
          quiet_hours = { from = \"22:00\", until = \"07:00\", zone = \"UTC\" }\nshadow = true\n",
     );
-    let severity = Severities { down: Severity::Critical, degraded: Severity::Error, blind: Severity::Info };
-    assert_eq!(given.severity, severity);
+    let severities = (given.down, given.degraded, given.blind);
+    assert_eq!(severities, (Severity::Critical, Severity::Error, Severity::Info));
     assert_eq!((given.page_after, given.start_up_grace, given.burst), (0, 300, Burst::Fixed(1.0)));
     assert_eq!(given.latency_p99, [(Phase::Connect, 200_000), (Phase::Tls, 1_500)].into());
     assert_eq!((given.certificate_days, given.shadow), (None, true));

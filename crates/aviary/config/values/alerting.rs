@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aviary_collector::{Alerting, Burst};
 use aviary_core::{
     fnv::fnv1a,
     page::{Choice, Escalation, Route},
@@ -11,7 +12,6 @@ use aviary_notify::{Alertmanager, Kind, Security, Settings, WatchdogKind};
 
 use super::{
     super::{
-        alerting::{Alerting, Burst, CertificateDays, Severities},
         receiver::Receiver,
         watchdog::Watchdog,
     },
@@ -22,8 +22,10 @@ impl Keys {
     /// Of the service whose section this is.
     pub(super) fn alerting(&mut self, alerting: &Alerting) {
         let Alerting {
-            severity: Severities { down, degraded, blind },
             page_after,
+            down,
+            degraded,
+            blind,
             burst,
             start_up_grace,
             latency_p99,
@@ -43,11 +45,8 @@ impl Keys {
         for (phase, micros) in latency_p99 {
             self.add(&format!("latency_p99.{phase}"), duration(Duration::from_micros(*micros)));
         }
-        let days = certificate_days.as_ref();
-        self.all(
-            "certificate_days",
-            days.map_or_else(Vec::new, |CertificateDays { warning, error }| vec![warning, error]),
-        );
+        let days = certificate_days.map_or_else(Vec::new, |(warning, error)| vec![warning, error]);
+        self.all("certificate_days", &days);
         self.maybe("quiet_hours", quiet_hours.as_ref());
         self.add("shadow", shadow);
     }

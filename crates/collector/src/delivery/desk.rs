@@ -53,8 +53,9 @@ impl Desk for Collector {
         }
     }
 
-    async fn acknowledge(&self, id: &Id, by: String) -> bool {
-        let (collector, id) = (self.clone(), id.clone());
+    async fn acknowledge(&self, key: &str, by: String) -> bool {
+        let Some(id) = self.judgement().by_key(key) else { return false };
+        let collector = self.clone();
         let keep = move || collector.acknowledge(&id, &by);
         tokio::task::spawn_blocking(keep).await.unwrap_or_else(|error| {
             tracing::error!(%error, "An acknowledgement could not be kept.");

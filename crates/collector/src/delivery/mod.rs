@@ -114,6 +114,6 @@ pub trait Desk: Send + Sync + 'static {
     /// Takes in what became of an order, see [`Ended::events`].
     fn ended(&self, ended: Ended) -> impl Future<Output = ()> + Send;
 
-    /// Notes that `by` is on it. Whether there is such an incident that is not over.
-    fn acknowledge(&self, id: &Id, by: String) -> impl Future<Output = bool> + Send;
+    /// Notes that `by` is on the incident that receivers know by `key`. Whether there is such a one that is not over.
+    fn acknowledge(&self, key: &str, by: String) -> impl Future<Output = bool> + Send;
 }

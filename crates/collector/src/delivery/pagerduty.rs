@@ -13,7 +13,6 @@ use std::{
     },
 };
 
-use aviary_core::incident::Id;
 use aws_lc_rs::hmac;
 use axum::{
     Json, Router,
@@ -71,16 +70,14 @@ impl fmt::Debug for Secrets {
 /// PagerDuty's subscriptions to us.
 pub struct Subscription<D> {
     desk: Arc<D>,
-    /// How the keys of our incidents begin.
-    ours: String,
     secrets: Arc<Secrets>,
     forged: AtomicU64,
 }
 
 impl<D> Subscription<D> {
-    /// To the incidents of `collector`, signed with one of `secrets`.
-    pub fn new(desk: Arc<D>, collector: &str, secrets: Arc<Secrets>) -> Self {
-        Self { desk, ours: format!("aviary:{collector}:"), secrets, forged: AtomicU64::new(0) }
+    /// To the incidents of `desk`, signed with one of `secrets`.
+    pub const fn new(desk: Arc<D>, secrets: Arc<Secrets>) -> Self {
+        Self { desk, secrets, forged: AtomicU64::new(0) }
     }
 
     /// How many posts were refused because nobody with a secret had signed them.
@@ -144,15 +141,12 @@ async fn take<D: Desk>(
         return Ok(Json(json!({"acknowledged": false, "because": "it is no acknowledgement"})));
     }
     let key = event.data.and_then(|data| data.incident_key).unwrap_or_default();
-    let Some(id) = key.strip_prefix(&subscription.ours).map(Id::given) else {
-        return Ok(Json(json!({"acknowledged": false, "because": "it is no incident of this collector"})));
-    };
     let by = by(event.agent);
-    if subscription.desk.acknowledge(&id, by.clone()).await {
-        tracing::info!(incident = %id, by, "Somebody is on it.");
+    if subscription.desk.acknowledge(&key, by.clone()).await {
+        tracing::info!(key, by, "Somebody is on it.");
         return Ok(Json(json!({"acknowledged": true})));
     }
-    Ok(Json(json!({"acknowledged": false, "because": "the incident is over, or not known"})))
+    Ok(Json(json!({"acknowledged": false, "because": "the incident is over, or none of this collector's"})))
 }
 
 /// Who acknowledged, such as `Alice by PagerDuty`.
@@ -187,7 +181,7 @@ mod tests {
 
     /// Knows one incident.
     #[derive(Default)]
-    struct Known(Mutex<Vec<(Id, String)>>);
+    struct Known(Mutex<Vec<(String, String)>>);
 
     impl Desk for Known {
         fn look_up(&self, _: &Id, _: &str) -> Option<Subject> {
@@ -196,10 +190,10 @@ mod tests {
 
         async fn ended(&self, _: Ended) {}
 
-        async fn acknowledge(&self, id: &Id, by: String) -> bool {
-            let is_known = id.as_str() == "01JD";
+        async fn acknowledge(&self, key: &str, by: String) -> bool {
+            let is_known = key == "aviary:main:01JD";
             if is_known {
-                self.0.lock().unwrap().push((id.clone(), by));
+                self.0.lock().unwrap().push((key.to_owned(), by));
             }
             is_known
         }
@@ -211,7 +205,7 @@ mod tests {
     fn subscription(secrets: &[&str]) -> Arc<Subscription<Known>> {
         let ours = Secrets::default();
         ours.set(secrets.iter().copied());
-        Arc::new(Subscription::new(Arc::default(), "main", Arc::new(ours)))
+        Arc::new(Subscription::new(Arc::default(), Arc::new(ours)))
     }
 
     fn signed(signature: &str) -> HeaderMap {

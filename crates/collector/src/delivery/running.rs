@@ -152,6 +152,8 @@ impl Collector {
             (state.newest_told(), agents, fresh)
         };
         let untold_since = self.judgement().untold_since();
-        self.show_signs(Signs { now, newest_slot, agents, fresh, judged: Some(judged), untold_since });
+        let canary_silent_since = self.canary_silent_since();
+        let judged = Some(judged);
+        self.show_signs(Signs { now, newest_slot, agents, fresh, judged, untold_since, canary_silent_since });
     }
 }

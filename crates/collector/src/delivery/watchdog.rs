@@ -44,6 +44,8 @@ pub struct Signs {
     pub judged: Option<Timestamp>,
     /// Since when the oldest page waits that nobody took ([`super::untold_since`]).
     pub untold_since: Option<Timestamp>,
+    /// Since when our own canary, whose loss is to be told of every five minutes, is silent.
+    pub canary_silent_since: Option<Timestamp>,
 }
 
 impl Signs {
@@ -52,7 +54,7 @@ impl Signs {
     /// # Errors
     /// What speaks against it, each in a few words.
     pub fn proof(&self) -> Result<String, Vec<String>> {
-        let Self { now, newest_slot, agents, fresh, judged, untold_since } = *self;
+        let Self { now, newest_slot, agents, fresh, judged, untold_since, canary_silent_since } = *self;
         let mut doubts = Vec::new();
         match newest_slot.map(|newest| now.second().0.saturating_sub(newest.0)) {
             None => doubts.push("no slot is known".to_owned()),
@@ -75,6 +77,9 @@ impl Signs {
         }
         if let Some(age) = untold_since.map(|since| now.since(since)).filter(|age| *age > UNTOLD_US_MAX) {
             doubts.push(format!("a page has waited for {}, and nobody took it", lasted(age / 1_000_000)));
+        }
+        if let Some(age) = canary_silent_since.map(|since| now.since(since)) {
+            doubts.push(format!("our own canary lost, and nobody was told of it for {}", lasted(age / 1_000_000)));
         }
         match doubts.is_empty() {
             true => Ok(format!("{fresh} of {} report, and the outbox drains", counted(agents, "agent"))),
@@ -202,6 +207,7 @@ mod tests {
             fresh: 4,
             judged: Some(NOW),
             untold_since: None,
+            canary_silent_since: None,
         }
     }
 
@@ -212,7 +218,7 @@ mod tests {
     #[test]
     fn a_loop_proves_itself_by_everything_or_not_at_all() {
         let slot = |seconds| Some(NOW.second().minus(seconds));
-        let table: [(Signs, Result<&str, &str>); 12] = [
+        let table: [(Signs, Result<&str, &str>); 13] = [
             (well(), Ok("4 of 5 agents report, and the outbox drains")),
             (Signs { agents: 1, fresh: 1, ..well() }, Ok("1 of 1 agent report, and the outbox drains")),
             (Signs { untold_since: ago(60), judged: ago(5), newest_slot: slot(10), ..well() }, Ok("4 of 5")),
@@ -226,6 +232,10 @@ mod tests {
             (
                 Signs { untold_since: ago(90), ..well() },
                 Err("a page has waited for 1 min 30 s, and nobody took it"),
+            ),
+            (
+                Signs { canary_silent_since: ago(900), ..well() },
+                Err("our own canary lost, and nobody was told of it for 15 min"),
             ),
             (
                 Signs { fresh: 0, judged: ago(3_600), ..well() },

@@ -2,11 +2,12 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | incidents | the incident's id, which sorts by its onset | all of it, also long after its end |
+//! | incidents | the incident's id, which sorts by its onset | all of it, until it is over for as long as anything is retained |
 //! | judgement | `c` and an incident's id | who was told of it |
 //! | | `m` | what is only suspected, and what the machine counts |
 //! | | `s` | silences |
 //! | | `l` and a group | in which way it loses |
+//! | | `t` | when the hours began in which test pages were sent last |
 //! | | `w` | endpoints that worked once, and when losses were cleared |
 
 use std::{collections::BTreeMap, ops::ControlFlow};
@@ -29,7 +30,11 @@ const CASE: u8 = b'c';
 const MACHINE: u8 = b'm';
 const SILENCES: u8 = b's';
 const LEARNT: u8 = b'l';
+const TESTED: u8 = b't';
 const WORKED: u8 = b'w';
+
+/// So many incidents are let go of at once.
+const EXPIRED_MAX: usize = 256;
 
 /// What an earlier life left.
 #[derive(Default)]
@@ -42,6 +47,8 @@ pub(crate) struct Life {
     pub(crate) learnt: BTreeMap<Key, Quiet>,
     pub(crate) worked: BTreeMap<Endpoint, Second>,
     pub(crate) cleared: BTreeMap<String, Second>,
+    /// When the hours began in which test pages were sent last.
+    pub(crate) tested: Option<Second>,
 }
 
 /// What is to be kept: the newest value of each key, none where it is to be removed.
@@ -81,6 +88,14 @@ impl Pending {
         self.0.insert((Table::Incidents, key), Some(incident.bytes().into()));
     }
 
+    pub(super) fn remove_incident(&mut self, id: &Id) {
+        self.0.insert((Table::Incidents, Bytes::copy_from_slice(id.as_str().as_bytes())), None);
+    }
+
+    pub(super) fn put_tested(&mut self, from: Second) {
+        self.put(vec![TESTED], Some(from.bytes()));
+    }
+
     pub(super) fn put_case(&mut self, id: &Id, case: Option<&Case>) {
         self.put([&[CASE], id.as_str().as_bytes()].concat(), case.map(Record::bytes));
     }
@@ -109,6 +124,21 @@ impl Pending {
         let worked = worked.iter().map(|(endpoint, since)| (endpoint.clone(), *since)).collect();
         self.put(vec![WORKED], Some(Worked { worked, cleared: cleared.clone() }.bytes()));
     }
+}
+
+/// The first [`EXPIRED_MAX`] incidents that were over before `from`.
+pub(super) fn over_before(store: &dyn Store, from: Second) -> Result<Vec<Id>, StoreError> {
+    let mut old = Vec::new();
+    // By their onset: what began later is not over earlier.
+    let until = Id::new("", "", from);
+    store.range(Table::Incidents, &[], until.as_str().as_bytes(), &mut |key, value| {
+        // What cannot be read is said at a start.
+        if Incident::of_bytes(value).is_ok_and(|it| it.resolved.is_some_and(|at| at < from)) {
+            old.push(Id::given(&String::from_utf8_lossy(key)));
+        }
+        if old.len() < EXPIRED_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(old)
 }
 
 /// What is suspected, and what the machine counts.
@@ -194,6 +224,7 @@ impl Life {
                 let Worked { worked, cleared } = Record::of_bytes(value)?;
                 (self.worked, self.cleared) = (worked.into_iter().collect(), cleared);
             }
+            Some((&TESTED, _)) => self.tested = Some(Record::of_bytes(value)?),
             // A later version's.
             _ => {}
         }

@@ -11,9 +11,11 @@
 //! not waited for: whoever is to be woken is woken, and told again after a crash.
 
 mod api;
+mod canary;
 mod kept;
 mod options;
 mod record;
+mod tested;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -24,7 +26,7 @@ use std::{
 };
 
 use aviary_core::{
-    Timestamp,
+    Second, Span, Timestamp,
     fnv::fnv1a,
     incident::{self, Cause, Fallback, Id, Incident, Incidents, Observed},
     page::{self, Case, Outbox, Paging},
@@ -34,8 +36,11 @@ use aviary_store::{Store, StoreError};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-pub use self::options::{Alerting, Burst};
-use self::trial::Trials;
+use self::{canary::Canary, trial::Trials};
+pub use self::{
+    options::{Alerting, Burst},
+    tested::TestPages,
+};
 pub(crate) use self::{
     api::routes,
     kept::{Life, Pending},
@@ -43,7 +48,7 @@ pub(crate) use self::{
 };
 use crate::{
     delivery::{oldest_waiting, untold_since},
-    state::{Asked, Seen},
+    state::{Asked, LateAsked, Seen},
 };
 
 /// So many actions wait for whoever delivers; more wait here, as many as receivers take at once.
@@ -99,6 +104,12 @@ struct Held {
     machine: Vec<u8>,
     steps: u64,
     trials: Trials,
+    name: String,
+    test_pages: Option<TestPages>,
+    /// When the hours began in which test pages were sent last.
+    tested: Option<Second>,
+    /// None until a second was observed.
+    canary: Option<Canary>,
 }
 
 impl Judgement {
@@ -117,6 +128,10 @@ impl Judgement {
             machine: Vec::new(),
             steps: 0,
             trials: Trials::default(),
+            name: name.to_owned(),
+            test_pages: None,
+            tested: None,
+            canary: None,
         };
         Self {
             held: Mutex::new(held),
@@ -131,6 +146,7 @@ impl Judgement {
     pub(crate) fn restore(&self, name: &str, life: Life) {
         let mut held = self.held();
         held.incidents = Incidents::from_kept(name, life.incidents);
+        held.tested = life.tested;
         held.over = life.over;
         held.cases = life.outbox.cases.clone();
         held.outbox = Outbox::from_kept(life.outbox);
@@ -158,6 +174,16 @@ impl Judgement {
                 asked.since.insert(service.clone(), (since, part.counts, part.seen));
             }
         }
+        for incident in held.incidents.iter().filter(|it| it.cause == Cause::Loss && it.opened.is_some()) {
+            let life = Span::new(incident.since, incident.resolved.unwrap_or(now));
+            asked.late.extend(incident.parts().map(|(service, part)| LateAsked {
+                service: service.clone(),
+                life,
+                is_over: incident.resolved.is_some(),
+                lost: part.lost_seconds.spans.clone(),
+                counts: part.counts,
+            }));
+        }
         asked
     }
 
@@ -168,14 +194,20 @@ impl Judgement {
             self.removed(tag, &value, now);
         }
         let silences = self.held().silences.in_force(now.second());
+        let late = std::mem::take(&mut seen.late);
         let observed = seen.explained(silences);
         self.observed(observed, now);
+        for event in late {
+            self.held().step(event, now);
+        }
     }
 
     fn observed(&self, observed: Observed, now: Timestamp) {
         let mut held = self.held();
         held.step(incident::Event::Observed(observed), now);
         held.deliver(page::Event::Tick, now);
+        held.test_pages(now);
+        held.canary.get_or_insert_with(|| Canary::new(now)).step(now);
         held.keep_all();
     }
 
@@ -281,6 +313,38 @@ impl Judgement {
         held.deliver(page::Event::Configured, now);
     }
 
+    /// Sends test pages so from now on, or none.
+    pub(crate) fn test_by(&self, pages: Option<TestPages>) {
+        self.held().test_pages = pages;
+    }
+
+    /// How many seconds the last loss of our own canary took from its onset until it was told of.
+    pub(crate) fn canary_delay(&self) -> Option<f64> {
+        self.held().canary.as_ref().and_then(Canary::delay_seconds)
+    }
+
+    /// Since when our own canary is silent, where it is: then nobody would hear of a loss either.
+    pub(crate) fn canary_silent_since(&self, now: Timestamp) -> Option<Timestamp> {
+        self.held().canary.as_ref().and_then(|canary| canary.silent_since(now))
+    }
+
+    /// Lets go of some of what was over before `from`, of what is kept. Blocks.
+    ///
+    /// # Errors
+    /// Where it cannot be read; nothing is removed then.
+    pub(crate) fn let_go_before(&self, from: Second) -> Result<(), StoreError> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let old = kept::over_before(&**store, from)?;
+        let mut held = self.held();
+        for id in old {
+            // Of what is held something may be told yet.
+            if held.incidents.get(&id).is_none() && !held.over.contains_key(&id) {
+                held.pending.remove_incident(&id);
+            }
+        }
+        Ok(())
+    }
+
     /// A service, region, node or endpoint is not configured any more.
     pub(crate) fn removed(&self, tag: aviary_core::Tag, value: &str, now: Timestamp) {
         self.held().step(incident::Event::Removed { tag, value: value.to_owned() }, now);
@@ -302,6 +366,12 @@ impl Judgement {
     pub(crate) fn waiting(&self, now: Timestamp) -> BTreeMap<String, Timestamp> {
         let held = self.held();
         oldest_waiting(&held.outbox, &held.paging, now)
+    }
+
+    /// The incident that receivers know by `key`, if it is held.
+    pub(crate) fn by_key(&self, key: &str) -> Option<Id> {
+        let held = self.held();
+        held.incidents.iter().find(|incident| incident.key == key).map(|incident| incident.id.clone())
     }
 
     /// Every incident that is held.

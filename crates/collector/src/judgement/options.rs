@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use aviary_core::{Phase, incident::Policy, page::Severity, silence::Hours};
+use aviary_core::{
+    Phase,
+    incident::{CERTIFICATE_DAYS, CERTIFICATE_DAYS_LAST, Policy},
+    page::Severity,
+    silence::Hours,
+};
 
 /// What a service wants to be told of, and how. The defaults suit a service in production that nobody has tuned.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +27,8 @@ pub struct Alerting {
     pub start_up_grace: u64,
     /// How many microseconds a phase may take for 99 of 100 slots; of a phase that is not named, nobody is told.
     pub latency_p99: BTreeMap<Phase, u64>,
+    /// How many days before its end a certificate is a warning, and an error; none: nobody is told of it.
+    pub certificate_days: Option<(i64, i64)>,
     /// When whatever wakes nobody is not told.
     pub quiet_hours: Option<Hours>,
     /// Everything happens, and messages go to the log only.
@@ -50,6 +57,7 @@ impl Default for Alerting {
             burst: Burst::default(),
             start_up_grace: 60,
             latency_p99: BTreeMap::new(),
+            certificate_days: Some((CERTIFICATE_DAYS, CERTIFICATE_DAYS_LAST)),
             quiet_hours: None,
             shadow,
         }

@@ -12,12 +12,12 @@
 //! `sent` is `taken`, `refused` for good, or `not_taken` where it is tried again. It is over when the receiver knows that the
 //! test is, or will never take it. Nothing of it is kept for the next start.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use aviary_core::{
     Second, Timestamp,
     incident::{self, Id},
-    page::{self, Change, Notice, Sent, Severity, Urgency},
+    page::{self, Sent},
 };
 use axum::{
     Json, Router,
@@ -27,7 +27,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{Judgement, api::flushed};
+use super::{Judgement, api::flushed, tested::notice};
 use crate::{Collector, Peer, access::Scope, error::ApiError};
 
 /// So many are known at once, the newest.
@@ -100,19 +100,10 @@ impl Judgement {
         if held.paging.receiver(receiver).is_none() {
             return Err(held.paging.receivers().map(str::to_owned).collect());
         }
+        // Several may be asked for in one second.
         let cause = format!("test of {receiver}, step {}", held.steps);
-        let id = Id::new(name, &cause, now.second());
-        let notice = Notice {
-            id: id.clone(),
-            key: id.key(name),
-            revision: 1,
-            reopens: 0,
-            change: Change::Opened,
-            urgency: Urgency::Information,
-            severity: Severity::Info,
-            tags: BTreeMap::new(),
-            shadow: false,
-        };
+        let notice = notice(name, &cause, now.second());
+        let id = notice.id.clone();
         held.trials.begin(id.clone(), receiver);
         held.deliver(page::Event::Test(notice, receiver.to_owned()), now);
         Ok(id)

@@ -95,16 +95,26 @@ impl State {
         let seen = Span::before(span.until, SEEN_SECONDS);
         let (by_vantage, _) = self.live_sums(seen, vantages, goes_on);
         let mut vantages_seen: BTreeMap<&str, usize> = BTreeMap::new();
-        self.watch.forget_places();
+        let mut seen_from = Vec::with_capacity(by_vantage.len());
         for (values, window) in vantages.values.iter().zip(&by_vantage) {
             let is_seen = window.unknown < window.scheduled;
             // Where nobody goes on, nobody is missed.
-            if window.scheduled > 0 {
-                self.watch.note_place(&values[2], &values[5], &values[0], is_seen);
-            }
+            seen_from.push((window.scheduled > 0).then_some(is_seen));
             *vantages_seen.entry(&values[0]).or_default() += usize::from(is_seen);
         }
+        if judged.seen_from != seen_from {
+            self.watch.forget_places();
+            for (values, is_seen) in vantages.values.iter().zip(&seen_from) {
+                if let Some(is_seen) = is_seen {
+                    self.watch.note_place(&values[2], &values[5], &values[0], *is_seen);
+                }
+            }
+        }
         let (windows, is_live) = self.live_sums(span, endpoints, goes_on);
+        if judged.is_live != is_live {
+            let live = endpoints.values.iter().zip(&is_live).filter(|(_, is_live)| **is_live);
+            self.watch.note_endpoints(live.map(|(values, _)| values[1].clone()).collect());
+        }
         let services = of_service.iter().filter_map(|(name, endpoints)| {
             let judged =
                 endpoints.iter().filter(|it| it.is_configured || it.group.is_some_and(|at| is_live[at]));
@@ -116,7 +126,7 @@ impl State {
             is_judged.then(|| (name.clone(), Sums { endpoints: judged, vantages_seen, ..Sums::default() }))
         });
         let services = services.collect();
-        self.judged = Some(judged);
+        self.judged = Some(Judged { seen_from, is_live, ..judged });
         services
     }
 
@@ -146,6 +156,11 @@ pub(crate) struct Judged {
     vantages: Grouping,
     /// By service and endpoint.
     endpoints: Grouping,
+    /// Of each vantage, whether it was seen in the second before, where anybody goes on there: what is made of it stays
+    /// until that changes.
+    seen_from: Vec<Option<bool>>,
+    /// Of each group of endpoints, whether anybody probed it then.
+    is_live: Vec<bool>,
     /// The endpoints of each service that is configured or was reported, in order.
     of_service: BTreeMap<String, Vec<JudgedEndpoint>>,
 }
@@ -187,6 +202,13 @@ impl Judged {
             judged.group = Some(group);
         }
         let of_service = found.into_iter().map(|(name, endpoints)| (name, endpoints.into_values().collect()));
-        Self { series: catalog.len(), vantages, endpoints, of_service: of_service.collect() }
+        Self {
+            series: catalog.len(),
+            vantages,
+            endpoints,
+            seen_from: Vec::new(),
+            is_live: Vec::new(),
+            of_service: of_service.collect(),
+        }
     }
 }

@@ -11,28 +11,31 @@
 //! Under the state's lock, integers are summed. Where loss is, and in which words, is worked out afterwards, by
 //! [`Seen::explained`].
 
+mod clearing;
 mod conditions;
+mod counting;
 pub(crate) mod groups;
+mod late;
+mod observe;
 mod scene;
+mod slow;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aviary_core::{
-    AcceptableLoss, Fault, Second, SeriesId, Span, State as Verdict, Tag, Timestamp, Window,
-    detect::{
-        self, Bank, Budget, Quiet, Tally, Test, WINDOWS,
-        gate::{Outage, Refusals, is_agreed, is_confirmed, is_refused},
-        tail,
-    },
-    extent::{Blame, Extent, Questions},
-    incident::{Clearing, Counts, Firing, Level, Observation, Sight},
-    ledger::LIVE_SECONDS,
-    losses::Cause,
+    Second, Span, State as Verdict, Tag, Timestamp, Window,
+    detect::{Bank, Quiet, Tally, WINDOWS},
+    incident::{Clearing, Condition, Counts, Level},
 };
 
-use self::groups::{Group, Groups, Judged, OLDER_STEP, Older};
+use self::{
+    counting::Counting,
+    groups::{Groups, Judged, OLDER_STEP, Older},
+};
 pub(crate) use self::{
     groups::{Endpoint, Key},
+    late::LateAsked,
+    observe::found,
     scene::{Scene, Seen},
 };
 use super::State;
@@ -43,26 +46,14 @@ use crate::{
     settled_until,
 };
 
-/// What is explained is at most so long: a little less than the ledger holds.
-const EXPLAINED_SECONDS_MAX: u64 = LIVE_SECONDS - 60;
-
 /// What came late, older than banks hold by itself, is read again so often.
 const REREAD_SECONDS: u64 = 10;
-
-/// Loss that goes on is seen by as many slots as this over its share, but for one time in a thousand: `ln 1000`.
-const HIDDEN_NATS: f64 = 6.9;
-
-/// And looked for in so many seconds at least.
-const GONE_SECONDS: u64 = 10;
 
 /// Of more cells than this, what is older than the ledger is not read at a start: long windows fill by and by.
 const OLDER_CELLS_MAX: usize = 1_000;
 
 /// What was learnt is kept so often.
 const LEARNT_SECONDS: u64 = 3_600;
-
-/// What happened this long ago is counted for good.
-const COUNTED_AFTER_SECONDS: u64 = 600;
 
 /// What is watched of services, from second to second.
 #[derive(Default)]
@@ -80,13 +71,19 @@ pub(crate) struct Watch {
     newest: Option<Second>,
     /// Older ones.
     touched_before: Option<Span>,
+    /// Seconds that were settled when something was told of them, since that was last looked at.
+    told_late: BTreeSet<Second>,
+    /// What is known of phases that take too long, to be said in the next second.
+    slow: Vec<Condition>,
     counting: BTreeMap<String, Counting>,
     /// How many slots a second were judged of each group when something began to be lost.
     rates: BTreeMap<Key, f64>,
     regions: BTreeMap<String, Region>,
     /// From where services are looked at.
     nodes: BTreeSet<String>,
-    /// The same of the second before: what is not there any more was taken away.
+    /// What is looked at.
+    endpoints: BTreeSet<String>,
+    /// All of these in the second before: what is not there any more was taken away.
     places: BTreeSet<(Tag, String)>,
     /// What the windows say of each service, as of the newest second.
     said: BTreeMap<String, Verdict>,
@@ -101,14 +98,6 @@ pub(super) struct Region {
     pub(super) is_seen: bool,
 }
 
-/// What is counted of a loss.
-struct Counting {
-    since: Second,
-    /// Up to `until`.
-    counts: Counts,
-    until: Second,
-}
-
 /// What incidents ask about services.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
@@ -116,6 +105,8 @@ pub(crate) struct Asked {
     pub(crate) clearing: BTreeMap<String, Clearing>,
     /// Since when it is counted, and what was counted until when.
     pub(crate) since: BTreeMap<String, (Second, Counts, Second)>,
+    /// The losses that what comes late may change.
+    pub(crate) late: Vec<LateAsked>,
 }
 
 /// Sums by cell that are asked of the history.
@@ -134,15 +125,6 @@ struct Read {
     windows: HashMap<Span, Vec<Window>>,
 }
 
-/// A window that says that something is lost now.
-#[derive(Clone, Copy)]
-struct Found {
-    level: detect::Level,
-    seconds: u64,
-    tally: Tally,
-    nats: f64,
-}
-
 impl Watch {
     /// Something was told of `second`.
     pub(super) fn touch(&mut self, second: Second) {
@@ -158,6 +140,25 @@ impl Watch {
         let newest = Span::new(span.from.max(span.until.minus(Bank::REACH)), span.until);
         self.touched.extend(newest.iter());
         self.touch_before(Span::new(span.from, newest.from));
+    }
+
+    /// The seconds of which something was told when they were settled already; none but every [`REREAD_SECONDS`], since what
+    /// is late mostly comes in numbers.
+    fn told_late(&mut self, now: Timestamp) -> Vec<Span> {
+        // Of these all was known, what storage says of them included.
+        let settled = settled_until(now).minus(1);
+        self.told_late.extend(self.touched.range(..settled));
+        if !now.second().0.is_multiple_of(REREAD_SECONDS) {
+            return Vec::new();
+        }
+        let seconds = std::mem::take(&mut self.told_late).into_iter();
+        let spans = seconds.map(|second| Span::new(second, second.plus(1))).chain(self.touched_before);
+        spans.collect()
+    }
+
+    /// What is known of phases that take too long: said once.
+    pub(crate) fn take_slow(&mut self, conditions: Vec<Condition>) {
+        self.slow = conditions;
     }
 
     fn touch_before(&mut self, span: Span) {
@@ -197,10 +198,17 @@ impl Watch {
         self.nodes.clear();
     }
 
-    /// The places from which nobody is to look any more.
+    /// What is looked at by anybody.
+    pub(super) fn note_endpoints(&mut self, endpoints: BTreeSet<String>) {
+        self.endpoints = endpoints;
+    }
+
+    /// The places from which nobody is to look any more, and the endpoints at which nobody is to.
     fn removed(&mut self) -> Vec<(Tag, String)> {
         let regions = self.regions.keys().map(|region| (Tag::Region, region.clone()));
-        let places = regions.chain(self.nodes.iter().map(|node| (Tag::Node, node.clone()))).collect();
+        let nodes = self.nodes.iter().map(|node| (Tag::Node, node.clone()));
+        let endpoints = self.endpoints.iter().map(|endpoint| (Tag::Endpoint, endpoint.clone()));
+        let places = regions.chain(nodes).chain(endpoints).collect();
         let before = std::mem::replace(&mut self.places, places);
         before.difference(&self.places).cloned().collect()
     }
@@ -252,9 +260,10 @@ impl State {
     /// Looks at each service, after it was judged at `now`.
     pub(crate) fn watch(&mut self, now: Timestamp, asked: &Asked) -> Seen {
         let until = now.second();
-        let groups = self.regroup(until);
+        let mut groups = self.regroup(until);
         let mut watch = std::mem::take(&mut self.watch);
-        let mut groups = groups;
+        let late_told = watch.told_late(now);
+        watch.count_again(&late_told, self.ledger.held().from);
         let lost = self.feed(&mut groups, &mut watch, now);
         let mut read = Read::default();
         let mut services = Vec::new();
@@ -283,11 +292,19 @@ impl State {
         groups.learn(|name| is_quiet.get(name).copied().unwrap_or(true));
         watch.rates.retain(|key, _| asked.clearing.contains_key(&key.service));
         watch.counting.retain(|name, _| asked.since.contains_key(name));
-        let conditions = self.conditions(&groups, &watch, now);
+        let mut conditions = self.conditions(&groups, &watch, now);
+        conditions.append(&mut watch.slow);
+        let late = self.late_losses(&groups, &late_told, asked, now);
+        let removed = watch.removed();
+        for name in removed.iter().flat_map(|(tag, value)| groups.services_in(*tag, value)) {
+            // What was lost there says nothing of what is left.
+            watch.cleared.insert(name.clone(), until);
+            watch.is_news = true;
+        }
         watch.groups = Some(groups);
-        let (removed, pending) = (watch.removed(), watch.pending(until));
+        let pending = watch.pending(until);
         self.watch = watch;
-        Seen { services, conditions, removed, pending }
+        Seen { services, conditions, late, removed, pending }
     }
 
     /// What is asked of the history for groups whose banks lack what is older than the ledger, if there are such.
@@ -394,321 +411,4 @@ impl State {
         }
         lost
     }
-
-    fn observe(
-        &self,
-        name: &str,
-        groups: &Groups,
-        watch: &mut Watch,
-        asked: &Asked,
-        read: &mut Read,
-        now: Timestamp,
-    ) -> (Observation, Option<Scene>) {
-        let until = now.second();
-        let service = self.service(name);
-        let alerting = &service.alerting;
-        let min_vantages = service.policy.min_vantages;
-        let policy = alerting.policy(min_vantages, service.owner.as_deref(), service.runbook.as_deref());
-        let mut seen = Observation {
-            service: name.to_owned(),
-            policy,
-            sight: self.sight(name, watch),
-            is_starting: self.is_starting(name, now),
-            level: Level::Quiet,
-            firing: Vec::new(),
-            confirmed: false,
-            clear: false,
-            is_down: false,
-            vantages: 0,
-            networks: 0,
-            extent: Extent::default(),
-            questions: Questions {
-                one_zone: aviary_core::extent::Answer::CannotTell,
-                one_protocol: aviary_core::extent::Answer::CannotTell,
-            },
-            blame: Blame::Unclear,
-            summary: String::new(),
-            counts: self.count(name, groups, watch, asked, read, until),
-            lost_seconds: Vec::new(),
-        };
-        let Some(judged) = groups.services.get(name) else { return (seen, None) };
-        let test = |group: &Group| {
-            let acceptable = AcceptableLoss::of_million(group.acceptable);
-            Test::new(acceptable, Budget::default(), group.burstiness(alerting.burst))
-        };
-        if let Some(clearing) = asked.clearing.get(name) {
-            if let Some(seconds) = cleared(judged, *clearing, &test, &mut watch.rates) {
-                watch.cleared.insert(name.to_owned(), until.minus(seconds));
-                watch.is_news = true;
-                seen.clear = true;
-                return (seen, None);
-            }
-            if is_gone(judged, *clearing, &test, &watch.rates) {
-                return (seen, None);
-            }
-        }
-        let longest = WINDOWS[WINDOWS.len() - 1];
-        let looked_at = match watch.cleared.get(name) {
-            Some(from) if until.0 - from.0.min(until.0) < longest => until.0 - from.0.min(until.0),
-            _ => {
-                watch.cleared.remove(name);
-                longest
-            }
-        };
-        let strongest = judged
-            .groups
-            .iter()
-            .filter_map(|group| {
-                let test = test(group);
-                let found = found(group, &test, looked_at);
-                Some((group, test, found.first().copied()?, found))
-            })
-            .max_by(|left, right| {
-                left.2.level.cmp(&right.2.level).then_with(|| left.2.nats.total_cmp(&right.2.nats))
-            });
-        let Some((group, test, first, mut found)) = strongest else { return (seen, None) };
-        let first = sharpest(group, &test, first);
-        if found[0].seconds != first.seconds {
-            found.insert(0, first);
-        }
-        let seconds = first.seconds.min(EXPLAINED_SECONDS_MAX);
-        let span = Span::before(until, seconds);
-        let tallies = read
-            .tallies
-            .entry((seconds, service.storage))
-            .or_insert_with(|| groups.windows(&self.ledger, span, name, service.storage));
-        let cells = judged.cells.clone();
-        let worst_of =
-            |numbers: &[u32]| worst(numbers, &tallies[cells.clone()], cells.start, test.acceptable());
-        let (vantages, worst_vantage) = worst_of(&groups.vantage_of);
-        let (networks, worst_network) = worst_of(&groups.network_of);
-        let whole = cells.clone().fold(Tally::default(), |mut sum, cell| {
-            sum += tallies[cell];
-            sum
-        });
-        let agreed = |worst| is_agreed(&test, first.seconds, whole, worst);
-        seen.vantages = if agreed(worst_vantage) { vantages } else { vantages.min(1) };
-        seen.networks = if agreed(worst_network) { networks } else { networks.min(1) };
-        seen.level = match first.level {
-            detect::Level::Firing => Level::Full,
-            _ if self.is_refused(groups, judged, &test, span, tallies) => Level::Full,
-            _ => Level::Suspected,
-        };
-        seen.confirmed = true;
-        seen.is_down = judged.groups[0].bank.newest(first.seconds).loss() >= 0.5;
-        seen.firing = found
-            .iter()
-            .map(|found| Firing {
-                seconds: found.seconds,
-                scheduled: (group.series * found.seconds).max(found.tally.judged),
-                judged: found.tally.judged,
-                lost: found.tally.lost,
-                threshold: test
-                    .needed(found.seconds, found.tally.judged, found.level)
-                    .unwrap_or(found.tally.lost),
-                acceptable: AcceptableLoss::of_million(group.acceptable),
-            })
-            .collect();
-        let counts = cells
-            .map(|cell| aviary_core::extent::Counts {
-                judged: tallies[cell].judged,
-                lost: tallies[cell].lost,
-                acceptable: groups.acceptable[cell],
-            })
-            .collect();
-        let scene = Scene { fleet: std::sync::Arc::clone(&judged.population), counts };
-        (seen, Some(scene))
-    }
-
-    /// Whether a service can be judged.
-    fn sight(&self, name: &str, watch: &Watch) -> Sight {
-        let Some(standing) = self.standing.get(name) else { return Sight::Measured };
-        if standing.verdict.state != Verdict::Blind {
-            return Sight::Measured;
-        }
-        let is_silence = standing.storage_untold.is_none()
-            && watch.regions.values().any(|region| !region.is_seen && region.services.contains(name));
-        let reason = standing.verdict.reason.clone();
-        let reason = reason.unwrap_or_else(|| "too little of it is reported".to_owned());
-        Sight::CannotTell { reason, is_silence }
-    }
-
-    /// Whether a service, or this collector, is too young to be trusted.
-    fn is_starting(&self, name: &str, now: Timestamp) -> bool {
-        // A minute of the ledger from before a restart is as good as a minute of watching.
-        let is_new = |standing: &super::Standing| standing.verdict.state == Verdict::Starting;
-        let watched = now.second().0.saturating_sub(self.started.0);
-        let grace = self.service(name).alerting.start_up_grace;
-        watched < aviary_core::verdict::SAMPLES_MIN.min(grace) || self.standing.get(name).is_some_and(is_new)
-    }
-
-    /// What was counted of a service since its loss began.
-    fn count(
-        &self,
-        name: &str,
-        groups: &Groups,
-        watch: &mut Watch,
-        asked: &Asked,
-        read: &mut Read,
-        until: Second,
-    ) -> Counts {
-        let Some((since, counts, counted_until)) = asked.since.get(name).copied() else {
-            return Counts::default();
-        };
-        let counting = watch.counting.entry(name.to_owned()).or_insert_with(|| {
-            // Of an earlier life's count the ledger may know the most again.
-            let from = self.ledger.held().from;
-            if since >= from {
-                Counting { since, counts: Counts::default(), until: since }
-            } else {
-                Counting { since, counts, until: counted_until.max(from) }
-            }
-        });
-        if counting.since > since {
-            *counting =
-                Counting { since, counts: Counts::default(), until: since.max(self.ledger.held().from) };
-        }
-        let mut sum = |span: Span| {
-            // Services that began to lose together are read together.
-            let windows = read.windows.entry(span).or_insert_with(|| groups.sums(&self.ledger, span));
-            let cells = groups.services.get(name).map_or(0..0, |judged| judged.cells.clone());
-            let window: Window = windows[cells].iter().copied().sum();
-            Counts { judged: window.judged(), lost: window.lost, late: window.late }
-        };
-        let add = |left: Counts, right: Counts| Counts {
-            judged: left.judged + right.judged,
-            lost: left.lost + right.lost,
-            late: left.late + right.late,
-        };
-        // In steps, so that those that began apart are read together by and by.
-        let settled = Second(until.minus(COUNTED_AFTER_SECONDS).0 / 60 * 60);
-        if counting.until < settled {
-            counting.counts = add(counting.counts, sum(Span::new(counting.until, settled)));
-            counting.until = settled;
-        }
-        add(counting.counts, sum(Span::new(counting.until, until)))
-    }
-
-    /// Whether what is lost was refused, over every protocol.
-    fn is_refused(
-        &self,
-        groups: &Groups,
-        judged: &Judged,
-        test: &Test,
-        span: Span,
-        tallies: &[Tally],
-    ) -> bool {
-        let protocols = |lost: bool| -> BTreeSet<&str> {
-            let counts = |cell: &usize| if lost { tallies[*cell].lost } else { tallies[*cell].judged };
-            judged.cells.clone().filter(|cell| counts(cell) > 0).map(|cell| groups.protocol(cell)).collect()
-        };
-        let judged_protocols = protocols(false);
-        if judged_protocols.len() < 2 || protocols(true).len() < judged_protocols.len() {
-            return false;
-        }
-        let mut refused: BTreeSet<&str> = BTreeSet::new();
-        let mut slots = 0;
-        for (_, series, loss) in self.losses.within(span) {
-            let SeriesId(place) = series;
-            let cell = groups.cell_of.get(place as usize).map_or(usize::MAX, |cell| *cell as usize);
-            if loss.cause == Cause::Service(Fault::Refused) && judged.cells.contains(&cell) {
-                slots += 1;
-                refused.insert(self.catalog.tag(series, Tag::Protocol));
-            }
-        }
-        let all = judged.cells.clone().map(|cell| tallies[cell].judged).sum();
-        let refusals = Refusals { slots, protocols: refused.len(), judged_protocols: judged_protocols.len() };
-        is_refused(test, span.seconds(), all, refusals)
-    }
-}
-
-/// The windows of a group that say that something is lost now, the strongest first; of those that are not longer than `looked_at`.
-fn found(group: &Group, test: &Test, looked_at: u64) -> Vec<Found> {
-    let bank = &group.bank;
-    if bank.newest(WINDOWS[WINDOWS.len() - 1]).lost == 0 {
-        return Vec::new();
-    }
-    let mut found = Vec::new();
-    for seconds in WINDOWS.into_iter().take_while(|seconds| *seconds <= looked_at) {
-        let tally = bank.newest(seconds);
-        let level = test.level(seconds, tally);
-        if level > detect::Level::Quiet && is_confirmed(test, bank, seconds) {
-            found.push(Found::of(test, seconds, tally, level));
-        }
-    }
-    found.sort_by(|left, right| right.level.cmp(&left.level).then_with(|| right.nats.total_cmp(&left.nats)));
-    found
-}
-
-/// The span that shows the loss best: as long as the loss itself, where that is known to the second. The windows are but a
-/// few of all that it could be.
-fn sharpest(group: &Group, test: &Test, strongest: Found) -> Found {
-    if strongest.seconds > Bank::REACH {
-        return strongest;
-    }
-    let spans = (1..=Bank::REACH)
-        .map(|seconds| Found::of(test, seconds, group.bank.newest(seconds), strongest.level));
-    let reach = spans.filter(|found| test.level(found.seconds, found.tally) >= strongest.level);
-    reach.fold(strongest, |best, found| if found.nats > best.nats { found } else { best })
-}
-
-impl Found {
-    fn of(test: &Test, seconds: u64, tally: Tally, level: detect::Level) -> Self {
-        let nats = tally.judged as f64 * tail::divergence(tally.loss(), test.acceptable())
-            / test.burstiness().dispersion();
-        Self { level, seconds, tally, nats }
-    }
-}
-
-/// For how many seconds nothing was lost, if that is long enough for every group of a service.
-fn cleared(
-    judged: &Judged,
-    clearing: Clearing,
-    test: &impl Fn(&Group) -> Test,
-    rates: &mut BTreeMap<Key, f64>,
-) -> Option<u64> {
-    let mut longest = 0;
-    for group in &judged.groups {
-        let rate =
-            *rates.entry(group.key.clone()).or_insert_with(|| group.bank.newest(60).judged as f64 / 60.0);
-        if rate <= 0.0 || group.series == 0 {
-            continue;
-        }
-        let reopened = (clearing.at_least / 30).max(1).ilog2();
-        // Where series were taken away, what is left is all that can be judged.
-        let judged_per_second = rate.min(group.series as f64);
-        let outage = Outage { loss: clearing.loss.max(f64::MIN_POSITIVE), judged_per_second, reopened };
-        if !outage.is_clear(&test(group), &group.bank) {
-            return None;
-        }
-        longest = longest.max(outage.clear_seconds());
-    }
-    (longest > 0).then_some(longest)
-}
-
-/// Whether nothing is lost of any group any more, for as long as a loss that goes on is seen in; it has yet to last.
-fn is_gone(
-    judged: &Judged,
-    clearing: Clearing,
-    test: &impl Fn(&Group) -> Test,
-    rates: &BTreeMap<Key, f64>,
-) -> bool {
-    judged.groups.iter().all(|group| {
-        let rate = rates.get(&group.key).copied().unwrap_or_default().min(group.series as f64);
-        // From a float the cast saturates, which the bound takes care of.
-        let hidden = (HIDDEN_NATS / (rate * clearing.loss)).ceil() as u64;
-        let newest = group.bank.newest(hidden.clamp(GONE_SECONDS, WINDOWS[WINDOWS.len() - 1]));
-        rate <= 0.0 || newest.judged > 0 && newest.loss() <= test(group).acceptable()
-    })
-}
-
-/// How many of those that `numbers` tell apart lose more than is acceptable, and what the one lost that lost most.
-fn worst(numbers: &[u32], tallies: &[Tally], first: usize, acceptable: f64) -> (usize, Tally) {
-    let mut sums: BTreeMap<u32, Tally> = BTreeMap::new();
-    for (number, tally) in numbers[first..].iter().zip(tallies) {
-        *sums.entry(*number).or_default() += *tally;
-    }
-    let losing = sums.values().filter(|sum| sum.loss() > acceptable).count();
-    let worst = sums.values().max_by_key(|sum| sum.lost).copied().unwrap_or_default();
-    (losing, worst)
 }

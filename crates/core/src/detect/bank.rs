@@ -8,7 +8,7 @@
 //! nothing, and what comes late replaces what was known, for as long as the bank holds that second by itself. For what is
 //! older, the bins that hold it are read anew from the ledger. A difference would have to be told exactly once.
 
-use std::ops::{AddAssign, Range};
+use std::ops::{Add, AddAssign, Range};
 
 use crate::{Second, Span, Window};
 
@@ -28,6 +28,23 @@ impl Tally {
     /// Lost as a share of what was judged; 0 where nothing was.
     pub fn loss(&self) -> f64 {
         if self.judged == 0 { 0.0 } else { self.lost as f64 / self.judged as f64 }
+    }
+}
+
+impl Tally {
+    /// What is left without a part of it.
+    const fn without(self, part: Self) -> Self {
+        let (judged, lost) = (self.judged.saturating_sub(part.judged), self.lost.saturating_sub(part.lost));
+        Self { judged, lost }
+    }
+}
+
+impl Add for Tally {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        self += other;
+        self
     }
 }
 
@@ -78,6 +95,8 @@ const TIERS: [Tier; 7] = [
     Tier { step: 360, bins: SECONDS + 300..BINS },
 ];
 const SECONDS: usize = 120;
+/// So many seconds are added at once: a block of the ledger.
+const ADDED_MAX: usize = 64;
 const BINS: usize = SECONDS + 360;
 
 /// Judged and lost of each bin, in the narrower of two widths that holds them: that of most groups is four bytes a bin.
@@ -126,6 +145,8 @@ impl Bins {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bank {
     bins: Bins,
+    /// The sums of all bins of each of the wider tiers: windows that are as long as theirs are asked for each second.
+    sums: [Tally; TIERS.len() - 1],
     until: Second,
 }
 
@@ -138,7 +159,7 @@ impl Bank {
 
     /// A bank in which nothing was judged before `until`.
     pub fn new(until: Second) -> Self {
-        Self { bins: Bins::Narrow(Box::new([[0; 2]; BINS])), until }
+        Self { bins: Bins::Narrow(Box::new([[0; 2]; BINS])), sums: [Tally::default(); _], until }
     }
 
     /// The bank of the seconds before `until`, where `sums` tells what the ledger or the history knows of a span: at a start.
@@ -172,15 +193,53 @@ impl Bank {
             return true;
         }
         self.bins.set(place, tally);
-        for tier in coarser {
-            let place = tier.place(tier.number(second));
-            let Tally { judged, lost } = self.bins.get(place);
+        for index in 1..=coarser.len() {
+            let place = TIERS[index].place(TIERS[index].number(second));
             // The bin holds what its seconds hold, `before` with it.
-            let judged = judged.saturating_sub(before.judged) + tally.judged;
-            let lost = lost.saturating_sub(before.lost) + tally.lost;
-            self.bins.set(place, Tally { judged, lost });
+            self.put(index, place, self.bins.get(place).without(before) + tally);
         }
         true
+    }
+
+    /// Sets a bin of a tier.
+    fn put(&mut self, tier: usize, place: usize, tally: Tally) {
+        let before = self.bins.get(place);
+        self.bins.set(place, tally);
+        if let Some(sum) = tier.checked_sub(1).map(|coarser| &mut self.sums[coarser]) {
+            *sum = sum.without(before) + self.bins.get(place);
+        }
+    }
+
+    /// Adds what was judged and lost in each second from `from` on, of which nothing was held yet: of a bank that is made
+    /// of a ledger, block by block. What is beyond its six hours, or not before its end, is left out.
+    pub fn add(&mut self, from: Second, seconds: &[Tally]) {
+        let span = Span::new(from, from.plus(seconds.len() as u64).min(self.until));
+        let mut sums = [Tally::default(); ADDED_MAX + 1];
+        for (place, tally) in seconds.iter().enumerate() {
+            sums[place + 1] = sums[place] + *tally;
+        }
+        let until = |second: Second| sums[(second.0 - from.0) as usize];
+        self.add_bins(span, |part| until(part.until).without(until(part.from)));
+    }
+
+    /// Adds what was judged and lost in `span` to the bins that hold all of it, where nothing of it was held yet.
+    pub fn add_span(&mut self, span: Span, tally: Tally) {
+        self.add_bins(span, |part| if part == span { tally } else { Tally::default() });
+    }
+
+    fn add_bins(&mut self, span: Span, sum: impl Fn(Span) -> Tally) {
+        if span.is_empty() {
+            return;
+        }
+        for (index, tier) in TIERS.iter().enumerate() {
+            let newest = tier.number(self.until.minus(1));
+            let first = tier.number(span.from).max((newest + 1).saturating_sub(tier.count()));
+            for number in first..=tier.number(span.until.minus(1)) {
+                let bin = Span::new(Second(number * tier.step), Second((number + 1) * tier.step));
+                let place = tier.place(number);
+                self.put(index, place, self.bins.get(place) + sum(bin.intersection(span)));
+            }
+        }
     }
 
     /// Reads anew each bin that holds a second of `changed`, from `sums`, which tells what was judged and lost in a span.
@@ -189,21 +248,25 @@ impl Bank {
         if changed.from >= until {
             return;
         }
-        for tier in &TIERS {
+        for (index, tier) in TIERS.iter().enumerate() {
             let newest = tier.number(self.until.minus(1));
             let first = tier.number(changed.from).max((newest + 1).saturating_sub(tier.count()));
             for number in first..=tier.number(until.minus(1)) {
                 let span = Span::new(Second(number * tier.step), Second((number + 1) * tier.step));
                 let held = span.intersection(Span::new(Second(0), self.until));
-                self.bins.set(tier.place(number), sums(held));
+                self.put(index, tier.place(number), sums(held));
             }
         }
     }
 
     /// What was judged and lost in about the newest `seconds`: exactly, up to two minutes; beyond, to the bin.
     pub fn newest(&self, seconds: u64) -> Tally {
-        let [.., longest] = &TIERS;
-        let tier = TIERS.iter().find(|tier| tier.step * tier.count() >= seconds).unwrap_or(longest);
+        let index = TIERS.iter().position(|tier| tier.step * tier.count() >= seconds);
+        let index = index.unwrap_or(TIERS.len() - 1);
+        let tier = &TIERS[index];
+        if index > 0 && seconds.div_ceil(tier.step) >= tier.count() {
+            return self.sums[index - 1];
+        }
         let count = seconds.div_ceil(tier.step).min(tier.count()) as usize;
         let Range { start, end } = tier.bins;
         let newest = tier.place(tier.number(self.until.minus(1))) + 1;
@@ -213,13 +276,19 @@ impl Bank {
         tally
     }
 
+    /// What was judged and lost in `second`; nothing where that is not held by itself.
+    pub fn second(&self, second: Second) -> Tally {
+        let is_held = second < self.until && second.plus(Self::REACH) >= self.until;
+        if is_held { self.bins.get(TIERS[0].place(second.0)) } else { Tally::default() }
+    }
+
     /// Sets `until`, and makes room for the bins that begin before it.
     fn advance(&mut self, until: Second) {
-        for tier in &TIERS {
+        for (index, tier) in TIERS.iter().enumerate() {
             let newest = tier.number(until.minus(1));
             let known = tier.number(self.until.minus(1)).max(newest.saturating_sub(tier.count()));
             for number in known + 1..=newest {
-                self.bins.set(tier.place(number), Tally::default());
+                self.put(index, tier.place(number), Tally::default());
             }
         }
         self.until = until;
@@ -273,6 +342,15 @@ mod tests {
                 prop_assert_eq!(bank.newest(seconds), rebuilt.newest(seconds), "{} s", seconds);
             }
             prop_assert!((0..BINS).all(|place| bank.bins.get(place) == rebuilt.bins.get(place)));
+            let mut added = Bank::new(bank.until());
+            for block in bank.until().0 / 64 - 400..=bank.until().0 / 64 {
+                let seconds: Vec<Tally> = (block * 64..block * 64 + 64)
+                    .map(|second| known.sum(Span::new(Second(second), Second(second + 1))))
+                    .collect();
+                added.add(Second(block * 64), &seconds);
+            }
+            prop_assert!((0..BINS).all(|place| bank.bins.get(place) == added.bins.get(place)));
+            prop_assert_eq!((added.sums, rebuilt.sums), (bank.sums, bank.sums));
         }
 
         #[test]
@@ -285,6 +363,16 @@ mod tests {
                 prop_assert_eq!(bank.newest(seconds), known.sum(Span::new(Second(from), Second(until))), "{} s", seconds);
             }
         }
+    }
+
+    #[test]
+    fn a_span_is_added_to_the_bins_that_hold_it() {
+        let mut bank = Bank::new(Second(7_200));
+        bank.add_span(Span::new(Second(6_900), Second(6_930)), Tally { judged: 180, lost: 3 });
+        bank.add_span(Span::new(Second(7_170), Second(7_200)), Tally { judged: 180, lost: 1 });
+        let lost = |seconds| bank.newest(seconds).lost;
+        assert_eq!([600, 1_800, 3_600, 21_600].map(lost), [0, 4, 4, 4], "of less than it nothing is known");
+        assert_eq!(bank.newest(3_600).judged, 360);
     }
 
     #[test]

@@ -290,15 +290,22 @@ pub struct Condition {
     pub shadow: bool,
 }
 
-/// From so many days before its end on, a certificate is a ticket.
+/// From so many days before its end on, a certificate is a ticket, unless another number is set.
 pub const CERTIFICATE_DAYS: i64 = 21;
 
-/// From so many days before its end on, a certificate is an error.
+/// From so many days before its end on, a certificate is an error, unless another number is set.
 pub const CERTIFICATE_DAYS_LAST: i64 = 7;
 
 impl Condition {
-    /// What the end of a certificate, so many days from now, means to a service.
-    pub fn certificate(service: &str, policy: &Policy, endpoint: &str, days: i64) -> Self {
+    /// What the end of a certificate, so many days from now, means to a service, to which it is a warning from so many days
+    /// before it on, and an error from so many.
+    pub fn certificate(
+        service: &str,
+        policy: &Policy,
+        endpoint: &str,
+        days: i64,
+        (warning, error): (i64, i64),
+    ) -> Self {
         let summary = match days {
             ..0 => format!("{service}: the certificate of {endpoint} has ended"),
             0 => format!("{service}: the certificate of {endpoint} ends today"),
@@ -307,9 +314,9 @@ impl Condition {
         };
         Self {
             cause: Cause::Certificate { service: service.to_owned(), endpoint: endpoint.to_owned() },
-            holds: days <= CERTIFICATE_DAYS,
+            holds: days <= warning,
             after: 0,
-            severity: if days <= CERTIFICATE_DAYS_LAST { Severity::Error } else { Severity::Warning },
+            severity: if days <= error { Severity::Error } else { Severity::Warning },
             services: vec![service.to_owned()],
             summary,
             owner: policy.owner.clone(),

@@ -594,7 +594,8 @@ fn what_wakes_nobody() {
 
 #[test]
 fn a_certificate_is_a_ticket_three_weeks_before_its_end_and_worse_in_the_last() {
-    let seen = |days| Condition::certificate("ingest", &Policy::default(), "tls://h:1", days);
+    let limits = (CERTIFICATE_DAYS, CERTIFICATE_DAYS_LAST);
+    let seen = |days| Condition::certificate("ingest", &Policy::default(), "tls://h:1", days, limits);
     let mut desk = Desk::new();
     assert!(desk.hold(10, &[seen(22)]).is_empty());
     let told = desk.hold(10, &[seen(21)]);

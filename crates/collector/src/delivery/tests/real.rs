@@ -29,7 +29,7 @@ impl Desk for Once {
         self.reported.send(ended).await.unwrap();
     }
 
-    async fn acknowledge(&self, _: &Id, _: String) -> bool {
+    async fn acknowledge(&self, _: &str, _: String) -> bool {
         false
     }
 }

@@ -113,8 +113,8 @@ impl Desk for Office {
         self.step(ended.events().0);
     }
 
-    async fn acknowledge(&self, id: &Id, _: String) -> bool {
-        self.step(Event::Acknowledged(id.clone()));
+    async fn acknowledge(&self, key: &str, _: String) -> bool {
+        self.step(Event::Acknowledged(Id::given(key.trim_start_matches("aviary:main:"))));
         true
     }
 }

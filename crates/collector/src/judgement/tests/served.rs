@@ -61,7 +61,7 @@ impl Served {
     async fn run(&self, from: u64, until: u64, outcome: Outcome) {
         for second in from..until {
             for region in REGIONS {
-                let roster = roster(region);
+                let roster = roster(region, &ENDPOINTS);
                 let slot = |series| ClosedSlot {
                     series,
                     second: Second(START + second),

@@ -11,7 +11,11 @@ use aviary_core::{
     verdict::{SAMPLES_MIN, SEEN_SECONDS},
 };
 
-use super::{Group, Groups, State, Watch, found};
+use super::{
+    State, Watch,
+    groups::{Group, Groups},
+    observe::found,
+};
 use crate::{ServiceOptions, closed_until};
 
 /// A region must be silent for so long, those seconds among them in which it was not noticed.
@@ -68,20 +72,22 @@ impl State {
 
     fn silent_regions(&self, watch: &Watch, conditions: &mut Vec<Condition>) {
         for (region, known) in &watch.regions {
-            let policies: Vec<Policy> =
-                known.services.iter().map(|service| self.policy_of(service)).collect();
+            let holds = !known.is_seen;
+            // Of a region that is seen nothing is to be said but that.
+            let touched = known.services.iter().filter(|_| holds);
+            let policies: Vec<Policy> = touched.clone().map(|service| self.policy_of(service)).collect();
             let severity = policies.iter().map(|policy| policy.blind).max().unwrap_or(Severity::Error);
             let shared = policies.first().filter(|_| policies.len() == 1).cloned().unwrap_or_default();
             conditions.push(Condition {
                 cause: Cause::SilentRegion { region: region.clone() },
-                holds: !known.is_seen,
+                holds,
                 after: SILENT_SECONDS - SEEN_SECONDS,
                 severity,
-                services: known.services.iter().cloned().collect(),
+                services: touched.cloned().collect(),
                 summary: format!("we cannot see {region}: nobody reports from there"),
                 owner: shared.owner,
                 runbook: shared.runbook,
-                shadow: policies.iter().all(|policy| policy.shadow),
+                shadow: holds && policies.iter().all(|policy| policy.shadow),
             });
         }
     }
@@ -122,14 +128,18 @@ impl State {
         let today = i64::try_from(now.second().0).unwrap_or(i64::MAX);
         for (service, endpoint) in groups.endpoints(&self.catalog) {
             if let Some(end) = ends.get(endpoint) {
+                // Of no certificate is told so early.
+                let limits = self.service(service).alerting.certificate_days;
+                let limits = limits.unwrap_or((i64::MIN, i64::MIN));
                 let days = (end - today).div_euclid(DAY);
-                conditions.push(Condition::certificate(service, &self.policy_of(service), endpoint, days));
+                let policy = self.policy_of(service);
+                conditions.push(Condition::certificate(service, &policy, endpoint, days, limits));
             }
         }
     }
 }
 
-fn policy(service: &ServiceOptions) -> Policy {
+pub(super) fn policy(service: &ServiceOptions) -> Policy {
     let (owner, runbook) = (service.owner.as_deref(), service.runbook.as_deref());
     service.alerting.policy(service.policy.min_vantages, owner, runbook)
 }
@@ -158,7 +168,7 @@ fn optional(service: &ServiceOptions, endpoint: &str, group: &Group, conditions:
     }
     let acceptable = AcceptableLoss::of_million(group.acceptable);
     let test = Test::new(acceptable, Budget::default(), group.burstiness(service.alerting.burst));
-    let found = found(group, &test, 300);
+    let found = found(bank, &test, 300);
     let holds = found.first().is_some_and(|found| found.level == Level::Firing);
     let Policy { page_after, owner, runbook, shadow, .. } = policy(service);
     let (name, loss) = (service.name.clone(), found.first().map_or(0.0, |found| found.tally.loss()));

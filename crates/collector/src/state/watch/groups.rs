@@ -4,6 +4,8 @@
 //! once for all groups, by cells, and a group is a sum of few of them. Endpoints that the service does not require, and
 //! those of which no slot ever arrived, are apart: each is a cell and a group of its own, and in no other.
 
+mod feed;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Range,
@@ -11,14 +13,15 @@ use std::{
 };
 
 use aviary_core::{
-    Catalog, Ledger, Second, SeriesId, Span, Tag, Window,
+    Catalog, Ledger, Second, SeriesId, Tag,
     catalog::Grouping,
-    detect::{Bank, Learning, Quiet, Tally},
+    detect::{Bank, Learning, Quiet},
     extent::Population,
     ledger::NO_GROUP,
     vantage::ABSENT,
 };
 
+pub(super) use self::feed::Older;
 use crate::{ServiceOptions, judgement::Burst};
 
 /// What cells are told apart by; the service comes first, so that the cells of one lie together.
@@ -123,21 +126,6 @@ pub(super) struct Groups {
     pub(super) services: BTreeMap<String, Judged>,
     /// The first second that is not held.
     pub(super) until: Second,
-}
-
-/// Sums of the past by cell, in steps of [`OLDER_STEP`].
-pub(super) struct Older {
-    pub(super) span: Span,
-    pub(super) windows: Vec<Window>,
-}
-
-/// What a window says of loss, where what is not known yet is taken for delivered, or is not judged.
-///
-/// What was sent and can never be shown to arrive is judged as delivered: it was not refused, and so is what refusals are a
-/// share of.
-pub(super) const fn tally(window: &Window, at_best: bool) -> Tally {
-    let known = window.delivered + window.lost + window.unproven;
-    Tally { judged: if at_best { known + window.unknown } else { known }, lost: window.lost }
 }
 
 impl Groups {
@@ -281,173 +269,6 @@ impl Groups {
         groups
     }
 
-    /// Makes banks of what the ledger holds: of the groups that are new, or with what is `older`, of those that lack it.
-    pub(super) fn rebuild(&mut self, ledger: &Ledger, older: Option<&Older>) {
-        let seam = older.map_or_else(|| ledger.held().from, |older| older.span.until);
-        let Self { cell_of, cells, services, until, beginners, .. } = self;
-        let mut known: HashMap<(Span, bool), Vec<Window>> = HashMap::new();
-        for judged in services.values_mut() {
-            let final_until = judged.final_until;
-            for group in judged.all_mut() {
-                if !if older.is_some() { group.lacks_older } else { group.is_new } {
-                    continue;
-                }
-                group.is_new = false;
-                group.lacks_older &= older.is_none();
-                let (of_group, first) = (&group.cells, group.first);
-                group.bank = Bank::rebuilt(*until, |span| {
-                    let live = Span::new(span.from.max(seam), span.until);
-                    // Where it had not begun, nothing needs to be read.
-                    let live = if live.until <= first { Span::new(live.from, live.from) } else { live };
-                    let (done, open) = split(live, final_until);
-                    let mut sum =
-                        older.map_or_else(Tally::default, |older| older.tally(span, of_group, *cells));
-                    for (part, at_best) in [(done, false), (open, true)] {
-                        if !part.is_empty() {
-                            let windows = known
-                                .entry((part, at_best))
-                                .or_insert_with(|| sums(ledger, part, cell_of, *cells, beginners));
-                            of_group.iter().for_each(|cell| sum += tally(&windows[*cell as usize], at_best));
-                        }
-                    }
-                    sum
-                });
-            }
-        }
-    }
-
-    /// Sets the seconds that were `touched`, are new before `until`, or are final now, as the ledger has them; `finals` tells of
-    /// each service the first second that is not, from what was so before. Returns the seconds with loss by service.
-    pub(super) fn feed(
-        &mut self,
-        ledger: &Ledger,
-        touched: &BTreeSet<Second>,
-        until: Second,
-        finals: impl Fn(&str, Second) -> Second,
-    ) -> BTreeMap<String, Vec<Span>> {
-        let reach = Span::new(until.minus(Bank::REACH), until);
-        let mut seconds: BTreeSet<Second> = touched.range(reach.from..reach.until).copied().collect();
-        seconds.extend(Span::new(self.until, until).intersection(reach).iter());
-        for (name, judged) in &mut self.services {
-            let before = judged.final_until;
-            judged.final_until = finals(name, before);
-            seconds.extend(Span::new(before, judged.final_until).intersection(reach).iter());
-        }
-        let mut lost: BTreeMap<String, Vec<Span>> = BTreeMap::new();
-        for second in seconds {
-            let span = Span::new(second, second.plus(1));
-            let windows = sums(ledger, span, &self.cell_of, self.cells, &self.beginners);
-            for (name, judged) in &mut self.services {
-                let at_best = second >= judged.final_until;
-                for group in judged.all_mut() {
-                    let mut sum = Tally::default();
-                    group.cells.iter().for_each(|cell| sum += tally(&windows[*cell as usize], at_best));
-                    // It is within reach: the loop begins there.
-                    _ = group.bank.set(second, sum);
-                }
-                if judged.cells.clone().any(|cell| windows[cell].lost > 0) {
-                    lost.entry(name.clone()).or_default().push(span);
-                }
-            }
-        }
-        self.until = self.until.max(until);
-        lost
-    }
-
-    /// Reads what changed of the seconds before the newest.
-    pub(super) fn reread(&mut self, ledger: &Ledger, changed: Span) {
-        // Bins that hold what the ledger no longer does stay as they are.
-        let widest = 360;
-        let from = Second(ledger.held().from.0.div_ceil(widest) * widest).max(changed.from);
-        let changed = Span::new(from, changed.until);
-        let Self { cell_of, cells, services, beginners, .. } = self;
-        let mut known: HashMap<Span, Vec<Window>> = HashMap::new();
-        for judged in services.values_mut() {
-            let final_until = judged.final_until;
-            for group in judged.all_mut() {
-                let of_group = &group.cells;
-                group.bank.reread(changed, |span| {
-                    let mut sum = Tally::default();
-                    for (part, at_best) in
-                        <[_; 2]>::from(split(span, final_until)).into_iter().zip([false, true])
-                    {
-                        if !part.is_empty() {
-                            let windows = known
-                                .entry(part)
-                                .or_insert_with(|| sums(ledger, part, cell_of, *cells, beginners));
-                            of_group.iter().for_each(|cell| sum += tally(&windows[*cell as usize], at_best));
-                        }
-                    }
-                    sum
-                });
-            }
-        }
-    }
-
-    /// Learns the seconds that left the newest, of services in which nothing is wrong.
-    pub(super) fn learn(&mut self, is_quiet: impl Fn(&str) -> bool) {
-        let oldest = self.until.minus(Bank::REACH);
-        for (name, judged) in &mut self.services {
-            let is_quiet = is_quiet(name);
-            for Group { acceptable, bank, learning, .. } in judged.all_mut() {
-                // What is older than the bank holds by itself was not looked at.
-                learning.pass_over(oldest);
-                if !is_quiet {
-                    learning.pass_over(oldest.plus(1));
-                    continue;
-                }
-                let (all, newer) = (bank.newest(Bank::REACH), bank.newest(Bank::REACH - 1));
-                let each = Tally { judged: all.judged - newer.judged, lost: all.lost - newer.lost };
-                learning.learn(
-                    Span::new(oldest, oldest.plus(1)),
-                    each,
-                    f64::from((*acceptable).max(1)) / 1e6,
-                );
-            }
-        }
-    }
-
-    /// What was counted in `span` by cell. What is not known of the newest seconds is left out, since it is soon; but where
-    /// `storage` decides, what is delivered is known long after what is lost, and is taken for delivered.
-    pub(super) fn windows(&self, ledger: &Ledger, span: Span, service: &str, storage: bool) -> Vec<Tally> {
-        let final_until = self.services.get(service).map_or(span.until, |judged| judged.final_until);
-        let (done, open) = split(span, final_until);
-        let mut tallies = vec![Tally::default(); self.cells];
-        for (part, at_best) in [(done, false), (open, storage)] {
-            if !part.is_empty() {
-                let windows = sums(ledger, part, &self.cell_of, self.cells, &self.beginners);
-                tallies.iter_mut().zip(&windows).for_each(|(sum, window)| *sum += tally(window, at_best));
-            }
-        }
-        tallies
-    }
-
-    /// What was counted in `span` by cell.
-    pub(super) fn sums(&self, ledger: &Ledger, span: Span) -> Vec<Window> {
-        sums(ledger, span, &self.cell_of, self.cells, &self.beginners)
-    }
-
-    /// The endpoints that never worked and of which something arrived in `span`.
-    pub(super) fn works(&self, ledger: &Ledger, span: Span) -> Vec<Endpoint> {
-        let apart = || {
-            self.services
-                .iter()
-                .flat_map(|(name, judged)| judged.apart.iter().map(move |apart| (name, apart)))
-        };
-        if apart().next().is_none() {
-            return Vec::new();
-        }
-        let windows = ledger.sums(span, &self.cell_of, self.cells);
-        let works = |group: &Group| {
-            let any = |cell: &u32| windows[*cell as usize].delivered + windows[*cell as usize].unproven > 0;
-            group.cells.iter().any(any)
-        };
-        apart()
-            .filter(|(_, (_, group))| works(group))
-            .map(|(name, (apart, _))| (name.clone(), apart.endpoint.clone()))
-            .collect()
-    }
-
     /// The endpoints of each service.
     pub(super) fn endpoints<'a>(&self, catalog: &'a Catalog) -> BTreeSet<(&'a str, &'a str)> {
         catalog.ids().map(|id| (catalog.tag(id, Tag::Service), catalog.tag(id, Tag::Endpoint))).collect()
@@ -463,6 +284,19 @@ impl Groups {
         let mut cell_of = self.cell_of.clone();
         self.beginners.iter().for_each(|(series, _)| cell_of[series.0 as usize] = NO_GROUP);
         cell_of
+    }
+
+    /// The services that are looked at from a place.
+    pub(super) fn services_in<'a>(&'a self, tag: Tag, value: &'a str) -> impl Iterator<Item = &'a String> {
+        let place = TAGS.iter().position(|known| *known == tag);
+        let is_there = move |cell: usize| place.is_some_and(|place| self.values[cell][place] == value);
+        let services = self.services.iter();
+        services.filter(move |(_, judged)| judged.cells.clone().any(is_there)).map(|(name, _)| name)
+    }
+
+    /// What a cell's node is.
+    pub(super) fn node(&self, cell: usize) -> &str {
+        &self.values[cell][6]
     }
 
     /// What a cell's protocol is.
@@ -489,47 +323,6 @@ impl Group {
             Burst::Fixed(dispersion) => aviary_core::detect::Burstiness::fixed(dispersion),
         }
     }
-}
-
-impl Older {
-    /// What was judged and lost within `span`, which has whole steps of it.
-    fn tally(&self, span: Span, of_group: &[u32], cells: usize) -> Tally {
-        let span = span.intersection(self.span);
-        let mut sum = Tally::default();
-        if span.is_empty() {
-            return sum;
-        }
-        let step = |second: Second| ((second.0 - self.span.from.0) / OLDER_STEP) as usize;
-        for step in step(span.from)..step(span.until) {
-            for cell in of_group {
-                sum += tally(&self.windows[step * cells + *cell as usize], false);
-            }
-        }
-        sum
-    }
-}
-
-/// The sums of cells over `span`, without what was before a series' endpoint worked.
-fn sums(
-    ledger: &Ledger,
-    span: Span,
-    cell_of: &[u32],
-    cells: usize,
-    beginners: &[(SeriesId, Second)],
-) -> Vec<Window> {
-    if beginners.iter().all(|(_, since)| *since <= span.from) {
-        return ledger.sums(span, cell_of, cells);
-    }
-    let mut cell_of = cell_of.to_vec();
-    for (series, _) in beginners.iter().filter(|(_, since)| *since > span.from) {
-        cell_of[series.0 as usize] = NO_GROUP;
-    }
-    ledger.sums(span, &cell_of, cells)
-}
-
-/// What of `span` is before `second`, and what is not.
-fn split(span: Span, second: Second) -> (Span, Span) {
-    (Span::new(span.from, span.until.min(second)), Span::new(span.from.max(second), span.until))
 }
 
 /// The cells by their values at some places, numbered.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aviary_core::{
     Tag,
     extent::{self, Suspects, blame, explain, questions, summary},
-    incident::{Condition, Observation, Observed},
+    incident::{Condition, Event, Observation, Observed},
     silence::InForce,
 };
 
@@ -22,6 +22,8 @@ pub(crate) struct Scene {
 pub(crate) struct Seen {
     pub(crate) services: Vec<(Observation, Option<Scene>)>,
     pub(crate) conditions: Vec<Condition>,
+    /// What came late of losses that are told of.
+    pub(crate) late: Vec<Event>,
     /// Places from which nobody is to look any more.
     pub(crate) removed: Vec<(Tag, String)>,
     /// What is to be kept beside.

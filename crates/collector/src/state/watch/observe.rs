@@ -1,0 +1,287 @@
+//! What the windows of a service say in a second, and whether it can be judged at all.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
+
+use aviary_core::{
+    AcceptableLoss, Fault, SeriesId, Span, State as Verdict, Tag, Timestamp,
+    detect::{
+        self, Bank, Budget, Tally, Test, WINDOWS,
+        gate::{Refusals, is_agreed, is_confirmed, is_refused},
+        tail,
+    },
+    extent::{Answer, Blame, Extent, Questions},
+    incident::{Firing, Level, Observation, Sight},
+    ledger::LIVE_SECONDS,
+    losses::Cause,
+};
+
+use super::{
+    Asked, Read, Scene, State, Watch,
+    clearing::{cleared, is_gone},
+    groups::{Group, Groups, Judged},
+};
+
+/// What is explained is at most so long: a little less than the ledger holds.
+const EXPLAINED_SECONDS_MAX: u64 = LIVE_SECONDS - 60;
+
+/// A window that says that something is lost now.
+#[derive(Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) level: detect::Level,
+    pub(crate) seconds: u64,
+    pub(crate) tally: Tally,
+    nats: f64,
+}
+
+impl State {
+    /// What is seen of a service, and where to look for more where something is lost.
+    pub(super) fn observe(
+        &self,
+        name: &str,
+        groups: &Groups,
+        watch: &mut Watch,
+        asked: &Asked,
+        read: &mut Read,
+        now: Timestamp,
+    ) -> (Observation, Option<Scene>) {
+        let until = now.second();
+        let service = self.service(name);
+        let alerting = &service.alerting;
+        let min_vantages = service.policy.min_vantages;
+        let policy = alerting.policy(min_vantages, service.owner.as_deref(), service.runbook.as_deref());
+        let mut seen = Observation {
+            service: name.to_owned(),
+            policy,
+            sight: self.sight(name, watch),
+            is_starting: self.is_starting(name, now),
+            level: Level::Quiet,
+            firing: Vec::new(),
+            confirmed: false,
+            clear: false,
+            is_down: false,
+            vantages: 0,
+            networks: 0,
+            extent: Extent::default(),
+            questions: Questions { one_zone: Answer::CannotTell, one_protocol: Answer::CannotTell },
+            blame: Blame::Unclear,
+            summary: String::new(),
+            counts: self.count(name, groups, watch, asked, read, until),
+            lost_seconds: Vec::new(),
+        };
+        let Some(judged) = groups.services.get(name) else { return (seen, None) };
+        let test = |group: &Group| {
+            let acceptable = AcceptableLoss::of_million(group.acceptable);
+            Test::new(acceptable, Budget::default(), group.burstiness(alerting.burst))
+        };
+        if let Some(clearing) = asked.clearing.get(name) {
+            if let Some(seconds) = cleared(judged, *clearing, &test, &mut watch.rates) {
+                watch.cleared.insert(name.to_owned(), until.minus(seconds));
+                watch.is_news = true;
+                seen.clear = true;
+                return (seen, None);
+            }
+            if is_gone(judged, *clearing, &test, &watch.rates) {
+                return (seen, None);
+            }
+        }
+        let longest = WINDOWS[WINDOWS.len() - 1];
+        let looked_at = match watch.cleared.get(name) {
+            Some(from) if until.0 - from.0.min(until.0) < longest => until.0 - from.0.min(until.0),
+            _ => {
+                watch.cleared.remove(name);
+                longest
+            }
+        };
+        let strongest = judged
+            .groups
+            .iter()
+            .filter_map(|group| {
+                let test = test(group);
+                let found = found(&group.bank, &test, looked_at);
+                Some((group, test, found.first().copied()?, found))
+            })
+            .max_by(|left, right| {
+                left.2.level.cmp(&right.2.level).then_with(|| left.2.nats.total_cmp(&right.2.nats))
+            });
+        let Some((group, test, first, mut found)) = strongest else { return (seen, None) };
+        let first = sharpest(group, &test, first);
+        if found[0].seconds != first.seconds {
+            found.insert(0, first);
+        }
+        let seconds = first.seconds.min(EXPLAINED_SECONDS_MAX);
+        let span = Span::before(until, seconds);
+        let tallies = read
+            .tallies
+            .entry((seconds, service.storage))
+            .or_insert_with(|| groups.windows(&self.ledger, span, name, service.storage));
+        let cells = judged.cells.clone();
+        if self.is_set_apart(groups, cells.clone(), tallies, span, |rest| test.level(first.seconds, rest)) {
+            return (seen, None);
+        }
+        let worst_of =
+            |numbers: &[u32]| worst(numbers, &tallies[cells.clone()], cells.start, test.acceptable());
+        let (vantages, worst_vantage) = worst_of(&groups.vantage_of);
+        let (networks, worst_network) = worst_of(&groups.network_of);
+        let whole = cells.clone().fold(Tally::default(), |mut sum, cell| {
+            sum += tallies[cell];
+            sum
+        });
+        let agreed = |worst| is_agreed(&test, first.seconds, whole, worst);
+        seen.vantages = if agreed(worst_vantage) { vantages } else { vantages.min(1) };
+        seen.networks = if agreed(worst_network) { networks } else { networks.min(1) };
+        seen.level = match first.level {
+            detect::Level::Firing => Level::Full,
+            _ if self.is_refused(groups, judged, &test, span, tallies) => Level::Full,
+            _ => Level::Suspected,
+        };
+        seen.confirmed = true;
+        seen.is_down = judged.groups[0].bank.newest(first.seconds).loss() >= 0.5;
+        seen.firing = found
+            .iter()
+            .map(|found| Firing {
+                seconds: found.seconds,
+                scheduled: (group.series * found.seconds).max(found.tally.judged),
+                judged: found.tally.judged,
+                lost: found.tally.lost,
+                threshold: test
+                    .needed(found.seconds, found.tally.judged, found.level)
+                    .unwrap_or(found.tally.lost),
+                acceptable: AcceptableLoss::of_million(group.acceptable),
+            })
+            .collect();
+        let counts = cells
+            .map(|cell| aviary_core::extent::Counts {
+                judged: tallies[cell].judged,
+                lost: tallies[cell].lost,
+                acceptable: groups.acceptable[cell],
+            })
+            .collect();
+        let scene = Scene { fleet: Arc::clone(&judged.population), counts };
+        (seen, Some(scene))
+    }
+
+    /// Whether nothing is lost but what agents tell that suspected themselves in `span`: their own controls failed as well.
+    fn is_set_apart(
+        &self,
+        groups: &Groups,
+        cells: Range<usize>,
+        tallies: &[Tally],
+        span: Span,
+        level: impl Fn(Tally) -> detect::Level,
+    ) -> bool {
+        let suspects = self.agents.iter().filter(|(_, agent)| agent.is_suspect(span));
+        let suspects: BTreeSet<&str> = suspects.map(|(vantage, _)| &*vantage.node).collect();
+        let trusted = cells.filter(|cell| !suspects.contains(groups.node(*cell)));
+        let rest = trusted.fold(Tally::default(), |sum, cell| sum + tallies[cell]);
+        !suspects.is_empty() && level(rest) == detect::Level::Quiet
+    }
+
+    /// Whether a service can be judged.
+    fn sight(&self, name: &str, watch: &Watch) -> Sight {
+        let Some(standing) = self.standing.get(name) else { return Sight::Measured };
+        if standing.verdict.state != Verdict::Blind {
+            return Sight::Measured;
+        }
+        let is_silence = standing.storage_untold.is_none()
+            && watch.regions.values().any(|region| !region.is_seen && region.services.contains(name));
+        let reason = standing.verdict.reason.clone();
+        let reason = reason.unwrap_or_else(|| "too little of it is reported".to_owned());
+        Sight::CannotTell { reason, is_silence }
+    }
+
+    /// Whether a service, or this collector, is too young to be trusted.
+    fn is_starting(&self, name: &str, now: Timestamp) -> bool {
+        // A minute of the ledger from before a restart is as good as a minute of watching.
+        let is_new = |standing: &crate::state::Standing| standing.verdict.state == Verdict::Starting;
+        let watched = now.second().0.saturating_sub(self.started.0);
+        let grace = self.service(name).alerting.start_up_grace;
+        watched < aviary_core::verdict::SAMPLES_MIN.min(grace) || self.standing.get(name).is_some_and(is_new)
+    }
+
+    /// Whether what is lost was refused, over every protocol.
+    fn is_refused(
+        &self,
+        groups: &Groups,
+        judged: &Judged,
+        test: &Test,
+        span: Span,
+        tallies: &[Tally],
+    ) -> bool {
+        let protocols = |lost: bool| -> BTreeSet<&str> {
+            let counts = |cell: &usize| if lost { tallies[*cell].lost } else { tallies[*cell].judged };
+            judged.cells.clone().filter(|cell| counts(cell) > 0).map(|cell| groups.protocol(cell)).collect()
+        };
+        let judged_protocols = protocols(false);
+        if judged_protocols.len() < 2 || protocols(true).len() < judged_protocols.len() {
+            return false;
+        }
+        let mut refused: BTreeSet<&str> = BTreeSet::new();
+        let mut slots = 0;
+        for (_, series, loss) in self.losses.within(span) {
+            let SeriesId(place) = series;
+            let cell = groups.cell_of.get(place as usize).map_or(usize::MAX, |cell| *cell as usize);
+            if loss.cause == Cause::Service(Fault::Refused) && judged.cells.contains(&cell) {
+                slots += 1;
+                refused.insert(self.catalog.tag(series, Tag::Protocol));
+            }
+        }
+        let all = judged.cells.clone().map(|cell| tallies[cell].judged).sum();
+        let refusals = Refusals { slots, protocols: refused.len(), judged_protocols: judged_protocols.len() };
+        is_refused(test, span.seconds(), all, refusals)
+    }
+}
+
+/// The windows of a bank that say that something is lost now, the strongest first; of those that are not longer than `looked_at`.
+pub(crate) fn found(bank: &Bank, test: &Test, looked_at: u64) -> Vec<Found> {
+    if bank.newest(WINDOWS[WINDOWS.len() - 1]).lost == 0 {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    // Where the newest lost nothing, none of its parts did.
+    let is_lately = bank.newest(Bank::REACH).lost > 0;
+    let windows = WINDOWS.into_iter().filter(|seconds| is_lately || *seconds > Bank::REACH);
+    for seconds in windows.take_while(|seconds| *seconds <= looked_at) {
+        let tally = bank.newest(seconds);
+        let level = test.level(seconds, tally);
+        if level > detect::Level::Quiet && is_confirmed(test, bank, seconds) {
+            found.push(Found::of(test, seconds, tally, level));
+        }
+    }
+    found.sort_by(|left, right| right.level.cmp(&left.level).then_with(|| right.nats.total_cmp(&left.nats)));
+    found
+}
+
+/// The span that shows the loss best: as long as the loss itself, where that is known to the second. The windows are but a
+/// few of all that it could be.
+fn sharpest(group: &Group, test: &Test, strongest: Found) -> Found {
+    if strongest.seconds > Bank::REACH {
+        return strongest;
+    }
+    let spans = (1..=Bank::REACH)
+        .map(|seconds| Found::of(test, seconds, group.bank.newest(seconds), strongest.level));
+    let reach = spans.filter(|found| test.level(found.seconds, found.tally) >= strongest.level);
+    reach.fold(strongest, |best, found| if found.nats > best.nats { found } else { best })
+}
+
+impl Found {
+    fn of(test: &Test, seconds: u64, tally: Tally, level: detect::Level) -> Self {
+        let nats = tally.judged as f64 * tail::divergence(tally.loss(), test.acceptable())
+            / test.burstiness().dispersion();
+        Self { level, seconds, tally, nats }
+    }
+}
+
+/// How many of those that `numbers` tell apart lose more than is acceptable, and what the one lost that lost most.
+fn worst(numbers: &[u32], tallies: &[Tally], first: usize, acceptable: f64) -> (usize, Tally) {
+    let mut sums: BTreeMap<u32, Tally> = BTreeMap::new();
+    for (number, tally) in numbers[first..].iter().zip(tallies) {
+        *sums.entry(*number).or_default() += *tally;
+    }
+    let losing = sums.values().filter(|sum| sum.loss() > acceptable).count();
+    let worst = sums.values().max_by_key(|sum| sum.lost).copied().unwrap_or_default();
+    (losing, worst)
+}
