@@ -9,7 +9,7 @@
 //! waited says what is so when it leaves, and is told what became of each message. What is sent when, in which order
 //! and to whom is the outbox's ([`aviary_core::page`]); here every order is one attempt.
 //!
-//! Beside it: [`page_of`] and [`explain`] say an incident in words, to a receiver and to whoever asks; [`Switch`] tells
+//! Beside it: [`page_of`] and [`explain()`] say an incident in words, to a receiver and to whoever asks; [`Switch`] tells
 //! the dead man's switch that we watch, after a loop that proved it; [`pagerduty`] takes acknowledgements.
 //!
 //! **Architecture invariant:** no receiver slows another, nor whoever judges: each has its own few attempts at once and
