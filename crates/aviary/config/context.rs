@@ -296,17 +296,6 @@ impl<'c> Context<'c> {
         self.refuse(&path, Refusal::new(message).help(help));
     }
 
-    /// Whether what stands at `path` begins with `start`.
-    pub(super) fn begins(&self, path: &str, start: &str) -> bool {
-        matches!(self.places.borrow().get(path), Some(Place::Span(span)) if self.source.begins(span, start))
-    }
-
-    /// Whether `path`, or a part of it, has been refused.
-    pub(super) fn is_refused_at(&self, path: &str) -> bool {
-        let is_there = |problem: &Problem| problem.level == Level::Error && problem.key.starts_with(path);
-        self.problems.borrow().iter().any(|(_, problem)| is_there(problem))
-    }
-
     /// Refuses what stands at `path`, or misses there.
     pub(crate) fn refuse(&self, path: &str, refusal: Refusal) {
         self.report(Level::Error, path, refusal);

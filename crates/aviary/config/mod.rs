@@ -3,9 +3,6 @@
 //! Each section has a module that says in one place which keys it has, what each must be and what it is for (see
 //! [`reader`]); whatever is wrong is collected, with its line, so that all of it is said at once. The program gets
 //! plain structs, and only when nothing is wrong.
-//!
-//! A key that this version does not act on is read like any other and followed by `reader.not_yet(...)`, which makes a
-//! note of it. The version that acts on it deletes that line.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -91,7 +88,7 @@ pub(crate) struct Config {
     pub(crate) silences: Vec<Silence>,
     /// Of a collector: the services as it hands them out to agents, in TOML.
     pub(crate) services_document: Option<String>,
-    /// What was understood but is not acted on, to be logged.
+    /// What is worth knowing and no reason to fail, to be logged.
     pub(crate) notes: Vec<Problem>,
     /// Sixteen hexadecimal digits that change with what is configured, and not with comments, order or secrets.
     pub(crate) version: String,

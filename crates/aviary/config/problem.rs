@@ -15,7 +15,7 @@ use super::source::Excerpt;
 pub(crate) enum Level {
     /// `run` does not start with this.
     Error,
-    /// Understood, but not acted on: worth knowing, and no reason to fail.
+    /// Worth knowing, and no reason to fail.
     Note,
 }
 

@@ -158,27 +158,6 @@ impl<'r> Reader<'r> {
         self.ask(key, about, true, kind)
     }
 
-    /// Notes that `key`, if given, was understood, but that this version does something else than it says.
-    pub(crate) fn not_yet(&self, key: &str, instead: &str) {
-        if !self.has(key) {
-            return;
-        }
-        let path = self.path_of(key);
-        if self.context.is_refused_at(&path) {
-            return;
-        }
-        let name = without_indexes(&path);
-        let shown = match self.table.get(key) {
-            Some(_) if self.context.begins(&path, "[[") => format!("[[{name}]]"),
-            Some(value) if value.get_ref().is_table() && self.context.begins(&path, "[") => {
-                format!("[{name}]")
-            }
-            _ => name,
-        };
-        let message = format!("`{shown}` is understood, but this version {instead}");
-        self.context.note(&path, Refusal::new(message));
-    }
-
     /// Refuses what stands under `key`, or misses there.
     pub(crate) fn refuse(&self, key: &str, refusal: Refusal) {
         self.context.refuse(&self.path_of(key), refusal);
@@ -363,20 +342,6 @@ mod tests {
                 "File `missing` is missing",
             ]
         );
-    }
-
-    #[test]
-    fn a_note_is_made_of_what_is_given_and_right() {
-        let reading = |reader: &mut Reader<'_>| {
-            reader.optional("a", "", Boolean);
-            reader.not_yet("a", "does not");
-            reader.optional("s", "", section(|_| Some(())));
-            reader.not_yet("s", "does not");
-        };
-        let note = |shown| format!("{shown} is understood, but this version does not");
-        assert_eq!(read("a = true\n[s]", reading).1, [note("1:5 `a`"), note("2:1 `[s]`")]);
-        assert_eq!(read("a = 1", reading).1, ["1:5 expected true or false, found an integer"]);
-        assert_eq!(read("", reading).1, [""; 0]);
     }
 
     #[test]

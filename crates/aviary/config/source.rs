@@ -65,11 +65,6 @@ impl Source {
         self.hidden.sort_by_key(|range| range.start);
     }
 
-    /// Whether what stands at `span` begins with `start`.
-    pub(crate) fn begins(&self, span: &Range<usize>, start: &str) -> bool {
-        self.text.get(span.start..).is_some_and(|rest| rest.starts_with(start))
-    }
-
     /// The line, and the column in characters, of the byte at `offset`, both from 1.
     pub(crate) fn position(&self, offset: usize) -> (usize, usize) {
         let line = self.line_starts.partition_point(|start| *start <= offset);

@@ -218,9 +218,8 @@ impl Event {
 impl Events {
     /// What changed around the services, as a page says it: not what became of us.
     pub(crate) fn changes(&self) -> impl Iterator<Item = Changed<'_>> {
-        let is_ours = |changed: &Changed<'_>| {
-            matches!(changed.kind, AGENT_PAGED | "store_full" | "store_recovered")
-        };
+        let is_ours =
+            |changed: &Changed<'_>| matches!(changed.kind, AGENT_PAGED | "store_full" | "store_recovered");
         self.held.iter().map(Event::changed).filter(move |changed| !is_ours(changed))
     }
 

@@ -11,10 +11,7 @@ use aviary_core::{
 use aviary_notify::{Alertmanager, Kind, Security, Settings, WatchdogKind};
 
 use super::{
-    super::{
-        receiver::Receiver,
-        watchdog::Watchdog,
-    },
+    super::{receiver::Receiver, watchdog::Watchdog},
     Keys, duration,
 };
 

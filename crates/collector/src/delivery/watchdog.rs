@@ -79,7 +79,10 @@ impl Signs {
             doubts.push(format!("a page has waited for {}, and nobody took it", lasted(age / 1_000_000)));
         }
         if let Some(age) = canary_silent_since.map(|since| now.since(since)) {
-            doubts.push(format!("our own canary lost, and nobody was told of it for {}", lasted(age / 1_000_000)));
+            doubts.push(format!(
+                "our own canary lost, and nobody was told of it for {}",
+                lasted(age / 1_000_000)
+            ));
         }
         match doubts.is_empty() {
             true => Ok(format!("{fresh} of {} report, and the outbox drains", counted(agents, "agent"))),

@@ -36,15 +36,15 @@ use aviary_store::{Store, StoreError};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use self::{canary::Canary, trial::Trials};
-pub use self::{
-    options::{Alerting, Burst},
-    tested::TestPages,
-};
 pub(crate) use self::{
     api::routes,
     kept::{Life, Pending},
     record::Record,
+};
+use self::{canary::Canary, trial::Trials};
+pub use self::{
+    options::{Alerting, Burst},
+    tested::TestPages,
 };
 use crate::{
     delivery::{oldest_waiting, untold_since},
