@@ -189,10 +189,6 @@ async fn start_collector(
         open: section.open,
         certified: section.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
         services_document: config.services_document.clone(),
-        test_pages: section.test_pages.as_ref().map(|pages| aviary_collector::TestPages {
-            hours: pages.hours.clone(),
-            notify: pages.notify.clone(),
-        }),
         metrics: Some(metrics::collector_page),
         store,
         retain_seconds: Some(section.retain.as_secs()),
