@@ -23,16 +23,19 @@ mod intake;
 mod journal;
 mod judgement;
 mod keeping;
+mod options;
 mod readback;
 mod received;
 pub mod replay;
 mod services;
+mod serving;
 mod slots;
 mod start;
 mod state;
 mod stored;
 mod stream;
 mod sums;
+mod telling;
 mod timings;
 #[cfg(test)]
 mod troubled;
@@ -43,18 +46,10 @@ use std::{
     time::Duration,
 };
 
-use aviary_core::{
-    Clock, Endpoint, Evidence, Micros, Second, Tag, Timestamp,
-    incident::{self, Id},
-    page::{self, Paging},
-    silence::Silence,
-    verdict::Policy,
-};
+use aviary_core::{Clock, Micros, Second, Tag, Timestamp};
 use aviary_store::StoreError;
-use axum::{Router, extract::connect_info::Connected, serve::IncomingStream};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, watch},
-    task::JoinHandle,
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch},
     time::sleep,
 };
 
@@ -64,10 +59,13 @@ pub use axum::serve::Listener;
 pub use figures::{Figures, MetricsPage};
 pub use history::HistoryError;
 pub use judgement::{Alerting, Burst, TestPages};
+pub use options::{Options, ServiceOptions};
 pub use readback::{
     Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError, Shown, look,
 };
 pub use received::{Arrived, ReceivedCounts};
+pub(crate) use serving::Peer;
+pub use serving::Server;
 pub use state::Counts;
 
 use crate::{
@@ -76,6 +74,7 @@ use crate::{
     document::Document,
     history::{Fleet, History, Lives, Record, Tally},
     judgement::Judgement,
+    serving::serve_until,
     start::Durable,
     state::{Seen, State},
 };
@@ -96,85 +95,6 @@ const REPORTS_AT_ONCE: usize = 64;
 
 /// How many questions about slots and sums are answered at once; more are told to come back.
 const QUESTIONS_AT_ONCE: usize = 16;
-
-/// What a collector is to do.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Its name, for whoever asks.
-    pub name: String,
-    /// The services it judges. Others that agents report are kept and summed, and judged by the defaults.
-    pub services: Vec<ServiceOptions>,
-    /// Who may do what. Without any, loopback may do everything.
-    pub tokens: Vec<TokenRule>,
-    /// Anybody may do everything, also from beyond loopback.
-    pub open: bool,
-    /// Everybody has shown a certificate that was asked for: without tokens, they may report and read.
-    pub certified: bool,
-    /// The `[[service]]` sections for agents that take theirs from this collector, as TOML.
-    pub services_document: Option<String>,
-    /// What writes `/metrics`; without it there is no such page.
-    pub metrics: Option<MetricsPage>,
-    /// Where it keeps what is to outlive it. Without any, everything ends with the process, and slots are kept for an hour.
-    pub store: Option<Arc<dyn Store>>,
-    /// For how many seconds they are kept; for ever, if nothing is said.
-    pub retain_seconds: Option<u64>,
-    /// Under which URL people reach it: links begin with it.
-    pub url: Option<String>,
-    /// Who is told of incidents; without any receiver, nobody.
-    pub paging: Paging,
-    /// What the configuration says that nobody wants to be paged about.
-    pub silences: Vec<Silence>,
-    /// When test pages are sent, and to whom; none without.
-    pub test_pages: Option<TestPages>,
-}
-
-/// A service that is judged.
-#[derive(Clone, Debug)]
-pub struct ServiceOptions {
-    /// Its name.
-    pub name: String,
-    /// What it may lose, and how many must look.
-    pub policy: Policy,
-    /// The lowest rung that counts; the default depends on protocol and storage.
-    pub counts_as_delivered: Option<Evidence>,
-    /// Whether what it stores is found out: it reaches [`Collector::stored`], or is read back.
-    pub storage: bool,
-    /// How it tells what it stored, if it does.
-    pub readback: Option<Readback>,
-    /// What agents are to probe, and whether the service requires it. An endpoint that nobody reports is shown as one of
-    /// which we cannot tell.
-    pub endpoints: Vec<(Endpoint, bool)>,
-    /// What it wants to be told of, and how.
-    pub alerting: Alerting,
-    /// Who looks after it.
-    pub owner: Option<String>,
-    /// What to do when it is not well.
-    pub runbook: Option<String>,
-}
-
-impl ServiceOptions {
-    /// A service of which nothing is configured.
-    pub fn unconfigured(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            policy: Policy::default(),
-            counts_as_delivered: None,
-            storage: false,
-            readback: None,
-            endpoints: Vec::new(),
-            alerting: Alerting::default(),
-            owner: None,
-            runbook: None,
-        }
-    }
-}
-
-impl ServiceOptions {
-    /// Whether the loss of `endpoint` is the service's.
-    fn requires(&self, endpoint: &Endpoint) -> bool {
-        self.endpoints.iter().find(|(known, _)| known == endpoint).is_none_or(|(_, required)| *required)
-    }
-}
 
 /// A collector: cheap to clone, all clones are the same one.
 #[derive(Clone)]
@@ -356,53 +276,6 @@ impl Collector {
         *self.inner.services_document.lock().unwrap_or_else(PoisonError::into_inner) = document;
     }
 
-    /// Tells these receivers of incidents from now on, holds these silences of the configuration in the place of those that
-    /// it had, and is reached under this URL.
-    pub fn page_by(&self, paging: Paging, silences: Vec<Silence>, url: Option<String>) {
-        let now = self.now();
-        *self.inner.url.lock().unwrap_or_else(PoisonError::into_inner) = url;
-        self.judgement().configure(paging, now);
-        self.judgement().plan(silences, now);
-    }
-
-    /// Sends test pages so from now on, or none.
-    pub fn test_by(&self, pages: Option<TestPages>) {
-        self.judgement().test_by(pages);
-    }
-
-    /// How many seconds the last loss of our own canary took from its onset until it was told of: it loses all each five
-    /// minutes, and takes the way to a page.
-    pub fn canary_delay(&self) -> Option<f64> {
-        self.judgement().canary_delay()
-    }
-
-    /// Since when our own canary is silent, where it is: then nobody would hear of a loss either, and whoever watches us is
-    /// not to be told that we watch.
-    pub fn canary_silent_since(&self) -> Option<Timestamp> {
-        self.judgement().canary_silent_since(self.now())
-    }
-
-    /// What is to be told to whom, each once it is kept, for the one who does it; none if somebody has it already.
-    /// [`Self::take_ended`] is to say what came of each message.
-    fn page_actions(&self) -> Option<mpsc::Receiver<page::Action>> {
-        self.judgement().take_actions()
-    }
-
-    /// Notes what came of an attempt to tell somebody of an incident, and with the incident what is to be `noted` of it. It may
-    /// wait for the disk.
-    fn take_ended(&self, event: page::Event, noted: Option<incident::Event>) {
-        self.judgement().ended(event, noted, self.now());
-        self.keep_judgement();
-    }
-
-    /// Notes that somebody is on an incident, and returns whether there is such a one that is not over. It may wait for the
-    /// disk.
-    pub fn acknowledge(&self, id: &Id, by: &str) -> bool {
-        let is_there = self.judgement().acknowledge(id, by, self.now());
-        self.keep_judgement();
-        is_there
-    }
-
     /// Notes that storage has a datapoint called `name` (without an API key) for `second`.
     pub fn stored<'a>(&self, points: impl IntoIterator<Item = (&'a str, Second)>) {
         let now = self.now();
@@ -576,37 +449,6 @@ impl Collector {
         (self.inner.now)()
     }
 
-    /// What each loop of judgement sees at its end.
-    fn signs(&self) -> watch::Receiver<Option<Signs>> {
-        self.inner.signs.subscribe()
-    }
-
-    fn show_signs(&self, signs: Signs) {
-        self.inner.signs.send_replace(Some(signs));
-    }
-
-    /// Takes acknowledgements from PagerDuty that are signed with one of `secrets` from now on.
-    pub fn subscribed<'a>(&self, secrets: impl IntoIterator<Item = &'a str>) {
-        self.inner.pagerduty.set(secrets);
-    }
-
-    fn pagerduty(&self) -> Arc<pagerduty::Secrets> {
-        Arc::clone(&self.inner.pagerduty)
-    }
-
-    fn show_delivery(&self, figures: impl Fn() -> DeliveryFigures + Send + Sync + 'static) {
-        *self.inner.delivery.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(figures));
-    }
-
-    fn delivery_figures(&self) -> DeliveryFigures {
-        let delivery = self.inner.delivery.lock().unwrap_or_else(PoisonError::into_inner);
-        delivery.as_ref().map(|figures| figures()).unwrap_or_default()
-    }
-
-    fn url(&self) -> Option<String> {
-        self.inner.url.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     fn metrics_page(&self) -> Option<MetricsPage> {
         self.inner.metrics
     }
@@ -657,72 +499,4 @@ pub(crate) const fn closed_until(now: Timestamp) -> Second {
 /// The first second that is not settled at `now`.
 pub(crate) const fn settled_until(now: Timestamp) -> Second {
     closed_until(now).minus(SETTLE_SECONDS)
-}
-
-/// Who asks: the address of the other end, whatever the listener.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
-
-/// Any listener, as one of which axum can tell the [`Peer`].
-struct Door<L>(L);
-
-impl<L: Listener<Addr = SocketAddr>> Listener for Door<L> {
-    type Io = L::Io;
-    type Addr = SocketAddr;
-
-    fn accept(&mut self) -> impl Future<Output = (Self::Io, Self::Addr)> + Send {
-        self.0.accept()
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
-impl<L: Listener<Addr = SocketAddr>> Connected<IncomingStream<'_, Door<L>>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Door<L>>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}
-
-fn serve_until<L: Listener<Addr = SocketAddr>>(
-    mut stopped: watch::Receiver<bool>,
-    router: Router,
-    listener: L,
-) -> JoinHandle<()> {
-    let shutdown = async move {
-        // The other end gone means stop as well.
-        _ = stopped.wait_for(|stop| *stop).await;
-    };
-    tokio::spawn(async move {
-        let service = router.into_make_service_with_connect_info::<Peer>();
-        if let Err(error) = axum::serve(Door(listener), service).with_graceful_shutdown(shutdown).await {
-            tracing::error!(%error, "The collector's listener failed; no more reports are taken.");
-        }
-    })
-}
-
-/// A collector that is being served.
-pub struct Server {
-    stop: watch::Sender<bool>,
-    http: JoinHandle<()>,
-    own_work: Vec<JoinHandle<()>>,
-}
-
-impl Server {
-    /// How long requests that are under way may take to end.
-    const FAREWELL: Duration = Duration::from_secs(2);
-
-    /// Takes no more requests, and ends when those under way are answered.
-    pub async fn stop(self) {
-        self.stop.send_replace(true);
-        let abort = self.http.abort_handle();
-        if tokio::time::timeout(Self::FAREWELL, self.http).await.is_err() {
-            abort.abort();
-        }
-        for work in self.own_work {
-            // It ends at once and returns nothing.
-            _ = work.await;
-        }
-    }
 }
