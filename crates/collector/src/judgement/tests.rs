@@ -9,7 +9,8 @@ mod served;
 use std::collections::BTreeMap;
 
 use aviary_core::{
-    Evidence, Fault, Micros, Outcome, Phase, Second, Tag, Timestamp, Vantage, VantageKind,
+    Evidence, Fault, Micros, Outcome, Phase, Second, Span, Tag, Timestamp, Vantage, VantageKind,
+    extent::Blame,
     incident::{Cause, State as Of},
     page::{Action, Message, Receiver, Sent},
     silence::{Matches, When},
@@ -212,6 +213,16 @@ fn a_protocol_that_is_lost_whole_is_one_incident_of_that_protocol() {
     let part = &incident.parts["ingest"];
     assert_eq!(part.summary, "ingest: tcp in every region (3/3), 100 % lost; nothing else");
     assert_eq!(incident.state, Of::Open);
+    // What was lost before it was beyond chance belongs to it.
+    assert_eq!((incident.since, part.since), (Second(START + 600), Second(START + 600)));
+    assert_eq!(part.lost_seconds.spans, [Span::new(Second(START + 600), Second(START + 630))]);
+    assert_eq!((part.counts.judged, part.counts.lost), (180, 90));
+    assert_eq!(part.blame, Blame::Service);
+    let grounds = ["3 vantages in 3 regions lose it", "other protocols are well: 0 of "];
+    assert!(
+        grounds.iter().zip(&part.grounds).all(|(begins, ground)| ground.starts_with(begins)),
+        "{part:#?}"
+    );
     let (second, message) = only(stage.told());
     // Three lost a second are beyond chance after six seconds, where nothing is learnt yet; then ten of `page_after`.
     assert!((611..=616).contains(&second), "{second}");

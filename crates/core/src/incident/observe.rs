@@ -133,12 +133,16 @@ pub struct Observation {
     pub vantages: usize,
     /// In so many networks.
     pub networks: usize,
+    /// Since when it is lost without a break, as far as its strongest window tells; none where nothing is.
+    pub onset: Option<Second>,
     /// Where loss is.
     pub extent: Extent,
     /// What is asked first.
     pub questions: Questions,
     /// Whose fault it looks like.
     pub blame: Blame,
+    /// Why it looks so, and what speaks against it: a sentence each, without its full stop.
+    pub grounds: Vec<String>,
     /// The extent in words.
     pub summary: String,
     /// What was counted since the onset, see [`super::Incidents::clearing`].

@@ -316,6 +316,31 @@ impl Judged {
 }
 
 impl Group {
+    /// The first second with loss of about the newest `seconds`.
+    pub(super) fn onset(&self, seconds: u64) -> Second {
+        let span = Span::before(self.bank.until(), seconds);
+        if seconds > Bank::REACH {
+            return span.from;
+        }
+        span.iter().find(|second| self.bank.second(*second).lost > 0).unwrap_or(span.from)
+    }
+
+    /// The newest seconds with loss from `onset` on, as far as the bank holds them one by one.
+    pub(super) fn lost_since(&self, onset: Second) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        let until = self.bank.until();
+        for second in Span::new(onset.max(until.minus(Bank::REACH)), until).iter() {
+            if self.bank.second(second).lost == 0 {
+                continue;
+            }
+            match spans.last_mut() {
+                Some(last) if last.until == second => last.until = second.plus(1),
+                _ => spans.push(Span::new(second, second.plus(1))),
+            }
+        }
+        spans
+    }
+
     /// In which way it is taken to lose.
     pub(super) fn burstiness(&self, burst: Burst) -> aviary_core::detect::Burstiness {
         match burst {
