@@ -379,14 +379,14 @@ impl Fallback {
             }
             Sent::Refused(_) => (pause, None),
         };
+        // What was to be said again and was not taken is still to be.
+        let say_again = say_again.or_else(|| tries.say_again.filter(|_| pause > 0).map(|_| 0));
         let after = |seconds: u64| monotonic.plus(seconds * SECOND_US);
         *tries = Tries {
             in_flight: false,
             in_vain: if pause == 0 { 0 } else { tries.in_vain + 1 },
             not_before: after(pause),
-            say_again: say_again
-                .or((pause > 0).then_some(0).filter(|_| tries.say_again.is_some()))
-                .map(after),
+            say_again: say_again.map(after),
         };
         let Some(alert) = self.kept.alerts.get_mut(service) else { return actions };
         let before = alert.clone();

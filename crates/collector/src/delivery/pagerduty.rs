@@ -174,6 +174,7 @@ fn from_hex(digits: &str) -> Option<Vec<u8>> {
 mod tests {
     use std::sync::Mutex;
 
+    use aviary_core::incident::Id;
     use axum::http::HeaderValue;
 
     use super::*;

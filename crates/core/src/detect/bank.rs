@@ -193,8 +193,8 @@ impl Bank {
             return true;
         }
         self.bins.set(place, tally);
-        for index in 1..=coarser.len() {
-            let place = TIERS[index].place(TIERS[index].number(second));
+        for (index, tier) in (1..).zip(coarser) {
+            let place = tier.place(tier.number(second));
             // The bin holds what its seconds hold, `before` with it.
             self.put(index, place, self.bins.get(place).without(before) + tally);
         }

@@ -33,12 +33,12 @@ fn a_ticket_waits_until_the_quiet_hours_of_its_service_end_and_a_page_does_not()
 fn tests_are_sent_once_whenever_their_hours_come() {
     let pages = TestPages { hours: hours((2, 1), (2, 5)), notify: Vec::new() };
     let mut stage = Stage::usual();
-    stage.judgement.test(Some(pages.clone()));
+    stage.judgement.test_by(Some(pages.clone()));
     stage.run(100, well);
     let told: Vec<_> = stage.told();
     assert_eq!(told, [(60, Message::Test), (60 + 1, Message::TestOver)], "and resolve themselves");
     stage.restart();
-    stage.judgement.test(Some(pages));
+    stage.judgement.test_by(Some(pages));
     stage.run(20, well);
     assert_eq!(stage.told().len(), 2, "another life knows that it was sent");
     assert!(stage.judgement.incidents().is_empty(), "it is no incident");

@@ -13,6 +13,9 @@ use aviary_core::{
 
 use super::{Endpoint, Group, Groups, Judged, OLDER_STEP};
 
+/// So many seconds are read before banks are fed with them.
+const SECONDS_AT_ONCE: usize = 4;
+
 /// Sums of the past by cell, in steps of [`OLDER_STEP`].
 pub(in crate::state::watch) struct Older {
     pub(in crate::state::watch) span: Span,
@@ -90,19 +93,29 @@ impl Groups {
             seconds.extend(Span::new(before, judged.final_until).intersection(reach).iter());
         }
         let mut lost: BTreeMap<String, Vec<Span>> = BTreeMap::new();
-        for second in seconds {
-            let span = Span::new(second, second.plus(1));
-            let windows = sums(ledger, span, &self.cell_of, self.cells, &self.beginners);
+        let seconds: Vec<Second> = seconds.into_iter().collect();
+        // A few at a time for each group: all banks together are larger than what a processor has at hand.
+        for seconds in seconds.chunks(SECONDS_AT_ONCE) {
+            let span = |second: Second| Span::new(second, second.plus(1));
+            let read =
+                |second: &Second| sums(ledger, span(*second), &self.cell_of, self.cells, &self.beginners);
+            let read: Vec<(Second, Vec<Window>)> =
+                seconds.iter().map(|second| (*second, read(second))).collect();
             for (name, judged) in &mut self.services {
-                let at_best = second >= judged.final_until;
+                let final_until = judged.final_until;
                 for group in judged.all_mut() {
-                    let mut sum = Tally::default();
-                    group.cells.iter().for_each(|cell| sum += tally(&windows[*cell as usize], at_best));
-                    // It is within reach: the loop begins there.
-                    _ = group.bank.set(second, sum);
+                    for (second, windows) in &read {
+                        let at_best = *second >= final_until;
+                        let mut sum = Tally::default();
+                        group.cells.iter().for_each(|cell| sum += tally(&windows[*cell as usize], at_best));
+                        // It is within reach: the loop begins there.
+                        _ = group.bank.set(*second, sum);
+                    }
                 }
-                if judged.cells.clone().any(|cell| windows[cell].lost > 0) {
-                    lost.entry(name.clone()).or_default().push(span);
+                for (second, windows) in &read {
+                    if windows[judged.cells.clone()].iter().any(|window| window.lost > 0) {
+                        lost.entry(name.clone()).or_default().push(span(*second));
+                    }
                 }
             }
         }
