@@ -13,7 +13,7 @@ use std::{
 };
 
 use aviary_core::{
-    Catalog, Ledger, Second, SeriesId, Tag,
+    Catalog, Ledger, Second, SeriesId, Span, Tag,
     catalog::Grouping,
     detect::{Bank, Learning, Quiet},
     extent::Population,
