@@ -1,0 +1,70 @@
+//! What is lost: of one protocol, from one region, from one node, at one address of four, and altogether.
+
+use std::{net::Ipv4Addr, thread, time::Duration};
+
+use aviary_core::Protocol;
+
+use super::{
+    border::Border,
+    fleet::{Fleet, service, source},
+};
+use crate::support::{graphite::Graphite, names::Names, ports::Port, service::Service};
+
+/// Two protocols through a border each before a Graphite.
+fn borders(graphite: &Graphite) -> (Vec<Border>, Vec<String>, Vec<Port>) {
+    let (tcp, pickle) = (Port::claim(), Port::claim());
+    let borders =
+        vec![Border::open(tcp.address(), graphite.line()), Border::open(pickle.address(), graphite.pickle())];
+    let endpoints = vec![format!("tcp://{}", tcp.address()), format!("pickle://{}", pickle.address())];
+    (borders, endpoints, vec![tcp, pickle])
+}
+
+#[test]
+fn five_losses_are_five_pages() {
+    let mut ingest = Service::start();
+    let mut billing = Graphite::start();
+    let (orders, orders_endpoints, _orders_ports) = borders(&ingest.graphite);
+    let (search, search_endpoints, _search_ports) = borders(&ingest.graphite);
+    let port = Port::claim();
+    let addresses = [1, 2, 3, 4].map(|last| Ipv4Addr::new(127, 0, 0, last));
+    let names = Names::start(&addresses);
+    let open = |address: Ipv4Addr| Border::open((address, port.number()).into(), ingest.graphite.line());
+    let mut mirror: Vec<Border> = addresses.map(open).into();
+    let all = Protocol::ALL.iter().map(|protocol| ingest.endpoint(*protocol)).collect::<Vec<_>>();
+    let reads =
+        |graphite: &Graphite| format!("[service.readback]\ngraphite = \"http://{}\"\n", graphite.http());
+    let ca = format!("ca = {{ file = \"{}\" }}\n", ingest.ca().display());
+    let services = [
+        service("ingest", &all, &(ca + &reads(&ingest.graphite))),
+        service(
+            "billing",
+            &[format!("tcp://{}", billing.line()), format!("pickle://{}", billing.pickle())],
+            &reads(&billing),
+        ),
+        service("orders", &orders_endpoints, ""),
+        service("search", &search_endpoints, ""),
+        service("mirror", &[format!("tcp://mirror.test:{}", port.number())], "addresses = \"all\"\n"),
+    ];
+    let name_servers = format!("name_servers = [\"{}\"]", names.address());
+    let fleet = Fleet::start(&services.concat(), |_| name_servers.clone());
+    fleet.wait_until_well(services.len());
+
+    ingest.gateway.process().stop();
+    billing.stop_carbon();
+    orders.iter().for_each(|border| border.stick(&["us-1", "us-2"].map(source)));
+    search.iter().for_each(|border| border.stick(&[source("eu-1")]));
+    drop(mirror.remove(2));
+    let all = ["ingest: ", "billing: ", "orders: ", "search: ", "mirror: "];
+    fleet.wait_until_opened(&all);
+    thread::sleep(Duration::from_secs(10));
+
+    ingest.gateway.process().restart();
+    billing.restart_carbon();
+    orders.iter().chain(&search).for_each(|border| border.stick(&[]));
+    mirror.push(open(addresses[2]));
+    fleet.wait_until_resolved(&all);
+    thread::sleep(Duration::from_secs(2));
+    let pages = all.map(|begin| fleet.page(begin, true)).join("\n---\n");
+    assert_eq!(fleet.opened(), all.len(), "{}", fleet.story());
+    println!("{pages}\n{}", fleet.story());
+}
