@@ -8,25 +8,24 @@ use super::{
 };
 use crate::support::{graphite::Graphite, ports::Port, tcp_server::TcpServer};
 
+/// By then an agent has told that it suspects itself.
+const PAGE_AFTER: &str = "10s";
+
 #[test]
 fn what_cannot_be_seen_is_no_loss() {
     let mut graphite = Graphite::start();
-    let [orders_port, search_port, control_port] = [(); 3].map(|()| Port::claim());
-    let orders = Border::open(orders_port.address(), graphite.line());
-    let search = Border::open(search_port.address(), graphite.line());
+    let ports: Vec<Port> = (0..6).map(|_| Port::claim()).collect();
+    let line = |port: &Port| Border::open(port.address(), graphite.line());
+    let borders: Vec<Border> = ports[..5].iter().map(line).collect();
+    let endpoints: Vec<String> = ports.iter().map(|port| format!("tcp://{}", port.address())).collect();
+    let (orders, control_port) = (&borders[2..], &ports[5]);
     let control = TcpServer::start(control_port.address());
+    let readback = format!("[service.readback]\ngraphite = \"http://{}\"\n", graphite.http());
+    let latency = "latency_p99 = { confirm = \"200ms\" }\n";
     let services = [
-        service(
-            "ingest",
-            &[format!("tcp://{}", graphite.line()), format!("pickle://{}", graphite.pickle())],
-            &format!("[service.readback]\ngraphite = \"http://{}\"\n", graphite.http()),
-        ),
-        service(
-            "orders",
-            &[format!("tcp://{}", orders_port.address())],
-            "latency_p99 = { confirm = \"200ms\" }\n",
-        ),
-        service("search", &[format!("tcp://{}", search_port.address())], ""),
+        service("ingest", &endpoints[..1], PAGE_AFTER, &readback),
+        service("search", &endpoints[1..2], PAGE_AFTER, ""),
+        service("orders", &endpoints[2..5], PAGE_AFTER, latency),
     ];
     let controls = format!("controls = [\"tcp://{}\"]", control_port.address());
     let of_agent = |node: &str| if node == "us-1" { controls.clone() } else { String::new() };
@@ -35,10 +34,8 @@ fn what_cannot_be_seen_is_no_loss() {
 
     graphite.web().stop();
     drop(control);
-    for border in [&orders, &search] {
-        border.stick(&[source("us-1")]);
-    }
-    orders.delay(Duration::from_millis(400));
+    borders.iter().for_each(|border| border.stick(&[source("us-1")]));
+    orders.iter().for_each(|border| border.delay(Duration::from_millis(400)));
     for (node, agent) in NODES.iter().zip(&mut fleet.agents) {
         if node.starts_with("ap") {
             agent.process().freeze();
@@ -49,10 +46,8 @@ fn what_cannot_be_seen_is_no_loss() {
 
     graphite.web().restart();
     let _control = TcpServer::start(control_port.address());
-    for border in [&orders, &search] {
-        border.stick(&[]);
-    }
-    orders.delay(Duration::ZERO);
+    borders.iter().for_each(|border| border.stick(&[]));
+    orders.iter().for_each(|border| border.delay(Duration::ZERO));
     for (node, agent) in NODES.iter().zip(&mut fleet.agents) {
         if node.starts_with("ap") {
             agent.process().thaw();

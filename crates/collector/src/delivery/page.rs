@@ -200,7 +200,7 @@ const fn sums(window: &Firing) -> Sums {
 
 fn seen_from(incident: &Incident, part: &Part, of: Option<u64>) -> Option<Share> {
     let of = of.filter(|of| *of > 0 && incident.cause == Cause::Loss)?;
-    Some(Share { of, count: (part.agreeing.0 as u64).min(of) })
+    Some(Share { of, count: (part.seen_from as u64).min(of) })
 }
 
 fn against(incident: &Incident, around: &Around) -> Vec<String> {

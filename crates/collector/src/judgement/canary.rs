@@ -135,6 +135,7 @@ impl Canary {
                 .clearing(NAME, now)
                 .is_some_and(|clearing| self.round.bank.newest(clearing.at_least.max(60)).lost == 0),
             is_down: true,
+            seen_from: 0,
             vantages: 1,
             networks: 1,
             onset: None,

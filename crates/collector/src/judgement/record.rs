@@ -278,7 +278,7 @@ records! {
     Told { at, severity, urgency, shapes, loss, is_blind, is_flapping, doublings }
     Part {
         services, policy, summary, is_in, evidence, is_ready, since, seen, held, is_lost, quiet_since, is_clear, blind,
-        severity, severe, extent, questions, blame, grounds, shape, candidate, level, agreeing, windows, counts, lost_seconds,
+        severity, severe, extent, questions, blame, grounds, shape, candidate, level, seen_from, agreeing, windows, counts, lost_seconds,
     }
     Incident {
         id, key, cause, state, since, opened, reopened, resolved, resolution, is_hushed, is_blind, revision, told, parts,

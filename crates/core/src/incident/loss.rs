@@ -65,6 +65,7 @@ impl Part {
             shape: Shape::default(),
             candidate: None,
             level: Level::Quiet,
+            seen_from: 0,
             agreeing: (0, 0),
             windows: Vec::new(),
             counts: Counts::default(),
@@ -132,7 +133,8 @@ impl Part {
             (self.blame, self.grounds) = (seen.blame, seen.grounds);
         }
         self.questions = Some(seen.questions);
-        (self.level, self.agreeing) = (seen.level, (seen.vantages, seen.networks));
+        (self.level, self.seen_from) = (seen.level, seen.seen_from);
+        self.agreeing = (seen.vantages, seen.networks);
         self.windows = seen.firing;
         self.counts = seen.counts;
         seen.lost_seconds.into_iter().for_each(|span| self.lost_seconds.insert(span));

@@ -129,7 +129,9 @@ pub struct Observation {
     pub clear: bool,
     /// Half or more is lost.
     pub is_down: bool,
-    /// So many vantages agree that it is lost.
+    /// From so many vantages more is lost than is acceptable.
+    pub seen_from: usize,
+    /// So many vantages agree that it is lost; one, where it may be the fault of one.
     pub vantages: usize,
     /// In so many networks.
     pub networks: usize,

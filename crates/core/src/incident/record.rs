@@ -187,6 +187,8 @@ pub struct Part {
     pub candidate: Option<(Shape, Second)>,
     /// What the windows said last.
     pub level: Level,
+    /// From so many vantages more was lost then than is acceptable.
+    pub seen_from: usize,
     /// So many vantages agreed then, and in so many networks.
     pub agreeing: (usize, usize),
     /// The windows that fired last, the strongest first.

@@ -47,6 +47,7 @@ fn quiet(service: &str) -> Observation {
         confirmed: false,
         clear: false,
         is_down: false,
+        seen_from: 0,
         vantages: 0,
         networks: 0,
         onset: None,

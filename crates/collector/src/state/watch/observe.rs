@@ -63,6 +63,7 @@ impl State {
             confirmed: false,
             clear: false,
             is_down: false,
+            seen_from: 0,
             vantages: 0,
             networks: 0,
             onset: None,
@@ -134,6 +135,7 @@ impl State {
             sum
         });
         let agreed = |worst| is_agreed(&test, first.seconds, whole, worst);
+        seen.seen_from = vantages;
         seen.vantages = if agreed(worst_vantage) { vantages } else { vantages.min(1) };
         seen.networks = if agreed(worst_network) { networks } else { networks.min(1) };
         seen.level = match first.level {
