@@ -16,6 +16,7 @@ mod receiving;
 mod reporters;
 mod reports;
 mod rig;
+mod scenes;
 mod secrets;
 mod support;
 mod tls;

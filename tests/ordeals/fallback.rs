@@ -1,57 +1,9 @@
 //! A collector that is gone, and a service that refuses: somebody is paged all the same, once.
 
-use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex},
-    thread,
-};
-
 use serde_json::Value;
 
 use super::{Agent, pause, wait_until};
-use crate::support::{ports::Port, recorder::Recorder, tcp_server::TcpServer};
-
-/// Takes webhooks until the test's process ends.
-#[derive(Clone, Default)]
-struct Pager(Arc<Mutex<Vec<Value>>>);
-
-impl Pager {
-    #[track_caller]
-    fn start() -> (Self, SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (pager, address) = (Self::default(), listener.local_addr().unwrap());
-        let told = pager.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut reader = BufReader::new(stream.unwrap());
-                let (mut line, mut length) = (String::new(), 0);
-                while reader.read_line(&mut line).unwrap() > 2 {
-                    if let Some((name, value)) = line.split_once(':')
-                        && name.eq_ignore_ascii_case("content-length")
-                    {
-                        length = value.trim().parse().unwrap();
-                    }
-                    line.clear();
-                }
-                let mut body = vec![0; length];
-                reader.read_exact(&mut body).unwrap();
-                told.0.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
-                let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
-                reader.get_mut().write_all(answer).unwrap();
-            }
-        });
-        (pager, address)
-    }
-
-    fn told(&self) -> Vec<Value> {
-        self.0.lock().unwrap().clone()
-    }
-
-    fn types(&self) -> Vec<String> {
-        self.told().iter().map(|told| told["type"].as_str().unwrap().to_owned()).collect()
-    }
-}
+use crate::support::{pager::Pager, ports::Port, recorder::Recorder, tcp_server::TcpServer};
 
 #[test]
 fn an_agent_that_is_cut_off_pages_once_and_ends_it_across_a_kill() {

@@ -14,6 +14,7 @@ pub(crate) mod http;
 pub(crate) mod names;
 pub(crate) mod node;
 pub(crate) mod openssl;
+pub(crate) mod pager;
 pub(crate) mod pki;
 pub(crate) mod ports;
 pub(crate) mod process;

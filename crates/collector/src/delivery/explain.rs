@@ -123,6 +123,9 @@ fn describe(text: &mut Text, service: &str, part: &Part) {
         let (zone, protocol) = (answer(questions.one_zone), answer(questions.one_protocol));
         text.line(1, format!("Just one zone? {zone}. All of one protocol? {protocol}."));
         text.line(1, format!("Whose fault: {}.", blame(part.blame)));
+        for ground in &part.grounds {
+            text.line(2, format!("{ground}."));
+        }
     }
     let counts = part.counts;
     if counts.judged > 0 {

@@ -50,7 +50,7 @@ pub fn page_of(order: &Order, subject: &Subject) -> Page {
         questions: worst.and_then(|part| part.questions).unwrap_or(UNASKED),
         blame: worst.map_or(Blame::Unclear, |part| part.blame),
         against: against(incident, around),
-        evidence: around.evidence.iter().cloned().chain(came_back(incident)).collect(),
+        evidence: evidence(incident, around),
         last_change: around.last_change.clone(),
         changed: taken.map(|taken| changed(incident, taken)).unwrap_or_default(),
         also_open: around.also_open.clone(),
@@ -200,7 +200,7 @@ const fn sums(window: &Firing) -> Sums {
 
 fn seen_from(incident: &Incident, part: &Part, of: Option<u64>) -> Option<Share> {
     let of = of.filter(|of| *of > 0 && incident.cause == Cause::Loss)?;
-    Some(Share { of, count: (part.agreeing.0 as u64).min(of) })
+    Some(Share { of, count: (part.seen_from as u64).min(of) })
 }
 
 fn against(incident: &Incident, around: &Around) -> Vec<String> {
@@ -218,6 +218,12 @@ fn against(incident: &Incident, around: &Around) -> Vec<String> {
         against.push(format!("{} of {of} do not see it", counted(of - count, "vantage point")));
     }
     against
+}
+
+/// What went wrong first, why the blame is what it is, and that it came back.
+fn evidence(incident: &Incident, around: &Around) -> Vec<String> {
+    let grounds = incident.worst().map_or(&[][..], |part| &part.grounds);
+    around.evidence.iter().chain(grounds).cloned().chain(came_back(incident)).collect()
 }
 
 fn came_back(incident: &Incident) -> Option<String> {

@@ -274,11 +274,11 @@ records! {
     Acknowledgement { at, by }
     Note { at, by, text }
     Receipt { at, receiver, text }
-    Evidence { at, held, level, windows, vantages, networks, extent, blame, summary }
+    Evidence { at, held, level, windows, vantages, networks, extent, blame, grounds, summary }
     Told { at, severity, urgency, shapes, loss, is_blind, is_flapping, doublings }
     Part {
         services, policy, summary, is_in, evidence, is_ready, since, seen, held, is_lost, quiet_since, is_clear, blind,
-        severity, severe, extent, questions, blame, shape, candidate, level, agreeing, windows, counts, lost_seconds,
+        severity, severe, extent, questions, blame, grounds, shape, candidate, level, seen_from, agreeing, windows, counts, lost_seconds,
     }
     Incident {
         id, key, cause, state, since, opened, reopened, resolved, resolution, is_hushed, is_blind, revision, told, parts,

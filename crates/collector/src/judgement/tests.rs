@@ -9,8 +9,9 @@ mod served;
 use std::collections::BTreeMap;
 
 use aviary_core::{
-    Evidence, Fault, Micros, Outcome, Phase, Second, Tag, Timestamp, Vantage, VantageKind,
-    incident::{Cause, State as Of},
+    Evidence, Fault, Micros, Outcome, Phase, Second, Span, Tag, Timestamp, Vantage, VantageKind,
+    extent::Blame,
+    incident::{Cause, Happened, State as Of},
     page::{Action, Message, Receiver, Sent},
     silence::{Matches, When},
 };
@@ -212,6 +213,16 @@ fn a_protocol_that_is_lost_whole_is_one_incident_of_that_protocol() {
     let part = &incident.parts["ingest"];
     assert_eq!(part.summary, "ingest: tcp in every region (3/3), 100 % lost; nothing else");
     assert_eq!(incident.state, Of::Open);
+    // What was lost before it was beyond chance belongs to it.
+    assert_eq!((incident.since, part.since), (Second(START + 600), Second(START + 600)));
+    assert_eq!(part.lost_seconds.spans, [Span::new(Second(START + 600), Second(START + 630))]);
+    assert_eq!((part.counts.judged, part.counts.lost), (180, 90));
+    assert_eq!((part.blame, part.seen_from), (Blame::Service, 3));
+    let grounds = ["3 vantages in 3 regions lose it", "other protocols are well: 0 of "];
+    assert!(
+        grounds.iter().zip(&part.grounds).all(|(begins, ground)| ground.starts_with(begins)),
+        "{part:#?}"
+    );
     let (second, message) = only(stage.told());
     // Three lost a second are beyond chance after six seconds, where nothing is learnt yet; then ten of `page_after`.
     assert!((611..=616).contains(&second), "{second}");
@@ -219,6 +230,21 @@ fn a_protocol_that_is_lost_whole_is_one_incident_of_that_protocol() {
     stage.run(120, well);
     assert_eq!(only(stage.losses()).state, Of::Resolved, "{:#?}", stage.losses());
     assert_eq!(stage.told().len(), 2, "{:?}", stage.told());
+}
+
+#[test]
+fn what_comes_and_goes_is_told_once_and_then_that_it_flaps() {
+    let mut stage = Stage::usual();
+    stage.run(300, well);
+    for _ in 0..6 {
+        stage.run(60, only_eu);
+        stage.run(60, well);
+    }
+    let messages: Vec<_> = stage.told().into_iter().map(|(_, message)| message).collect();
+    assert_eq!(messages, [Message::Opened, Message::Updated]);
+    let incident = only(stage.losses());
+    let flaps = incident.timeline.kept.iter().filter(|(_, happened)| *happened == Happened::Flapping);
+    assert_eq!((flaps.count(), incident.flap.is_flapping), (1, true));
 }
 
 /// What was opened, in words, with when it began and ended.

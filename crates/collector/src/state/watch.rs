@@ -286,7 +286,14 @@ impl State {
                 };
                 watch.said.insert(name.clone(), said);
             }
-            observation.lost_seconds = lost.get(name).cloned().unwrap_or_default();
+            let onset = observation.onset.filter(|onset| {
+                // Of what began earlier than was known, all of it is to be told.
+                asked.since.get(name).is_none_or(|(since, ..)| onset < since)
+            });
+            observation.lost_seconds = match (onset, groups.services.get(name)) {
+                (Some(onset), Some(judged)) => judged.groups[0].lost_since(onset),
+                _ => lost.get(name).cloned().unwrap_or_default(),
+            };
             services.push((observation, scene));
         }
         groups.learn(|name| is_quiet.get(name).copied().unwrap_or(true));

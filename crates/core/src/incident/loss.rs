@@ -61,9 +61,11 @@ impl Part {
             extent: Extent::default(),
             questions: None,
             blame: Blame::Unclear,
+            grounds: Vec::new(),
             shape: Shape::default(),
             candidate: None,
             level: Level::Quiet,
+            seen_from: 0,
             agreeing: (0, 0),
             windows: Vec::new(),
             counts: Counts::default(),
@@ -105,6 +107,10 @@ impl Part {
     /// Takes in what is seen of a loss. Whether it came to be known by other rules.
     fn lose(&mut self, seen: Observation, shape: Shape, hold_min: u64, now: Second) -> bool {
         self.hold(seen.severity(), now);
+        if let Some(onset) = seen.onset.filter(|_| !self.is_in) {
+            // What was lost before anything could be told of it belongs to it.
+            self.since = self.since.min(onset);
+        }
         let agrees =
             seen.vantages >= seen.policy.min_vantages.max(AGREEING_MIN) && seen.networks >= AGREEING_MIN;
         let is_slow = seen.firing.iter().all(|window| window.seconds >= SLOW_WINDOW_SECONDS);
@@ -124,10 +130,11 @@ impl Part {
         self.extent = seen.extent;
         if self.candidate.is_none() {
             // Whose fault it looks like is said of the rules that it is known by.
-            self.blame = seen.blame;
+            (self.blame, self.grounds) = (seen.blame, seen.grounds);
         }
         self.questions = Some(seen.questions);
-        (self.level, self.agreeing) = (seen.level, (seen.vantages, seen.networks));
+        (self.level, self.seen_from) = (seen.level, seen.seen_from);
+        self.agreeing = (seen.vantages, seen.networks);
         self.windows = seen.firing;
         self.counts = seen.counts;
         seen.lost_seconds.into_iter().for_each(|span| self.lost_seconds.insert(span));
@@ -177,7 +184,7 @@ impl Incidents {
             }
             return None;
         }
-        let home = home.or_else(|| self.shared(&seen.service, &shape, now));
+        let home = home.or_else(|| self.shared(&seen.service, &shape, seen.onset.unwrap_or(now)));
         // What it lost elsewhere it does not lose now, and has not cleared; what was only suspected is dropped.
         let mut is_astray = false;
         for incident in self.held.values_mut() {
@@ -196,12 +203,19 @@ impl Incidents {
             let part = incident.parts.entry(service.clone());
             let part = part.or_insert_with(|| Part::new([service].into(), seen.policy.clone(), now));
             let has_changed = part.lose(seen, shape, hold_min, now);
+            if incident.state == State::Suspected {
+                incident.since = incident.since.min(part.since);
+            }
             return has_changed.then(|| incident.id.clone());
         }
         let mut part = Part::new([service.clone()].into(), seen.policy.clone(), now);
         let name = format!("{service} {}", shape.name());
         part.lose(seen, shape, hold_min, now);
-        self.suspect(Cause::Loss, &name, (service, part), now);
+        let since = part.since;
+        let id = self.suspect(Cause::Loss, &name, (service, part), now);
+        if let Some(incident) = id.and_then(|id| self.held.get_mut(&id)) {
+            incident.since = since;
+        }
         None
     }
 
@@ -216,11 +230,11 @@ impl Incidents {
     }
 
     /// The incident of other services that the loss of a service is part of.
-    fn shared(&self, service: &str, shape: &Shape, now: Second) -> Option<Id> {
+    fn shared(&self, service: &str, shape: &Shape, onset: Second) -> Option<Id> {
         let with = |incident: &&Incident| {
             is_loss_there(incident)
                 && incident.parts.iter().any(|(other, part)| {
-                    let together = now.0.saturating_sub(part.since.0) <= TOGETHER_SECONDS;
+                    let together = onset.0.abs_diff(part.since.0) <= TOGETHER_SECONDS;
                     other != service && part.is_lost && part.shape.is_shared_with(shape, together)
                 })
         };

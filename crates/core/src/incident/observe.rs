@@ -129,16 +129,22 @@ pub struct Observation {
     pub clear: bool,
     /// Half or more is lost.
     pub is_down: bool,
-    /// So many vantages agree that it is lost.
+    /// From so many vantages more is lost than is acceptable.
+    pub seen_from: usize,
+    /// So many vantages agree that it is lost; one, where it may be the fault of one.
     pub vantages: usize,
     /// In so many networks.
     pub networks: usize,
+    /// Since when it is lost without a break, as far as its strongest window tells; none where nothing is.
+    pub onset: Option<Second>,
     /// Where loss is.
     pub extent: Extent,
     /// What is asked first.
     pub questions: Questions,
     /// Whose fault it looks like.
     pub blame: Blame,
+    /// Why it looks so, and what speaks against it: a sentence each, without its full stop.
+    pub grounds: Vec<String>,
     /// The extent in words.
     pub summary: String,
     /// What was counted since the onset, see [`super::Incidents::clearing`].

@@ -134,6 +134,8 @@ pub struct Evidence {
     pub extent: Extent,
     /// Whose fault it looked like.
     pub blame: Blame,
+    /// Why it looked so, and what spoke against it.
+    pub grounds: Vec<String>,
     /// The extent in words.
     pub summary: String,
 }
@@ -177,12 +179,16 @@ pub struct Part {
     pub questions: Option<Questions>,
     /// Whose fault it looks like.
     pub blame: Blame,
+    /// Why it looks so, and what speaks against it.
+    pub grounds: Vec<String>,
     /// The extent that it is known by.
     pub shape: Shape,
     /// Another extent, and since when: it counts once it has lasted.
     pub candidate: Option<(Shape, Second)>,
     /// What the windows said last.
     pub level: Level,
+    /// From so many vantages more was lost then than is acceptable.
+    pub seen_from: usize,
     /// So many vantages agreed then, and in so many networks.
     pub agreeing: (usize, usize),
     /// The windows that fired last, the strongest first.
@@ -206,6 +212,7 @@ impl Part {
             networks: self.agreeing.1,
             extent: self.extent.clone(),
             blame: self.blame,
+            grounds: self.grounds.clone(),
             summary: self.summary.clone(),
         });
     }

@@ -47,11 +47,14 @@ fn quiet(service: &str) -> Observation {
         confirmed: false,
         clear: false,
         is_down: false,
+        seen_from: 0,
         vantages: 0,
         networks: 0,
+        onset: None,
         extent: Extent::default(),
         questions: Questions { one_zone: Answer::No, one_protocol: Answer::No },
         blame: Blame::Unclear,
+        grounds: Vec::new(),
         summary: String::new(),
         counts: Counts::default(),
         lost_seconds: vec![],
@@ -667,6 +670,22 @@ fn five_pages_in_a_minute_are_no_storm() {
         desk.run(13, &all);
     }
     assert!(desk.incidents.iter().all(|incident| incident.cause == Cause::Loss));
+}
+
+#[test]
+fn it_began_when_something_was_lost_and_not_when_that_was_beyond_chance() {
+    let since = |onset: u64| Observation { onset: Some(Second(onset)), ..lost("a", "") };
+    let mut desk = Desk::new();
+    desk.run(3, &[since(999_995)]);
+    // What it began with is better known by and by, and stays once others were told.
+    desk.run(8, &[since(999_990)]);
+    desk.run(3, &[since(999_900)]);
+    let incident = desk.incidents.iter().next().unwrap();
+    assert_eq!((incident.since, incident.parts["a"].since), (Second(999_990), Second(999_990)));
+    assert_eq!(
+        (incident.opened, desk.incidents.since("a")),
+        (Some(Second(1_000_011)), Some(Second(999_990)))
+    );
 }
 
 #[test]

@@ -38,6 +38,27 @@ fn a_service_that_is_taken_away_did_not_recover() {
 }
 
 #[test]
+fn who_comes_while_an_endpoint_never_worked_is_judged_with_the_others() {
+    let never: Script = |_, endpoint, _| Some(if endpoint.starts_with("tls") { REFUSED } else { DELIVERED });
+    let mut stage = Stage::usual();
+    stage.run(20, never);
+    stage.rosters.push(roster("sa", &ENDPOINTS));
+    stage.run(20, never);
+    assert_eq!(stage.state.watched().counted("ingest", 1).unwrap().judged, 4);
+}
+
+#[test]
+fn what_was_sent_and_not_read_back_yet_may_work() {
+    let mut options = ServiceOptions::unconfigured("ingest");
+    (options.storage, options.alerting.start_up_grace) = (true, 6);
+    let mut stage = Stage::new(options);
+    stage.rosters.extend(["af", "sa", "me"].map(|region| roster(region, &ENDPOINTS)));
+    stage.run(16, well);
+    assert_eq!(stage.told(), []);
+    assert_eq!(stage.judgement.incidents(), []);
+}
+
+#[test]
 fn an_agent_that_suspects_itself_is_a_ticket_and_what_it_says_is_set_apart() {
     let mut stage = Stage::usual();
     stage.run(120, well);

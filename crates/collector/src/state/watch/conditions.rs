@@ -45,9 +45,12 @@ impl State {
                 let grace = service.alerting.start_up_grace;
                 if !apart.never_worked {
                     optional(&service, &apart.endpoint, group, &mut conditions);
-                } else if now.second().0.saturating_sub(apart.since.0) >= grace
-                    && group.bank.newest(grace.max(1)).judged >= SAMPLES_MIN
-                {
+                    continue;
+                }
+                // What the service took, and storage may have, is no sign that it does not work.
+                let known = group.known(grace.max(1), judged.final_until);
+                let is_old = now.second().0.saturating_sub(apart.since.0) >= grace;
+                if is_old && known.judged >= SAMPLES_MIN && known.lost == known.judged {
                     conditions.push(never_worked(&service, &apart.endpoint, true));
                 }
             }

@@ -13,9 +13,9 @@ use std::{
 };
 
 use aviary_core::{
-    Catalog, Ledger, Second, SeriesId, Tag,
+    Catalog, Ledger, Second, SeriesId, Span, Tag,
     catalog::Grouping,
-    detect::{Bank, Learning, Quiet},
+    detect::{Bank, Learning, Quiet, Tally},
     extent::Population,
     ledger::NO_GROUP,
     vantage::ABSENT,
@@ -82,7 +82,7 @@ pub(super) struct Judged {
     pub(super) population: Arc<Fleet>,
     /// Seconds before this say all that they ever will, but for what comes late; of later ones, what is not known yet is
     /// taken for delivered.
-    final_until: Second,
+    pub(super) final_until: Second,
 }
 
 /// Why an endpoint is apart.
@@ -316,6 +316,39 @@ impl Judged {
 }
 
 impl Group {
+    /// The first second with loss of about the newest `seconds`.
+    pub(super) fn onset(&self, seconds: u64) -> Second {
+        let span = Span::before(self.bank.until(), seconds);
+        if seconds > Bank::REACH {
+            return span.from;
+        }
+        span.iter().find(|second| self.bank.second(*second).lost > 0).unwrap_or(span.from)
+    }
+
+    /// What is known for good, before `final_until`, of about the newest so many seconds of which anything is.
+    pub(super) fn known(&self, seconds: u64, final_until: Second) -> Tally {
+        let open = self.bank.until().0.saturating_sub(final_until.0);
+        let newest = if open == 0 { Tally::default() } else { self.bank.newest(open) };
+        let all = self.bank.newest(seconds + open);
+        Tally { judged: all.judged.saturating_sub(newest.judged), lost: all.lost.saturating_sub(newest.lost) }
+    }
+
+    /// The newest seconds with loss from `onset` on, as far as the bank holds them one by one.
+    pub(super) fn lost_since(&self, onset: Second) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        let until = self.bank.until();
+        for second in Span::new(onset.max(until.minus(Bank::REACH)), until).iter() {
+            if self.bank.second(second).lost == 0 {
+                continue;
+            }
+            match spans.last_mut() {
+                Some(last) if last.until == second => last.until = second.plus(1),
+                _ => spans.push(Span::new(second, second.plus(1))),
+            }
+        }
+        spans
+    }
+
     /// In which way it is taken to lose.
     pub(super) fn burstiness(&self, burst: Burst) -> aviary_core::detect::Burstiness {
         match burst {

@@ -63,11 +63,14 @@ impl State {
             confirmed: false,
             clear: false,
             is_down: false,
+            seen_from: 0,
             vantages: 0,
             networks: 0,
+            onset: None,
             extent: Extent::default(),
             questions: Questions { one_zone: Answer::CannotTell, one_protocol: Answer::CannotTell },
             blame: Blame::Unclear,
+            grounds: Vec::new(),
             summary: String::new(),
             counts: self.count(name, groups, watch, asked, read, until),
             lost_seconds: Vec::new(),
@@ -108,10 +111,11 @@ impl State {
                 left.2.level.cmp(&right.2.level).then_with(|| left.2.nats.total_cmp(&right.2.nats))
             });
         let Some((group, test, first, mut found)) = strongest else { return (seen, None) };
-        let first = sharpest(group, &test, first);
+        let first = sharpest(group, &test, first, looked_at);
         if found[0].seconds != first.seconds {
             found.insert(0, first);
         }
+        seen.onset = Some(group.onset(first.seconds));
         let seconds = first.seconds.min(EXPLAINED_SECONDS_MAX);
         let span = Span::before(until, seconds);
         let tallies = read
@@ -131,6 +135,7 @@ impl State {
             sum
         });
         let agreed = |worst| is_agreed(&test, first.seconds, whole, worst);
+        seen.seen_from = vantages;
         seen.vantages = if agreed(worst_vantage) { vantages } else { vantages.min(1) };
         seen.networks = if agreed(worst_network) { networks } else { networks.min(1) };
         seen.level = match first.level {
@@ -256,12 +261,12 @@ pub(crate) fn found(bank: &Bank, test: &Test, looked_at: u64) -> Vec<Found> {
 }
 
 /// The span that shows the loss best: as long as the loss itself, where that is known to the second. The windows are but a
-/// few of all that it could be.
-fn sharpest(group: &Group, test: &Test, strongest: Found) -> Found {
+/// few of all that it could be. It is not longer than `looked_at` either.
+fn sharpest(group: &Group, test: &Test, strongest: Found, looked_at: u64) -> Found {
     if strongest.seconds > Bank::REACH {
         return strongest;
     }
-    let spans = (1..=Bank::REACH)
+    let spans = (1..=Bank::REACH.min(looked_at))
         .map(|seconds| Found::of(test, seconds, group.bank.newest(seconds), strongest.level));
     let reach = spans.filter(|found| test.level(found.seconds, found.tally) >= strongest.level);
     reach.fold(strongest, |best, found| if found.nats > best.nats { found } else { best })

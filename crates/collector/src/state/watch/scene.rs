@@ -46,8 +46,15 @@ impl Scene {
         let population = self.fleet.population();
         let extent = explain(population, &self.counts);
         let questions = questions(population, &self.counts, &extent);
-        let blame = blame(population, &self.counts, &extent, &Suspects::default()).blame;
+        let attribution = blame(population, &self.counts, &extent, &Suspects::default());
         let summary = summary(population, &self.counts, &extent);
-        Observation { extent, questions, blame, summary, ..observation }
+        Observation {
+            extent,
+            questions,
+            blame: attribution.blame,
+            grounds: attribution.evidence,
+            summary,
+            ..observation
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! What banks are fed with: the ledger's seconds as they come, as they change, and all at once where a bank begins.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use aviary_core::{
     Ledger, Second, SeriesId, Span, Window,
@@ -226,7 +229,12 @@ impl Groups {
         if apart().next().is_none() {
             return Vec::new();
         }
-        let windows = ledger.sums(span, &self.cell_of, self.cells);
+        // Series may have come since.
+        let mut cell_of = Cow::Borrowed(&*self.cell_of);
+        if cell_of.len() < ledger.len() {
+            cell_of.to_mut().resize(ledger.len(), NO_GROUP);
+        }
+        let windows = ledger.sums(span, &cell_of, self.cells);
         let works = |group: &Group| {
             let any = |cell: &u32| windows[*cell as usize].delivered + windows[*cell as usize].unproven > 0;
             group.cells.iter().any(any)

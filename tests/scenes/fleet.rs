@@ -1,0 +1,164 @@
+//! Agents in three regions, the collector that they report to, and whoever is paged.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::words::steady;
+use crate::support::{node::Node, pager::Pager};
+
+/// From where is probed: a region, a dash and a number.
+pub(super) const NODES: [&str; 6] = ["ap-1", "ap-2", "eu-1", "eu-2", "us-1", "us-2"];
+
+/// How long starting and being paged may take, and how long the end of what is over.
+const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE_END: Duration = Duration::from_secs(150);
+
+/// All of them, each a process.
+pub(super) struct Fleet {
+    collector: Node,
+    pub(super) agents: Vec<Node>,
+    pager: Pager,
+}
+
+/// Where a node's probes come from.
+pub(super) fn source(node: &str) -> IpAddr {
+    let place = NODES.iter().position(|known| *known == node).expect("it is one of them");
+    Ipv4Addr::new(127, 0, 1, place as u8 + 1).into()
+}
+
+/// A service in both configurations.
+pub(super) fn service(name: &str, endpoints: &[String], page_after: &str, more: &str) -> String {
+    format!(
+        "[[service]]\nname = \"{name}\"\nendpoints = {endpoints:?}\nacceptable_loss = \"1%\"\n\
+         page_after = \"{page_after}\"\nburst = 1.0\nstart_up_grace = \"5s\"\nowner = \"{name} team\"\n{more}\n"
+    )
+}
+
+impl Fleet {
+    /// Starts it, with these services, and with more in the `[agent]` of a node.
+    #[track_caller]
+    pub(super) fn start(services: &str, of_agent: impl Fn(&str) -> String) -> Self {
+        let (pager, address) = Pager::start();
+        let mut collector = Node::new();
+        // What is told by webhook is data; what a person reads is given to a command.
+        let text = collector.file("pages").display().to_string();
+        fs::create_dir(&text).expect("the temporary directory can be written");
+        let write = format!(
+            "printf '%s' \\\"$AVIARY_PAGE_TEXT\\\" > '{text}'/$AVIARY_PAGE_INCIDENT-$AVIARY_PAGE_TYPE"
+        );
+        collector.configure(&format!(
+            "[collector]\nlisten = \"@listen@\"\n{services}\n\
+             [[receiver]]\nname = \"oncall\"\nkind = \"webhook\"\nallow_private = true\n\
+             url = \"http://{address}/hook\"\nsecret = {{ env = \"SECRET\" }}\n\
+             [[receiver]]\nname = \"reader\"\nkind = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"{write}\"]\n"
+        ));
+        collector.run(|command| {
+            command.env("SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        });
+        let url = format!("http://{}", collector.address());
+        let agents = NODES.map(|node| {
+            let region = node.split('-').next().unwrap_or_default();
+            Node::start(&format!(
+                "[vantage]\nregion = \"{region}\"\nnode = \"{node}\"\nnetwork = \"net-{region}\"\n\
+                 [agent]\nlisten = \"@listen@\"\ncollector = [\"{url}\"]\nsource = \"{}\"\n{}\n{services}",
+                source(node),
+                of_agent(node)
+            ))
+        });
+        Self { collector, agents: agents.into(), pager }
+    }
+
+    /// Waits until all `services` are well.
+    #[track_caller]
+    pub(super) fn wait_until_well(&self, services: usize) {
+        let begun = Instant::now();
+        loop {
+            let (_, answer) = self.collector.ask("/api/v1/services");
+            let states = answer["services"].as_array().expect("a list of services");
+            let well = states.iter().filter(|service| service["state"] == "healthy");
+            if well.count() == services {
+                // What was lost while all of it began lies behind the windows that fire soonest.
+                thread::sleep(Duration::from_secs(8));
+                break;
+            }
+            let states: Vec<_> = states.iter().map(|service| (&service["name"], &service["state"])).collect();
+            assert!(begun.elapsed() < PATIENCE, "{states:?}\n{}", self.collector.log());
+            thread::sleep(Duration::from_millis(200));
+        }
+        assert_eq!(self.pager.told(), [Value::Null; 0], "{}", self.collector.log());
+    }
+
+    /// Waits until each of `about` was told once to be there: begins of summaries.
+    #[track_caller]
+    pub(super) fn wait_until_opened(&self, about: &[&str]) {
+        self.wait("incident.opened", about, PATIENCE);
+    }
+
+    /// Waits until each of `about` was told once to be over.
+    #[track_caller]
+    pub(super) fn wait_until_resolved(&self, about: &[&str]) {
+        self.wait("incident.resolved", about, PATIENCE_END);
+    }
+
+    fn wait(&self, kind: &str, about: &[&str], patience: Duration) {
+        let begun = Instant::now();
+        let lacking = || about.iter().filter(|begin| self.about(begin, kind).is_empty()).collect::<Vec<_>>();
+        while !lacking().is_empty() {
+            assert!(
+                begun.elapsed() < patience,
+                "{kind} of {:?} is not told:\n{}\n{}",
+                lacking(),
+                self.story(),
+                self.collector.log()
+            );
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    fn about(&self, begin: &str, kind: &str) -> Vec<Value> {
+        let is_it = |told: &Value| {
+            told["type"] == kind
+                && told["data"]["summary"].as_str().is_some_and(|text| text.starts_with(begin))
+        };
+        self.pager.told().into_iter().filter(is_it).collect()
+    }
+
+    /// All that was told, a line each.
+    pub(super) fn story(&self) -> String {
+        self.pager.told().iter().fold(String::new(), |mut text, told| {
+            _ = writeln!(text, "{} {} {}", told["type"], told["data"]["severity"], told["data"]["summary"]);
+            text
+        })
+    }
+
+    /// The text of the one page that `begin`s so, told once to be there; and once to be over if `is_over`.
+    #[track_caller]
+    pub(super) fn page(&self, begin: &str, is_over: bool) -> String {
+        let opened = self.about(begin, "incident.opened");
+        assert_eq!(opened.len(), 1, "{begin} is told once:\n{}", self.story());
+        let id = opened[0]["data"]["id"].as_str().expect("an id");
+        let ends = self
+            .pager
+            .told()
+            .iter()
+            .filter(|told| told["data"]["id"] == id && told["type"] == "incident.resolved")
+            .count();
+        assert_eq!(ends, usize::from(is_over), "{begin}:\n{}", self.story());
+        let file = self.collector.file("pages").join(format!("{id}-incident.opened"));
+        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let urgency = self.collector.ask(&format!("/api/v1/incidents/{id}")).1["urgency"].clone();
+        format!("{}: {}", urgency.as_str().unwrap_or_default(), steady(&text))
+    }
+
+    /// How many incidents were told to be there.
+    pub(super) fn opened(&self) -> usize {
+        self.pager.types().iter().filter(|kind| *kind == "incident.opened").count()
+    }
+}

@@ -1,0 +1,62 @@
+//! What nobody can see, and what is only slow or comes and goes.
+
+use std::{thread, time::Duration};
+
+use super::{
+    border::Border,
+    fleet::{Fleet, NODES, service, source},
+};
+use crate::support::{graphite::Graphite, ports::Port, tcp_server::TcpServer};
+
+/// By then an agent has told that it suspects itself.
+const PAGE_AFTER: &str = "10s";
+
+#[test]
+fn what_cannot_be_seen_is_no_loss() {
+    let mut graphite = Graphite::start();
+    let ports: Vec<Port> = (0..6).map(|_| Port::claim()).collect();
+    let line = |port: &Port| Border::open(port.address(), graphite.line());
+    let borders: Vec<Border> = ports[..5].iter().map(line).collect();
+    let endpoints: Vec<String> = ports.iter().map(|port| format!("tcp://{}", port.address())).collect();
+    let (orders, control_port) = (&borders[2..], &ports[5]);
+    let control = TcpServer::start(control_port.address());
+    let readback = format!("[service.readback]\ngraphite = \"http://{}\"\n", graphite.http());
+    let latency = "latency_p99 = { confirm = \"200ms\" }\n";
+    let services = [
+        service("ingest", &endpoints[..1], PAGE_AFTER, &readback),
+        service("search", &endpoints[1..2], PAGE_AFTER, ""),
+        service("orders", &endpoints[2..5], PAGE_AFTER, latency),
+    ];
+    let controls = format!("controls = [\"tcp://{}\"]", control_port.address());
+    let of_agent = |node: &str| if node == "us-1" { controls.clone() } else { String::new() };
+    let mut fleet = Fleet::start(&services.concat(), of_agent);
+    fleet.wait_until_well(services.len());
+
+    graphite.web().stop();
+    drop(control);
+    borders.iter().for_each(|border| border.stick(&[source("us-1")]));
+    orders.iter().for_each(|border| border.delay(Duration::from_millis(400)));
+    for (node, agent) in NODES.iter().zip(&mut fleet.agents) {
+        if node.starts_with("ap") {
+            agent.process().freeze();
+        }
+    }
+    let unseen = ["ingest: we cannot tell", "us-1 in us", "we cannot see ap", "orders: confirm takes"];
+    fleet.wait_until_opened(&unseen);
+
+    graphite.web().restart();
+    let _control = TcpServer::start(control_port.address());
+    borders.iter().for_each(|border| border.stick(&[]));
+    orders.iter().for_each(|border| border.delay(Duration::ZERO));
+    for (node, agent) in NODES.iter().zip(&mut fleet.agents) {
+        if node.starts_with("ap") {
+            agent.process().thaw();
+        }
+    }
+    fleet.wait_until_resolved(&unseen[..3]);
+
+    thread::sleep(Duration::from_secs(2));
+    let pages = unseen.map(|begin| fleet.page(begin, !begin.starts_with("orders"))).join("\n---\n");
+    assert_eq!(fleet.opened(), unseen.len(), "{}", fleet.story());
+    println!("{pages}\n{}", fleet.story());
+}
