@@ -94,13 +94,14 @@ pub(crate) enum Command {
 const DEMO_EXAMPLES: &str = "\
 Everything runs in this process and on free loopback ports; nothing is sent anywhere else. At a terminal, keys break udp
 (u), a region (r), one address of four (a) and an agent (n), and mend them again; m mends all, e says why the last page
-was sent, q ends it. Elsewhere the same letters are read as words from standard input, with `wait` for the pages of
-what is broken, or else for the end of every incident, and pauses such as 20s. Without a word each fault is played once.
+was sent, q ends it. Elsewhere the same letters are read as words from standard input, with `wait` for the pages of what
+is broken, or else for the end of every incident, and pauses such as 20s. Without a word each fault is played once.
 Examples:
   aviary demo
   echo u wait e m wait | aviary demo                a fault, why it paged, and its end
   aviary demo < /dev/null                           all four, in about two minutes
-Exit status: 0 every fault gave its page, with the right extent, or keys were pressed; 1 one did not, or Ctrl-C; 2 it cannot be played.";
+Exit status: 0 every fault of a script gave its page, with the right extent, or keys were pressed; 1 one did not, or
+the script was interrupted; 2 a word that means nothing, or it cannot be played.";
 
 const INIT_EXAMPLES: &str = "\
 Examples:

@@ -38,8 +38,8 @@ impl Fault {
         match self {
             Self::Udp => format!("{INGEST} refuses UDP in every region"),
             Self::Region => format!("{INGEST} refuses everything in {LOST_REGION}"),
-            Self::Address => format!("{EDGE} refuses everything at {LOST_ADDRESS}, one address of four"),
-            Self::Agent => format!("the agent in {SILENT_REGION} stops"),
+            Self::Address => format!("{EDGE} refuses everything at one address of four, {LOST_ADDRESS}"),
+            Self::Agent => format!("the agent in {SILENT_REGION} stops, which is told after half a minute"),
         }
     }
 

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -13,14 +14,14 @@ use aviary_collector::{
     delivery::{Delivery, Outside},
 };
 use aviary_core::{
-    AcceptableLoss, Endpoint, Protocol, Series, State, Vantage, VantageKind,
+    AcceptableLoss, Clock as _, Endpoint, Protocol, Series, State, Vantage, VantageKind,
     page::{Paging, Receiver as Manners},
     verdict::Policy,
 };
 use aviary_probe::{AddressChoice, Dns, Host, KeyExchange, SystemClock, Target, TlsClient};
 use aviary_sink::{Addresses, Authority, Identity, Misbehaviour, Options as SinkOptions, Sink};
 use aviary_store::{Limits, Spool};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 
 use super::{fault::Fault, pager::Pager};
 use crate::run::{pump, random};
@@ -55,6 +56,10 @@ const PORT_ATTEMPTS: usize = 8;
 /// Nobody writes this: it is what a vantage, a name and a page are told apart by.
 const PREFIX: &str = "canary";
 
+/// An agent has told its first second so soon after its start. It is no whole number of seconds, so that what waited is
+/// taken between two judgements.
+const FIRST_REPORTS: Duration = Duration::from_millis(2_100);
+
 /// What waits for the collector is little: it is in this process.
 const SPOOL: Limits = Limits { bytes: 16 << 20, age_seconds: 600 };
 
@@ -65,7 +70,7 @@ struct Fronts {
     sinks: Vec<(Ipv4Addr, Arc<Sink>, JoinHandle<()>)>,
 }
 
-/// The whole of it. Dropped, it ends at once.
+/// The whole of it. Dropped, it ends with the process.
 pub(super) struct Fleet {
     ingest: Fronts,
     edge: Fronts,
@@ -73,7 +78,8 @@ pub(super) struct Fleet {
     /// What makes an agent of a region, also a second time.
     tls: TlsClient,
     collector: Collector,
-    server: Server,
+    /// Once the agents run.
+    server: Option<Server>,
     delivery: Delivery<SystemClock, Pager>,
     address: SocketAddr,
 }
@@ -192,7 +198,6 @@ impl Fleet {
         let delivery = Delivery::start(&collector, outside, SystemClock);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let server = collector.serve(listener);
 
         let identity = Authority::new()?.identity(&["ingest.demo", "edge.demo"])?;
         let ingest = Fronts::start(INGEST, &INGEST_PROTOCOLS, &FRONTS, &identity, &collector).await?;
@@ -200,10 +205,13 @@ impl Fleet {
         let trusted: Vec<&[u8]> = identity.ca_pem().map(str::as_bytes).into_iter().collect();
         let tls = TlsClient::new(&trusted, KeyExchange::Classic)?;
         let agents = BTreeMap::new();
-        let mut fleet = Self { ingest, edge, agents, tls, collector, server, delivery, address };
+        let mut fleet = Self { ingest, edge, agents, tls, collector, server: None, delivery, address };
         for region in REGIONS {
             fleet.start_agent(region)?;
         }
+        // Their first reports wait at the door, and are all there when the first second is judged.
+        sleep(FIRST_REPORTS + Duration::from_micros(1_000_000 - SystemClock.wall().0 % 1_000_000)).await;
+        fleet.server = Some(fleet.collector.serve(listener));
         Ok(fleet)
     }
 
@@ -243,7 +251,9 @@ impl Fleet {
         let Self { agents, ingest, edge, server, delivery, collector, .. } = self;
         futures_util::future::join_all(agents.into_values().map(Agent::stop)).await;
         drop((ingest, edge));
-        server.stop().await;
+        if let Some(server) = server {
+            server.stop().await;
+        }
         delivery.stop().await;
         collector.close().await;
     }

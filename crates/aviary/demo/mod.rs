@@ -45,6 +45,9 @@ const WAIT_MAX: u64 = 100_000_000;
 
 const THREADS: usize = 2;
 
+/// How wide a line is that sets a page apart.
+const RULE: usize = 79;
+
 /// Plays it until it is told to end. Returns whether a script got the pages that it had to get.
 pub(crate) fn demo(out: &mut impl Write) -> anyhow::Result<bool> {
     aviary_probe::warm_up();
@@ -109,8 +112,11 @@ async fn play<W: Write>(screen: &mut Screen<'_, W>, is_keys: bool) -> anyhow::Re
 
 fn greeting(is_keys: bool) -> String {
     let mut lines = vec![
-        "Three agents, in eu, us and ap, probe two services once a second over each protocol, all on loopback.".to_owned(),
-        format!("The last line: delivered/scheduled in the newest {SHOWN_SECONDS} s, from each region and over each protocol."),
+        "Three agents, in eu, us and ap, probe two services each second, all on loopback.".to_owned(),
+        format!(
+            "The last line: delivered/scheduled in the newest {SHOWN_SECONDS} closed seconds, by region and by protocol;\n\
+             ! something was lost, ? something is not known."
+        ),
     ];
     if is_keys {
         lines.push(String::new());
@@ -257,15 +263,14 @@ impl<'a, 'b, W: Write> Show<'a, 'b, W> {
             }
         };
         self.last = Some(page.incident.clone());
-        let head = format!("---- a page, {} ", head.as_deref().unwrap_or("unasked"));
         let paint = self.screen.paint();
-        self.screen.say(format_args!("\n{}", paint.strong(format!("{head:-<79}"))))?;
-        self.screen.say(text)?;
+        let head = format!("---- a page, {} ", head.as_deref().unwrap_or("unasked"));
+        let mut shown = vec![String::new(), paint.strong(format!("{head:-<RULE$}")), text];
         if page.event != Event::Resolved {
-            let beside = self.beside(&page).await?;
-            self.screen.say(beside)?;
+            shown.push(self.beside(&page).await?);
         }
-        self.screen.say(format_args!("{}\n", paint.strong("-".repeat(79))))?;
+        shown.push(paint.strong("-".repeat(RULE)) + "\n");
+        self.screen.say(shown.join("\n"))?;
         self.look();
         Ok(())
     }
@@ -304,11 +309,12 @@ impl<'a, 'b, W: Write> Show<'a, 'b, W> {
         let mut well = Vec::new();
         for tag in tags {
             let service = page.services.first().filter(|_| page.services.len() == 1);
-            for sums in self.sums(tag.name(), service).await? {
-                if sums.lost == 0 && sums.delivered > 0 {
-                    well.push(sums.in_words());
-                }
-            }
+            let named =
+                |value: &String| page.rules.iter().any(|rule| rule.matches.0.get(&tag) == Some(value));
+            // What closed last may be from before it broke.
+            let others =
+                self.sums(tag.name(), service).await?.into_iter().filter(|it| !it.by.values().any(named));
+            well.extend(others.filter(|it| it.lost == 0 && it.delivered > 0).map(|it| it.in_words()));
         }
         let causes = page.rules.iter().map(|rule| {
             let what: Vec<String> =
@@ -322,7 +328,10 @@ impl<'a, 'b, W: Write> Show<'a, 'b, W> {
             lines.push("  against it  nothing that is known".to_owned());
         }
         if !well.is_empty() {
-            lines.push(format!("  well        {}, in the newest {SHOWN_SECONDS} s", well.join(", ")));
+            lines.push(format!(
+                "  well        {}, in the newest {SHOWN_SECONDS} closed seconds",
+                well.join(", ")
+            ));
         }
         Ok(lines.join("\n"))
     }
@@ -356,20 +365,14 @@ impl<'a, 'b, W: Write> Show<'a, 'b, W> {
     async fn last_line(&self) -> anyhow::Result<Vec<Word>> {
         let (regions, protocols) = (self.sums("region", None).await?, self.sums("protocol", None).await?);
         let word = |sums: &Sums| Word { text: sums.in_words(), is_bad: sums.delivered < sums.scheduled };
-        let plain = |text: &str| Word { text: text.to_owned(), is_bad: false };
-        let (lost, delivered): (u64, u64) =
+        let (lost, delivered) =
             regions.iter().fold((0, 0), |sum, it| (sum.0 + it.lost, sum.1 + it.delivered));
         let loss = match lost + delivered {
-            0 => plain("nothing measured"),
-            judged => {
-                Word { text: format!("lost {:.0} %", 100.0 * lost as f64 / judged as f64), is_bad: lost > 0 }
-            }
+            0 => "nothing measured:".to_owned(),
+            judged => format!("lost {:.0} %:", 100.0 * lost as f64 / judged as f64),
         };
-        let mut words: Vec<Word> = regions.iter().map(word).collect();
-        words.push(plain("|"));
-        words.extend(protocols.iter().map(word));
-        words.extend([plain("|"), loss]);
-        Ok(words)
+        let loss = Word { text: loss, is_bad: lost > 0 };
+        Ok([loss].into_iter().chain(regions.iter().chain(&protocols).map(word)).collect())
     }
 
     async fn sums(&self, by: &str, service: Option<&String>) -> anyhow::Result<Vec<Sums>> {
@@ -415,10 +418,30 @@ impl<'a, 'b, W: Write> Show<'a, 'b, W> {
 }
 
 impl Sums {
-    /// Such as `udp 0/9`.
+    /// Such as `udp 0/9!`: the mark says that something was lost, or that it is not known.
     fn in_words(&self) -> String {
-        let values: Vec<&str> = self.by.values().map(String::as_str).collect();
-        let mark = if self.lost > 0 { "!" } else { "" };
-        format!("{} {}/{}{mark}", values.join(" "), self.delivered, self.scheduled)
+        let Self { by, scheduled, delivered, lost } = self;
+        let values: Vec<&str> = by.values().map(String::as_str).collect();
+        let mark = match (*lost, delivered + lost < *scheduled) {
+            (0, false) => "",
+            (0, true) => "?",
+            _ => "!",
+        };
+        format!("{} {delivered}/{scheduled}{mark}", values.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_in_a_group_shows_without_colours() {
+        for (delivered, lost, expected) in
+            [(9, 0, "udp 9/9"), (8, 1, "udp 8/9!"), (3, 0, "udp 3/9?"), (0, 5, "udp 0/9!")]
+        {
+            let by = BTreeMap::from([("protocol".to_owned(), "udp".to_owned())]);
+            assert_eq!(Sums { by, scheduled: 9, delivered, lost }.in_words(), expected);
+        }
     }
 }
