@@ -54,7 +54,7 @@ fn a_script_gets_the_page_of_each_fault_with_its_extent() {
             "edge: address 127.0.9.3 (1/4 addresses) in every region (3/3), 100 % lost",
             "127.0.9.4 9/9",
         ),
-        (silence, "n", "we cannot see ap: nobody reports from there", "eu 24/24, us 24/24"),
+        (silence, "n", "we cannot see ap: nobody reports from there", "\n  well        eu "),
     ] {
         let mut lines = page.lines();
         let head = lines.next().unwrap();
@@ -183,7 +183,7 @@ fn a_key_breaks_udp_and_another_ends_it() {
     assert!(terminal.is_key_by_key());
     terminal.person.write_all(b"u").unwrap();
     terminal.wait_for(" s after you pressed u ");
-    terminal.wait_for("\ningest: udp in every region (3/3), 100 % lost; nothing else\r\n");
+    terminal.wait_for("\ningest: udp in every region (3/3), ");
     terminal.wait_for("udp 0/9!");
     assert_eq!(terminal.end_by(b"q"), Some(0), "{}", terminal.seen());
     assert!(!terminal.is_key_by_key());

@@ -8,13 +8,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use aviary_agent::{Agent, AgentSeries, Assignment, Options, Push};
+use aviary_agent::{Agent, AgentSeries, Assignment, Options, Push, Token};
 use aviary_collector::{
-    Alerting, Burst, Collector, Options as CollectorOptions, Server, ServiceOptions,
+    Alerting, Burst, Collector, Limits as IntakeLimits, Options as CollectorOptions, Scope, SecretHash,
+    Server, ServiceOptions, TokenRule,
     delivery::{Delivery, Outside},
 };
 use aviary_core::{
-    AcceptableLoss, Clock as _, Endpoint, Protocol, Series, State, Vantage, VantageKind,
+    AcceptableLoss, Endpoint, Protocol, Series, State, Vantage, VantageKind,
     page::{Paging, Receiver as Manners},
     verdict::Policy,
 };
@@ -56,10 +57,6 @@ const PORT_ATTEMPTS: usize = 8;
 /// Nobody writes this: it is what a vantage, a name and a page are told apart by.
 const PREFIX: &str = "canary";
 
-/// An agent has told its first second so soon after its start. It is no whole number of seconds, so that what waited is
-/// taken between two judgements.
-const FIRST_REPORTS: Duration = Duration::from_millis(2_100);
-
 /// What waits for the collector is little: it is in this process.
 const SPOOL: Limits = Limits { bytes: 16 << 20, age_seconds: 600 };
 
@@ -78,10 +75,11 @@ pub(super) struct Fleet {
     /// What makes an agent of a region, also a second time.
     tls: TlsClient,
     collector: Collector,
-    /// Once the agents run.
-    server: Option<Server>,
+    servers: Vec<Server>,
     delivery: Delivery<SystemClock, Pager>,
     address: SocketAddr,
+    /// Where the agents report to, and what they show there.
+    push: Push,
 }
 
 impl Fronts {
@@ -162,6 +160,18 @@ async fn start_alike(
     Ok(sinks)
 }
 
+/// Whoever shows `token` may report, and nothing else.
+fn token_rule(token: &str) -> TokenRule {
+    TokenRule {
+        name: "the agents of this process".to_owned(),
+        secret: SecretHash::of(token),
+        scopes: vec![Scope::Report],
+        region: None,
+        node: None,
+        limits: IntakeLimits::AGENT,
+    }
+}
+
 /// A service that pages at once about one per cent: nothing else happens on loopback.
 fn service(name: &str) -> ServiceOptions {
     ServiceOptions {
@@ -196,6 +206,14 @@ impl Fleet {
         let collector = Collector::new(options, SystemClock)?;
         let outside = Outside { receivers: vec![(name, pager)], watchdog: None };
         let delivery = Delivery::start(&collector, outside, SystemClock);
+        let reports = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let token = format!("{:016x}{:016x}", random()?, random()?);
+        let push = Push {
+            collectors: vec![format!("http://{}", reports.local_addr()?)],
+            token: Some(Token::new(&token)),
+            ..Push::default()
+        };
+        let servers = vec![collector.serve_reports(reports, token_rule(&token))];
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
 
@@ -205,19 +223,29 @@ impl Fleet {
         let trusted: Vec<&[u8]> = identity.ca_pem().map(str::as_bytes).into_iter().collect();
         let tls = TlsClient::new(&trusted, KeyExchange::Classic)?;
         let agents = BTreeMap::new();
-        let mut fleet = Self { ingest, edge, agents, tls, collector, server: None, delivery, address };
+        let mut fleet = Self { ingest, edge, agents, tls, collector, servers, delivery, address, push };
         for region in REGIONS {
             fleet.start_agent(region)?;
         }
-        // Their first reports wait at the door, and are all there when the first second is judged.
-        sleep(FIRST_REPORTS + Duration::from_micros(1_000_000 - SystemClock.wall().0 % 1_000_000)).await;
-        fleet.server = Some(fleet.collector.serve(listener));
+        // Nothing is judged before all of it is known, as nothing is where a fleet grew over days.
+        while fleet.is_growing() {
+            sleep(Duration::from_millis(100)).await;
+        }
+        fleet.servers.push(fleet.collector.serve(listener));
         Ok(fleet)
     }
 
     /// Where the collector answers.
     pub(super) const fn collector(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether there is a series of which nobody has told the collector yet.
+    fn is_growing(&self) -> bool {
+        let known = self.collector.by_protocol(self.collector.newest_closed(1));
+        let known: u64 = known.into_iter().map(|(_, window)| window.scheduled).sum();
+        let each = self.ingest.protocols.len() + self.edge.protocols.len() * EDGES.len();
+        known < (REGIONS.len() * each) as u64
     }
 
     /// Whether every service is measured, and well.
@@ -248,10 +276,10 @@ impl Fleet {
 
     /// Ends all of it in the order in which data flow.
     pub(super) async fn stop(self) {
-        let Self { agents, ingest, edge, server, delivery, collector, .. } = self;
+        let Self { agents, ingest, edge, servers, delivery, collector, .. } = self;
         futures_util::future::join_all(agents.into_values().map(Agent::stop)).await;
         drop((ingest, edge));
-        if let Some(server) = server {
+        for server in servers {
             server.stop().await;
         }
         delivery.stop().await;
@@ -273,7 +301,7 @@ impl Fleet {
         let options = Options {
             assignment: self.assignment(region)?,
             boot: random()?,
-            push: Push { collectors: vec![format!("http://{}", self.address)], ..Push::default() },
+            push: self.push.clone(),
             spool: Spool::in_memory(SPOOL),
             is_durable: false,
             controls: Vec::new(),
