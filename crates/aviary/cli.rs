@@ -44,6 +44,9 @@ pub(crate) enum Command {
     /// Run the roles that a configuration has sections for, in one process
     #[command(after_help = RUN_EXAMPLES, about = "Run the roles that the file has sections for: [agent], [collector], [sink], in one process")]
     Run(RunArguments),
+    /// Break a fleet of three regions on this machine, and see which pages that gives
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo,
     /// Find which protocols HOST answers and whether it can be read back; write a configuration
     #[command(after_help = INIT_EXAMPLES)]
     Init(InitArguments),
@@ -87,6 +90,18 @@ pub(crate) enum Command {
     #[command(after_help = GRAPHITE_SCHEMA_EXAMPLES)]
     GraphiteSchema(GraphiteSchemaArguments),
 }
+
+const DEMO_EXAMPLES: &str = "\
+Everything runs in this process and on free loopback ports; nothing is sent anywhere else. At a terminal, keys break udp
+(u), a region (r), one address of four (a) and an agent (n), and mend them again; m mends all, e says why the last page
+was sent, q ends it. Elsewhere the same letters are read as words from standard input, with `wait` for the pages of what
+is broken, or else for the end of every incident, and pauses such as 20s. Without a word each fault is played once.
+Examples:
+  aviary demo
+  echo u wait e m wait | aviary demo                a fault, why it paged, and its end
+  aviary demo < /dev/null                           all four, in about two minutes
+Exit status: 0 every fault of a script gave its page, with the right extent, or keys were pressed; 1 one did not, or
+the script was interrupted; 2 a word that means nothing, or it cannot be played.";
 
 const INIT_EXAMPLES: &str = "\
 Examples:

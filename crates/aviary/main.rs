@@ -6,6 +6,7 @@ mod ask;
 mod check;
 mod cli;
 mod config;
+mod demo;
 mod graphite_schema;
 mod incident;
 mod init;
@@ -57,7 +58,13 @@ fn main() -> ExitCode {
     // What runs for days writes its log as its configuration has it.
     let log = match cli.command {
         Command::Run(_) => Ok(None),
-        _ => telemetry::start(&LogOptions::from_environment(cli.log_format.unwrap_or_default())).map(Some),
+        // Its terminal is for what it shows.
+        Command::Demo => {
+            telemetry::start(&LogOptions::from_environment("error", cli.log_format.unwrap_or_default()))
+                .map(Some)
+        }
+        _ => telemetry::start(&LogOptions::from_environment("info", cli.log_format.unwrap_or_default()))
+            .map(Some),
     };
     let _log = match log {
         Ok(log) => log,
@@ -91,6 +98,7 @@ fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<En
             let limits = HostLimits::of_this_process();
             check::check(&arguments, &mut out, environment, host, &limits).map(Ending::from)
         }
+        Command::Demo => demo::demo(&mut out).map(Ending::from),
         Command::Explain(arguments) => incident::explain(&arguments, &mut out).map(Ending::from),
         Command::GraphiteSchema(arguments) => {
             graphite_schema::graphite_schema(&arguments, &mut out, environment, host).map(Ending::from)

@@ -1,6 +1,7 @@
 //! The commands as people and scripts meet them.
 
 mod check;
+mod demo;
 mod incident;
 mod probe;
 mod run;

@@ -19,7 +19,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-pub(crate) use self::roles::rules;
+pub(crate) use self::roles::{pump, random, rules};
 use self::{reload::Reloader, roles::Roles};
 use crate::{
     Ending,

@@ -158,7 +158,8 @@ fn internal_token() -> anyhow::Result<String> {
     Ok(words.iter().map(|word| format!("{word:016x}")).collect())
 }
 
-pub(super) fn random() -> anyhow::Result<u64> {
+/// Eight random bytes.
+pub(crate) fn random() -> anyhow::Result<u64> {
     let mut bytes = [0; 8];
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     filled.context("the system gives no random numbers")?;
@@ -336,7 +337,7 @@ async fn start_sink(
 }
 
 /// Hands what arrives to the collector of this process, if there is one.
-async fn pump(
+pub(crate) async fn pump(
     sink: std::sync::Weak<Sink>,
     mut arrivals: mpsc::Receiver<Arrival>,
     collector: Option<Collector>,

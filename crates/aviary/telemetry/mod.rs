@@ -47,10 +47,10 @@ pub(crate) struct LogOptions {
 }
 
 impl LogOptions {
-    /// Standard error at the level of `AVIARY_LOG`, `info` by default.
-    pub(crate) fn from_environment(format: LogFormat) -> Self {
+    /// Standard error at the level of `AVIARY_LOG`, or of `default` without it.
+    pub(crate) fn from_environment(default: &str, format: LogFormat) -> Self {
         let level = std::env::var("AVIARY_LOG").ok().filter(|level| !level.is_empty());
-        Self { level: level.unwrap_or_else(|| "info".to_owned()), format, file: None }
+        Self { level: level.unwrap_or_else(|| default.to_owned()), format, file: None }
     }
 }
 

@@ -12,17 +12,16 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Figures, Order, Sender, Signs, Switch, SwitchFigures};
+use super::{Figures, Notify, Order, Sender, Signs, Switch, SwitchFigures};
 use crate::Collector;
 
 /// So many orders wait for the sender. More wait with whoever keeps the outbox.
 const ORDERS_MAX: usize = 64;
 
 /// Whom the collector tells of incidents, and whom that it watches.
-#[derive(Default)]
-pub struct Outside {
+pub struct Outside<N = Receiver> {
     /// The receivers, by their names.
-    pub receivers: Vec<(String, Receiver)>,
+    pub receivers: Vec<(String, N)>,
     /// Whoever pages somebody when we do not watch any more, and how often it is told that we do.
     pub watchdog: Option<(Watchdog, Duration)>,
 }
@@ -39,17 +38,17 @@ pub struct DeliveryFigures {
 type Watched = Arc<Mutex<Option<Switch<Watchdog>>>>;
 
 /// The way out of a collector, until it is stopped.
-pub struct Delivery<C> {
-    sender: Arc<Sender<Receiver, Collector, C>>,
+pub struct Delivery<C, N = Receiver> {
+    sender: Arc<Sender<N, Collector, C>>,
     switch: Watched,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl<C: Clock> Delivery<C> {
+impl<N: Notify, C: Clock> Delivery<C, N> {
     /// Sends what `collector` asks for to `outside`. One collector has one way out: a second is asked for nothing.
     /// To be called in a runtime.
-    pub fn start(collector: &Collector, outside: Outside, clock: C) -> Self {
+    pub fn start(collector: &Collector, outside: Outside<N>, clock: C) -> Self {
         let (stop, stopped) = watch::channel(false);
         let sender = Arc::new(Sender::new(Arc::new(collector.clone()), clock, outside.receivers));
         let switch = Arc::new(Mutex::new(outside.watchdog.map(to_switch)));
@@ -70,7 +69,7 @@ impl<C: Clock> Delivery<C> {
     }
 
     /// These are told from now on. What is on its way is told to its end.
-    pub fn configure(&self, outside: Outside) {
+    pub fn configure(&self, outside: Outside<N>) {
         self.sender.configure(outside.receivers);
         *lock(&self.switch) = outside.watchdog.map(to_switch);
     }
@@ -85,7 +84,7 @@ impl<C: Clock> Delivery<C> {
     }
 }
 
-impl<C> Drop for Delivery<C> {
+impl<C, N> Drop for Delivery<C, N> {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
