@@ -20,9 +20,11 @@ mod live;
 mod machine;
 mod memory;
 mod pace;
+mod page;
 mod process;
 mod replay;
 mod reports;
+mod rival;
 mod role;
 mod server;
 mod soak;
@@ -42,12 +44,12 @@ use crate::table::Table;
 #[command(about = "Measures the figures that aviary is to reach, and prints them beside their goals")]
 struct Arguments {
     /// Only figures whose name contains one of these, such as `cpu`, `udp`, `lateness`, `report`, `ledger`, `history`, `durable`, `live`, `replay` or `memory`;
-    /// `soak` and `blackbox` are only measured when named
+    /// `soak`, `blackbox` and `page` are only measured when named
     figures: Vec<String>,
     /// Fewer and shorter rounds: to see that it works, not to judge by
     #[arg(long)]
     quick: bool,
-    /// How long `soak` runs
+    /// How long `soak` runs, and `page` looks for false alarms at least
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_440))]
     minutes: u64,
     /// `cargo bench` says so
@@ -65,13 +67,15 @@ struct Arguments {
 pub(crate) struct Plan {
     wanted: Vec<String>,
     pub(crate) quick: bool,
-    minutes: u64,
+    pub(crate) minutes: u64,
 }
 
 /// Takes so long that it is only measured when it is named: an agent for minutes.
 const SOAK: &str = "soak";
 /// Likewise: against a program that has to be installed.
 const BLACKBOX: &str = "blackbox";
+/// Likewise: beside programs that have to be installed.
+const PAGE: &str = "page";
 
 impl Plan {
     /// Whether the figure called `name` was asked for.
@@ -141,13 +145,17 @@ fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     if plan.names(BLACKBOX) {
         blackbox::measure(plan, table)?;
     }
+    if plan.names(PAGE) {
+        page::measure(plan, table)?;
+    }
     if plan.names(SOAK) {
         soak::measure(plan.minutes, table)?;
     }
     if plan.wanted.is_empty() {
         table.note(format!(
-            "Two more are measured when they are named. `cargo bench -- {SOAK} [--minutes 10]`: 2,500 series for so long. \
-             `cargo bench -- {BLACKBOX}`: CPU beside prometheus-blackbox-exporter, six minutes; benches/setup fetches it."
+            "Three more are measured when they are named. `cargo bench -- {SOAK} [--minutes 10]`: 2,500 series for so long. \
+             `cargo bench -- {BLACKBOX}`: CPU beside prometheus-blackbox-exporter, six minutes. \
+             `cargo bench -- {PAGE}`: how soon a loss is a page, beside Prometheus; benches/setup fetches both."
         ));
     }
     Ok(())

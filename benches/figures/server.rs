@@ -19,7 +19,9 @@ pub(crate) struct Server {
 impl Server {
     /// Listens for all six protocols on every address of this host, on ports that are free.
     pub(crate) async fn start(never_reads: bool) -> anyhow::Result<Self> {
-        let (identity, ca) = identity()?;
+        let Certified { leaf, key, ca } = Certified::new()?;
+        let identity =
+            Identity::from_pem(leaf.as_bytes(), key.as_bytes()).context("the benchmark's certificate")?;
         let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let options = Options::new(Addresses::all(everywhere), identity);
         let (sink, mut arrivals) = Sink::start(options, SystemClock).await?;
@@ -46,18 +48,25 @@ impl Server {
     }
 }
 
-/// A certificate for each address that the server is reached under, and the authority that signed it.
-fn identity() -> anyhow::Result<(Identity, String)> {
-    let mut ca = CertificateParams::default();
-    ca.distinguished_name.push(DnType::CommonName, "aviary figures");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let ca = rcgen::CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
-    let addresses = (0..usize::from(fleet::ADDRESSES)).map(|index| fleet::address(index).to_string());
-    let mut leaf = CertificateParams::new(addresses.collect::<Vec<_>>())?;
-    leaf.use_authority_key_identifier_extension = true;
-    let key = KeyPair::generate()?;
-    let leaf = leaf.signed_by(&key, &ca)?;
-    let identity = Identity::from_pem(leaf.pem().as_bytes(), key.serialize_pem().as_bytes());
-    Ok((identity.context("the benchmark's certificate")?, ca.pem()))
+/// A certificate for each address that a server is reached under, its key, and the authority that signed it, as PEM.
+pub(crate) struct Certified {
+    pub(crate) leaf: String,
+    pub(crate) key: String,
+    pub(crate) ca: String,
+}
+
+impl Certified {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let mut ca = CertificateParams::default();
+        ca.distinguished_name.push(DnType::CommonName, "aviary figures");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let ca = rcgen::CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
+        let addresses = (0..usize::from(fleet::ADDRESSES)).map(|index| fleet::address(index).to_string());
+        let mut leaf = CertificateParams::new(addresses.collect::<Vec<_>>())?;
+        leaf.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate()?;
+        let leaf = leaf.signed_by(&key, &ca)?.pem();
+        Ok(Self { leaf, key: key.serialize_pem(), ca: ca.pem() })
+    }
 }

@@ -1,9 +1,9 @@
 //! The rival: prometheus-blackbox-exporter, as Debian ships it.
 
 use std::{
-    env, fs,
+    fs,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -14,7 +14,7 @@ use aviary_core::Clock as _;
 use aviary_probe::SystemClock;
 use tempfile::TempDir;
 
-use crate::process;
+use crate::{process, rival};
 
 const PROGRAM: &str = "prometheus-blackbox-exporter";
 
@@ -37,9 +37,7 @@ pub(crate) struct Exporter {
 impl Exporter {
     /// Starts an exporter that trusts the authority `ca`, and returns when it listens.
     pub(crate) fn start(ca: &str) -> anyhow::Result<Self> {
-        let program = find().with_context(|| {
-            format!("{PROGRAM} is neither in $PATH nor where benches/setup puts it; run benches/setup")
-        })?;
+        let program = rival::find(PROGRAM)?;
         let version = Command::new(&program).arg("--version").output()?;
         let version = String::from_utf8_lossy(&[version.stdout, version.stderr].concat()).into_owned();
         let files = tempfile::tempdir()?;
@@ -79,14 +77,6 @@ impl Drop for Exporter {
         _ = self.process.kill();
         _ = self.process.wait();
     }
-}
-
-/// The program: whichever is in `$PATH`, else the one that benches/setup put beside what cargo builds.
-fn find() -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let built = env::current_exe().ok()?;
-    let beside = built.ancestors().nth(3).map(|target| target.join("tools/blackbox/usr/bin"));
-    env::split_paths(&path).chain(beside).map(|directory| directory.join(PROGRAM)).find(|it| it.is_file())
 }
 
 /// One module for each protocol, under its name. The deadline is aviary's; where a module can send, it sends.
