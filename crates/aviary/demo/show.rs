@@ -195,7 +195,7 @@ impl<'a, 'b, W: Write> Show<'a, 'b, W> {
         let told: Vec<Fault> =
             faults.iter().copied().filter(|fault| fault.is_told_by(page, &faults)).collect();
         let is_new = |fault: &&Fault| self.broken.get(fault).is_some_and(|broken| !broken.is_told);
-        let first = told.iter().find(is_new).or(told.first()).copied();
+        let first = told.iter().find(is_new).or_else(|| told.first()).copied();
         if page.event == Event::Opened {
             match first {
                 None => self.amiss.push(format!("a page that nobody expected: {}", page.summary)),
