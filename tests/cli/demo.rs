@@ -42,19 +42,9 @@ fn a_script_gets_the_page_of_each_fault_with_its_extent() {
     let pages: Vec<&str> = ran.out.split("---- a page, ").skip(1).collect();
     let [udp, address, silence] = pages[..] else { panic!("{}", ran.out) };
     for (page, key, first, more) in [
-        (
-            udp,
-            "u",
-            "ingest: udp in every region (3/3), 100 % lost; nothing else",
-            "pickle 9/9, tcp 9/9, tls 9/9",
-        ),
-        (
-            address,
-            "a",
-            "edge: address 127.0.9.3 (1/4 addresses) in every region (3/3), 100 % lost",
-            "127.0.9.4 9/9",
-        ),
-        (silence, "n", "we cannot see ap: nobody reports from there", "\n  well        eu "),
+        (udp, "u", "ingest: udp in every region (3/3), ", "\n  well        pickle "),
+        (address, "a", "edge: address 127.0.9.3 (1/4 addresses) in every region (3/3), ", "127.0.9.4 "),
+        (silence, "n", "we cannot see ap: nobody reports from there", "\nNothing could be measured: "),
     ] {
         let mut lines = page.lines();
         let head = lines.next().unwrap();

@@ -42,9 +42,9 @@ pub(super) fn service(name: &str, endpoints: &[String], page_after: &str, more: 
 }
 
 impl Fleet {
-    /// Starts it, with these services, and with more in the `[agent]` of a node.
+    /// Starts it, with these services at the collector, and with what an agent has in `[agent]` and after it, by its node.
     #[track_caller]
-    pub(super) fn start(services: &str, of_agent: impl Fn(&str) -> String) -> Self {
+    pub(super) fn start(services: &str, of_agent: impl Fn(&str) -> (String, String)) -> Self {
         let (pager, address) = Pager::start();
         let mut collector = Node::new();
         // What is told by webhook is data; what a person reads is given to a command.
@@ -65,11 +65,12 @@ impl Fleet {
         let url = format!("http://{}", collector.address());
         let agents = NODES.map(|node| {
             let region = node.split('-').next().unwrap_or_default();
+            let (more, services) = of_agent(node);
             Node::start(&format!(
                 "[vantage]\nregion = \"{region}\"\nnode = \"{node}\"\nnetwork = \"net-{region}\"\n\
                  [agent]\nlisten = \"@listen@\"\ncollector = [\"{url}\"]\nsource = \"{}\"\n{}\n{services}",
                 source(node),
-                of_agent(node)
+                more
             ))
         });
         Self { collector, agents: agents.into(), pager }

@@ -117,7 +117,7 @@ fn five_losses_are_five_pages() {
         ),
     ];
     let name_servers = format!("name_servers = [\"{}\"]", names.address());
-    let fleet = Fleet::start(&services.concat(), |_| name_servers.clone());
+    let fleet = Fleet::start(&services.concat(), |_| (name_servers.clone(), services.concat()));
     fleet.wait_until_well(services.len());
 
     ingest.gateway.process().stop();

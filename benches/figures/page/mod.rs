@@ -10,6 +10,7 @@ mod trickle;
 #[path = "../../../tests/support/http.rs"]
 mod http;
 #[path = "../../../tests/support/ports.rs"]
+#[expect(dead_code, reason = "tests do more with ports than this")]
 mod ports;
 #[path = "../../../tests/support/process.rs"]
 #[expect(dead_code, reason = "tests do more with processes than this")]

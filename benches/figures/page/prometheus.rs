@@ -1,6 +1,6 @@
 //! The rival: Prometheus, its blackbox exporter and its Alertmanager, as Debian ships them, as quick as they can be set.
 
-use std::{fs, net::SocketAddr, path::Path, process::Command, time::Duration};
+use std::{fs, net::SocketAddr, process::Command, time::Duration};
 
 use tempfile::TempDir;
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use aviary_agent::{Agent, AgentSeries, Assignment, Options, Push, Token};
 use aviary_collector::{
     Alerting, Burst, Collector, Limits as IntakeLimits, Options as CollectorOptions, Scope, SecretHash,
@@ -15,7 +15,7 @@ use aviary_collector::{
     delivery::{Delivery, Outside},
 };
 use aviary_core::{
-    AcceptableLoss, Endpoint, Protocol, Series, State, Vantage, VantageKind,
+    AcceptableLoss, Clock as _, Endpoint, Protocol, Series, State, Vantage, VantageKind,
     page::{Paging, Receiver as Manners},
     verdict::Policy,
 };
@@ -54,8 +54,11 @@ pub(super) const LOST_ADDRESS: Ipv4Addr = EDGES[2];
 /// A name's port is the same at each of its addresses, and one that is free at the first may be taken at another.
 const PORT_ATTEMPTS: usize = 8;
 
-/// Nobody writes this: it is what a vantage, a name and a page are told apart by.
+/// What the names of datapoints begin with.
 const PREFIX: &str = "canary";
+
+/// An agent tells its first second within three, where it is not starved.
+const GROWN_WITHIN: u64 = 30_000_000;
 
 /// What waits for the collector is little: it is in this process.
 const SPOOL: Limits = Limits { bytes: 16 << 20, age_seconds: 600 };
@@ -227,8 +230,10 @@ impl Fleet {
         for region in REGIONS {
             fleet.start_agent(region)?;
         }
-        // Nothing is judged before all of it is known, as nothing is where a fleet grew over days.
+        // Nothing is judged before all of the fleet is known: it has not grown over days.
+        let deadline = SystemClock.monotonic().plus(GROWN_WITHIN);
         while fleet.is_growing() {
+            ensure!(SystemClock.monotonic() < deadline, "the agents of the demo do not report");
             sleep(Duration::from_millis(100)).await;
         }
         fleet.servers.push(fleet.collector.serve(listener));

@@ -1,6 +1,9 @@
 //! The collector as its own delivery sees it.
 
-use aviary_core::{Span, Tag, incident::Id};
+use aviary_core::{
+    Span, Tag,
+    incident::{Cause, Id},
+};
 
 use super::{Around, Desk, Ended, Subject, also_open, first_causes, last_change};
 use crate::Collector;
@@ -17,7 +20,10 @@ impl Collector {
         let services = incident.services();
         let span = Span::new(incident.since, incident.parts().map(|(_, part)| part.seen.plus(1)).max()?);
         let of_these = state.losses().within(span).filter_map(|(_, series, loss)| {
-            services.contains(state.catalog().tag(series, Tag::Service)).then_some(loss)
+            // What else is lost of a service is no sign of why it is slow, or not seen.
+            let is_of_it =
+                incident.cause == Cause::Loss && services.contains(state.catalog().tag(series, Tag::Service));
+            is_of_it.then_some(loss)
         });
         let worst = incident.worst().and_then(|part| part.services.first());
         let vantages = worst.and_then(|service| {

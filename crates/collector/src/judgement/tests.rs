@@ -237,8 +237,9 @@ fn what_comes_and_goes_is_told_once_and_then_that_it_flaps() {
     let mut stage = Stage::usual();
     stage.run(300, well);
     for _ in 0..6 {
-        stage.run(60, only_eu);
-        stage.run(60, well);
+        // It is never well for as long as it takes to be over.
+        stage.run(70, only_eu);
+        stage.run(50, well);
     }
     let messages: Vec<_> = stage.told().into_iter().map(|(_, message)| message).collect();
     assert_eq!(messages, [Message::Opened, Message::Updated]);

@@ -74,7 +74,7 @@ fn lost(service: &str, rule: &str) -> Observation {
         clear: false,
         is_down: true,
         seen_from: 5,
-        vantages: 1,
+        vantages: 5,
         networks: 2,
         extent: Extent { rules: vec![rule], scattered: 0.0 },
         questions: Questions { one_zone: Answer::No, one_protocol: Answer::Yes },
