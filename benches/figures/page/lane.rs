@@ -187,6 +187,6 @@ fn run(dir: &Path, name: &str, configuration: &str) -> anyhow::Result<Command> {
 fn private(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
 
-    let mut file = fs::OpenOptions::new().write(true).create(true).mode(0o600).open(path)?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     Ok(file.write_all(text.as_bytes())?)
 }

@@ -15,6 +15,7 @@ mod ports;
 #[path = "../../../tests/support/process.rs"]
 #[expect(dead_code, reason = "tests do more with processes than this")]
 #[expect(clippy::disallowed_methods, reason = "real processes are waited for on the real clock")]
+#[expect(clippy::print_stderr, reason = "what a process logged is what a failure is understood by")]
 mod real;
 
 use std::{thread, time::Duration};

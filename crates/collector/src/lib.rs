@@ -353,16 +353,19 @@ impl Collector {
     /// Judges the second that is now, keeps what follows, and hands over what is to be told, as one that is served does each
     /// second. Blocks.
     pub fn judge_now(&self) {
-        let now = self.now();
+        self.judge_at(self.now());
+    }
+
+    fn judge_at(&self, now: Timestamp) {
         let seen = self.look(now);
         self.follow_up(seen, now);
     }
 
-    /// The same, with the disk on a thread that may wait for it.
+    /// The same on a thread that may wait for the disk. A second that cannot be judged is said, and the next one is; whoever
+    /// watches us is not told meanwhile that we watch.
     async fn judge(&self, now: Timestamp) {
-        let seen = self.look(now);
         let collector = self.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || collector.follow_up(seen, now)).await {
+        if let Err(error) = tokio::task::spawn_blocking(move || collector.judge_at(now)).await {
             tracing::error!(%error, "A second could not be judged.");
         }
     }

@@ -335,8 +335,11 @@ impl State {
     pub(crate) fn take_older(&mut self, wanted: &OlderWanted, windows: Vec<Window>) {
         let older = Older { span: wanted.steps.whole(), windows };
         let is_held = self.ledger.held().from <= older.span.until;
+        // Where series came meanwhile, the groups are made anew, and it is asked again.
+        let is_known = wanted.series >= self.ledger.len();
         if let Some(groups) = &mut self.watch.groups
             && is_held
+            && is_known
             && (groups.series, groups.cells()) == (wanted.series, wanted.cells)
         {
             groups.rebuild(&self.ledger, Some(&older));
