@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use aviary_collector::replay::{Replay, Stored, Told};
 use aviary_core::{Clock as _, Micros, Second, Span};
 use aviary_probe::SystemClock;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     ask::{self, Asker, At},
-    config::{self, Environment, Problems, silence::moment as moment_given},
+    config::{self, Environment, Problems, silence::moment_of},
     output::{Format, in_time_words, moment},
     run,
     silence::duration,
@@ -136,13 +136,10 @@ pub(crate) fn replay(
 
 impl ReplayArguments {
     fn span(&self, now: Second) -> anyhow::Result<Span> {
-        let given = |text: &Option<String>, name: &str, is_end: bool| {
-            let read = |text: &String| moment_given(text, self.zone.as_deref(), is_end);
-            text.as_ref().map(read).transpose().map_err(|why| anyhow!("--{name}: {why}"))
-        };
+        let zone = self.zone.as_deref();
         let newest = now.minus(SETTLED_AFTER_SECONDS);
-        let until = given(&self.until, "until", true)?.unwrap_or(newest).min(newest);
-        let from = given(&self.from, "from", false)?.unwrap_or_else(|| until.minus(DAY));
+        let until = moment_of("until", self.until.as_deref(), zone, true)?.unwrap_or(newest).min(newest);
+        let from = moment_of("from", self.from.as_deref(), zone, false)?.unwrap_or_else(|| until.minus(DAY));
         if from >= until {
             bail!("--from {} is not before --until {}", moment(from.0), moment(until.0));
         }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     ask::{self, At},
-    config::silence::moment as moment_given,
+    config::silence::moment_of,
     output::{Format, moment, print_table},
 };
 
@@ -151,12 +151,9 @@ pub(crate) fn silence(arguments: &SilenceArguments, out: &mut impl Write) -> any
 impl Added {
     /// What the collector is asked for at `now`.
     fn body(&self, now: Second) -> anyhow::Result<Value> {
-        let given = |text: &Option<String>, name: &str, is_end: bool| {
-            let read = |text: &String| moment_given(text, self.zone.as_deref(), is_end);
-            text.as_ref().map(read).transpose().map_err(|why| anyhow!("--{name}: {why}"))
-        };
-        let from = given(&self.from, "from", false)?.unwrap_or(now);
-        let until = match (given(&self.until, "until", true)?, self.lasts) {
+        let zone = self.zone.as_deref();
+        let from = moment_of("from", self.from.as_deref(), zone, false)?.unwrap_or(now);
+        let until = match (moment_of("until", self.until.as_deref(), zone, true)?, self.lasts) {
             (Some(until), _) => until,
             (None, Some(seconds)) => from.plus(seconds),
             (None, None) => bail!("say until when: --for or --until"),

@@ -78,7 +78,7 @@ pub(super) fn silence(reader: &mut Reader<'_>) -> Option<Draft> {
 
 /// The second that a person means by `given`, a date and time with an offset, or by the clocks of `zone`; what it lacks
 /// otherwise.
-pub(crate) fn moment(given: &str, zone: Option<&str>, is_end: bool) -> Result<Second, String> {
+fn moment(given: &str, zone: Option<&str>, is_end: bool) -> Result<Second, String> {
     let moment = Moment(if is_end { Disambiguation::Later } else { Disambiguation::Compatible });
     let is_local = given.parse::<jiff::Timestamp>().is_err() && !given.contains('[');
     let parsed = match zone.filter(|_| is_local) {
@@ -89,6 +89,20 @@ pub(crate) fn moment(given: &str, zone: Option<&str>, is_end: bool) -> Result<Se
         Some(help) => format!("{message}: {help}"),
         None => message,
     })
+}
+
+/// The same of the command line's `--name`, where it is given.
+///
+/// # Errors
+/// Names it.
+pub(crate) fn moment_of(
+    name: &str,
+    given: Option<&str>,
+    zone: Option<&str>,
+    is_end: bool,
+) -> anyhow::Result<Option<Second>> {
+    let read = |given| moment(given, zone, is_end);
+    given.map(read).transpose().map_err(|why| anyhow::anyhow!("--{name}: {why}"))
 }
 
 /// A date and time with the zone that it is of: as TOML has it with an offset, or as text with an offset or a zone in

@@ -17,10 +17,9 @@ use aviary_agent::{
 use aviary_collector::delivery::sent_of;
 use aviary_core::{
     Clock as _, Second, Timestamp, Vantage,
-    extent::{Answer, Blame, Questions},
     page::{Sent, Severity},
 };
-use aviary_notify::{Attempt, Event as PageEvent, Page, Receiver, Severity as PageSeverity};
+use aviary_notify::{Attempt, Event as PageEvent, Page, Receiver};
 use aviary_probe::SystemClock;
 use aviary_wire::report::{Event, What};
 use tokio::{
@@ -29,9 +28,11 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
+use super::paging;
 use crate::{
     admin::standing::Fallback as Figures,
-    config::{self, Config, secret::Pem},
+    config::{self, Config},
+    output::moment,
 };
 
 /// What is kept, beside the spool.
@@ -81,10 +82,7 @@ impl Fallback {
         let Some(name) = &section.fallback else { return Ok(None) };
         let configured = config.receivers.iter().find(|receiver| receiver.settings.name == *name);
         let configured = configured.with_context(|| format!("no [[receiver]] is called `{name}`"))?;
-        let extra: Vec<&[u8]> = configured.ca.iter().map(|ca: &Pem| ca.text().as_bytes()).collect();
-        let roots = aviary_probe::trusted_roots(&extra).context("receiver.ca")?;
-        let receiver = Receiver::new(configured.settings.clone(), &roots)
-            .with_context(|| format!("receiver `{name}`, the fallback of the agent"))?;
+        let receiver = paging::receiver(configured).context("the fallback of the agent")?;
         let file = section.data.as_ref().map(|directory| directory.join(FILE));
         let kept = file.as_deref().map(read).unwrap_or_default();
         let state = State {
@@ -244,40 +242,25 @@ impl Shared {
             false => format!(
                 "{service}: all is lost from {region}, node {node}, since {}; seen from here only, since no collector \
                  answers",
-                rfc3339(alert.since)
+                moment(alert.since)
             ),
         };
+        let incident = format!("fallback-{service}-{node}-{}", Timestamp(alert.opened_us).second());
         Page {
-            key: fallback::key(service),
-            incident: format!("fallback-{service}-{node}-{}", Timestamp(alert.opened_us).second()),
             sequence: 1 + u64::from(is_over),
-            event,
-            test: false,
-            at: Timestamp(at),
-            severity: severity_of(about.map_or(Severity::Critical, |about| about.severity)),
-            told_as: Default::default(),
+            severity: about.map_or(Severity::Critical, |about| about.severity),
             services: vec![service.to_owned()],
             state: if is_over { "resolved" } else { "open" }.to_owned(),
             since: Second(alert.since).start(),
             summary,
-            rules: Vec::new(),
-            window: None,
-            acceptable: None,
-            vantages: None,
-            questions: Questions { one_zone: Answer::CannotTell, one_protocol: Answer::CannotTell },
-            blame: Blame::Unclear,
             against: vec!["seen from one agent only: how far it reaches, nobody can tell".to_owned()],
             evidence: vec![
-                format!("no collector has answered this agent since {}", rfc3339(alert.cut_off)),
+                format!("no collector has answered this agent since {}", moment(alert.cut_off)),
                 format!("each second of every required endpoint was lost for {} s", state.machine.after()),
             ],
-            last_change: None,
-            changed: Vec::new(),
-            also_open: Vec::new(),
             owner: about.and_then(|about| about.owner.clone()),
             runbook: about.and_then(|about| about.runbook.clone()),
-            url: None,
-            links: Vec::new(),
+            ..Page::about(&incident, &fallback::key(service), event, Timestamp(at))
         }
     }
 
@@ -298,20 +281,6 @@ fn about(config: &Config) -> BTreeMap<String, About> {
         (service.name.clone(), About { watched, severity, owner, runbook })
     });
     about.collect()
-}
-
-const fn severity_of(severity: Severity) -> PageSeverity {
-    match severity {
-        Severity::Info => PageSeverity::Info,
-        Severity::Warning => PageSeverity::Warning,
-        Severity::Error => PageSeverity::Error,
-        Severity::Critical => PageSeverity::Critical,
-    }
-}
-
-fn rfc3339(second: u64) -> String {
-    let second = i64::try_from(second).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
-    second.unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// What an earlier life kept. What cannot be read is said, and begun anew.

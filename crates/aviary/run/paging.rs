@@ -52,14 +52,10 @@ pub(super) fn alerting(service: &config::service::Service, config: &Config) -> A
 /// # Errors
 /// Names the section that cannot be set up.
 pub(super) fn outside(config: &Config) -> anyhow::Result<Outside> {
-    let receiver = |receiver: &config::receiver::Receiver| {
-        let name = receiver.settings.name.clone();
-        let place = || format!("[[receiver]] `{name}`");
-        let roots = roots(receiver.ca.as_ref()).with_context(place)?;
-        let way = Receiver::new(receiver.settings.clone(), &roots).with_context(place)?;
-        anyhow::Ok((name, way))
+    let named = |configured: &config::receiver::Receiver| {
+        anyhow::Ok((configured.settings.name.clone(), receiver(configured)?))
     };
-    let receivers = config.receivers.iter().map(receiver).collect::<anyhow::Result<_>>()?;
+    let receivers = config.receivers.iter().map(named).collect::<anyhow::Result<_>>()?;
     let watchdog = config.collector.as_ref().and_then(|section| Some((section, section.watchdog.as_ref()?)));
     let watchdog = watchdog.map(|(section, watchdog)| {
         let roots = roots(watchdog.ca.as_ref())?;
@@ -67,6 +63,16 @@ pub(super) fn outside(config: &Config) -> anyhow::Result<Outside> {
         anyhow::Ok((told, watchdog.interval))
     });
     Ok(Outside { receivers, watchdog: watchdog.transpose().context("[collector.watchdog]")? })
+}
+
+/// The way to one receiver.
+///
+/// # Errors
+/// Names it, where it cannot be set up.
+pub(super) fn receiver(configured: &config::receiver::Receiver) -> anyhow::Result<Receiver> {
+    let place = || format!("[[receiver]] `{}`", configured.settings.name);
+    let roots = roots(configured.ca.as_ref()).with_context(place)?;
+    Receiver::new(configured.settings.clone(), &roots).with_context(place)
 }
 
 fn roots(ca: Option<&Pem>) -> anyhow::Result<Vec<rustls_pki_types::CertificateDer<'static>>> {

@@ -22,6 +22,7 @@ mod history;
 mod intake;
 mod journal;
 mod judgement;
+mod judging;
 mod keeping;
 mod options;
 mod readback;
@@ -43,15 +44,11 @@ mod troubled;
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
 };
 
 use aviary_core::{Clock, Micros, Second, Tag, Timestamp};
 use aviary_store::StoreError;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch},
-    time::sleep,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 pub use access::{Limits, Scope, SecretHash, SecretHashError, TokenCounts, TokenRule};
 pub use aviary_store::Store;
@@ -72,11 +69,11 @@ use crate::{
     access::Access,
     delivery::{DeliveryFigures, Signs, pagerduty},
     document::Document,
-    history::{Fleet, History, Lives, Record, Tally},
+    history::{Fleet, History, Lives, Record},
     judgement::Judgement,
     serving::serve_until,
     start::Durable,
-    state::{Seen, State},
+    state::State,
 };
 
 /// A second is closed so many seconds after it began: its last slot is due almost a second in, has a second to its
@@ -86,9 +83,6 @@ pub const CLOSED_AFTER_SECONDS: u64 = 3;
 /// What storage has not shown so many seconds after a second was closed, it lacks: a relay on the way may hold
 /// datapoints back for a second or two.
 const SETTLE_SECONDS: u64 = 5;
-
-/// Woken so much too late, this process was stalled or its host suspended.
-const STALL_US: u64 = 3_000_000;
 
 /// How many reports are read and taken at once; more are told to come back.
 const REPORTS_AT_ONCE: usize = 64;
@@ -327,110 +321,6 @@ impl Collector {
             state.standing().map(|(name, standing)| (name.to_owned(), standing.verdict.state)).collect(),
             state.counts(),
         )
-    }
-
-    async fn judge_each_second(self, mut stopped: watch::Receiver<bool>) {
-        let mut last = (self.inner.monotonic)();
-        loop {
-            let now = self.now();
-            let awake = (self.inner.monotonic)();
-            if awake.since(last) > STALL_US {
-                // What storage told meanwhile still waits to be read: the stall is ours, and no loss.
-                self.storage_untold();
-            }
-            last = awake;
-            if self.replaying().is_none() {
-                self.judge(now).await;
-            }
-            let rest = 1_000_000 - now.0 % 1_000_000;
-            tokio::select! {
-                () = sleep(Duration::from_micros(rest)) => {}
-                _ = stopped.wait_for(|stop| *stop) => return,
-            }
-        }
-    }
-
-    /// Judges the second that is now, keeps what follows, and hands over what is to be told, as one that is served does each
-    /// second. Blocks.
-    pub fn judge_now(&self) {
-        self.judge_at(self.now());
-    }
-
-    fn judge_at(&self, now: Timestamp) {
-        let seen = self.look(now);
-        self.follow_up(seen, now);
-    }
-
-    /// The same on a thread that may wait for the disk. A second that cannot be judged is said, and the next one is; whoever
-    /// watches us is not told meanwhile that we watch.
-    async fn judge(&self, now: Timestamp) {
-        let collector = self.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || collector.judge_at(now)).await {
-            tracing::error!(%error, "A second could not be judged.");
-        }
-    }
-
-    /// What is seen of each service at `now`.
-    fn look(&self, now: Timestamp) -> Seen {
-        let asked = self.judgement().asked(now);
-        let mut state = self.state();
-        state.judge(now);
-        state.watch(now, &asked)
-    }
-
-    /// Takes in what was seen. Blocks.
-    fn follow_up(&self, seen: Seen, now: Timestamp) {
-        let paged = self.state().take_paged();
-        paged.into_iter().for_each(|told| self.judgement().paged(told, now));
-        self.judgement().observe(seen, now);
-        self.expire_incidents(now);
-        self.keep_judgement();
-        self.read_older();
-        self.read_timings(now);
-        self.sign(now);
-    }
-
-    /// Lets go of incidents that are over for as long as anything is retained, a few each minute. Blocks.
-    fn expire_incidents(&self, now: Timestamp) {
-        if now.second().0.is_multiple_of(60)
-            && let Err(error) = self.judgement().let_go_before(self.history().retained_from(now.second()))
-        {
-            tracing::warn!("Incidents of long ago stay: {error}");
-        }
-    }
-
-    /// Looks once a minute how long phases take; what is found is said in the next second. Blocks.
-    fn read_timings(&self, now: Timestamp) {
-        let Some(wanted) = self.state().slow_wanted(now) else { return };
-        match wanted.conditions(self.history()) {
-            Ok(conditions) => self.state().watched_mut().take_slow(conditions),
-            Err(error) => tracing::warn!("Nobody can tell how long phases take: {error}"),
-        }
-    }
-
-    /// Commits what judgement changed. Blocks.
-    fn keep_judgement(&self) {
-        if let Err(error) = self.judgement().flush() {
-            tracing::error!("Incidents are not kept: {error}");
-            if let (Some(durable), StoreError::Unsound { .. }) = (&self.inner.durable, &error) {
-                durable.fail(Arc::new(error));
-            }
-        }
-    }
-
-    /// Reads what banks lack of the time before the ledger, after a start. Blocks.
-    fn read_older(&self) {
-        let Some(wanted) = self.state().older_wanted() else { return };
-        let mut tally = Tally::new(&wanted.lives, &wanted.cell_of, wanted.cells, wanted.steps);
-        match self.history().tally(&mut tally, wanted.steps.whole(), None, None, &|| true) {
-            Ok(()) => {
-                let windows = tally.finish();
-                self.state().take_older(&wanted, windows);
-            }
-            Err(error) => {
-                tracing::warn!("Long windows begin anew, since the history cannot be read: {error}")
-            }
-        }
     }
 
     /// A place among the reports that are taken, unless too many are.

@@ -6,13 +6,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use aviary_core::page::Severity;
 use futures_util::future::join_all;
 use reqwest::Url;
 use serde_json::{Value, json};
 
 use crate::{
     http::Http,
-    page::{Attempt, Event, Page, Severity, rfc3339},
+    page::{Attempt, Event, Page, rfc3339},
     receiver::{Resend, Told},
     refusal::{Reason, Receipt, Refusal},
     secret::Secret,

@@ -1,6 +1,6 @@
 //! What a template may name: a page in words, so that no template need count, round or format a time.
 
-use aviary_core::extent::{Answer, Blame, Predicate, Rule};
+use aviary_core::extent::{Predicate, Rule};
 use minijinja::{Value, context};
 
 use crate::page::{Page, Sums, lines, rfc3339};
@@ -29,12 +29,12 @@ pub(crate) fn facts(page: &Page) -> Value {
         acceptable => page.acceptable.map(|acceptable| acceptable.to_string().replace('%', " %")),
         vantages => page.vantages.map(|share| context! { count => share.count, of => share.of }),
         questions => context! {
-            one_zone => answer(page.questions.one_zone),
-            one_protocol => answer(page.questions.one_protocol),
+            one_zone => page.questions.one_zone.words(),
+            one_protocol => page.questions.one_protocol.words(),
         },
         causes => values(&lines(&causes)),
         evidence => values(&page.evidence),
-        blame => blame(page.blame),
+        blame => page.blame.words(),
         against => values(&page.against),
         last_change => &page.last_change,
         changed => values(&page.changed),
@@ -72,25 +72,6 @@ fn lasted(seconds: u64) -> String {
         (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
         (hours, 0, _) => format!("{hours} h"),
         (hours, minutes, _) => format!("{hours} h {minutes} min"),
-    }
-}
-
-fn answer(answer: Answer) -> &'static str {
-    match answer {
-        Answer::CannotTell => "cannot tell",
-        Answer::No => "no",
-        Answer::Yes => "yes",
-    }
-}
-
-fn blame(blame: Blame) -> &'static str {
-    match blame {
-        Blame::Path => "the way from one region to one service",
-        Blame::Reader => "who reads back what was stored, not the service",
-        Blame::Service => "the service",
-        Blame::Source => "where we probe from, not the service",
-        Blame::Unclear => "cannot tell",
-        Blame::Us => "this collector, not the service",
     }
 }
 

@@ -3,13 +3,14 @@
 //! The `alias` makes what bears it one alert while it is open. Both only promise to look at a request: what comes of it
 //! is known to them by the id that the receipt shows.
 
+use aviary_core::page::Severity;
 use reqwest::Url;
 use serde_json::{Value, json};
 
 use crate::{
     cut::cut,
     http::Http,
-    page::{Event, Page, Severity},
+    page::{Event, Page},
     receiver::{Told, key_within},
     refusal::{Receipt, Refusal},
     secret::Secret,

@@ -6,6 +6,7 @@ use aviary_core::{
     AcceptableLoss, Timestamp,
     extent::{Answer, Blame, Questions, Rule},
     named,
+    page::Severity,
 };
 
 use crate::cut::{cut, one_line};
@@ -29,20 +30,6 @@ named! {
         Updated = "updated",
         /// It is over.
         Resolved = "resolved",
-    }
-}
-
-named! {
-    /// How bad it is, the mildest first.
-    pub enum Severity {
-        /// To be known.
-        Info = "info",
-        /// To be looked at in working hours.
-        Warning = "warning",
-        /// To be looked at now.
-        Error = "error",
-        /// Somebody is to be woken.
-        Critical = "critical",
     }
 }
 
@@ -146,6 +133,39 @@ pub struct Attempt {
 }
 
 impl Page {
+    /// The first message about `incident`, informational, of which nothing else is known.
+    pub fn about(incident: &str, key: &str, event: Event, at: Timestamp) -> Self {
+        Self {
+            key: key.to_owned(),
+            incident: incident.to_owned(),
+            sequence: 1,
+            event,
+            test: false,
+            at,
+            severity: Severity::Info,
+            told_as: BTreeSet::new(),
+            services: Vec::new(),
+            state: String::new(),
+            since: at,
+            summary: String::new(),
+            rules: Vec::new(),
+            window: None,
+            acceptable: None,
+            vantages: None,
+            questions: Questions::UNASKED,
+            blame: Blame::Unclear,
+            against: Vec::new(),
+            evidence: Vec::new(),
+            last_change: None,
+            changed: Vec::new(),
+            also_open: Vec::new(),
+            owner: None,
+            runbook: None,
+            url: None,
+            links: Vec::new(),
+        }
+    }
+
     /// How bad it is: a test is never more than informational.
     pub fn level(&self) -> Severity {
         if self.test { Severity::Info } else { self.severity }
@@ -199,34 +219,15 @@ impl Page {
 
     /// A page of which nothing is known but what every page has.
     pub(crate) fn bare() -> Self {
+        let incident = "01JD6V5V6F9Z7W3R4Q2N8M0K1H";
+        let at = Timestamp(1_795_230_900_000_000);
         Self {
-            key: "aviary:main:01JD6V5V6F9Z7W3R4Q2N8M0K1H".to_owned(),
-            incident: "01JD6V5V6F9Z7W3R4Q2N8M0K1H".to_owned(),
-            sequence: 1,
-            event: Event::Opened,
-            test: false,
-            at: Timestamp(1_795_230_900_000_000),
             severity: Severity::Error,
-            told_as: BTreeSet::new(),
             services: vec!["ingest".to_owned()],
             state: "open".to_owned(),
             since: Timestamp(1_795_230_892_000_000),
             summary: "ingest: we cannot see eu-west-1".to_owned(),
-            rules: Vec::new(),
-            window: None,
-            acceptable: None,
-            vantages: None,
-            questions: Questions { one_zone: Answer::CannotTell, one_protocol: Answer::CannotTell },
-            blame: Blame::Unclear,
-            against: Vec::new(),
-            evidence: Vec::new(),
-            last_change: None,
-            changed: Vec::new(),
-            also_open: Vec::new(),
-            owner: None,
-            runbook: None,
-            url: None,
-            links: Vec::new(),
+            ..Self::about(incident, &format!("aviary:main:{incident}"), Event::Opened, at)
         }
     }
 
@@ -276,7 +277,7 @@ pub(crate) fn lines(lines: &[String]) -> Vec<String> {
 }
 
 /// An instant as people and programs read it: RFC 3339, in UTC, whole seconds.
-pub(crate) fn rfc3339(at: Timestamp) -> String {
+pub fn rfc3339(at: Timestamp) -> String {
     let second =
         i64::try_from(at.second().0).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
     second.unwrap_or(jiff::Timestamp::MAX).to_string()

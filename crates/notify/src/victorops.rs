@@ -1,12 +1,13 @@
 //! Splunk On-Call, which was VictorOps, by its REST endpoint. Key and routing key stand in the path.
 
+use aviary_core::page::Severity;
 use reqwest::Url;
 use serde_json::json;
 
 use crate::{
     cut::{cut, cut_bytes},
     http::Http,
-    page::{Event, Severity},
+    page::Event,
     receiver::Told,
     refusal::{Receipt, Refusal},
     secret::Secret,

@@ -10,7 +10,7 @@ use aviary_core::{
 };
 
 use super::Around;
-use super::words::{answer, blame, counted, lasted, rfc3339, rule};
+use super::words::{counted, lasted, rfc3339, rule};
 
 /// Everything that is kept of `incident`, and what became of it at each receiver as far as the outbox still holds that, as
 /// text for people.
@@ -120,9 +120,9 @@ fn describe(text: &mut Text, service: &str, part: &Part) {
         extent(text, &part.extent);
     }
     if let Some(questions) = part.questions {
-        let (zone, protocol) = (answer(questions.one_zone), answer(questions.one_protocol));
+        let (zone, protocol) = (questions.one_zone.words(), questions.one_protocol.words());
         text.line(1, format!("Just one zone? {zone}. All of one protocol? {protocol}."));
-        text.line(1, format!("Whose fault: {}.", blame(part.blame)));
+        text.line(1, format!("Whose fault: {}.", part.blame.words()));
         for ground in &part.grounds {
             text.line(2, format!("{ground}."));
         }

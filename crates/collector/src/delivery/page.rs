@@ -3,15 +3,13 @@
 //! Everything here is a function of the incident as it is when the message leaves, of which state of it the receiver took
 //! before, and of a few things that only the collector knows ([`Around`]). What is not known is left out, and never guessed.
 
-use std::collections::BTreeSet;
-
 use aviary_core::{
     Second, Tag,
-    extent::{Answer, Blame, Questions, Rule, percent},
+    extent::{Blame, Questions, Rule, percent},
     incident::{Cause, Firing, Happened, Incident, Part, Resolution},
     page::{Message, Severity},
 };
-use aviary_notify::{Event, Page, Severity as PageSeverity, Share, Sums};
+use aviary_notify::{Event, Page, Share, Sums};
 
 use super::{
     Around, Order, Subject,
@@ -37,8 +35,8 @@ pub fn page_of(order: &Order, subject: &Subject) -> Page {
         event,
         test: false,
         at: told_at(incident, event).start(),
-        severity: severity_of(told.map_or_else(|| incident.severity(), |told| told.severity)),
-        told_as: tellings(incident).map(|telling| severity_of(telling.severity)).collect(),
+        severity: told.map_or_else(|| incident.severity(), |told| told.severity),
+        told_as: tellings(incident).map(|telling| telling.severity).collect(),
         services: services(incident),
         state: incident.state.name().to_owned(),
         since: incident.since.start(),
@@ -47,7 +45,7 @@ pub fn page_of(order: &Order, subject: &Subject) -> Page {
         window: window.map(sums),
         acceptable: window.map(|window| window.acceptable),
         vantages: worst.and_then(|part| seen_from(incident, part, around.vantages)),
-        questions: worst.and_then(|part| part.questions).unwrap_or(UNASKED),
+        questions: worst.and_then(|part| part.questions).unwrap_or(Questions::UNASKED),
         blame: worst.map_or(Blame::Unclear, |part| part.blame),
         against: against(incident, around),
         evidence: evidence(incident, around),
@@ -69,7 +67,6 @@ pub fn test_page(order: &Order) -> Page {
         test: true,
         // The end is another message, of the same state.
         sequence: order.attempt.revision + u64::from(is_over),
-        severity: PageSeverity::Info,
         state: "test".to_owned(),
         ..bare_page(order, &format!("{text} (`{}`): nothing is wrong", order.receiver))
     }
@@ -77,55 +74,20 @@ pub fn test_page(order: &Order) -> Page {
 
 /// The page of an incident of which nothing is kept any more: its key is enough for a receiver to end it.
 pub fn bare_page(order: &Order, summary: &str) -> Page {
-    let at = order.attempt.since;
+    let Order { id, key, attempt, .. } = order;
     Page {
-        key: order.key.clone(),
-        incident: order.id.to_string(),
-        sequence: order.attempt.revision,
-        event: event_of(order.attempt.message),
-        test: false,
-        at,
-        severity: PageSeverity::Info,
-        told_as: BTreeSet::new(),
-        services: Vec::new(),
+        sequence: attempt.revision,
         state: "resolved".to_owned(),
-        since: at,
         summary: summary.to_owned(),
-        rules: Vec::new(),
-        window: None,
-        acceptable: None,
-        vantages: None,
-        questions: UNASKED,
-        blame: Blame::Unclear,
-        against: Vec::new(),
-        evidence: Vec::new(),
-        last_change: None,
-        changed: Vec::new(),
-        also_open: Vec::new(),
-        owner: None,
-        runbook: None,
-        url: None,
-        links: Vec::new(),
+        ..Page::about(id.as_str(), key, event_of(attempt.message), attempt.since)
     }
 }
-
-/// Nobody asked.
-const UNASKED: Questions = Questions { one_zone: Answer::CannotTell, one_protocol: Answer::CannotTell };
 
 const fn event_of(message: Message) -> Event {
     match message {
         Message::Opened | Message::Test => Event::Opened,
         Message::Updated => Event::Updated,
         Message::Resolved | Message::FiredAndRecovered | Message::TestOver => Event::Resolved,
-    }
-}
-
-const fn severity_of(severity: Severity) -> PageSeverity {
-    match severity {
-        Severity::Info => PageSeverity::Info,
-        Severity::Warning => PageSeverity::Warning,
-        Severity::Error => PageSeverity::Error,
-        Severity::Critical => PageSeverity::Critical,
     }
 }
 

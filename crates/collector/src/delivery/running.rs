@@ -42,7 +42,8 @@ pub struct Delivery<C, N = Receiver> {
     sender: Arc<Sender<N, Collector, C>>,
     switch: Watched,
     stop: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
+    sending: JoinHandle<()>,
+    others: Vec<JoinHandle<()>>,
 }
 
 impl<N: Notify, C: Clock> Delivery<C, N> {
@@ -53,19 +54,18 @@ impl<N: Notify, C: Clock> Delivery<C, N> {
         let sender = Arc::new(Sender::new(Arc::new(collector.clone()), clock, outside.receivers));
         let switch = Arc::new(Mutex::new(outside.watchdog.map(to_switch)));
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);
-        let mut tasks = vec![
-            tokio::spawn(Arc::clone(&sender).run(ordered, stopped.clone())),
-            tokio::spawn(tell_that_we_watch(collector.signs(), Arc::clone(&switch), stopped)),
-        ];
+        let sending = tokio::spawn(Arc::clone(&sender).run(ordered, stopped.clone()));
+        let watching = tell_that_we_watch(collector.signs(), Arc::clone(&switch), stopped);
+        let mut others = vec![tokio::spawn(watching)];
         let (of_sender, of_switch) = (Arc::downgrade(&sender), Arc::clone(&switch));
         collector.show_delivery(move || DeliveryFigures {
             receivers: of_sender.upgrade().map(|sender| sender.figures()).unwrap_or_default(),
             switch: lock(&of_switch).as_ref().map(Switch::figures),
         });
         if let Some(actions) = collector.page_actions() {
-            tasks.push(tokio::spawn(order(actions, orders)));
+            others.push(tokio::spawn(order(actions, orders)));
         }
-        Self { sender, switch, stop, tasks }
+        Self { sender, switch, stop, sending, others }
     }
 
     /// These are told from now on. What is on its way is told to its end.
@@ -77,8 +77,7 @@ impl<N: Notify, C: Clock> Delivery<C, N> {
     /// Waits a little for what is under way, and ends.
     pub async fn stop(mut self) {
         _ = self.stop.send(true);
-        let sending = self.tasks.remove(0);
-        if let Err(error) = sending.await {
+        if let Err(error) = (&mut self.sending).await {
             tracing::error!(%error, "Delivery failed.");
         }
     }
@@ -86,7 +85,8 @@ impl<N: Notify, C: Clock> Delivery<C, N> {
 
 impl<C, N> Drop for Delivery<C, N> {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.sending.abort();
+        self.others.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -2,13 +2,12 @@
 
 use aviary_core::{
     Second,
-    extent::{Answer, Blame, Predicate, Rule, percent},
+    extent::{Predicate, Rule, percent},
 };
 
 /// RFC 3339, in UTC, whole seconds.
 pub(super) fn rfc3339(second: Second) -> String {
-    let known = i64::try_from(second.0).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
-    known.unwrap_or(jiff::Timestamp::MAX).to_string()
+    aviary_notify::rfc3339(second.start())
 }
 
 /// Such as `3 min 20 s`.
@@ -42,25 +41,6 @@ pub(super) fn rule(rule: &Rule) -> String {
     };
     let (place, share) = (place(&rule.matches), percent(rule.share));
     format!("{place}{except}: {} of {} lost, {share} of the loss", rule.lost, rule.judged)
-}
-
-pub(super) const fn answer(answer: Answer) -> &'static str {
-    match answer {
-        Answer::CannotTell => "cannot tell",
-        Answer::No => "no",
-        Answer::Yes => "yes",
-    }
-}
-
-pub(super) const fn blame(blame: Blame) -> &'static str {
-    match blame {
-        Blame::Path => "the way from one region to one service",
-        Blame::Reader => "who reads back what was stored, not the service",
-        Blame::Service => "the service",
-        Blame::Source => "where we probe from, not the service",
-        Blame::Unclear => "cannot tell",
-        Blame::Us => "this collector, not the service",
-    }
 }
 
 /// `count` of something, in the right number.

@@ -24,7 +24,7 @@ use std::{
 };
 
 use aviary_core::{
-    Second, Span, Tag,
+    Second, Span, Tag, Timestamp,
     fnv::fnv1a,
     incident::{Id, Incident},
     silence::{Hours, Matches, Silence, When},
@@ -33,17 +33,19 @@ use aviary_store::Table;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{ConnectInfo, Path, Query, State},
+    extract::{ConnectInfo, FromRequest, FromRequestParts as _, Path, Query, Request, State},
     http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{record::Record, trial};
+use super::{Judgement, record::Record, trial};
 use crate::{
     Collector, Peer,
     access::Scope,
+    api::Readable,
     delivery::{beside, explain},
     error::ApiError,
     intake,
@@ -81,12 +83,9 @@ struct Listed {
 }
 
 async fn all(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
+    Readable(collector): Readable,
     given: Result<Query<Listed>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
-    collector.access().allow(Scope::Read, &headers, peer.ip())?;
     let Query(Listed { active, limit }) =
         given.map_err(|rejection| ApiError::bad("bad_parameter", rejection.body_text()))?;
     let limit = limit.unwrap_or(LISTED).min(LISTED_MAX);
@@ -95,17 +94,8 @@ async fn all(
     Ok(Json(json!({"incidents": incidents})))
 }
 
-async fn one(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    collector.access().allow(Scope::Read, &headers, peer.ip())?;
-    let id = Id::given(&id);
-    let known = id.clone();
-    let judgement = collector.clone();
-    let incident = blocking(move || judgement.incident(&known)).await??.ok_or_else(|| unknown(&id))?;
+async fn one(Readable(collector): Readable, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+    let (id, incident) = known(&collector, &id).await?;
     let mut body = short(&incident);
     body["record"] = incident.write();
     let case = collector.judgement().case(&id);
@@ -113,16 +103,8 @@ async fn one(
     Ok(Json(body))
 }
 
-async fn explanation(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-) -> Result<String, ApiError> {
-    collector.access().allow(Scope::Read, &headers, peer.ip())?;
-    let id = Id::given(&id);
-    let (known, judgement) = (id.clone(), collector.clone());
-    let incident = blocking(move || judgement.incident(&known)).await??.ok_or_else(|| unknown(&id))?;
+async fn explanation(Readable(collector): Readable, Path(id): Path<String>) -> Result<String, ApiError> {
+    let (id, incident) = known(&collector, &id).await?;
     let case = collector.judgement().case(&id);
     let mut text = explain(&incident, case.as_ref(), collector.now().second());
     if let Some(subject) = collector.subject(&id) {
@@ -131,67 +113,84 @@ async fn explanation(
     Ok(text)
 }
 
-/// What is told of whoever asks for something.
+/// What somebody who may change something says, and who that is.
+struct Said {
+    by: String,
+    text: Option<String>,
+}
+
+impl FromRequest<Collector> for Said {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, collector: &Collector) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let peer = ConnectInfo::from_request_parts(&mut parts, collector).await;
+        let ConnectInfo(Peer(peer)) = peer.map_err(IntoResponse::into_response)?;
+        Self::read(collector, &parts.headers, peer, body).await.map_err(IntoResponse::into_response)
+    }
+}
+
+/// The same as it is sent.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Said {
+struct Posted {
     by: Option<String>,
     text: Option<String>,
 }
 
+impl Said {
+    async fn read(
+        collector: &Collector,
+        headers: &HeaderMap,
+        peer: std::net::SocketAddr,
+        body: Body,
+    ) -> Result<Self, ApiError> {
+        let token = collector.access().allow(Scope::Admin, headers, peer.ip())?.map(|rule| rule.name.clone());
+        let body = intake::read(body, BODY_BYTES_MAX, too_large).await?;
+        let refuse = |message: String| {
+            ApiError::bad("bad_request", message).detail(r#"send such as {"by":"ada","text":"the switch"}"#)
+        };
+        let Posted { by, text } = if body.is_empty() {
+            Posted::default()
+        } else {
+            serde_json::from_slice(&body).map_err(|error| refuse(error.to_string()))?
+        };
+        let is_good = |text: &String| !text.trim().is_empty() && text.chars().count() <= TEXT_CHARACTERS_MAX;
+        if !by.iter().chain(&text).all(is_good) {
+            return Err(refuse(format!("`by` and `text` have 1 to {TEXT_CHARACTERS_MAX} characters")));
+        }
+        let by = by.or(token).ok_or_else(|| refuse("say who you are: `by`".to_owned()))?;
+        Ok(Self { by, text })
+    }
+}
+
 async fn acknowledge(
     State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
     Path(id): Path<String>,
-    body: Body,
+    said: Said,
 ) -> Result<Json<Value>, ApiError> {
-    let (by, _) = said(&collector, &headers, peer, body).await?;
-    let (id, now) = (Id::given(&id), collector.now());
-    if !collector.judgement().acknowledge(&id, &by, now) {
-        return Err(over(&collector, &id));
-    }
-    kept(collector, id).await
+    change(collector, &id, |judgement, id, now| judgement.acknowledge(id, &said.by, now)).await
 }
 
 async fn resolve(
     State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
     Path(id): Path<String>,
-    body: Body,
+    said: Said,
 ) -> Result<Json<Value>, ApiError> {
-    let (by, _) = said(&collector, &headers, peer, body).await?;
-    let (id, now) = (Id::given(&id), collector.now());
-    if !collector.judgement().resolve(&id, &by, now) {
-        return Err(over(&collector, &id));
-    }
-    kept(collector, id).await
+    change(collector, &id, |judgement, id, now| judgement.resolve(id, &said.by, now)).await
 }
 
 async fn note(
     State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
     Path(id): Path<String>,
-    body: Body,
+    Said { by, text }: Said,
 ) -> Result<Json<Value>, ApiError> {
-    let (by, text) = said(&collector, &headers, peer, body).await?;
     let text =
         text.ok_or_else(|| ApiError::bad("bad_request", r#"a note says something: send its "text""#))?;
-    let (id, now) = (Id::given(&id), collector.now());
-    if !collector.judgement().note(&id, &by, &text, now) {
-        return Err(over(&collector, &id));
-    }
-    kept(collector, id).await
+    change(collector, &id, |judgement, id, now| judgement.note(id, &by, &text, now)).await
 }
 
-async fn silences(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-) -> Result<Json<Value>, ApiError> {
-    collector.access().allow(Scope::Read, &headers, peer.ip())?;
+async fn silences(Readable(collector): Readable) -> Result<Json<Value>, ApiError> {
     let now = collector.now().second();
     let silences: Vec<Value> =
         collector.judgement().silences().iter().map(|silence| shown(silence, now)).collect();
@@ -334,33 +333,24 @@ fn shown(silence: &Silence, now: Second) -> Value {
     body
 }
 
-/// Who wants something, and what is said.
-async fn said(
-    collector: &Collector,
-    headers: &HeaderMap,
-    peer: std::net::SocketAddr,
-    body: Body,
-) -> Result<(String, Option<String>), ApiError> {
-    let token = collector.access().allow(Scope::Admin, headers, peer.ip())?.map(|rule| rule.name.clone());
-    let body = intake::read(body, BODY_BYTES_MAX, too_large).await?;
-    let refuse = |message: String| {
-        ApiError::bad("bad_request", message).detail(r#"send such as {"by":"ada","text":"the switch"}"#)
-    };
-    let said: Said = if body.is_empty() {
-        Said::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|error| refuse(error.to_string()))?
-    };
-    let is_good = |text: &String| !text.trim().is_empty() && text.chars().count() <= TEXT_CHARACTERS_MAX;
-    if !said.by.iter().chain(&said.text).all(is_good) {
-        return Err(refuse(format!("`by` and `text` have 1 to {TEXT_CHARACTERS_MAX} characters")));
-    }
-    let by = said.by.or(token).ok_or_else(|| refuse("say who you are: `by`".to_owned()))?;
-    Ok((by, said.text))
+/// An incident, also one that was over long ago.
+async fn known(collector: &Collector, id: &str) -> Result<(Id, Incident), ApiError> {
+    let (id, asked) = (Id::given(id), collector.clone());
+    let wanted = id.clone();
+    let incident = blocking(move || asked.incident(&wanted)).await??.ok_or_else(|| unknown(&id))?;
+    Ok((id, incident))
 }
 
-/// Answers with the incident as it is once that is kept.
-async fn kept(collector: Collector, id: Id) -> Result<Json<Value>, ApiError> {
+/// Changes an incident that is not over, and answers with it as it is once that is kept.
+async fn change(
+    collector: Collector,
+    id: &str,
+    step: impl FnOnce(&Judgement, &Id, Timestamp) -> bool,
+) -> Result<Json<Value>, ApiError> {
+    let id = Id::given(id);
+    if !step(collector.judgement(), &id, collector.now()) {
+        return Err(over(&collector, &id));
+    }
     flushed(collector.clone()).await?;
     let incident = collector.judgement().incident(&id).ok_or_else(|| unknown(&id))?;
     Ok(Json(short(&incident)))

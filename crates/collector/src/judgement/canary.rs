@@ -7,8 +7,8 @@
 use aviary_core::{
     AcceptableLoss, Second, Timestamp,
     detect::{Bank, Budget, Burstiness, Level as Found, Tally, Test, WINDOWS},
-    extent::{Answer, Blame, Extent, Predicate, Questions, Rule},
-    incident::{self, Firing, Incidents, Level, Observation, Observed, Policy, Sight},
+    extent::{Extent, Predicate, Rule},
+    incident::{self, Firing, Incidents, Level, Observation, Observed, Policy},
     page::{self, Message, Outbox, Paging, Receiver, Sent},
 };
 
@@ -118,10 +118,6 @@ impl Canary {
         let (matches, except) = (Predicate::default(), Vec::new());
         let rule = Rule { matches, except, loss: 1.0, share: 1.0, lost, judged };
         Observation {
-            service: NAME.to_owned(),
-            policy: Policy::default(),
-            sight: Sight::Measured,
-            is_starting: false,
             level: match found.first().map(|found| found.level) {
                 Some(Found::Firing) => Level::Full,
                 Some(_) => Level::Suspected,
@@ -135,17 +131,11 @@ impl Canary {
                 .clearing(NAME, now)
                 .is_some_and(|clearing| self.round.bank.newest(clearing.at_least.max(60)).lost == 0),
             is_down: true,
-            seen_from: 0,
             vantages: 1,
             networks: 1,
-            onset: None,
             extent: Extent { rules: vec![rule], ..Extent::default() },
-            questions: Questions { one_zone: Answer::CannotTell, one_protocol: Answer::CannotTell },
-            blame: Blame::Unclear,
-            grounds: Vec::new(),
             summary: format!("{NAME}: lost on purpose"),
-            counts: incident::Counts::default(),
-            lost_seconds: Vec::new(),
+            ..Observation::quiet(NAME, Policy::default())
         }
     }
 

@@ -28,7 +28,7 @@ use axum::{
 use serde::Serialize;
 
 use super::{Judgement, api::flushed, tested::notice};
-use crate::{Collector, Peer, access::Scope, error::ApiError};
+use crate::{Collector, Peer, access::Scope, api::Readable, error::ApiError};
 
 /// So many are known at once, the newest.
 const TRIALS_MAX: usize = 64;
@@ -91,18 +91,18 @@ impl Trials {
 }
 
 impl Judgement {
-    /// Sends a test page to `receiver`, of the collector `name`.
+    /// Sends a test page to `receiver`.
     ///
     /// # Errors
     /// The receivers that there are, where that is none.
-    pub(super) fn test(&self, name: &str, receiver: &str, now: Timestamp) -> Result<Id, Vec<String>> {
+    pub(super) fn test(&self, receiver: &str, now: Timestamp) -> Result<Id, Vec<String>> {
         let mut held = self.held();
         if held.paging.receiver(receiver).is_none() {
             return Err(held.paging.receivers().map(str::to_owned).collect());
         }
         // Several may be asked for in one second.
         let cause = format!("test of {receiver}, step {}", held.steps);
-        let notice = notice(name, &cause, now.second());
+        let notice = notice(&held.name, &cause, now.second());
         let id = notice.id.clone();
         held.trials.begin(id.clone(), receiver);
         held.deliver(page::Event::Test(notice, receiver.to_owned()), now);
@@ -135,8 +135,7 @@ async fn begin(
     Path(receiver): Path<String>,
 ) -> Result<(StatusCode, Json<Body>), ApiError> {
     collector.access().allow(Scope::Admin, &headers, peer.ip())?;
-    let name = collector.state().name().to_owned();
-    let id = collector.judgement().test(&name, &receiver, collector.now()).map_err(|there| {
+    let id = collector.judgement().test(&receiver, collector.now()).map_err(|there| {
         let there = if there.is_empty() {
             "there is none".to_owned()
         } else {
@@ -151,12 +150,9 @@ async fn begin(
 }
 
 async fn look(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
+    Readable(collector): Readable,
     Path((receiver, id)): Path<(String, String)>,
 ) -> Result<Json<Body>, ApiError> {
-    collector.access().allow(Scope::Read, &headers, peer.ip())?;
     let id = Id::given(&id);
     collector.judgement().trial(&receiver, &id).map(Json).ok_or_else(|| unknown(&receiver, &id))
 }

@@ -64,6 +64,17 @@ named! {
     }
 }
 
+impl Answer {
+    /// As people say it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::CannotTell => "cannot tell",
+            Self::No => "no",
+            Self::Yes => "yes",
+        }
+    }
+}
+
 /// What the field asks first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Questions {
@@ -71,6 +82,11 @@ pub struct Questions {
     pub one_zone: Answer,
     /// All of one protocol?
     pub one_protocol: Answer,
+}
+
+impl Questions {
+    /// Nobody has asked.
+    pub const UNASKED: Self = Self { one_zone: Answer::CannotTell, one_protocol: Answer::CannotTell };
 }
 
 named! {
@@ -88,5 +104,19 @@ named! {
         Source = "source",
         /// The collector itself.
         Us = "us",
+    }
+}
+
+impl Blame {
+    /// As people say it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Path => "the way from one region to one service",
+            Self::Reader => "who reads back what was stored, not the service",
+            Self::Service => "the service",
+            Self::Source => "where we probe from, not the service",
+            Self::Unclear => "cannot tell",
+            Self::Us => "this collector, not the service",
+        }
     }
 }

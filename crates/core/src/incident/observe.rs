@@ -154,6 +154,32 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// A service that can be judged and of which nothing is lost; nor has it cleared.
+    pub fn quiet(service: &str, policy: Policy) -> Self {
+        Self {
+            service: service.to_owned(),
+            policy,
+            sight: Sight::Measured,
+            is_starting: false,
+            level: Level::Quiet,
+            firing: Vec::new(),
+            confirmed: false,
+            clear: false,
+            is_down: false,
+            seen_from: 0,
+            vantages: 0,
+            networks: 0,
+            onset: None,
+            extent: Extent::default(),
+            questions: Questions::UNASKED,
+            blame: Blame::Unclear,
+            grounds: Vec::new(),
+            summary: String::new(),
+            counts: Counts::default(),
+            lost_seconds: Vec::new(),
+        }
+    }
+
     /// How bad what is lost is, by the service's policy.
     pub const fn severity(&self) -> Severity {
         if self.is_down { self.policy.down } else { self.policy.degraded }

@@ -37,28 +37,8 @@ pub(super) fn extent(text: &str) -> Extent {
 
 /// A service of which nothing is lost, nor has cleared.
 fn quiet(service: &str) -> Observation {
-    Observation {
-        service: service.to_owned(),
-        policy: Policy::default(),
-        sight: Sight::Measured,
-        is_starting: false,
-        level: Level::Quiet,
-        firing: vec![],
-        confirmed: false,
-        clear: false,
-        is_down: false,
-        seen_from: 0,
-        vantages: 0,
-        networks: 0,
-        onset: None,
-        extent: Extent::default(),
-        questions: Questions { one_zone: Answer::No, one_protocol: Answer::No },
-        blame: Blame::Unclear,
-        grounds: Vec::new(),
-        summary: String::new(),
-        counts: Counts::default(),
-        lost_seconds: vec![],
-    }
+    let questions = Questions { one_zone: Answer::No, one_protocol: Answer::No };
+    Observation { questions, ..Observation::quiet(service, Policy::default()) }
 }
 
 fn clear(service: &str) -> Observation {

@@ -9,9 +9,7 @@ mod support;
 use aviary_core::{
     AcceptableLoss, Second, Tag,
     extent::{Answer, Blame, Extent, Predicate, Questions, Rule},
-    incident::{
-        Action, Counts, Event, Firing, Incident, Incidents, Level, Observation, Observed, Policy, Sight,
-    },
+    incident::{Action, Counts, Event, Firing, Incident, Incidents, Level, Observation, Observed, Policy},
     page::{Attempt, Belief, Message, Notice},
 };
 
@@ -28,33 +26,14 @@ fn predicate(text: &str) -> Predicate {
 
 /// A service of which nothing is lost, and which has cleared.
 fn clear(service: &str) -> Observation {
-    Observation {
-        service: service.to_owned(),
-        policy: Policy {
-            page_after: 8,
-            owner: Some(format!("{service} team")),
-            runbook: Some(format!("https://runbooks.example.com/{service}")),
-            ..Policy::default()
-        },
-        sight: Sight::Measured,
-        is_starting: false,
-        level: Level::Quiet,
-        firing: vec![],
-        confirmed: false,
-        clear: true,
-        is_down: false,
-        seen_from: 0,
-        vantages: 0,
-        networks: 0,
-        onset: None,
-        extent: Extent::default(),
-        questions: Questions { one_zone: Answer::No, one_protocol: Answer::No },
-        blame: Blame::Unclear,
-        grounds: Vec::new(),
-        summary: String::new(),
-        counts: Counts::default(),
-        lost_seconds: vec![],
-    }
+    let policy = Policy {
+        page_after: 8,
+        owner: Some(format!("{service} team")),
+        runbook: Some(format!("https://runbooks.example.com/{service}")),
+        ..Policy::default()
+    };
+    let questions = Questions { one_zone: Answer::No, one_protocol: Answer::No };
+    Observation { clear: true, questions, ..Observation::quiet(service, policy) }
 }
 
 /// A service that loses all of these series, beyond doubt.

@@ -6,7 +6,7 @@ use aviary_core::{
     losses::{Cause as LossCause, Loss},
     page::{Paging, Receiver, Sent, Severity},
 };
-use aviary_notify::{Event as PageEvent, Page, Severity as PageSeverity, Share, Sums};
+use aviary_notify::{Event as PageEvent, Page, Share, Sums};
 
 use super::*;
 
@@ -39,8 +39,8 @@ fn a_page_has_everything_that_it_needs() {
         event: PageEvent::Opened,
         test: false,
         at: BEGAN.plus(8).start(),
-        severity: PageSeverity::Critical,
-        told_as: [PageSeverity::Critical].into(),
+        severity: Severity::Critical,
+        told_as: [Severity::Critical].into(),
         services: vec![text("ingest")],
         state: text("open"),
         since: BEGAN.start(),
@@ -102,8 +102,8 @@ fn every_severity_that_was_told_is_known_to_the_page() {
     let told = judge.sees(&[less], 400);
     assert_eq!(told.last().unwrap().severity, Severity::Warning);
     let page = page_of(&order(told.last().unwrap(), Message::Updated), &subject(judge.one(), Some(1)));
-    assert_eq!(page.severity, PageSeverity::Warning);
-    assert_eq!(page.told_as, [PageSeverity::Warning, PageSeverity::Critical].into());
+    assert_eq!(page.severity, Severity::Warning);
+    assert_eq!(page.told_as, [Severity::Warning, Severity::Critical].into());
     assert_eq!(page.changed, ["severity warning, was critical"]);
 }
 
@@ -166,7 +166,7 @@ fn of_what_is_no_loss_nothing_is_made_up() {
     let told = judge.step(Event::Observed(Observed { conditions: vec![condition], ..Observed::default() }));
     let around = Around { vantages: Some(6), ..Around::default() };
     let page = page_of(&order(&told[0], Message::Opened), &Subject { around, ..subject(judge.one(), None) });
-    assert_eq!((&*page.summary, page.severity), ("we cannot see eu-west-1", PageSeverity::Error));
+    assert_eq!((&*page.summary, page.severity), ("we cannot see eu-west-1", Severity::Error));
     assert_eq!((page.window, page.vantages, page.blame), (None, None, Blame::Unclear));
     assert_eq!(page.questions, Questions { one_zone: Answer::CannotTell, one_protocol: Answer::CannotTell });
     assert!(page.rules.is_empty() && page.against.is_empty());
@@ -191,7 +191,7 @@ fn a_test_is_a_test_and_its_end_another_message() {
     let over = test_page(&order(&notice, Message::TestOver));
     assert!(test.test && over.test);
     assert_eq!((test.event, over.event), (PageEvent::Opened, PageEvent::Resolved));
-    assert_eq!((test.severity, test.sequence, over.sequence), (PageSeverity::Info, 1, 2));
+    assert_eq!((test.severity, test.sequence, over.sequence), (Severity::Info, 1, 2));
     assert_eq!(test.summary, "a test of this receiver (`pager`): nothing is wrong");
 }
 

@@ -13,7 +13,6 @@ use aviary_core::{
         gate::{Refusals, is_agreed, is_confirmed, is_refused},
         tail,
     },
-    extent::{Answer, Blame, Extent, Questions},
     incident::{Firing, Level, Observation, Sight},
     ledger::LIVE_SECONDS,
     losses::Cause,
@@ -54,26 +53,10 @@ impl State {
         let min_vantages = service.policy.min_vantages;
         let policy = alerting.policy(min_vantages, service.owner.as_deref(), service.runbook.as_deref());
         let mut seen = Observation {
-            service: name.to_owned(),
-            policy,
             sight: self.sight(name, watch),
             is_starting: self.is_starting(name, now),
-            level: Level::Quiet,
-            firing: Vec::new(),
-            confirmed: false,
-            clear: false,
-            is_down: false,
-            seen_from: 0,
-            vantages: 0,
-            networks: 0,
-            onset: None,
-            extent: Extent::default(),
-            questions: Questions { one_zone: Answer::CannotTell, one_protocol: Answer::CannotTell },
-            blame: Blame::Unclear,
-            grounds: Vec::new(),
-            summary: String::new(),
             counts: self.count(name, groups, watch, asked, read, until),
-            lost_seconds: Vec::new(),
+            ..Observation::quiet(name, policy)
         };
         let Some(judged) = groups.services.get(name) else { return (seen, None) };
         let test = |group: &Group| {
