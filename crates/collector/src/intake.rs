@@ -90,7 +90,7 @@ async fn take(
     }
     // The agent compares its clock with ours by it, so that it is read as late as can be.
     let now_us = collector.now().0;
-    let Taken { slots, too_old, ahead } = taken;
+    let Taken { slots, too_old, ahead, .. } = taken;
     let mut answer = json!({"slots": slots, "too_old": too_old, "ahead": ahead, "now_us": now_us});
     let adopted = adopted(collector, &report);
     if !adopted.is_empty() {
@@ -139,6 +139,9 @@ fn apply(
         reason.into_iter().for_each(|reason| entrance.refused(reason));
         ApiError::new(status, code, refusal.to_string())
     })?;
+    if taken.lost > 0 {
+        collector.inner.lost.notify_one();
+    }
     Ok((taken, entry.map(|(journal, entry)| journal.append(entry))))
 }
 

@@ -1,6 +1,8 @@
-//! The loop of judgement: once a second what is seen, and what follows from it.
+//! The loop of judgement: once a second what is seen, and what follows from it. Where something lost is told of a second that
+//! was looked at already, it is looked at once more, and nobody waits for the next one: whoever is to be woken is woken
+//! up to a second sooner.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use aviary_core::Timestamp;
 use aviary_store::StoreError;
@@ -10,6 +12,10 @@ use crate::{Collector, history::Tally, state::Seen};
 
 /// Woken so much too late, this process was stalled or its host suspended.
 const STALL_US: u64 = 3_000_000;
+
+/// Between two looks lies so many times what the last one took, so that looking for losses takes a small share of a core,
+/// however many come.
+const REST: u64 = 50;
 
 impl Collector {
     pub(crate) async fn judge_each_second(self, mut stopped: watch::Receiver<bool>) {
@@ -25,10 +31,23 @@ impl Collector {
             if self.replaying().is_none() {
                 self.judge(now).await;
             }
-            let rest = 1_000_000 - now.0 % 1_000_000;
-            tokio::select! {
-                () = sleep(Duration::from_micros(rest)) => {}
-                _ = stopped.wait_for(|stop| *stop) => return,
+            let rest = 1_000_000 - self.now().0 % 1_000_000;
+            let mut next = pin!(sleep(Duration::from_micros(rest)));
+            let mut began = awake;
+            loop {
+                let lost = async {
+                    sleep(Duration::from_micros(self.monotonic().since(began) * REST)).await;
+                    self.inner.lost.notified().await;
+                };
+                tokio::select! {
+                    () = &mut next => break,
+                    () = lost => {}
+                    _ = stopped.wait_for(|stop| *stop) => return,
+                }
+                began = self.monotonic();
+                if self.replaying().is_none() {
+                    self.look_again(self.now()).await;
+                }
             }
         }
     }
@@ -48,9 +67,19 @@ impl Collector {
     /// watches us is not told meanwhile that we watch.
     pub(crate) async fn judge(&self, now: Timestamp) {
         let collector = self.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || collector.judge_at(now)).await {
-            tracing::error!(%error, "A second could not be judged.");
-        }
+        not_judged(tokio::task::spawn_blocking(move || collector.judge_at(now)).await);
+    }
+
+    /// Looks once more at seconds that were judged.
+    async fn look_again(&self, now: Timestamp) {
+        let collector = self.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let asked = collector.judgement().asked(now);
+            let seen = collector.state().watch(now, &asked);
+            collector.judgement().observe(seen, now);
+            collector.keep_judgement();
+        });
+        not_judged(looked.await);
     }
 
     /// What is seen of each service at `now`.
@@ -114,5 +143,12 @@ impl Collector {
                 tracing::warn!("Long windows begin anew, since the history cannot be read: {error}")
             }
         }
+    }
+}
+
+/// Says where a second could not be judged.
+fn not_judged(judged: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = judged {
+        tracing::error!(%error, "A second could not be judged.");
     }
 }

@@ -48,7 +48,7 @@ use std::{
 
 use aviary_core::{Clock, Micros, Second, Tag, Timestamp};
 use aviary_store::StoreError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 pub use access::{Limits, Scope, SecretHash, SecretHashError, TokenCounts, TokenRule};
 pub use aviary_store::Store;
@@ -107,6 +107,8 @@ struct Inner {
     questions: Arc<Semaphore>,
     history: Arc<History>,
     judgement: Arc<Judgement>,
+    /// Something lost was told of, which nobody has looked at yet.
+    lost: Notify,
     pagerduty: Arc<pagerduty::Secrets>,
     /// What the newest loop of judgement saw.
     signs: watch::Sender<Option<Signs>>,
@@ -189,6 +191,7 @@ impl Collector {
             questions: Arc::new(Semaphore::new(QUESTIONS_AT_ONCE)),
             history: Arc::clone(&history),
             judgement: Arc::new(judgement),
+            lost: Notify::new(),
             pagerduty: Arc::default(),
             signs: watch::Sender::new(None),
             url: Mutex::new(options.url),

@@ -167,6 +167,8 @@ pub(crate) struct Taken {
     pub(crate) slots: u64,
     pub(crate) too_old: u64,
     pub(crate) ahead: u64,
+    /// Slots that were lost in seconds that had passed: somebody may have to be woken.
+    pub(crate) lost: u64,
 }
 
 impl State {
@@ -329,11 +331,11 @@ impl State {
         let Some(known) = self.rosters.get(&key).cloned() else {
             return Err(Refusal::UnknownRoster(report.roster_id));
         };
-        let mut taken = Taken { slots: 0, too_old: 0, ahead: 0 };
+        let mut taken = Taken { slots: 0, too_old: 0, ahead: 0, lost: 0 };
         for slot in &report.slots {
             taken.slots += 1;
             match self.close(known.series[slot.series as usize], slot) {
-                Ok(()) => {}
+                Ok(is_lost) => taken.lost += u64::from(is_lost && slot.second < now.second()),
                 Err(OutOfReach::TooOld { .. }) => taken.too_old += 1,
                 Err(OutOfReach::TooNew { .. }) => taken.ahead += 1,
             }
@@ -417,8 +419,9 @@ impl State {
         Ok(())
     }
 
-    /// Merges one slot of a series and its first full slot, here if it is held, and in the history if it is late.
-    fn close(&mut self, (series, first): (SeriesId, Second), slot: &ClosedSlot) -> Result<(), OutOfReach> {
+    /// Merges one slot of a series and its first full slot, here if it is held, and in the history if it is late. Returns whether
+    /// it was lost.
+    fn close(&mut self, (series, first): (SeriesId, Second), slot: &ClosedSlot) -> Result<bool, OutOfReach> {
         let outcome = self.as_it_counts(series, slot.outcome);
         let reached = slot.reached.or(match slot.outcome {
             Outcome::Delivered(evidence) => Some(evidence),
@@ -428,14 +431,14 @@ impl State {
         let is_late = self.late((series, first), slot.second, mark_of(outcome), loss);
         self.watch.touch(slot.second);
         match self.ledger.merge(series, slot.second, mark_of(outcome)) {
-            Err(OutOfReach::TooOld { .. }) if is_late => return Ok(()),
+            Err(OutOfReach::TooOld { .. }) if is_late => return Ok(loss.is_some()),
             merged => merged?,
         };
         self.ledger.extend_back(series, slot.second);
         if let Some(loss) = loss {
             self.losses.note(series, slot.second, loss);
         }
-        Ok(())
+        Ok(loss.is_some())
     }
 
     /// What an outcome is worth here: bytes that only the peer's kernel acknowledged are lost to a service that counts

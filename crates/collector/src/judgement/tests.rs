@@ -3,6 +3,7 @@
 mod conditions;
 mod late;
 mod paged;
+mod prompt;
 mod quiet;
 mod served;
 

@@ -1,6 +1,7 @@
 //! What is seen of each service in a second: all that incidents are made of.
 //!
-//! Runs once a second, after the verdicts. A second is looked at as soon as it has passed: losses are told at once, and of
+//! Runs once a second, after the verdicts, and between two seconds where something lost is told: what is looked at then is
+//! the same seconds once more, with what is known of them by now. A second is looked at as soon as it has passed: losses are told at once, and of
 //! what nobody has told yet the best is taken until the second is closed, or settled where storage decides. So an outage
 //! is seen while it happens, and silence is never a loss.
 //!
@@ -69,6 +70,8 @@ pub(crate) struct Watch {
     touched: BTreeSet<Second>,
     /// The newest of all of which something was told.
     newest: Option<Second>,
+    /// When all was looked at last: what is done once a second is done by then.
+    looked: Option<Second>,
     /// Older ones.
     touched_before: Option<Span>,
     /// Seconds that were settled when something was told of them, since that was last looked at.
@@ -214,9 +217,9 @@ impl Watch {
     }
 
     /// What is to be kept of it after the second `until`, if anything.
-    fn pending(&mut self, until: Second) -> Pending {
+    fn pending(&mut self, until: Second, is_first: bool) -> Pending {
         let mut pending = Pending::default();
-        if until.0.is_multiple_of(LEARNT_SECONDS) {
+        if is_first && until.0.is_multiple_of(LEARNT_SECONDS) {
             let groups = self.groups.iter().flat_map(|groups| groups.services.values());
             let learnt = groups.flat_map(Judged::all);
             pending.put_learnt(learnt.map(|group| (group.key.clone(), *group.learning.quiet())));
@@ -262,9 +265,10 @@ impl State {
         let until = now.second();
         let mut groups = self.regroup(until);
         let mut watch = std::mem::take(&mut self.watch);
-        let late_told = watch.told_late(now);
+        let is_first = watch.looked.replace(until) != Some(until);
+        let late_told = if is_first { watch.told_late(now) } else { Vec::new() };
         watch.count_again(&late_told, self.ledger.held().from);
-        let lost = self.feed(&mut groups, &mut watch, now);
+        let lost = self.feed(&mut groups, &mut watch, now, is_first);
         let mut read = Read::default();
         let mut services = Vec::new();
         let mut is_quiet: BTreeMap<String, bool> = BTreeMap::new();
@@ -296,7 +300,9 @@ impl State {
             };
             services.push((observation, scene));
         }
-        groups.learn(|name| is_quiet.get(name).copied().unwrap_or(true));
+        if is_first {
+            groups.learn(|name| is_quiet.get(name).copied().unwrap_or(true));
+        }
         watch.rates.retain(|key, _| asked.clearing.contains_key(&key.service));
         watch.counting.retain(|name, _| asked.since.contains_key(name));
         let mut conditions = self.conditions(&groups, &watch, now);
@@ -309,7 +315,7 @@ impl State {
             watch.is_news = true;
         }
         watch.groups = Some(groups);
-        let pending = watch.pending(until);
+        let pending = watch.pending(until, is_first);
         self.watch = watch;
         Seen { services, conditions, late, removed, pending }
     }
@@ -396,7 +402,13 @@ impl State {
     }
 
     /// Takes in what was told since the last second. Returns the seconds with loss by service.
-    fn feed(&self, groups: &mut Groups, watch: &mut Watch, now: Timestamp) -> BTreeMap<String, Vec<Span>> {
+    fn feed(
+        &self,
+        groups: &mut Groups,
+        watch: &mut Watch,
+        now: Timestamp,
+        is_first: bool,
+    ) -> BTreeMap<String, Vec<Span>> {
         let until = now.second();
         let reach = until.minus(Bank::REACH);
         let newer = watch.touched.split_off(&reach);
@@ -414,7 +426,8 @@ impl State {
             }
         });
         watch.touched.retain(|second| *second >= until);
-        if until.0.is_multiple_of(REREAD_SECONDS)
+        if is_first
+            && until.0.is_multiple_of(REREAD_SECONDS)
             && let Some(changed) = watch.touched_before.take()
         {
             groups.reread(&self.ledger, changed);
