@@ -53,6 +53,7 @@ async fn told(collector: &Collector, second: u64, outcome: Outcome) {
 }
 
 #[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "the clock of a paused runtime is as virtual as it gets")]
 async fn what_was_lost_is_looked_at_when_it_is_told() {
     let alerting =
         Alerting { page_after: 0, start_up_grace: 0, burst: Burst::Fixed(1.0), ..Alerting::default() };
