@@ -47,11 +47,11 @@ fn clear(service: &str) -> Observation {
 
 fn blind(service: &str) -> Observation {
     let reason = "0 of the 1 vantages that are wanted report".to_owned();
-    Observation { sight: Sight::CannotTell { reason, is_silence: false }, ..quiet(service) }
+    Observation { sight: Sight::CannotTell { reason, unseen: Unseen::Reports }, ..quiet(service) }
 }
 
 fn window(seconds: u64, judged: u64, lost: u64) -> Firing {
-    Firing { seconds, scheduled: judged, judged, lost, threshold: 4, acceptable: AcceptableLoss::default() }
+    Firing { seconds, reach: seconds, scheduled: judged, judged, lost, threshold: 4, acceptable: AcceptableLoss::default() }
 }
 
 /// A service that loses all of these series, beyond doubt.
@@ -70,6 +70,8 @@ fn lost(service: &str, rules: &str) -> Observation {
 fn condition(cause: Cause, holds: bool, after: u64) -> Condition {
     Condition {
         summary: format!("{cause:?}"),
+        measured: None,
+        blame: Blame::Unclear,
         cause,
         holds,
         after,
@@ -301,7 +303,7 @@ fn a_silent_region_is_one_page_and_not_one_of_each_service() {
     };
     let unseen = |service| {
         let reason = "nobody reports from eu".to_owned();
-        Observation { sight: Sight::CannotTell { reason, is_silence: true }, ..quiet(service) }
+        Observation { sight: Sight::CannotTell { reason, unseen: Unseen::Region }, ..quiet(service) }
     };
     let mut told = Vec::new();
     for _ in 0..600 {
