@@ -220,7 +220,7 @@ fn a_protocol_that_is_lost_whole_is_one_incident_of_that_protocol() {
     assert_eq!((part.blame, part.seen_from), (Blame::Service, 3));
     let grounds = ["3 vantages in 3 regions lose it", "other protocols are well: 0 of "];
     assert!(
-        grounds.iter().zip(&part.grounds).all(|(begins, ground)| ground.starts_with(begins)),
+        grounds.iter().zip(&part.grounds.evidence).all(|(begins, ground)| ground.starts_with(begins)),
         "{part:#?}"
     );
     let (second, message) = only(stage.told());

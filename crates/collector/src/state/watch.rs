@@ -11,6 +11,7 @@
 //! Under the state's lock, integers are summed. Where loss is, and in which words, is worked out afterwards, by
 //! [`Seen::explained`].
 
+mod beside;
 mod clearing;
 mod conditions;
 mod counting;
@@ -25,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use aviary_core::{
     Second, Span, State as Verdict, Tag, Timestamp, Window,
     detect::{Bank, Quiet, Tally, WINDOWS},
+    extent::Beside,
     incident::{Clearing, Condition, Counts, Level},
 };
 
@@ -122,6 +124,8 @@ pub(crate) struct OlderWanted {
 #[derive(Default)]
 struct Read {
     tallies: HashMap<(u64, bool), Vec<Tally>>,
+    /// What all services lose from each vantage.
+    beside: HashMap<(u64, bool), HashMap<u32, Beside>>,
     windows: HashMap<Span, Vec<Window>>,
 }
 

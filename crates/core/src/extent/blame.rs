@@ -180,7 +180,9 @@ impl Court<'_> {
         }
         self.how("what is excepted is", &excepted).into_iter().for_each(|how| grounds.compare(how));
         if self.values(cells, Tag::Region) == 1 && self.population.values_of(Tag::Region).len() < 2 {
-            grounds.against.push("all of them are in one region: the way from there looks the same".to_owned());
+            grounds
+                .against
+                .push("all of them are in one region: the way from there looks the same".to_owned());
         }
         Attribution { blame: Blame::Service, grounds }
     }

@@ -373,7 +373,9 @@ impl Condition {
             severity: if days <= error { Severity::Error } else { Severity::Warning },
             services: vec![service.to_owned()],
             summary,
-            measured: Some("Our own handshakes show when it ends; of what arrives it says nothing.".to_owned()),
+            measured: Some(
+                "Our own handshakes show when it ends; of what arrives it says nothing.".to_owned(),
+            ),
             blame: Blame::Service,
             owner: policy.owner.clone(),
             runbook: policy.runbook.clone(),

@@ -70,7 +70,9 @@ impl Shape {
     /// Whether it is nothing but what one agent says: the fault is its own, or the way's from it.
     pub fn is_sick_agent(&self, blame: Blame) -> bool {
         let mut nodes: BTreeSet<_> = self.predicates().map(|matches| matches.0.get(&Tag::Node)).collect();
-        matches!(blame, Blame::Source | Blame::Path) && nodes.len() == 1 && nodes.pop_first().flatten().is_some()
+        matches!(blame, Blame::Source | Blame::Path)
+            && nodes.len() == 1
+            && nodes.pop_first().flatten().is_some()
     }
 
     /// Whether all of it is of series whose tag has this value.

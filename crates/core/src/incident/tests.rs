@@ -51,7 +51,15 @@ fn blind(service: &str) -> Observation {
 }
 
 fn window(seconds: u64, judged: u64, lost: u64) -> Firing {
-    Firing { seconds, reach: seconds, scheduled: judged, judged, lost, threshold: 4, acceptable: AcceptableLoss::default() }
+    Firing {
+        seconds,
+        reach: seconds,
+        scheduled: judged,
+        judged,
+        lost,
+        threshold: 4,
+        acceptable: AcceptableLoss::default(),
+    }
 }
 
 /// A service that loses all of these series, beyond doubt.

@@ -43,6 +43,7 @@ fn lost(service: &str, rule: &str) -> Observation {
         level: Level::Full,
         firing: vec![Firing {
             seconds: 8,
+            reach: 8,
             scheduled: 50,
             judged: 48,
             lost: 48,

@@ -47,13 +47,15 @@ fn a_page_has_everything_that_it_needs() {
         summary: text("ingest: udp in every region (6/6), 100 % lost; nothing else"),
         rules: judge.one().parts["ingest"].extent.rules.clone(),
         window: Some(Sums { seconds: 8, scheduled: 50, delivered: 0, lost: 48 }),
+        measured: None,
+        total: None,
         acceptable: Some(AcceptableLoss::default()),
         vantages: Some(Share { of: 6, count: 5 }),
         questions: Questions { one_zone: Answer::No, one_protocol: Answer::Yes },
         blame: Blame::Service,
         against: vec![
             text("tcp from the same vantage points loses nothing"),
-            text("1 vantage point of 6 do not see it"),
+            text("1 vantage point of 6 does not see it"),
         ],
         evidence: vec![text("confirm timeout, 48 of 48")],
         last_change: Some(text("deploy")),
@@ -159,6 +161,8 @@ fn of_what_is_no_loss_nothing_is_made_up() {
         severity: Severity::Error,
         services: vec!["ingest".to_owned()],
         summary: "we cannot see eu-west-1".to_owned(),
+        measured: Some("Nothing is measured from there.".to_owned()),
+        blame: Blame::Unclear,
         owner: None,
         runbook: None,
         shadow: false,
@@ -168,6 +172,7 @@ fn of_what_is_no_loss_nothing_is_made_up() {
     let page = page_of(&order(&told[0], Message::Opened), &Subject { around, ..subject(judge.one(), None) });
     assert_eq!((&*page.summary, page.severity), ("we cannot see eu-west-1", Severity::Error));
     assert_eq!((page.window, page.vantages, page.blame), (None, None, Blame::Unclear));
+    assert_eq!((page.measured.as_deref(), page.total), (Some("Nothing is measured from there."), None));
     assert_eq!(page.questions, Questions { one_zone: Answer::CannotTell, one_protocol: Answer::CannotTell });
     assert!(page.rules.is_empty() && page.against.is_empty());
 }
