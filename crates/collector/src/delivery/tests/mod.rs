@@ -8,7 +8,7 @@ mod support;
 
 use aviary_core::{
     AcceptableLoss, Second, Tag,
-    extent::{Answer, Blame, Extent, Predicate, Questions, Rule},
+    extent::{Answer, Blame, Extent, Grounds, Predicate, Questions, Rule},
     incident::{Action, Counts, Event, Firing, Incident, Incidents, Level, Observation, Observed, Policy},
     page::{Attempt, Belief, Message, Notice},
 };
