@@ -174,6 +174,14 @@ impl Judgement {
                 asked.since.insert(service.clone(), (since, part.counts, part.seen));
             }
         }
+        let active = held.incidents.iter().filter(|it| it.cause == Cause::Loss && it.state.is_active());
+        let (sick, other): (Vec<_>, Vec<_>) = active.partition(|it| it.sick_agent().is_some());
+        for (incident, node) in sick.iter().filter_map(|incident| Some((incident, incident.sick_agent()?))) {
+            let why = format!("set apart is what {node} says, from where alone something is lost");
+            asked.set_apart.extend(incident.services().into_iter().map(|it| (it.to_owned(), why.clone())));
+        }
+        let lost_otherwise = other.iter().flat_map(|incident| incident.services());
+        lost_otherwise.for_each(|service| _ = asked.set_apart.remove(service));
         for incident in held.incidents.iter().filter(|it| it.cause == Cause::Loss && it.opened.is_some()) {
             let life = Span::new(incident.since, incident.resolved.unwrap_or(now));
             asked.late.extend(incident.parts().map(|(service, part)| LateAsked {

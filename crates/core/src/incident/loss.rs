@@ -273,7 +273,7 @@ impl Incidents {
             Cause::SickAgent { node } => {
                 incident.state.is_active()
                     && shape.is_all_of(crate::Tag::Node, node)
-                    && shape.is_sick_agent(blame)
+                    && shape.sick_agent(blame).is_some()
             }
             _ => false,
         })

@@ -233,6 +233,10 @@ impl Part {
         }
     }
 
+    fn sick_agent(&self) -> Option<&str> {
+        self.shape.sick_agent(self.blame)
+    }
+
     /// The share that is lost, 0 to 1.
     pub fn loss(&self) -> f64 {
         self.windows.first().map_or(0.0, Firing::loss)
@@ -372,11 +376,15 @@ impl Incident {
 
     /// Whom it may wake. Once somebody was woken, it stays so.
     pub fn urgency(&self) -> Urgency {
-        let is_sick_agent = self.cause == Cause::Loss
-            && self.parts().next().is_some()
-            && self.parts().all(|(_, part)| part.shape.is_sick_agent(part.blame));
-        let urgency = if is_sick_agent { Urgency::Ticket } else { self.cause.urgency() };
+        let urgency = if self.sick_agent().is_some() { Urgency::Ticket } else { self.cause.urgency() };
         self.told.as_ref().map_or(urgency, |told| told.urgency.max(urgency))
+    }
+
+    /// The agent that is all that loses, and itself or the way from it to blame.
+    pub fn sick_agent(&self) -> Option<&str> {
+        let mut parts = self.parts().map(|(_, part)| part).filter(|_| self.cause == Cause::Loss);
+        let node = parts.next()?.sick_agent()?;
+        parts.all(|part| part.sick_agent().is_some()).then_some(node)
     }
 
     /// Messages go to the log only: every service wants it so.

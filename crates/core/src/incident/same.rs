@@ -67,12 +67,11 @@ impl Shape {
         }
     }
 
-    /// Whether it is nothing but what one agent says: the fault is its own, or the way's from it.
-    pub fn is_sick_agent(&self, blame: Blame) -> bool {
+    /// The agent that says all of it: the fault is its own then, or the way's from it.
+    pub fn sick_agent(&self, blame: Blame) -> Option<&str> {
         let mut nodes: BTreeSet<_> = self.predicates().map(|matches| matches.0.get(&Tag::Node)).collect();
-        matches!(blame, Blame::Source | Blame::Path)
-            && nodes.len() == 1
-            && nodes.pop_first().flatten().is_some()
+        let is_one = matches!(blame, Blame::Source | Blame::Path) && nodes.len() == 1;
+        nodes.pop_first().flatten().filter(|_| is_one).map(String::as_str)
     }
 
     /// Whether all of it is of series whose tag has this value.
@@ -148,7 +147,7 @@ mod tests {
             ("region=eu", Blame::Path, false),
             ("scattered", Blame::Source, false),
         ] {
-            assert_eq!(shape(text).is_sick_agent(blame), sick, "{text}");
+            assert_eq!(shape(text).sick_agent(blame), sick.then_some("n1"), "{text}");
         }
         assert_eq!(Shape::one(predicate("region=eu")), shape("region=eu"));
     }

@@ -110,7 +110,9 @@ impl State {
             .entry((seconds, service.storage))
             .or_insert_with(|| groups.windows(&self.ledger, span, name, service.storage));
         let cells = judged.cells.clone();
-        if self.is_set_apart(groups, cells.clone(), tallies, span, |rest| test.level(first.seconds, rest)) {
+        let level = |rest| test.level(first.seconds, rest);
+        if let Some(why) = self.suspects_alone(groups, cells.clone(), tallies, span, level) {
+            watch.set_apart.insert(name.to_owned(), why);
             return (seen, None);
         }
         let worst_of =
@@ -160,20 +162,27 @@ impl State {
         (seen, Some(scene))
     }
 
-    /// Whether nothing is lost but what agents tell that suspected themselves in `span`: their own controls failed as well.
-    fn is_set_apart(
+    /// That nothing is lost but what agents tell that suspected themselves in `span`, in words: their own controls failed as well.
+    fn suspects_alone(
         &self,
         groups: &Groups,
         cells: Range<usize>,
         tallies: &[Tally],
         span: Span,
         level: impl Fn(Tally) -> detect::Level,
-    ) -> bool {
+    ) -> Option<String> {
         let suspects = self.agents.iter().filter(|(_, agent)| agent.is_suspect(span));
         let suspects: BTreeSet<&str> = suspects.map(|(vantage, _)| &*vantage.node).collect();
-        let trusted = cells.filter(|cell| !suspects.contains(groups.node(*cell)));
-        let rest = trusted.fold(Tally::default(), |sum, cell| sum + tallies[cell]);
-        !suspects.is_empty() && level(rest) == detect::Level::Quiet
+        let (theirs, trusted): (Vec<usize>, Vec<usize>) =
+            cells.partition(|cell| suspects.contains(groups.node(*cell)));
+        let rest = trusted.into_iter().fold(Tally::default(), |sum, cell| sum + tallies[cell]);
+        let is_theirs = !suspects.is_empty() && level(rest) == detect::Level::Quiet;
+        is_theirs.then(|| {
+            let losing = theirs.into_iter().filter(|cell| tallies[*cell].lost > 0);
+            let nodes: BTreeSet<&str> = losing.map(|cell| groups.node(cell)).collect();
+            let nodes: Vec<&str> = nodes.into_iter().collect();
+            format!("set apart is what {} says, whose own controls fail", nodes.join(", "))
+        })
     }
 
     /// Whether a service can be judged.
