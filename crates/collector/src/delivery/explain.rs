@@ -139,9 +139,14 @@ fn describe(text: &mut Text, service: &str, part: &Part) {
     if let Some(questions) = part.questions {
         let (zone, protocol) = (questions.one_zone.words(), questions.one_protocol.words());
         text.line(1, format!("Just one zone? {zone}. All of one protocol? {protocol}."));
-        text.line(1, format!("Whose fault: {}.", part.blame.words()));
-        text.lines(2, part.grounds.evidence.iter().map(|ground| format!("For it: {ground}.")));
-        text.lines(2, part.grounds.against.iter().map(|ground| format!("Against it: {ground}.")));
+        // Of what is over, what was said at its worst; what was left of it tells little.
+        let (blame, grounds) = match &part.worst {
+            Some(worst) if !part.is_lost => (worst.blame, &worst.grounds),
+            _ => (part.blame, &part.grounds),
+        };
+        text.line(1, format!("Whose fault: {}.", blame.words()));
+        text.lines(2, grounds.evidence.iter().map(|ground| format!("For it: {ground}.")));
+        text.lines(2, grounds.against.iter().map(|ground| format!("Against it: {ground}.")));
     }
     let counts = part.counts;
     if counts.judged > 0 {

@@ -76,7 +76,7 @@ fn an_agent_that_suspects_itself_is_a_ticket_and_what_it_says_is_set_apart() {
     let part = &sick.parts[""];
     assert_eq!(part.blame, Blame::Source);
     let said = part.measured.as_deref().unwrap_or_default();
-    assert!(said.starts_with("In 10 of the newest 10 s its controls failed"), "{said}");
+    assert!(said.starts_with("In 10 of the newest 10 s its own controls failed"), "{said}");
     assert!(
         stage.losses().iter().all(|loss| loss.urgency() == Urgency::Ticket),
         "one agent alone loses, and is sick: {:#?}",

@@ -120,8 +120,8 @@ impl State {
                         vantage.node, vantage.region
                     ),
                     measured: Some(format!(
-                        "In {failing} of the newest {SICK_SECONDS} s its controls failed, which are none of the services: \
-                         what it says of those tells nothing."
+                        "In {failing} of the newest {SICK_SECONDS} s its own controls failed: what it says of services tells \
+                         nothing."
                     )),
                     blame: Blame::Source,
                     owner: None,
