@@ -105,10 +105,10 @@ impl State {
         let newest = Span::before(closed_until(now), SICK_SECONDS);
         for (vantage, agent) in &self.agents {
             let holds = agent.is_suspect(newest);
-            let failing =
-                newest.iter().filter(|second| agent.is_suspect(Span::new(*second, second.plus(1)))).count();
             // Of most agents there never was such a thing to tell.
             if holds || agent.is_suspect(Span::new(Second(0), newest.until)) {
+                let fails = |second: &Second| agent.is_suspect(Span::new(*second, second.plus(1)));
+                let failing = newest.iter().filter(fails).count();
                 conditions.push(Condition {
                     cause: Cause::SickAgent { node: vantage.node.clone() },
                     holds,
