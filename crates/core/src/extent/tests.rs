@@ -543,7 +543,8 @@ fn whose_fault_it_is_takes_the_other_services_into_account() {
     let well = Beside { well: 600, lost: 1, services: 1 };
     let lost = Beside { well: 0, lost: 0, services: 2 };
     // One vantage, everything; and one service of it.
-    let table: &[(&Population, &str, Option<Beside>, Blame, &str, &str)] = &[
+    type Row<'a> = (&'a Population, &'a str, Option<Beside>, Blame, &'a str, &'a str);
+    let table: &[Row<'_>] = &[
         (&pairs, "n3", Some(lost), Blame::Source, "nothing else that is measured", ""),
         (&pairs, "n3", Some(well), Blame::Path, "other services are well: 1 of 600 lost", ""),
         (&pairs, "n3", None, Blame::Source, "from its neighbours the same", "no other service was measured"),
