@@ -135,9 +135,10 @@ async fn show(asker: &Asker, format: Format, out: &mut impl Write) -> anyhow::Re
             let header =
                 ["service", "protocol", "state", "delivered", "lost", "loss", "accepted", "from", "since"];
             print_table(out, &header, &rows)?;
-            for Service { name, reason, .. } in &services {
+            for Service { name, state, reason, .. } in &services {
                 if let Some(reason) = reason {
-                    writeln!(out, "{name}: cannot tell: {reason}")?;
+                    let cannot_tell = if state == "blind" { "cannot tell: " } else { "" };
+                    writeln!(out, "{name}: {cannot_tell}{reason}")?;
                 }
             }
         }

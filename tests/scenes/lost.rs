@@ -54,9 +54,10 @@ Just one zone? cannot tell. All of one protocol? no.
 Cause: region us: # of # lost, # % of the loss
 Evidence: confirm timeout, # of #
 Evidence: from ap and eu the same service is well: # of # lost
+Evidence: from there other services are well: # of # lost
 Evidence: 2 vantages there lose it
-Whose fault: the way from one region to one service.
-Against that: 4 vantage points of 6 do not see it
+Evidence: 4 vantage points of 6 do not see it
+Whose fault: the way from there to the service.
 Owner: orders team
 ---
 ticket: search: node eu-1 only (1/6 nodes), all protocols (2/2), # % lost; nothing else
@@ -67,9 +68,9 @@ Just one zone? cannot tell. All of one protocol? no.
 Cause: node eu-1: # of # lost, # % of the loss
 Evidence: confirm timeout, # of #
 Evidence: from elsewhere the same service is well: # of # lost
-Evidence: from its neighbours the same service is well: # of # lost
-Whose fault: where we probe from, not the service.
-Against that: 5 vantage points of 6 do not see it
+Evidence: from there other services are well: # of # lost
+Evidence: 5 vantage points of 6 do not see it
+Whose fault: the way from there to the service.
 Owner: search team
 ---
 page: mirror: address 127.0.0.3 (1/4 addresses) in every region (3/3), # % lost: the address, not the network; nothing else

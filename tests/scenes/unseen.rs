@@ -14,26 +14,26 @@ const PAGE_AFTER: &str = "10s";
 const PAGES: &str = "\
 page: ingest: we cannot tell how it does: http://127.0.0.1:PORT cannot be reached: Connection refused (os error #)
 Since TIME, # s before this message. Severity error, state open.
-Nothing could be measured: we cannot tell what arrives.
+Nothing says that the service lost anything: by what its senders saw, no more is lost than may be. Only what is stored cannot be told.
 Just one zone? cannot tell. All of one protocol? cannot tell.
-Whose fault: cannot tell.
+Whose fault: who reads back what was stored, not the service.
 Owner: ingest team
 ---
 ticket: us-1 in us fails its own controls: what it says is set apart
 Since TIME, # s before this message. Severity warning, state open.
-Nothing could be measured: we cannot tell what arrives.
+In # of the newest # s its own controls failed: what it says of services tells nothing.
 Just one zone? cannot tell. All of one protocol? cannot tell.
-Whose fault: cannot tell.
+Whose fault: where we probe from, not the service.
 ---
 page: we cannot see ap: nobody reports from there
 Since TIME, # s before this message. Severity error, state open.
-Nothing could be measured: we cannot tell what arrives.
+Nothing is measured from there, and nothing says that a service lost anything.
 Just one zone? cannot tell. All of one protocol? cannot tell.
 Whose fault: cannot tell.
 ---
 ticket: orders: confirm takes # ms for one in a hundred, and may take # ms
 Since TIME, # s before this message. Severity warning, state open.
-Nothing could be measured: we cannot tell what arrives.
+In # s # of # took longer; one in a hundred may.
 Just one zone? cannot tell. All of one protocol? cannot tell.
 Whose fault: cannot tell.
 Owner: orders team";

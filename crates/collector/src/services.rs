@@ -59,7 +59,7 @@ impl ReceivedBody {
 pub(crate) struct ServiceBody {
     name: String,
     state: &'static str,
-    /// Why we cannot tell, where that is the state and a reason is known.
+    /// Why we cannot tell, where that is the state and a reason is known; or what is set apart of what is lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// Seconds since the Unix epoch.

@@ -178,7 +178,7 @@ pub struct Sums {
 pub struct Verdict {
     /// Of the service.
     pub state: State,
-    /// Why we cannot tell, where a reason is known.
+    /// Why we cannot tell, where a reason is known; or what is set apart of what is lost.
     pub reason: Option<String>,
     /// The sum of what the service requires.
     pub window: Window,

@@ -3,7 +3,7 @@
 use aviary_core::extent::Predicate;
 use serde_json::{Map, Value, json};
 
-use crate::page::{Page, rfc3339};
+use crate::page::{Event, Page, Total, rfc3339};
 
 /// The largest body: what Standard Webhooks asks senders to stay below.
 const BODY_BYTES_MAX: usize = 20_000;
@@ -41,7 +41,11 @@ pub(crate) fn data(page: &Page) -> Value {
     let window = page.window.map(|sums| {
         json!({ "seconds": sums.seconds, "scheduled": sums.scheduled, "delivered": sums.delivered, "lost": sums.lost })
     });
-    json!({
+    let total = page.total.filter(|_| page.event == Event::Resolved).map(|total| {
+        let Total { judged, lost, seconds, worst } = total;
+        json!({ "judged": judged, "lost": lost, "seconds": seconds, "worst": worst })
+    });
+    let mut data = json!({
         "id": page.incident,
         "key": page.key,
         "services": page.services,
@@ -56,8 +60,14 @@ pub(crate) fn data(page: &Page) -> Value {
             "one_protocol": page.questions.one_protocol.name(),
         },
         "blame": page.blame.name(),
+        "evidence": page.evidence,
+        "against": page.against,
         "url": page.url,
-    })
+    });
+    if let Some(total) = total {
+        data["total"] = total;
+    }
+    data
 }
 
 fn tags(predicate: &Predicate) -> Value {
@@ -71,7 +81,6 @@ mod tests {
     use aviary_core::{Tag, extent::Rule};
 
     use super::*;
-    use crate::page::Event;
 
     #[test]
     fn the_body_is_the_contract_word_for_word() {
@@ -82,9 +91,18 @@ mod tests {
             r#""extent":[{"match":{"protocol":"udp"},"loss":1.0,"share":1.0}],"#,
             r#""window":{"seconds":8,"scheduled":48,"delivered":0,"lost":48},"#,
             r#""questions":{"one_zone":"no","one_protocol":"yes"},"blame":"service","#,
+            r#""evidence":["confirm timeout, 40 of 48","connect refused, 8 of 48"],"#,
+            r#""against":["tcp and tls from the same vantage points lose nothing"],"#,
             r#""url":"https://collector.example.net/incidents/01JD6V5V6F9Z7W3R4Q2N8M0K1H"}}"#,
         );
         assert_eq!(String::from_utf8(body(&Page::full())).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_end_says_what_was_lost_in_all() {
+        let data = |event| data(&Page { event, ..Page::full() });
+        let total = json!({ "judged": 480, "lost": 52, "seconds": 9, "worst": 1.0 });
+        assert_eq!((&data(Event::Resolved)["total"], data(Event::Opened).get("total")), (&total, None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use aviary_core::extent::{Predicate, Rule};
 use minijinja::{Value, context};
 
-use crate::page::{Page, Sums, lines, rfc3339};
+use crate::page::{Page, Sums, Total, lines, rfc3339};
 
 /// How many exceptions of a cause are named.
 const EXCEPTIONS_MAX: usize = 5;
@@ -26,6 +26,8 @@ pub(crate) fn facts(page: &Page) -> Value {
         since => rfc3339(page.since),
         lasted => lasted,
         window => page.window.map(window),
+        measured => &page.measured,
+        total => page.total.map(total),
         acceptable => page.acceptable.map(|acceptable| acceptable.to_string().replace('%', " %")),
         vantages => page.vantages.map(|share| context! { count => share.count, of => share.of }),
         questions => context! {
@@ -53,6 +55,10 @@ fn window(Sums { seconds, scheduled, delivered, lost }: Sums) -> Value {
         not_measured => scheduled.saturating_sub(judged),
         rate => percent(delivered, judged),
     }
+}
+
+fn total(Total { judged, lost, seconds, worst }: Total) -> Value {
+    context! { judged, lost, seconds, worst => aviary_core::extent::percent(worst) }
 }
 
 /// A share in per cent, with as many decimals as it takes, up to three. What is not all is never rounded to all.

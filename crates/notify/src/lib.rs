@@ -45,7 +45,7 @@ pub use aviary_core::page::Severity;
 pub use command::Command;
 pub use email::{Email, Security};
 pub use opsgenie::Opsgenie;
-pub use page::{Attempt, Event, Link, Page, Share, Sums, rfc3339};
+pub use page::{Attempt, Event, Link, Page, Share, Sums, Total, rfc3339};
 pub use pagerduty::PagerDuty;
 pub use receiver::{ATTEMPT_TIMEOUT, Contract, Kind, Receiver, Resend, SetUpError, Settings};
 pub use refusal::{Reason, Receipt, Refusal, Retry};

@@ -66,6 +66,10 @@ pub struct Page {
     pub rules: Vec<Rule>,
     /// The sums over the window that fired; none where nothing could be measured.
     pub window: Option<Sums>,
+    /// What was measured where that is no window, in a sentence or two.
+    pub measured: Option<String>,
+    /// What was lost in all, of what is over.
+    pub total: Option<Total>,
     /// What may be lost.
     pub acceptable: Option<AcceptableLoss>,
     /// How many vantage points see it.
@@ -74,9 +78,9 @@ pub struct Page {
     pub questions: Questions,
     /// Whose fault it looks like.
     pub blame: Blame,
-    /// What speaks against that.
+    /// What speaks against that, a line each.
     pub against: Vec<String>,
-    /// The first causes and other evidence, a line each.
+    /// The first causes and what else speaks for that, a line each.
     pub evidence: Vec<String>,
     /// What changed last, such as a deploy.
     pub last_change: Option<String>,
@@ -116,6 +120,19 @@ pub struct Sums {
     pub lost: u64,
 }
 
+/// What was lost in all, from the onset to the end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Total {
+    /// Delivered and lost slots.
+    pub judged: u64,
+    /// Lost slots.
+    pub lost: u64,
+    /// In how many seconds something was lost.
+    pub seconds: u64,
+    /// The share that was lost when most was, 0 to 1.
+    pub worst: f64,
+}
+
 /// Where to look further.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -150,6 +167,8 @@ impl Page {
             summary: String::new(),
             rules: Vec::new(),
             window: None,
+            measured: None,
+            total: None,
             acceptable: None,
             vantages: None,
             questions: Questions::UNASKED,
@@ -198,6 +217,7 @@ impl Page {
             state: line(&self.state),
             summary: line(&self.summary),
             rules: self.rules.iter().take(NAMES_MAX).cloned().collect(),
+            measured: optional(&self.measured),
             against: lines(&self.against),
             evidence: lines(&self.evidence),
             last_change: optional(&self.last_change),
@@ -248,6 +268,7 @@ impl Page {
                 judged: 48,
             }],
             window: Some(Sums { seconds: 8, scheduled: 48, delivered: 0, lost: 48 }),
+            total: Some(Total { judged: 480, lost: 52, seconds: 9, worst: 1.0 }),
             acceptable: Some(AcceptableLoss::default()),
             vantages: Some(Share { count: 6, of: 6 }),
             questions: Questions { one_zone: Answer::No, one_protocol: Answer::Yes },

@@ -24,9 +24,10 @@ const STEPS_MAX: u64 = 200_000;
 const OWN: &str = "template";
 
 /// Ours: one per message, and what they share.
-const DEFAULTS: [(&str, &str); 6] = [
+const DEFAULTS: [(&str, &str); 7] = [
     ("context", include_str!("templates/context.txt")),
     ("facts", include_str!("templates/facts.txt")),
+    ("grounds", include_str!("templates/grounds.txt")),
     ("opened", include_str!("templates/opened.txt")),
     ("resolved", include_str!("templates/resolved.txt")),
     ("test", include_str!("templates/test.txt")),
@@ -153,7 +154,7 @@ fn explain(error: &minijinja::Error) -> TemplateError {
             format!("what is not known is none, ask {{% if ... %}} first; the names are {names}")
         }
         ErrorKind::TemplateNotFound => {
-            "opened, updated, resolved, test, facts and context can be included".to_owned()
+            "opened, updated, resolved, test, facts, grounds and context can be included".to_owned()
         }
         ErrorKind::OutOfFuel => "it takes too many steps: shorten its loops".to_owned(),
         ErrorKind::SyntaxError => "it is written as Jinja templates are".to_owned(),
@@ -197,6 +198,14 @@ mod tests {
             &resolved,
             "RESOLVED: ingest: we cannot see eu-west-1\nFrom 2026-11-21T03:14:52Z to 2026-11-21T03:15:00Z, 8 s.",
         );
+    }
+
+    #[test]
+    fn what_was_measured_of_what_is_no_loss_is_said() {
+        let measured = Some("In 5 min 40 of 900 took longer; one in a hundred may.".to_owned());
+        let text = Templates::new(None).unwrap().text(&Page { measured, ..Page::bare() });
+        assert!(text.contains("\nIn 5 min 40 of 900 took longer; one in a hundred may.\n"), "{text}");
+        assert!(!text.contains("Nothing could be measured"), "{text}");
     }
 
     #[test]

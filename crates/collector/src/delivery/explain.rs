@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Display};
 
 use aviary_core::{
     Second,
-    extent::{Extent, percent},
+    extent::{Blame, Extent, percent},
     incident::{Evidence, Firing, Happened, Incident, Level, Newest, Part, State},
     page::{Belief, Case, Change, Delivery},
 };
@@ -68,6 +68,10 @@ impl Text {
         self.0.push(format!("{:1$}{line}", "", 2 * indent));
     }
 
+    fn lines(&mut self, indent: usize, lines: impl IntoIterator<Item = impl Display>) {
+        lines.into_iter().for_each(|line| self.line(indent, line));
+    }
+
     fn heading(&mut self, heading: impl Display) {
         self.0.push(String::new());
         self.line(0, heading);
@@ -108,7 +112,12 @@ fn describe(text: &mut Text, service: &str, part: &Part) {
             windows(text, &part.windows);
         }
     }
+    text.lines(1, part.measured.iter());
     if part.windows.is_empty() && part.extent == Extent::default() {
+        if part.blame != Blame::Unclear {
+            text.line(1, format!("Whose fault: {}.", part.blame.words()));
+        }
+        text.lines(1, part.blind.iter().map(unseen));
         return;
     }
     let is_same = part.evidence.as_ref().is_some_and(|evidence| {
@@ -119,13 +128,25 @@ fn describe(text: &mut Text, service: &str, part: &Part) {
         windows(text, &part.windows);
         extent(text, &part.extent);
     }
+    if let Some(worst) = &part.worst
+        && worst.summary != part.summary
+        && part.evidence.as_ref().is_none_or(|evidence| evidence.summary != worst.summary)
+    {
+        text.line(0, format!("At its worst, at {}: {}", rfc3339(worst.at), worst.summary));
+        windows(text, &worst.windows);
+        extent(text, &worst.extent);
+    }
     if let Some(questions) = part.questions {
         let (zone, protocol) = (questions.one_zone.words(), questions.one_protocol.words());
         text.line(1, format!("Just one zone? {zone}. All of one protocol? {protocol}."));
-        text.line(1, format!("Whose fault: {}.", part.blame.words()));
-        for ground in &part.grounds {
-            text.line(2, format!("{ground}."));
-        }
+        // Of what is over, what was said at its worst; what was left of it tells little.
+        let (blame, grounds) = match &part.worst {
+            Some(worst) if !part.is_lost => (worst.blame, &worst.grounds),
+            _ => (part.blame, &part.grounds),
+        };
+        text.line(1, format!("Whose fault: {}.", blame.words()));
+        text.lines(2, grounds.evidence.iter().map(|ground| format!("For it: {ground}.")));
+        text.lines(2, grounds.against.iter().map(|ground| format!("Against it: {ground}.")));
     }
     let counts = part.counts;
     if counts.judged > 0 {
@@ -140,9 +161,11 @@ fn describe(text: &mut Text, service: &str, part: &Part) {
         let (from, until) = (rfc3339(first.from), rfc3339(last.until));
         text.line(1, format!("{total} with loss, between {from} and {until}."));
     }
-    if let Some(reason) = &part.blind {
-        text.line(1, format!("By now nobody can tell how it does: {reason}."));
-    }
+    text.lines(1, part.blind.iter().map(unseen));
+}
+
+fn unseen(reason: &String) -> String {
+    format!("By now nobody can tell how it does: {reason}.")
 }
 
 fn passed(text: &mut Text, part: &Part, evidence: &Evidence) {
@@ -165,8 +188,12 @@ fn passed(text: &mut Text, part: &Part, evidence: &Evidence) {
 
 fn windows(text: &mut Text, windows: &[Firing]) {
     for window in windows {
-        let Firing { seconds, scheduled, judged, lost, threshold, acceptable } = window;
+        let Firing { seconds, reach, scheduled, judged, lost, threshold, acceptable } = window;
         let (span, share) = (lasted(*seconds), percent(window.loss()));
+        let life = match reach < seconds {
+            true => format!(", of which {} since its first probe,", lasted(*reach)),
+            false => String::new(),
+        };
         let missing = match scheduled.saturating_sub(*judged) {
             0 => String::new(),
             missing => format!(", {missing} not measured"),
@@ -174,7 +201,7 @@ fn windows(text: &mut Text, windows: &[Firing]) {
         let may = acceptable.to_string().replace('%', " %");
         text.line(
             1,
-            format!("In {span} {lost} of {judged} lost ({share}){missing}; {may} may be lost, and {threshold} are too many."),
+            format!("In {span}{life} {lost} of {judged} lost ({share}){missing}; {may} may be lost, and {threshold} are too many."),
         );
     }
 }
@@ -183,11 +210,10 @@ fn extent(text: &mut Text, extent: &Extent) {
     for cause in &extent.rules {
         text.line(1, format!("Cause: {}.", rule(cause)));
     }
-    if extent.scattered > 0.0 {
-        text.line(
-            1,
-            format!("{} of the loss is scattered: no cause explains it.", percent(extent.scattered)),
-        );
+    // What rounds to nothing is none.
+    let scattered = percent(extent.scattered);
+    if scattered != percent(0.0) {
+        text.line(1, format!("{scattered} of the loss is scattered: no cause explains it."));
     }
 }
 

@@ -5,11 +5,11 @@
 
 use aviary_core::{
     Second, Tag,
-    extent::{Blame, Questions, Rule, percent},
-    incident::{Cause, Firing, Happened, Incident, Part, Resolution},
+    extent::{Blame, Extent, Grounds, Questions, Rule, percent},
+    incident::{Cause, Firing, Happened, Incident, Part, Resolution, State},
     page::{Message, Severity},
 };
-use aviary_notify::{Event, Page, Share, Sums};
+use aviary_notify::{Event, Page, Share, Sums, Total};
 
 use super::{
     Around, Order, Subject,
@@ -25,7 +25,8 @@ pub fn page_of(order: &Order, subject: &Subject) -> Page {
     let message = order.attempt.message;
     let event = event_of(message);
     let worst = incident.worst();
-    let window = worst.and_then(strongest);
+    let picture = worst.map(|part| Picture::of(incident, part));
+    let window = picture.as_ref().and_then(|picture| picture.window);
     let told = incident.told.as_ref();
     let url = around.collector_url.as_ref();
     Page {
@@ -43,12 +44,14 @@ pub fn page_of(order: &Order, subject: &Subject) -> Page {
         summary: summary(incident, message),
         rules: rules(incident),
         window: window.map(sums),
+        measured: worst.and_then(|part| part.measured.clone()),
+        total: total(incident),
         acceptable: window.map(|window| window.acceptable),
         vantages: worst.and_then(|part| seen_from(incident, part, around.vantages)),
         questions: worst.and_then(|part| part.questions).unwrap_or(Questions::UNASKED),
-        blame: worst.map_or(Blame::Unclear, |part| part.blame),
-        against: against(incident, around),
-        evidence: evidence(incident, around),
+        blame: picture.as_ref().map_or(Blame::Unclear, |picture| picture.blame),
+        against: against(incident, picture.as_ref(), around),
+        evidence: evidence(incident, picture.as_ref(), around),
         last_change: around.last_change.clone(),
         changed: taken.map(|taken| changed(incident, taken)).unwrap_or_default(),
         also_open: around.also_open.clone(),
@@ -136,7 +139,7 @@ fn rules(incident: &Incident) -> Vec<Rule> {
     let is_one = parts.len() <= 1;
     let mut rules = Vec::new();
     for (service, part) in parts {
-        for mut rule in part.extent.rules.iter().cloned() {
+        for mut rule in Picture::of(incident, part).extent.rules.iter().cloned() {
             if !is_one {
                 rule.matches.0.entry(Tag::Service).or_insert_with(|| service.clone());
             }
@@ -146,14 +149,56 @@ fn rules(incident: &Incident) -> Vec<Rule> {
     rules
 }
 
-/// The window that tells a part's loss strongest: of now, or of when it passed the gates.
-fn strongest(part: &Part) -> Option<&Firing> {
-    part.windows.first().or_else(|| part.evidence.as_ref()?.windows.first())
+/// What is shown of a part: what it is now; and once all is over, what it was at its worst, and not what was left of it.
+struct Picture<'a> {
+    /// The window that tells the loss strongest: of then, or of when it passed the gates.
+    window: Option<&'a Firing>,
+    extent: &'a Extent,
+    blame: Blame,
+    grounds: &'a Grounds,
+}
+
+impl<'a> Picture<'a> {
+    fn of(incident: &Incident, part: &'a Part) -> Self {
+        let gates = || part.evidence.as_ref()?.windows.first();
+        match part.worst.as_ref().filter(|_| incident.state == State::Resolved) {
+            Some(then) => Self {
+                window: then.windows.first().or_else(gates),
+                extent: &then.extent,
+                blame: then.blame,
+                grounds: &then.grounds,
+            },
+            None => Self {
+                window: part.windows.first().or_else(gates),
+                extent: &part.extent,
+                blame: part.blame,
+                grounds: &part.grounds,
+            },
+        }
+    }
+}
+
+/// What was lost in all of what is over: of all its services together, and the greatest share of any.
+fn total(incident: &Incident) -> Option<Total> {
+    if incident.cause != Cause::Loss || incident.state != State::Resolved {
+        return None;
+    }
+    let parts = || incident.parts().map(|(_, part)| part);
+    let judged = parts().map(|part| part.counts.judged).sum();
+    (judged > 0).then(|| Total {
+        judged,
+        lost: parts().map(|part| part.counts.lost).sum(),
+        seconds: parts().map(|part| part.lost_seconds.total()).max().unwrap_or_default(),
+        worst: parts()
+            .filter_map(|part| Picture::of(incident, part).window)
+            .map(Firing::loss)
+            .fold(0.0, f64::max),
+    })
 }
 
 const fn sums(window: &Firing) -> Sums {
     Sums {
-        seconds: window.seconds,
+        seconds: window.reach,
         scheduled: window.scheduled,
         delivered: window.judged.saturating_sub(window.lost),
         lost: window.lost,
@@ -165,27 +210,38 @@ fn seen_from(incident: &Incident, part: &Part, of: Option<u64>) -> Option<Share>
     Some(Share { of, count: (part.seen_from as u64).min(of) })
 }
 
-fn against(incident: &Incident, around: &Around) -> Vec<String> {
+/// How many vantage points do not see it, where that is known; none where all do.
+fn blind_to_it(incident: &Incident, around: &Around) -> Option<String> {
+    let Share { of, count } = seen_from(incident, incident.worst()?, around.vantages)?;
+    let verb = if of - count == 1 { "does" } else { "do" };
+    (count < of).then(|| format!("{} of {of} {verb} not see it", counted(of - count, "vantage point")))
+}
+
+/// Whether a place is at fault: then it speaks for it that others do not see it.
+const fn is_of_a_place(blame: Blame) -> bool {
+    matches!(blame, Blame::Source | Blame::Path)
+}
+
+fn against(incident: &Incident, picture: Option<&Picture<'_>>, around: &Around) -> Vec<String> {
     let mut against = around.against.clone();
-    let worst = incident.worst().filter(|_| incident.cause == Cause::Loss);
-    if let Some(part) = worst.filter(|part| part.extent.scattered >= SCATTERED_MIN) {
-        against.push(format!(
-            "{} of the loss is scattered: no cause explains it",
-            percent(part.extent.scattered)
-        ));
+    let Some(Picture { extent, blame, grounds, .. }) = picture else { return against };
+    against.extend(grounds.against.iter().cloned());
+    if extent.scattered >= SCATTERED_MIN {
+        against.push(format!("{} of the loss is scattered: no cause explains it", percent(extent.scattered)));
     }
-    if let Some(Share { of, count }) = worst.and_then(|part| seen_from(incident, part, around.vantages))
-        && count < of
-    {
-        against.push(format!("{} of {of} do not see it", counted(of - count, "vantage point")));
-    }
+    against.extend(blind_to_it(incident, around).filter(|_| !is_of_a_place(*blame)));
     against
 }
 
 /// What went wrong first, why the blame is what it is, and that it came back.
-fn evidence(incident: &Incident, around: &Around) -> Vec<String> {
-    let grounds = incident.worst().map_or(&[][..], |part| &part.grounds);
-    around.evidence.iter().chain(grounds).cloned().chain(came_back(incident)).collect()
+fn evidence(incident: &Incident, picture: Option<&Picture<'_>>, around: &Around) -> Vec<String> {
+    let mut evidence = around.evidence.clone();
+    if let Some(Picture { blame, grounds, .. }) = picture {
+        evidence.extend(grounds.evidence.iter().cloned());
+        evidence.extend(blind_to_it(incident, around).filter(|_| is_of_a_place(*blame)));
+    }
+    evidence.extend(came_back(incident));
+    evidence
 }
 
 fn came_back(incident: &Incident) -> Option<String> {

@@ -11,7 +11,7 @@
 //! `GET /api/v1/incidents/ID` adds `record`, which is all that is kept of it, and `receivers`, who was told of it;
 //! `GET .../explanation` says why it paged, as text for people. For tokens with the scope `admin`: `POST .../ack` and
 //! `.../resolve` with `{"by":"ada"}`, `POST .../notes` with `{"by":"ada","text":"the switch"}`. `by` may be left out where a
-//! token tells who it is.
+//! token tells who it is. Notes are taken for as long as an incident is kept; what is over cannot be acknowledged or resolved.
 //!
 //! `GET /api/v1/silences` answers `{"silences":[...]}`, `POST` with `{"match":{"region":["eu"]},"until":1763694000,
 //! "by":"ada","reason":"new switches"}` holds one more and answers 201 with it, `DELETE /api/v1/silences/ID` ends one now.
@@ -29,7 +29,7 @@ use aviary_core::{
     incident::{Id, Incident},
     silence::{Hours, Matches, Silence, When},
 };
-use aviary_store::Table;
+use aviary_store::{StoreError, Table};
 use axum::{
     Json, Router,
     body::Body,
@@ -41,7 +41,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Judgement, record::Record, trial};
+use super::{Judgement, kept, record::Record, trial};
 use crate::{
     Collector, Peer,
     access::Scope,
@@ -169,7 +169,7 @@ async fn acknowledge(
     Path(id): Path<String>,
     said: Said,
 ) -> Result<Json<Value>, ApiError> {
-    change(collector, &id, |judgement, id, now| judgement.acknowledge(id, &said.by, now)).await
+    change(collector, &id, move |judgement, id, now| Ok(judgement.acknowledge(id, &said.by, now))).await
 }
 
 async fn resolve(
@@ -177,7 +177,7 @@ async fn resolve(
     Path(id): Path<String>,
     said: Said,
 ) -> Result<Json<Value>, ApiError> {
-    change(collector, &id, |judgement, id, now| judgement.resolve(id, &said.by, now)).await
+    change(collector, &id, move |judgement, id, now| Ok(judgement.resolve(id, &said.by, now))).await
 }
 
 async fn note(
@@ -187,7 +187,7 @@ async fn note(
 ) -> Result<Json<Value>, ApiError> {
     let text =
         text.ok_or_else(|| ApiError::bad("bad_request", r#"a note says something: send its "text""#))?;
-    change(collector, &id, |judgement, id, now| judgement.note(id, &by, &text, now)).await
+    change(collector, &id, move |judgement, id, now| judgement.note(id, &by, &text, now)).await
 }
 
 async fn silences(Readable(collector): Readable) -> Result<Json<Value>, ApiError> {
@@ -273,8 +273,7 @@ impl Collector {
             return Ok(Some(incident));
         }
         let Some(store) = self.judgement().store.as_ref() else { return Ok(None) };
-        let found = store.get(Table::Incidents, id.as_str().as_bytes()).map_err(unreadable)?;
-        found.map(|bytes| Incident::of_bytes(&bytes).map_err(unreadable)).transpose()
+        kept::incident(&**store, id).map_err(unreadable)
     }
 
     /// The newest incidents, at most `limit`. Blocks.
@@ -341,19 +340,20 @@ async fn known(collector: &Collector, id: &str) -> Result<(Id, Incident), ApiErr
     Ok((id, incident))
 }
 
-/// Changes an incident that is not over, and answers with it as it is once that is kept.
+/// Changes an incident, and answers with it as it is once that is kept.
 async fn change(
     collector: Collector,
     id: &str,
-    step: impl FnOnce(&Judgement, &Id, Timestamp) -> bool,
+    step: impl FnOnce(&Judgement, &Id, Timestamp) -> Result<bool, StoreError> + Send + 'static,
 ) -> Result<Json<Value>, ApiError> {
-    let id = Id::given(id);
-    if !step(collector.judgement(), &id, collector.now()) {
-        return Err(over(&collector, &id));
+    let (asked, stepped) = (Id::given(id), collector.clone());
+    let changed = blocking(move || step(stepped.judgement(), &asked, stepped.now())).await?;
+    let changed = changed.map_err(unreadable)?;
+    if changed {
+        flushed(collector.clone()).await?;
     }
-    flushed(collector.clone()).await?;
-    let incident = collector.judgement().incident(&id).ok_or_else(|| unknown(&id))?;
-    Ok(Json(short(&incident)))
+    let (id, incident) = known(&collector, id).await?;
+    if changed { Ok(Json(short(&incident))) } else { Err(refused(&id, &incident)) }
 }
 
 pub(super) async fn flushed(collector: Collector) -> Result<(), ApiError> {
@@ -382,13 +382,14 @@ fn unknown(id: &Id) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "unknown_incident", message)
 }
 
-/// What is over is not changed any more.
-fn over(collector: &Collector, id: &Id) -> ApiError {
-    match collector.judgement().incident(id) {
-        Some(incident) => {
-            let message = format!("incident `{id}` is {}, and nobody can change that", incident.state);
-            ApiError::new(StatusCode::CONFLICT, "not_active", message)
-        }
-        None => unknown(id),
-    }
+/// Nobody can be on what is over, nor on what nobody was told of.
+fn refused(id: &Id, incident: &Incident) -> ApiError {
+    let message = match incident.resolved {
+        Some(at) => format!(
+            "incident `{id}` is over since {}: nobody need be on it, and nobody can end it again; a note on it is taken",
+            aviary_notify::rfc3339(at.start())
+        ),
+        None => format!("incident `{id}` is {}: nobody was told of it yet", incident.state),
+    };
+    ApiError::new(StatusCode::CONFLICT, "not_active", message)
 }

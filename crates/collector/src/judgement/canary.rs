@@ -108,6 +108,7 @@ impl Canary {
         let found = found(&self.round.bank, &test, WINDOWS[WINDOWS.len() - 1]);
         let firing = found.iter().map(|found| Firing {
             seconds: found.seconds,
+            reach: found.seconds,
             scheduled: SLOTS * found.seconds,
             judged: found.tally.judged,
             lost: found.tally.lost,

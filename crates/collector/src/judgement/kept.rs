@@ -83,6 +83,14 @@ impl Pending {
         self.0.insert((Table::Judgement, key.into()), value.map(Bytes::from));
     }
 
+    /// What waits to be kept of an incident, none within where it is to be removed.
+    pub(super) fn incident(&self, id: &Id) -> Option<Option<Incident>> {
+        let key = Bytes::copy_from_slice(id.as_str().as_bytes());
+        let waits = self.0.get(&(Table::Incidents, key))?;
+        // It was written here, and can be read.
+        Some(waits.as_ref().and_then(|bytes| Incident::of_bytes(bytes).ok()))
+    }
+
     pub(super) fn put_incident(&mut self, incident: &Incident) {
         let key = Bytes::copy_from_slice(incident.id.as_str().as_bytes());
         self.0.insert((Table::Incidents, key), Some(incident.bytes().into()));
@@ -124,6 +132,19 @@ impl Pending {
         let worked = worked.iter().map(|(endpoint, since)| (endpoint.clone(), *since)).collect();
         self.put(vec![WORKED], Some(Worked { worked, cleared: cleared.clone() }.bytes()));
     }
+}
+
+/// What is kept of an incident.
+pub(super) fn incident(store: &dyn Store, id: &Id) -> Result<Option<Incident>, StoreError> {
+    let found = store.get(Table::Incidents, id.as_str().as_bytes())?;
+    let read = |bytes: Bytes| {
+        Incident::of_bytes(&bytes).map_err(|why| StoreError::Damaged {
+            path: store.place(),
+            place: format!("incidents {id}"),
+            reason: why.to_string(),
+        })
+    };
+    found.map(read).transpose()
 }
 
 /// The first [`EXPIRED_MAX`] incidents that were over before `from`.

@@ -28,7 +28,7 @@ use std::{
 use aviary_core::{
     Second, Span, Timestamp,
     fnv::fnv1a,
-    incident::{self, Cause, Fallback, Id, Incident, Incidents, Observed},
+    incident::{self, Cause, Fallback, Id, Incident, Incidents, Note, Observed},
     page::{self, Case, Outbox, Paging},
     silence::{Silence, SilenceError, Silences},
 };
@@ -174,6 +174,14 @@ impl Judgement {
                 asked.since.insert(service.clone(), (since, part.counts, part.seen));
             }
         }
+        let active = held.incidents.iter().filter(|it| it.cause == Cause::Loss && it.state.is_active());
+        let (sick, other): (Vec<_>, Vec<_>) = active.partition(|it| it.sick_agent().is_some());
+        for (incident, node) in sick.iter().filter_map(|incident| Some((incident, incident.sick_agent()?))) {
+            let why = format!("set apart is what {node} says, from where alone something is lost");
+            asked.set_apart.extend(incident.services().into_iter().map(|it| (it.to_owned(), why.clone())));
+        }
+        let lost_otherwise = other.iter().flat_map(|incident| incident.services());
+        lost_otherwise.for_each(|service| _ = asked.set_apart.remove(service));
         for incident in held.incidents.iter().filter(|it| it.cause == Cause::Loss && it.opened.is_some()) {
             let life = Span::new(incident.since, incident.resolved.unwrap_or(now));
             asked.late.extend(incident.parts().map(|(service, part)| LateAsked {
@@ -233,15 +241,35 @@ impl Judgement {
         is_there
     }
 
-    /// Somebody says something of it. Whether there is such an incident.
-    pub(crate) fn note(&self, id: &Id, by: &str, text: &str, now: Timestamp) -> bool {
+    /// Somebody says something of it, also of what was over long ago, for as long as it is kept. Whether there is such an
+    /// incident. Blocks.
+    ///
+    /// # Errors
+    /// Where what is kept of it cannot be read.
+    pub(crate) fn note(&self, id: &Id, by: &str, text: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let (by, text) = (by.to_owned(), text.to_owned());
+        // What is on its way to the disk is there before it is read.
+        let _one = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut held = self.held();
-        let is_there = held.incidents.get(id).is_some();
-        if is_there {
-            let event = incident::Event::Noted { id: id.clone(), by: by.to_owned(), text: text.to_owned() };
-            held.step(event, now);
+        if held.incidents.get(id).is_some() {
+            held.step(incident::Event::Noted { id: id.clone(), by, text }, now);
+            return Ok(true);
         }
-        is_there
+        let waiting = held.pending.incident(id);
+        drop(held);
+        let kept = match (waiting, &self.store) {
+            (Some(waiting), _) => waiting,
+            (None, Some(store)) => kept::incident(&**store, id)?,
+            (None, None) => None,
+        };
+        let Some(mut incident) = kept else { return Ok(false) };
+        incident.note(Note { at: now.second(), by, text });
+        let mut held = self.held();
+        held.pending.put_incident(&incident);
+        if let Some(over) = held.over.get_mut(id) {
+            *over = incident;
+        }
+        Ok(true)
     }
 
     /// Somebody says that it is over. Whether there is such an incident that was not.

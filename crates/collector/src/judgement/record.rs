@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use aviary_core::{
     AcceptableLoss, Phase, Second, Span, Tag, Timestamp,
     detect::{Quiet, burstiness::Minutes},
-    extent::{Answer, Blame, Extent, Predicate, Questions, Rule},
+    extent::{Answer, Blame, Extent, Grounds, Predicate, Questions, Rule},
     incident::{
         Acknowledgement, Cause, Counts, Evidence, Firing, Flap, Happened, Id, Incident, Level, Newest, Note,
         Part, Policy, Receipt, Resolution, Seconds, Shape, State, Told,
@@ -264,10 +264,11 @@ wrappers! { Predicate Shape Matches }
 records! {
     Span { from, until }
     Policy { page_after, down, degraded, blind, min_vantages, owner, runbook, shadow }
-    Firing { seconds, scheduled, judged, lost, threshold, acceptable }
+    Firing { seconds, reach, scheduled, judged, lost, threshold, acceptable }
     Counts { judged, lost, late }
     Rule { matches, except, loss, share, lost, judged }
     Extent { rules, scattered }
+    Grounds { evidence, against }
     Questions { one_zone, one_protocol }
     Seconds { spans, dropped }
     Flap { samples, minute, is_flapping }
@@ -277,7 +278,7 @@ records! {
     Evidence { at, held, level, windows, vantages, networks, extent, blame, grounds, summary }
     Told { at, severity, urgency, shapes, loss, is_blind, is_flapping, doublings }
     Part {
-        services, policy, summary, is_in, evidence, is_ready, since, seen, held, is_lost, quiet_since, is_clear, blind,
+        services, policy, summary, is_in, evidence, worst, measured, is_ready, since, seen, held, is_lost, quiet_since, is_clear, blind,
         severity, severe, extent, questions, blame, grounds, shape, candidate, level, seen_from, agreeing, windows, counts, lost_seconds,
     }
     Incident {

@@ -221,7 +221,7 @@ fn a_protocol_that_is_lost_whole_is_one_incident_of_that_protocol() {
     assert_eq!((part.blame, part.seen_from), (Blame::Service, 3));
     let grounds = ["3 vantages in 3 regions lose it", "other protocols are well: 0 of "];
     assert!(
-        grounds.iter().zip(&part.grounds).all(|(begins, ground)| ground.starts_with(begins)),
+        grounds.iter().zip(&part.grounds.evidence).all(|(begins, ground)| ground.starts_with(begins)),
         "{part:#?}"
     );
     let (second, message) = only(stage.told());
@@ -231,6 +231,43 @@ fn a_protocol_that_is_lost_whole_is_one_incident_of_that_protocol() {
     stage.run(120, well);
     assert_eq!(only(stage.losses()).state, Of::Resolved, "{:#?}", stage.losses());
     assert_eq!(stage.told().len(), 2, "{:?}", stage.told());
+}
+
+/// What a region loses of one service is its own fault only if it loses the other too.
+#[test]
+fn whose_fault_it_is_is_seen_in_what_else_is_probed_from_there() {
+    let all: Script = |region, _, _| Some(if region == "eu" { TIMED_OUT } else { DELIVERED });
+    let one: Script = |region, endpoint, _| {
+        Some(if region == "eu" && !endpoint.contains("billing") { TIMED_OUT } else { DELIVERED })
+    };
+    let (two, alone) = (&[ENDPOINTS[0], ENDPOINTS[1], "tcp://billing:1"][..], &ENDPOINTS[..]);
+    for (endpoints, script, blame) in
+        [(two, all, Blame::Source), (two, one, Blame::Path), (alone, all, Blame::Unclear)]
+    {
+        let mut stage = Stage::probing(ServiceOptions::unconfigured("ingest"), endpoints);
+        for series in stage.rosters.iter_mut().flat_map(|roster| roster.series.get_mut(2)) {
+            series.service = "billing".to_owned();
+        }
+        stage.run(300, well);
+        stage.run(40, script);
+        let lost = stage.losses();
+        let part = lost.iter().find_map(|incident| incident.parts.get("ingest")).unwrap();
+        assert_eq!(part.blame, blame, "{endpoints:?}: {:?}", part.grounds);
+    }
+}
+
+/// Before its first probe nothing was scheduled, and a window that reaches further back says no more than a shorter one.
+#[test]
+fn windows_end_where_the_life_of_what_is_lost_began() {
+    let mut stage = Stage::usual();
+    stage.run(100, well);
+    stage.run(60, |_, endpoint, _| Some(if endpoint.starts_with("tcp") { TIMED_OUT } else { DELIVERED }));
+    let part = only(stage.losses()).parts["ingest"].clone();
+    assert!(part.windows.len() > 1, "{:#?}", part.windows);
+    for window in &part.windows {
+        assert!(window.reach <= 160 && window.scheduled == window.judged, "{window:?}");
+    }
+    assert!(part.windows.iter().filter(|window| window.seconds > 160).count() <= 1, "{:#?}", part.windows);
 }
 
 #[test]

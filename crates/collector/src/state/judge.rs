@@ -62,6 +62,7 @@ impl State {
             );
             if is_judged && sums.storage_untold.is_none() {
                 verdict.state = self.watch.says(&name).unwrap_or(verdict.state);
+                verdict.reason = self.watch.set_apart(&name).cloned();
             }
             if verdict.state == verdict::State::Blind && sums.storage_untold.is_none() {
                 // Whose seconds nobody can look up is not seen either, though it reports.

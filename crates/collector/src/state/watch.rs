@@ -12,6 +12,7 @@
 //! Under the state's lock, integers are summed. Where loss is, and in which words, is worked out afterwards, by
 //! [`Seen::explained`].
 
+mod beside;
 mod clearing;
 mod conditions;
 mod counting;
@@ -26,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use aviary_core::{
     Second, Span, State as Verdict, Tag, Timestamp, Window,
     detect::{Bank, Quiet, Tally, WINDOWS},
+    extent::Beside,
     incident::{Clearing, Condition, Counts, Level},
 };
 
@@ -90,6 +92,8 @@ pub(crate) struct Watch {
     places: BTreeSet<(Tag, String)>,
     /// What the windows say of each service, as of the newest second.
     said: BTreeMap<String, Verdict>,
+    /// Services of which nothing is lost but for agents that are set apart, and which those are.
+    set_apart: BTreeMap<String, String>,
     /// Endpoints worked or losses were cleared since that was last kept.
     is_news: bool,
 }
@@ -108,6 +112,8 @@ pub(crate) struct Asked {
     pub(crate) clearing: BTreeMap<String, Clearing>,
     /// Since when it is counted, and what was counted until when.
     pub(crate) since: BTreeMap<String, (Second, Counts, Second)>,
+    /// Services that lose nothing but from agents that are set apart, and which those are.
+    pub(crate) set_apart: BTreeMap<String, String>,
     /// The losses that what comes late may change.
     pub(crate) late: Vec<LateAsked>,
 }
@@ -125,6 +131,8 @@ pub(crate) struct OlderWanted {
 #[derive(Default)]
 struct Read {
     tallies: HashMap<(u64, bool), Vec<Tally>>,
+    /// What all services lose from each vantage.
+    beside: HashMap<(u64, bool), HashMap<u32, Beside>>,
     windows: HashMap<Span, Vec<Window>>,
 }
 
@@ -186,6 +194,11 @@ impl Watch {
     /// What the windows say of a service, where they can.
     pub(super) fn says(&self, service: &str) -> Option<Verdict> {
         self.said.get(service).copied()
+    }
+
+    /// Which agents are set apart, where nothing is lost of a service but for them.
+    pub(super) fn set_apart(&self, service: &str) -> Option<&String> {
+        self.set_apart.get(service)
     }
 
     /// Who looked from where.
@@ -273,9 +286,13 @@ impl State {
         let mut services = Vec::new();
         let mut is_quiet: BTreeMap<String, bool> = BTreeMap::new();
         watch.said.clear();
+        watch.set_apart.clear();
         for name in self.standing.keys() {
             let seen = self.observe(name, &groups, &mut watch, asked, &mut read, now);
             let (mut observation, scene) = seen;
+            if let Some(why) = asked.set_apart.get(name).filter(|_| observation.level != Level::Quiet) {
+                watch.set_apart.insert(name.clone(), why.clone());
+            }
             is_quiet.insert(
                 name.clone(),
                 observation.level == Level::Quiet && !asked.clearing.contains_key(name),
@@ -285,6 +302,7 @@ impl State {
             if groups.services.get(name).is_some_and(|judged| !never_worked(judged)) {
                 let said = match observation.level {
                     Level::Quiet => Verdict::Healthy,
+                    _ if watch.set_apart.contains_key(name) => Verdict::Healthy,
                     _ if observation.is_down => Verdict::Down,
                     _ => Verdict::Degraded,
                 };

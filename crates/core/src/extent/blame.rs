@@ -1,7 +1,17 @@
 //! Whose fault a loss looks like, and what speaks against it.
 //!
-//! A source loses everything from one vantage; a path is lost from one region to one service, by whoever sends there; a
-//! service loses from everywhere. Where nobody else measured the same, these look alike, and so it is said.
+//! | lost | and beside it | whose fault |
+//! |---|---|---|
+//! | all that one place measures, of every service | the same is well from elsewhere | the source |
+//! | one service from one place | from there other services are well, or several vantages there lose it | the path |
+//! | one address from one place | from there its other addresses are well | the path |
+//! | one service from one vantage, the only one measured from there | its neighbours are well | the source |
+//! | the same, without neighbours, or one protocol of it | | nobody can tell: the vantage and the way look the same |
+//! | all of a service, a protocol, an address or a node | from several vantages, or on the node itself | the service |
+//! | anything, from all but some places | from those it is well | nobody can tell |
+//! | anything | nobody else measured the same | nobody can tell |
+//!
+//! What fits as well to somebody else's fault, and what was not measured, is said against it.
 
 use std::collections::BTreeSet;
 
@@ -23,6 +33,29 @@ pub struct Suspects {
     pub reader: Option<String>,
     /// Lost slots that the sender saw delivered: only the reader says that they are lost.
     pub only_unread: u64,
+    /// What other services lose from each cell's vantage, in the cells' order; empty where the population has all services, or
+    /// nobody knows.
+    pub beside: Vec<Beside>,
+}
+
+/// What the services that a population leaves out lose from a vantage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Delivered and lost slots of services that lose no more than is acceptable.
+    pub well: u64,
+    /// Lost ones among them.
+    pub lost: u64,
+    /// How many other services were measured from there.
+    pub services: u64,
+}
+
+/// What speaks for something and what against it, each a short sentence without its full stop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grounds {
+    /// For it.
+    pub evidence: Vec<String>,
+    /// Against it: what does not fit, and what nobody measured.
+    pub against: Vec<String>,
 }
 
 /// Whose fault it looks like, and why.
@@ -30,8 +63,14 @@ pub struct Suspects {
 pub struct Attribution {
     /// Whose.
     pub blame: Blame,
-    /// For and against, each a short sentence without its full stop.
-    pub evidence: Vec<String>,
+    /// Why it looks so, and what speaks against it.
+    pub grounds: Grounds,
+}
+
+impl Attribution {
+    fn new(blame: Blame, evidence: Vec<String>) -> Self {
+        Self { blame, grounds: Grounds { evidence, against: Vec::new() } }
+    }
 }
 
 /// Whose fault the loss of `extent` looks like, which is what [`explain`](super::explain()) made of `counts`.
@@ -43,48 +82,62 @@ pub fn blame(
 ) -> Attribution {
     let lost: u64 = counts.iter().map(|cell| cell.lost).sum();
     if let Some(us) = &suspects.us {
-        return Attribution { blame: Blame::Us, evidence: vec![us.clone()] };
+        return Attribution::new(Blame::Us, vec![us.clone()]);
     }
-    let mut unread = Vec::new();
-    if suspects.only_unread > 0 {
-        let sentence = format!(
-            "{} of {lost} lost were taken by the service, and not found stored",
-            suspects.only_unread
-        );
-        unread.push(sentence);
-    }
-    if let Some(reader) =
-        suspects.reader.as_ref().filter(|_| suspects.only_unread > 0 && suspects.only_unread == lost)
-    {
-        unread.push(reader.clone());
-        return Attribution { blame: Blame::Reader, evidence: unread };
+    let only_unread = suspects.only_unread;
+    let unread = (only_unread > 0)
+        .then(|| format!("{only_unread} of {lost} lost were taken by the service, and not found stored"));
+    if let Some(reader) = suspects.reader.as_ref().filter(|_| only_unread > 0 && only_unread == lost) {
+        return Attribution::new(Blame::Reader, unread.into_iter().chain([reader.clone()]).collect());
     }
     let told: Vec<&Rule> = extent.rules.iter().filter(|rule| rule.share >= SHARE_MIN).collect();
-    let court = Court { population, counts, rules: &told };
-    let mut evidence = Vec::new();
+    let court = Court { population, counts, rules: &told, beside: &suspects.beside };
+    let mut grounds = Grounds::default();
     let mut blamed = BTreeSet::new();
     for rule in &told {
         let found = court.judge(rule);
         blamed.insert(found.blame);
-        evidence.extend(
-            found.evidence.into_iter().filter(|sentence| !evidence.contains(sentence)).collect::<Vec<_>>(),
-        );
+        add_new(&mut grounds.evidence, found.grounds.evidence);
+        add_new(&mut grounds.against, found.grounds.against);
     }
     if told.is_empty() && lost > 0 {
-        evidence.push("no place or protocol explains the loss".to_owned());
+        grounds.evidence.push("no place or protocol explains the loss".to_owned());
     }
-    evidence.extend(unread);
     let blame = match blamed.into_iter().collect::<Vec<_>>().as_slice() {
         [one] => *one,
         _ => Blame::Unclear,
     };
-    Attribution { blame, evidence }
+    match blame {
+        // What was taken got there.
+        Blame::Source | Blame::Path => grounds.against.extend(unread),
+        _ => grounds.evidence.extend(unread),
+    }
+    Attribution { blame, grounds }
+}
+
+fn add_new(known: &mut Vec<String>, sentences: Vec<String>) {
+    let new: Vec<String> = sentences.into_iter().filter(|sentence| !known.contains(sentence)).collect();
+    known.extend(new);
 }
 
 struct Court<'a> {
     population: &'a Population,
     counts: &'a [Counts],
     rules: &'a [&'a Rule],
+    beside: &'a [Beside],
+}
+
+/// How some cells do.
+struct How {
+    is_well: bool,
+    sentence: String,
+}
+
+impl Grounds {
+    /// Takes in how something else does: that it is well fits, that it is not does not.
+    fn compare(&mut self, how: How) {
+        if how.is_well { &mut self.evidence } else { &mut self.against }.push(how.sentence);
+    }
 }
 
 impl Court<'_> {
@@ -102,36 +155,36 @@ impl Court<'_> {
         let vantages = self.vantages(cells);
         let services = self.values(cells, Tag::Service);
         if vantages < 2 {
-            let evidence =
-                vec!["only one vantage was measured: the way from there looks the same".to_owned()];
-            return Attribution { blame: Blame::Unclear, evidence };
+            let why = "only one vantage was measured: the way from there looks the same".to_owned();
+            return Attribution::new(Blame::Unclear, vec![why]);
         }
         if rule.matches.0.is_empty() && rule.except.is_empty() && services > 1 {
-            let evidence =
-                vec![format!("all {services} services at once: what they share is lost, or the probes are")];
-            return Attribution { blame: Blame::Unclear, evidence };
+            let why = format!("all {services} services at once: what they share is lost, or the probes are");
+            return Attribution::new(Blame::Unclear, vec![why]);
         }
         let excepted =
             self.measured(|cell| rule.except.iter().any(|except| self.population.matches(cell, except)));
         let by_place = rule.except.iter().any(|except| PLACES.iter().any(|tag| except.0.contains_key(tag)));
-        let regions = self.values(cells, Tag::Region);
-        let mut evidence = vec![match regions {
-            0 | 1 => format!("{vantages} vantages lose it"),
-            _ => format!("{vantages} vantages in {regions} regions lose it"),
-        }];
+        let mut grounds = Grounds { evidence: vec![self.seen_by(cells)], against: Vec::new() };
         for (tag, others) in
             [(Tag::Protocol, "protocols"), (Tag::Address, "addresses"), (Tag::Service, "services")]
         {
             let others =
                 self.others(rule, &[tag]).and_then(|cells| self.how(&format!("other {others} are"), &cells));
-            evidence.extend(others);
+            others.into_iter().for_each(|how| grounds.compare(how));
         }
         if by_place {
-            evidence.extend(self.how(&format!("from {} it is", self.place_of(&excepted)), &excepted));
-            return Attribution { blame: Blame::Unclear, evidence };
+            let how = self.how(&format!("from {} it is", self.place_of(&excepted)), &excepted);
+            grounds.against.extend(how.map(|how| how.sentence));
+            return Attribution { blame: Blame::Unclear, grounds };
         }
-        evidence.extend(self.how("what is excepted is", &excepted));
-        Attribution { blame: Blame::Service, evidence }
+        self.how("what is excepted is", &excepted).into_iter().for_each(|how| grounds.compare(how));
+        if self.values(cells, Tag::Region) == 1 && self.population.values_of(Tag::Region).len() < 2 {
+            grounds
+                .against
+                .push("all of them are in one region: the way from there looks the same".to_owned());
+        }
+        Attribution { blame: Blame::Service, grounds }
     }
 
     /// The rule says from where.
@@ -139,10 +192,7 @@ impl Court<'_> {
         let vantages = self.vantages(cells);
         let matches = &rule.matches.0;
         if cells.iter().all(|cell| self.population.tag(*cell, Tag::Kind) == Some("loopback")) {
-            return Attribution {
-                blame: Blame::Service,
-                evidence: vec!["it was measured on the node itself".to_owned()],
-            };
+            return Attribution::new(Blame::Service, vec!["it was measured on the node itself".to_owned()]);
         }
         let services = self.values(cells, Tag::Service);
         let same = match (matches.get(&Tag::Address), services) {
@@ -151,37 +201,88 @@ impl Court<'_> {
             (None, _) => "all of it is",
         };
         let elsewhere = self.others(rule, &PLACES).unwrap_or_default();
-        let Some(elsewhere) =
-            self.how(&format!("from {} {same}", self.elsewhere(&elsewhere, rule)), &elsewhere)
+        let Some(how) = self.how(&format!("from {} {same}", self.elsewhere(&elsewhere, rule)), &elsewhere)
         else {
-            return Attribution {
-                blame: Blame::Unclear,
-                evidence: vec!["nobody else measured the same".to_owned()],
-            };
+            return Attribution::new(Blame::Unclear, vec!["nobody else measured the same".to_owned()]);
         };
-        let other_services = self
-            .others(rule, &[Tag::Service])
-            .and_then(|cells| self.how("from there other services are", &cells));
-        let neighbours = self.how(&format!("from its neighbours {same}"), &self.neighbours(rule, cells));
+        let mut grounds = Grounds::default();
+        grounds.compare(how);
+        let is_one_node = PLACES.iter().all(|tag| matches.contains_key(tag) == (*tag == Tag::Node));
+        if is_one_node && vantages > 1 {
+            grounds.evidence.push(format!("{} to that node", self.seen_by(cells)));
+            return Attribution { blame: Blame::Service, grounds };
+        }
         let whole = !matches.contains_key(&Tag::Protocol) && !matches.contains_key(&Tag::Address);
-        let mut evidence = vec![elsewhere];
-        let blame = if whole && services > 1 {
-            evidence.push(format!("all {services} services are lost from there"));
-            Blame::Source
-        } else if let Some(other_services) = other_services {
-            evidence.push(other_services);
-            Blame::Path
-        } else if vantages > 1 {
-            evidence.push(format!("{vantages} vantages there lose it"));
-            Blame::Path
-        } else if let Some(neighbours) = neighbours.filter(|_| whole) {
-            evidence.push(neighbours);
-            Blame::Source
-        } else {
-            evidence.push("one vantage and one service: the vantage and the way look the same".to_owned());
-            Blame::Unclear
+        // What one protocol lacks from there, others may do well without.
+        let beside = || self.beside(cells).filter(|_| !matches.contains_key(&Tag::Protocol));
+        let from_there = |tag, others: &str| {
+            let cells = self.others(rule, &[tag])?;
+            self.how(&format!("from there other {others} are"), &cells)
         };
-        Attribution { blame, evidence }
+        let other_services = from_there(Tag::Service, "services").or_else(beside);
+        let others = from_there(Tag::Address, "addresses").filter(|how| how.is_well).or(other_services);
+        let neighbours = self.how(&format!("from its neighbours {same}"), &self.neighbours(rule, cells));
+        let many = || format!("{vantages} vantages there lose it");
+        let unmeasured = || "no other service was measured from there".to_owned();
+        let blame = match others {
+            _ if whole && services > 1 => {
+                grounds.evidence.push(format!("all {services} services are lost from there"));
+                Blame::Source
+            }
+            Some(how) if how.is_well => {
+                grounds.evidence.push(how.sentence);
+                if vantages > 1 {
+                    grounds.evidence.push(many());
+                }
+                Blame::Path
+            }
+            Some(how) if whole => {
+                grounds.evidence.push(how.sentence);
+                Blame::Source
+            }
+            others if vantages > 1 => {
+                grounds.evidence.push(many());
+                grounds.against.push(others.map_or_else(unmeasured, |how| how.sentence));
+                Blame::Path
+            }
+            None if whole && neighbours.is_some() => {
+                neighbours.into_iter().for_each(|how| grounds.compare(how));
+                grounds.against.push(unmeasured());
+                Blame::Source
+            }
+            others => {
+                let why = "one vantage and one service: the vantage and the way look the same";
+                grounds.evidence.push(why.to_owned());
+                grounds.against.extend(others.map(|how| how.sentence));
+                Blame::Unclear
+            }
+        };
+        Attribution { blame, grounds }
+    }
+
+    /// From where `cells` are lost.
+    fn seen_by(&self, cells: &[usize]) -> String {
+        let (vantages, regions) = (self.vantages(cells), self.values(cells, Tag::Region));
+        match regions {
+            0 | 1 => format!("{vantages} vantages lose it"),
+            _ => format!("{vantages} vantages in {regions} regions lose it"),
+        }
+    }
+
+    /// How services that the population leaves out do from the vantages of `cells`; none where nobody measured any.
+    fn beside(&self, cells: &[usize]) -> Option<How> {
+        let mut vantages: BTreeSet<[Option<&str>; PLACES.len()]> = BTreeSet::new();
+        let each = cells.iter().filter(|cell| vantages.insert(self.vantage(**cell)));
+        let known: Vec<Beside> = each.filter_map(|cell| self.beside.get(*cell)).copied().collect();
+        let sum = |count: fn(&Beside) -> u64| known.iter().map(count).sum::<u64>();
+        let (services, well, lost) = (sum(|it| it.services), sum(|it| it.well), sum(|it| it.lost));
+        (services > 0).then(|| How {
+            is_well: well > 0,
+            sentence: match well {
+                0 => "from there nothing else that is measured is well either".to_owned(),
+                _ => format!("from there other services are well: {lost} of {well} lost"),
+            },
+        })
     }
 
     /// What differs from a rule in some of `tags`, and in nothing else, and is in no rule; none if the rule names none of them.
@@ -224,14 +325,15 @@ impl Court<'_> {
     }
 
     /// How `cells` do, none if they were not measured: "`whose` well: 0 of 600 lost".
-    fn how(&self, whose: &str, cells: &[usize]) -> Option<String> {
+    fn how(&self, whose: &str, cells: &[usize]) -> Option<How> {
         let sum =
             |count: fn(&Counts) -> u64| cells.iter().map(|cell| count(&self.counts[*cell])).sum::<u64>();
         let (judged, lost) = (sum(|cell| cell.judged), sum(|cell| cell.lost));
         let acceptable: f64 =
             cells.iter().map(|cell| self.counts[*cell].acceptable * self.counts[*cell].judged as f64).sum();
-        let how = if lost as f64 <= acceptable { "well" } else { "not well either" };
-        (judged > 0).then(|| format!("{whose} {how}: {lost} of {judged} lost"))
+        let is_well = lost as f64 <= acceptable;
+        let how = if is_well { "well" } else { "not well either" };
+        (judged > 0).then(|| How { is_well, sentence: format!("{whose} {how}: {lost} of {judged} lost") })
     }
 
     fn covers(&self, rule: &Rule, cell: usize) -> bool {
@@ -244,8 +346,11 @@ impl Court<'_> {
     }
 
     fn vantages(&self, cells: &[usize]) -> usize {
-        let vantages = cells.iter().map(|cell| PLACES.map(|tag| self.population.tag(*cell, tag)));
-        vantages.collect::<BTreeSet<_>>().len()
+        cells.iter().map(|cell| self.vantage(*cell)).collect::<BTreeSet<_>>().len()
+    }
+
+    fn vantage(&self, cell: usize) -> [Option<&str>; PLACES.len()] {
+        PLACES.map(|tag| self.population.tag(cell, tag))
     }
 
     fn values(&self, cells: &[usize], tag: Tag) -> usize {

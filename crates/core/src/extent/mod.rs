@@ -13,7 +13,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub use blame::{Attribution, Suspects, blame};
+pub use blame::{Attribution, Beside, Grounds, Suspects, blame};
 pub use explain::explain;
 pub use model::Counts;
 pub use population::Population;
@@ -94,13 +94,13 @@ named! {
     pub enum Blame {
         /// Nothing tells.
         Unclear = "unclear",
-        /// The way from one region to one service.
+        /// The way from one place to one service.
         Path = "path",
         /// Who reads back what was stored.
         Reader = "reader",
         /// One protocol or node, from everywhere.
         Service = "service",
-        /// One vantage, everything.
+        /// One place, everything.
         Source = "source",
         /// The collector itself.
         Us = "us",
@@ -111,7 +111,7 @@ impl Blame {
     /// As people say it.
     pub const fn words(self) -> &'static str {
         match self {
-            Self::Path => "the way from one region to one service",
+            Self::Path => "the way from there to the service",
             Self::Reader => "who reads back what was stored, not the service",
             Self::Service => "the service",
             Self::Source => "where we probe from, not the service",

@@ -131,14 +131,14 @@ fn losses_are_told_as_a_person_would() {
             &[("eu-1", 1.0)][..],
             "ingest: eu-1 only (1/6 regions), all protocols (6/6), 100 % lost; nothing else",
             ["no", "no", "path"],
-            "from 5 other regions the same service is well: 0 of 3600 lost; 2 vantages there lose it",
+            "from 5 other regions the same service is well: 0 of 3600 lost; 2 vantages there lose it; but no other service was measured from there",
         ),
         (
             &six,
             &[("eu-1a", 1.0)][..],
             "ingest: zone eu-1a only (1/12 zones), all protocols (6/6), 100 % lost; nothing else",
             ["cannot_tell", "no", "source"],
-            "from elsewhere the same service is well: 0 of 3960 lost; from its neighbours the same service is well: 0 of 360 lost",
+            "from elsewhere the same service is well: 0 of 3960 lost; from its neighbours the same service is well: 0 of 360 lost; but no other service was measured from there",
         ),
         (
             &six,
@@ -159,14 +159,14 @@ fn losses_are_told_as_a_person_would() {
             &[("eu-1", 0.0), ("*", 1.0)][..],
             "ingest: everything except from eu-1 (5/6 regions), all protocols (6/6), 100 % lost; nothing else",
             ["no", "no", "unclear"],
-            "10 vantages in 5 regions lose it; from eu-1 it is well: 0 of 720 lost",
+            "10 vantages in 5 regions lose it; but from eu-1 it is well: 0 of 720 lost",
         ),
         (
             &six,
             &[("udp eu-1", 0.0), ("udp", 1.0)][..],
             "ingest: udp except from eu-1 (5/6 regions), 100 % lost; nothing else",
             ["no", "no", "unclear"],
-            "10 vantages in 5 regions lose it; other protocols are well: 0 of 3600 lost; from eu-1 it is well: 0 of 120 lost",
+            "10 vantages in 5 regions lose it; other protocols are well: 0 of 3600 lost; but from eu-1 it is well: 0 of 120 lost",
         ),
         (
             &six,
@@ -180,14 +180,14 @@ fn losses_are_told_as_a_person_would() {
             &[("udp eu-1", 1.0)][..],
             "ingest: udp from eu-1 only (1/6 regions), 100 % lost; nothing else",
             ["no", "no", "path"],
-            "from 5 other regions the same service is well: 0 of 600 lost; 2 vantages there lose it",
+            "from 5 other regions the same service is well: 0 of 600 lost; 2 vantages there lose it; but no other service was measured from there",
         ),
         (
             &six,
             &[("udp", 1.0), ("n9", 0.5)][..],
             "ingest: udp in every region (6/6), 100 % lost; and zone us-1a (1/12 zones), all protocols (6/6), 50 % lost; nothing else",
             ["no", "no", "unclear"],
-            "12 vantages in 6 regions lose it; other protocols are well: 0 of 3300 lost; from elsewhere the same service is well: 0 of 3300 lost; from its neighbours the same service is well: 0 of 300 lost",
+            "12 vantages in 6 regions lose it; other protocols are well: 0 of 3300 lost; from elsewhere the same service is well: 0 of 3300 lost; from its neighbours the same service is well: 0 of 300 lost; but no other service was measured from there",
         ),
         (
             &six,
@@ -201,28 +201,28 @@ fn losses_are_told_as_a_person_would() {
             &[("eu-1", 1.0), ("eu-2", 1.0)][..],
             "ingest: eu-1 and eu-2 only (2/6 regions), all protocols (6/6), 100 % lost; nothing else",
             ["no", "no", "path"],
-            "from 4 other regions the same service is well: 0 of 2880 lost; 2 vantages there lose it",
+            "from 4 other regions the same service is well: 0 of 2880 lost; 2 vantages there lose it; but no other service was measured from there",
         ),
         (
             &six,
             &[("eu-1", 1.0), ("eu-2", 0.2)][..],
             "ingest: eu-1 (1/6 regions), all protocols (6/6), 100 % lost; and eu-2 (1/6 regions), all protocols (6/6), 20 % lost; nothing else",
             ["no", "no", "path"],
-            "from 4 other regions the same service is well: 0 of 2880 lost; 2 vantages there lose it",
+            "from 4 other regions the same service is well: 0 of 2880 lost; 2 vantages there lose it; but no other service was measured from there",
         ),
         (
             &six,
             &[("gcp", 1.0)][..],
             "ingest: network gcp only (1/2 networks), all protocols (6/6), 100 % lost; nothing else",
             ["no", "no", "path"],
-            "from elsewhere the same service is well: 0 of 2160 lost; 6 vantages there lose it",
+            "from elsewhere the same service is well: 0 of 2160 lost; 6 vantages there lose it; but no other service was measured from there",
         ),
         (
             &six,
             &[("udp gcp", 1.0)][..],
             "ingest: udp from network gcp only (1/2 networks), 100 % lost; nothing else",
             ["no", "no", "path"],
-            "from elsewhere the same service is well: 0 of 360 lost; 6 vantages there lose it",
+            "from elsewhere the same service is well: 0 of 360 lost; 6 vantages there lose it; but no other service was measured from there",
         ),
         (
             &six,
@@ -236,7 +236,7 @@ fn losses_are_told_as_a_person_would() {
             &[("udp n1", 0.1), ("tls n6", 0.08), ("tcp n9", 0.1), ("https n3", 0.08), ("eu-2", 0.5)][..],
             "ingest: eu-2 (1/6 regions), all protocols (6/6), 50 % lost; 5.5 % of the loss is scattered",
             ["no", "no", "path"],
-            "from 5 other regions the same service is not well either: 22 of 3600 lost; 2 vantages there lose it",
+            "2 vantages there lose it; but from 5 other regions the same service is not well either: 22 of 3600 lost; but no other service was measured from there",
         ),
         (
             &services,
@@ -264,7 +264,7 @@ fn losses_are_told_as_a_person_would() {
             &[("ingest eu-1", 1.0)][..],
             "ingest: eu-1 only (1/6 regions), all protocols (3/3), 100 % lost; nothing else",
             ["no", "no", "path"],
-            "from 5 other regions the same service is well: 0 of 1800 lost; from there other services are well: 0 of 720 lost",
+            "from 5 other regions the same service is well: 0 of 1800 lost; from there other services are well: 0 of 720 lost; 2 vantages there lose it",
         ),
         (
             &services,
@@ -320,21 +320,21 @@ fn losses_are_told_as_a_person_would() {
             &[("n1", 1.0)][..],
             "ingest: node n1 only (1/4 nodes), all protocols (3/3), 100 % lost; nothing else",
             ["cannot_tell", "no", "source"],
-            "from elsewhere the same service is well: 0 of 540 lost; from its neighbours the same service is well: 0 of 180 lost",
+            "from elsewhere the same service is well: 0 of 540 lost; from its neighbours the same service is well: 0 of 180 lost; but no other service was measured from there",
         ),
         (
             &small,
             &[("eu", 1.0), ("us", 1.0)][..],
             "ingest: everything except from sa (2/3 regions), all protocols (3/3), 100 % lost; nothing else",
             ["no", "no", "unclear"],
-            "3 vantages in 2 regions lose it; from sa it is well: 0 of 180 lost",
+            "3 vantages in 2 regions lose it; but from sa it is well: 0 of 180 lost",
         ),
         (
             &small,
             &[("eu", 1.0)][..],
             "ingest: eu only (1/3 regions), all protocols (3/3), 100 % lost; nothing else",
             ["cannot_tell", "no", "path"],
-            "from sa and us the same service is well: 0 of 360 lost; 2 vantages there lose it",
+            "from sa and us the same service is well: 0 of 360 lost; 2 vantages there lose it; but no other service was measured from there",
         ),
         (
             &small,
@@ -369,7 +369,7 @@ fn losses_are_told_as_a_person_would() {
             &[("us-1", 1.0)][..],
             "ingest: us-1 only (1/6 regions), 100 % lost; nothing else",
             ["no", "no", "path"],
-            "from 5 other regions the same service is well: 0 of 600 lost; 2 vantages there lose it",
+            "from 5 other regions the same service is well: 0 of 600 lost; 2 vantages there lose it; but no other service was measured from there",
         ),
         (
             &each,
@@ -411,7 +411,7 @@ fn losses_are_told_as_a_person_would() {
             &[("10.0.0.3 eu", 1.0)][..],
             "ingest: address 10.0.0.3 (1/4 addresses) from eu only (1/3 regions), 100 % lost; nothing else",
             ["cannot_tell", "no", "path"],
-            "from sa and us the same address is well: 0 of 360 lost; 2 vantages there lose it",
+            "from sa and us the same address is well: 0 of 360 lost; from there other addresses are well: 0 of 1080 lost; 2 vantages there lose it",
         ),
         (
             &addresses,
@@ -432,35 +432,35 @@ fn losses_are_told_as_a_person_would() {
             &[("external", 1.0)][..],
             "ingest: external vantages only (1/2 kinds of vantage), all protocols (3/3), 100 % lost; nothing else",
             ["no", "no", "path"],
-            "from elsewhere the same service is well: 0 of 540 lost; 2 vantages there lose it",
+            "from elsewhere the same service is well: 0 of 540 lost; 2 vantages there lose it; but no other service was measured from there",
         ),
         (
             &pairs,
             &[("eu-a", 1.0)][..],
             "ingest: zone eu-a only (1/4 zones), all protocols (3/3), 100 % lost; nothing else",
             ["yes", "no", "path"],
-            "from elsewhere the same service is well: 0 of 1080 lost; 2 vantages there lose it",
+            "from elsewhere the same service is well: 0 of 1080 lost; 2 vantages there lose it; but no other service was measured from there",
         ),
         (
             &pairs,
             &[("eu-a", 1.0), ("us-b", 1.0)][..],
             "ingest: zones eu-a and us-b only (2/4 zones), all protocols (3/3), 100 % lost; nothing else",
             ["no", "no", "path"],
-            "from elsewhere the same service is well: 0 of 720 lost; 2 vantages there lose it",
+            "from elsewhere the same service is well: 0 of 720 lost; 2 vantages there lose it; but no other service was measured from there",
         ),
         (
             &pairs,
             &[("udp eu-a", 1.0)][..],
             "ingest: udp from zone eu-a only (1/4 zones), 100 % lost; nothing else",
             ["no", "no", "path"],
-            "from elsewhere the same service is well: 0 of 360 lost; 2 vantages there lose it",
+            "from elsewhere the same service is well: 0 of 360 lost; 2 vantages there lose it; but no other service was measured from there",
         ),
         (
             &pairs,
             &[("n3", 1.0)][..],
             "ingest: node n3 only (1/8 nodes), all protocols (3/3), 100 % lost; nothing else",
             ["no", "no", "source"],
-            "from elsewhere the same service is well: 0 of 1260 lost; from its neighbours the same service is well: 0 of 540 lost",
+            "from elsewhere the same service is well: 0 of 1260 lost; from its neighbours the same service is well: 0 of 540 lost; but no other service was measured from there",
         ),
         (
             &pairs,
@@ -474,14 +474,14 @@ fn losses_are_told_as_a_person_would() {
             &[("n3", 0.0), ("eu", 1.0)][..],
             "ingest: zone eu-a (1/4 zones), all protocols (3/3), 100 % lost; and node n4 (1/8 nodes), all protocols (3/3), 100 % lost; nothing else",
             ["no", "no", "unclear"],
-            "from elsewhere the same service is well: 0 of 900 lost; 2 vantages there lose it; from its neighbours the same service is well: 0 of 180 lost",
+            "from elsewhere the same service is well: 0 of 900 lost; 2 vantages there lose it; from its neighbours the same service is well: 0 of 180 lost; but no other service was measured from there",
         ),
         (
             &pairs,
             &[("n3", -1.0), ("eu-b", 1.0)][..],
             "ingest: zone eu-b only (1/4 zones), all protocols (3/3), 100 % lost; nothing else",
             ["cannot_tell", "no", "source"],
-            "from elsewhere the same service is well: 0 of 1080 lost; from its neighbours the same service is well: 0 of 360 lost",
+            "from elsewhere the same service is well: 0 of 1080 lost; from its neighbours the same service is well: 0 of 360 lost; but no other service was measured from there",
         ),
         (
             &pairs,
@@ -522,7 +522,61 @@ fn losses_are_told_as_a_person_would() {
             answers,
             "{lossy:?}"
         );
-        assert_eq!(found.evidence.join("; "), why, "{lossy:?}");
+        let Grounds { evidence, against } = found.grounds;
+        let against = against.iter().map(|sentence| format!("but {sentence}"));
+        assert_eq!(evidence.into_iter().chain(against).collect::<Vec<_>>().join("; "), why, "{lossy:?}");
+    }
+}
+
+/// A service as its collector judges it, by itself, with what the others lose from each vantage: the fleet, what of the service
+/// loses how much, the vantages of which other services lose so much of 600 slots, and who is blamed, for and against.
+#[test]
+fn whose_fault_it_is_takes_the_other_services_into_account() {
+    let none = &["none"][..];
+    let pairs = fleet(&["ingest"], THREE, PAIRS, none);
+    let each = fleet(&["ingest"], THREE, ONE_EACH, none);
+    let single = fleet(&["ingest"], THREE, ONE_NODE, none);
+    let addresses = fleet(&["ingest"], &["tcp"], PAIRS, &["10.0.0.1", "10.0.0.2"]);
+    let same_node: &[&str] =
+        &["eu none aws ingest-1 external", "us none gcp ingest-1 external", "eu none aws ingest-2 external"];
+    let same_node = fleet(&["ingest"], THREE, same_node, none);
+    let well = Beside { well: 600, lost: 1, services: 1 };
+    let lost = Beside { well: 0, lost: 0, services: 2 };
+    // One vantage, everything; and one service of it.
+    type Row<'a> = (&'a Population, &'a str, Option<Beside>, Blame, &'a str, &'a str);
+    let table: &[Row<'_>] = &[
+        (&pairs, "n3", Some(lost), Blame::Source, "nothing else that is measured", ""),
+        (&pairs, "n3", Some(well), Blame::Path, "other services are well: 1 of 600 lost", ""),
+        (&pairs, "n3", None, Blame::Source, "from its neighbours the same", "no other service was measured"),
+        (&each, "eu", Some(lost), Blame::Source, "nothing else that is measured", ""),
+        (&each, "eu", Some(well), Blame::Path, "other services are well", ""),
+        (&each, "eu", None, Blame::Unclear, "the vantage and the way look the same", ""),
+        // One region, one service; and everything of it.
+        (&pairs, "eu", Some(well), Blame::Path, "4 vantages there lose it", ""),
+        (&pairs, "eu", None, Blame::Path, "4 vantages there lose it", "no other service was measured"),
+        (&pairs, "eu", Some(lost), Blame::Source, "nothing else that is measured", ""),
+        // One protocol, one address, one node, all of it: from everywhere.
+        (&pairs, "tls", Some(well), Blame::Service, "8 vantages in 2 regions lose it", ""),
+        (&addresses, "10.0.0.2", Some(well), Blame::Service, "other addresses are well", ""),
+        (&same_node, "ingest-1", None, Blame::Service, "2 vantages in 2 regions lose it to that node", ""),
+        (&pairs, "ingest", Some(well), Blame::Service, "8 vantages in 2 regions lose it", ""),
+        // One protocol or address from one vantage.
+        (&pairs, "n3 tls", Some(well), Blame::Unclear, "the vantage and the way look the same", ""),
+        (&addresses, "n3 10.0.0.2", None, Blame::Path, "from there other addresses are well", ""),
+        // Nobody else looks.
+        (&single, "ingest", Some(well), Blame::Unclear, "only one vantage was measured", ""),
+        (&single, "tls", Some(well), Blame::Unclear, "only one vantage was measured", ""),
+    ];
+    for (fleet, lossy, beside, blamed, why, against) in table {
+        let counts = minute(fleet, &[(lossy, 1.0)]);
+        let extent = explain(fleet, &counts);
+        let beside = vec![beside.unwrap_or_default(); fleet.len()];
+        let found = blame(fleet, &counts, &extent, &Suspects { beside, ..Suspects::default() });
+        assert_eq!(found.blame, *blamed, "{lossy}: {:?}", found.grounds);
+        let says = |sentences: &[String], part: &str| sentences.join("; ").contains(part);
+        assert!(says(&found.grounds.evidence, why), "{lossy}: {:?}", found.grounds);
+        assert!(says(&found.grounds.against, against), "{lossy}: {:?}", found.grounds);
+        assert_eq!(found.grounds.against.is_empty(), against.is_empty(), "{lossy}: {:?}", found.grounds);
     }
 }
 

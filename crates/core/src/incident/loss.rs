@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::{
     Cause, Condition, Counts, Happened, Id, Incident, Incidents, Level, Observation, Part, Policy,
-    Resolution, Seconds, Shape, Sight, State, machine::Out,
+    Resolution, Seconds, Shape, Sight, State, Unseen, machine::Out,
 };
 use crate::{
     Second,
-    extent::{Blame, Extent},
+    extent::{Blame, Extent, Grounds},
     page::Severity,
 };
 
@@ -37,6 +37,11 @@ const CONDITION_CLEAR_SECONDS: u64 = 60;
 /// So many vantages, in as many networks, must agree at least.
 const AGREEING_MIN: usize = 2;
 
+/// What is said of a service of which nobody can tell what is stored, and of which too little is reported.
+const UNREAD: &str = "Nothing says that the service lost anything: by what its senders saw, no more is lost than may be. Only what \
+                      is stored cannot be told.";
+const UNREPORTED: &str = "Nothing says that the service lost anything: too little of it is reported to tell.";
+
 /// The name of the one part of what is not loss.
 const WHOLE: &str = "";
 
@@ -48,6 +53,8 @@ impl Part {
             summary: String::new(),
             is_in: false,
             evidence: None,
+            worst: None,
+            measured: None,
             is_ready: false,
             since: now,
             seen: now,
@@ -61,7 +68,7 @@ impl Part {
             extent: Extent::default(),
             questions: None,
             blame: Blame::Unclear,
-            grounds: Vec::new(),
+            grounds: Grounds::default(),
             shape: Shape::default(),
             candidate: None,
             level: Level::Quiet,
@@ -137,6 +144,7 @@ impl Part {
         self.agreeing = (seen.vantages, seen.networks);
         self.windows = seen.firing;
         self.counts = seen.counts;
+        self.note_worst(now);
         seen.lost_seconds.into_iter().for_each(|span| self.lost_seconds.insert(span));
         has_changed
     }
@@ -163,12 +171,12 @@ impl Part {
 impl Incidents {
     /// Takes in what is seen of a service. Gives the incident that came to be known by other rules by it.
     pub(super) fn service(&mut self, seen: Observation, now: Second) -> Option<Id> {
-        let reason = match &seen.sight {
-            Sight::CannotTell { reason, is_silence } => Some((reason.clone(), *is_silence)),
+        let unseen = match &seen.sight {
+            Sight::CannotTell { reason, unseen } => Some((reason.clone(), *unseen)),
             Sight::Measured => None,
         };
-        self.blind(&seen, reason.as_ref(), now);
-        if reason.is_some() {
+        self.blind(&seen, unseen.as_ref(), now);
+        if unseen.is_some() {
             return None;
         }
         if seen.level == Level::Quiet {
@@ -265,7 +273,7 @@ impl Incidents {
             Cause::SickAgent { node } => {
                 incident.state.is_active()
                     && shape.is_all_of(crate::Tag::Node, node)
-                    && shape.is_sick_agent(blame)
+                    && shape.sick_agent(blame).is_some()
             }
             _ => false,
         })
@@ -288,9 +296,9 @@ impl Incidents {
 
     /// Whether nobody can tell how a service does: a mark on what is there, and otherwise an incident of its own, but
     /// where the silence of a region is one already.
-    fn blind(&mut self, seen: &Observation, reason: Option<&(String, bool)>, now: Second) {
+    fn blind(&mut self, seen: &Observation, unseen: Option<&(String, Unseen)>, now: Second) {
         let mut is_marked = false;
-        if let Some((reason, _)) = reason {
+        if let Some((reason, _)) = unseen {
             for incident in self.held.values_mut().filter(|held| is_loss_there(held)) {
                 if let Some(part) = incident.parts.get_mut(&seen.service) {
                     part.cannot_tell(reason, now);
@@ -300,19 +308,26 @@ impl Incidents {
         }
         let cause = Cause::Blind { service: seen.service.clone() };
         let is_there = self.held.values().any(|held| held.cause == cause && is_followed(held));
-        let is_explained = is_marked || reason.is_none_or(|(_, is_silence)| *is_silence) || seen.is_starting;
+        let is_silence = unseen.is_none_or(|(_, unseen)| *unseen == Unseen::Region);
+        let is_explained = is_marked || is_silence || seen.is_starting;
         if is_explained && !is_there {
             return;
         }
-        let text = reason.map_or("", |(reason, _)| reason);
+        let text = unseen.map_or("", |(reason, _)| reason);
+        let (blame, measured) = match unseen {
+            Some((_, Unseen::Storage)) => (Blame::Reader, UNREAD),
+            _ => (Blame::Unclear, UNREPORTED),
+        };
         self.condition(
             Condition {
                 cause,
-                holds: reason.is_some(),
+                holds: unseen.is_some(),
                 after: seen.policy.page_after.max(BLIND_SECONDS),
                 severity: seen.policy.blind,
                 services: vec![seen.service.clone()],
                 summary: format!("{}: we cannot tell how it does: {text}", seen.service),
+                measured: Some(measured.to_owned()),
+                blame,
                 owner: seen.policy.owner.clone(),
                 runbook: seen.policy.runbook.clone(),
                 shadow: seen.policy.shadow,
@@ -351,7 +366,7 @@ impl Incidents {
             part.hold(seen.severity, now);
             part.is_ready = part.held >= seen.after;
             part.services.extend(seen.services);
-            part.summary = seen.summary;
+            (part.summary, part.measured, part.blame) = (seen.summary, seen.measured, seen.blame);
         };
         match there.and_then(|id| self.held.get_mut(&id)) {
             Some(incident) => {

@@ -146,7 +146,7 @@ impl Incidents {
             }
             Event::Noted { id, by, text } => {
                 if let Some(incident) = self.held.get_mut(&id) {
-                    incident.notes.push(Note { at: now, by, text });
+                    incident.note(Note { at: now, by, text });
                     out.changed.insert(id);
                 }
             }

@@ -60,7 +60,7 @@ pub use machine::{Action, INCIDENTS_MAX, Incidents, Kept, REOPEN_SECONDS};
 pub use newest::{NEWEST_MAX, Newest, Seconds};
 pub use observe::{
     CERTIFICATE_DAYS, CERTIFICATE_DAYS_LAST, Cause, Clearing, Condition, Counts, Event, Firing, Level,
-    Observation, Observed, Policy, Sight,
+    Observation, Observed, Policy, Sight, Unseen,
 };
 pub use record::{
     Acknowledgement, CHILDREN_MAX, Evidence, Happened, Incident, Note, Part, Receipt, Resolution, State, Told,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     AcceptableLoss, Phase, Second, Span, Tag,
-    extent::{Blame, Extent, Predicate, Questions},
+    extent::{Blame, Extent, Grounds, Predicate, Questions},
     named::named,
     page::{Severity, Urgency},
     silence::InForce,
@@ -51,6 +51,8 @@ impl Default for Policy {
 pub struct Firing {
     /// Its length.
     pub seconds: u64,
+    /// So much of it lies in the life of its series.
+    pub reach: u64,
     /// Slots of the plan in it.
     pub scheduled: u64,
     /// Delivered and lost ones.
@@ -67,6 +69,11 @@ impl Firing {
     /// The share that is lost, 0 to 1.
     pub fn loss(&self) -> f64 {
         if self.judged == 0 { 0.0 } else { self.lost as f64 / self.judged as f64 }
+    }
+
+    /// How many slots are lost in a second of it.
+    pub(super) fn lost_per_second(&self) -> f64 {
+        self.lost as f64 / self.seconds.max(1) as f64
     }
 }
 
@@ -91,9 +98,20 @@ pub enum Sight {
     CannotTell {
         /// Why.
         reason: String,
-        /// It is because nobody reports from a region, which is an incident of its own.
-        is_silence: bool,
+        /// Of what.
+        unseen: Unseen,
     },
+}
+
+/// Of what nobody can tell how it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unseen {
+    /// A region: nobody reports from there, which is an incident of its own.
+    Region,
+    /// What of the service is reported is too little.
+    Reports,
+    /// What of the service is stored cannot be read.
+    Storage,
 }
 
 /// What was counted since the onset of an incident, as the ledger has it by now.
@@ -143,8 +161,8 @@ pub struct Observation {
     pub questions: Questions,
     /// Whose fault it looks like.
     pub blame: Blame,
-    /// Why it looks so, and what speaks against it: a sentence each, without its full stop.
-    pub grounds: Vec<String>,
+    /// Why it looks so, and what speaks against it.
+    pub grounds: Grounds,
     /// The extent in words.
     pub summary: String,
     /// What was counted since the onset, see [`super::Incidents::clearing`].
@@ -173,7 +191,7 @@ impl Observation {
             extent: Extent::default(),
             questions: Questions::UNASKED,
             blame: Blame::Unclear,
-            grounds: Vec::new(),
+            grounds: Grounds::default(),
             summary: String::new(),
             counts: Counts::default(),
             lost_seconds: Vec::new(),
@@ -314,6 +332,10 @@ pub struct Condition {
     pub services: Vec<String>,
     /// In words.
     pub summary: String,
+    /// What was measured, in a sentence or two; none where nothing could be.
+    pub measured: Option<String>,
+    /// Whose fault it looks like.
+    pub blame: Blame,
     /// Whose it is.
     pub owner: Option<String>,
     /// What to do.
@@ -351,6 +373,10 @@ impl Condition {
             severity: if days <= error { Severity::Error } else { Severity::Warning },
             services: vec![service.to_owned()],
             summary,
+            measured: Some(
+                "Our own handshakes show when it ends; of what arrives it says nothing.".to_owned(),
+            ),
+            blame: Blame::Service,
             owner: policy.owner.clone(),
             runbook: policy.runbook.clone(),
             shadow: policy.shadow,

@@ -8,7 +8,7 @@ use std::{
 use super::{Cause, Counts, Firing, Flap, Id, Level, Newest, Policy, Seconds, Shape, flap::SAMPLE_SECONDS};
 use crate::{
     Second, Span, Tag,
-    extent::{Blame, Extent, Predicate, Questions},
+    extent::{Blame, Extent, Grounds, Predicate, Questions},
     named::named,
     page::{Change, Notice, Severity, Urgency},
 };
@@ -115,7 +115,7 @@ pub enum Happened {
     Acknowledged(String),
 }
 
-/// Why something passed the gates: what was seen in the second in which it did.
+/// What was seen in a second: of the one in which something passed the gates, why it did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
     /// When.
@@ -135,7 +135,7 @@ pub struct Evidence {
     /// Whose fault it looked like.
     pub blame: Blame,
     /// Why it looked so, and what spoke against it.
-    pub grounds: Vec<String>,
+    pub grounds: Grounds,
     /// The extent in words.
     pub summary: String,
 }
@@ -153,6 +153,10 @@ pub struct Part {
     pub is_in: bool,
     /// Why, when it did.
     pub evidence: Option<Evidence>,
+    /// What was seen when most was lost a second.
+    pub worst: Option<Evidence>,
+    /// What was measured of what is no loss, in a sentence or two.
+    pub measured: Option<String>,
     /// It has passed the gates in the newest second.
     pub is_ready: bool,
     /// When it began.
@@ -180,7 +184,7 @@ pub struct Part {
     /// Whose fault it looks like.
     pub blame: Blame,
     /// Why it looks so, and what speaks against it.
-    pub grounds: Vec<String>,
+    pub grounds: Grounds,
     /// The extent that it is known by.
     pub shape: Shape,
     /// Another extent, and since when: it counts once it has lasted.
@@ -203,7 +207,19 @@ impl Part {
     /// It passed the gates, with what it is now as the reason.
     pub(super) fn admit(&mut self, now: Second) {
         self.is_in = true;
-        self.evidence = Some(Evidence {
+        self.evidence = Some(self.as_seen(now));
+    }
+
+    /// Keeps what is lost now if that is the most until now; of as much, the newest knows best where.
+    pub(super) fn note_worst(&mut self, now: Second) {
+        let rate = |windows: &[Firing]| windows.first().map_or(0.0, Firing::lost_per_second);
+        if self.worst.as_ref().is_none_or(|worst| rate(&self.windows) >= rate(&worst.windows)) {
+            self.worst = Some(self.as_seen(now));
+        }
+    }
+
+    fn as_seen(&self, now: Second) -> Evidence {
+        Evidence {
             at: now,
             held: self.held,
             level: self.level,
@@ -214,7 +230,11 @@ impl Part {
             blame: self.blame,
             grounds: self.grounds.clone(),
             summary: self.summary.clone(),
-        });
+        }
+    }
+
+    fn sick_agent(&self) -> Option<&str> {
+        self.shape.sick_agent(self.blame)
     }
 
     /// The share that is lost, 0 to 1.
@@ -356,11 +376,15 @@ impl Incident {
 
     /// Whom it may wake. Once somebody was woken, it stays so.
     pub fn urgency(&self) -> Urgency {
-        let is_sick_agent = self.cause == Cause::Loss
-            && self.parts().next().is_some()
-            && self.parts().all(|(_, part)| part.shape.is_sick_agent(part.blame));
-        let urgency = if is_sick_agent { Urgency::Ticket } else { self.cause.urgency() };
+        let urgency = if self.sick_agent().is_some() { Urgency::Ticket } else { self.cause.urgency() };
         self.told.as_ref().map_or(urgency, |told| told.urgency.max(urgency))
+    }
+
+    /// The agent that is all that loses, and itself or the way from it to blame.
+    pub fn sick_agent(&self) -> Option<&str> {
+        let mut parts = self.parts().map(|(_, part)| part).filter(|_| self.cause == Cause::Loss);
+        let node = parts.next()?.sick_agent()?;
+        parts.all(|part| part.sick_agent().is_some()).then_some(node)
     }
 
     /// Messages go to the log only: every service wants it so.
@@ -383,15 +407,18 @@ impl Incident {
         )
     }
 
-    /// The first line of a page: what its worst part says, and which services there are beside.
+    /// The first line of a page: what its worst part says, and which services there are beside. Of what is over, what it was
+    /// at its worst, and not what was left of it.
     pub fn summary(&self) -> String {
         let Some(worst) = self.worst() else { return String::new() };
+        let then = worst.worst.as_ref().filter(|_| self.state == State::Resolved);
+        let summary = then.map_or(&worst.summary, |then| &then.summary);
         let mut others = self.services();
         others.retain(|service| !worst.services.contains(*service));
         let others: Vec<&str> = others.into_iter().collect();
         match &others[..] {
-            [] => worst.summary.clone(),
-            _ => format!("{}; and so {}", worst.summary, others.join(", ")),
+            [] => summary.clone(),
+            _ => format!("{summary}; and so {}", others.join(", ")),
         }
     }
 
@@ -524,6 +551,11 @@ impl Incident {
             causes.extend(part.shape.predicates().cloned().map(of_service));
         }
         causes
+    }
+
+    /// Takes in what somebody says of it, also long after its end.
+    pub fn note(&mut self, note: Note) {
+        self.notes.push(note);
     }
 
     pub(super) fn happened(&mut self, now: Second, what: Happened) {

@@ -67,10 +67,11 @@ impl Shape {
         }
     }
 
-    /// Whether it is nothing but what one agent says, and the agent's fault.
-    pub fn is_sick_agent(&self, blame: Blame) -> bool {
+    /// The agent that says all of it: the fault is its own then, or the way's from it.
+    pub fn sick_agent(&self, blame: Blame) -> Option<&str> {
         let mut nodes: BTreeSet<_> = self.predicates().map(|matches| matches.0.get(&Tag::Node)).collect();
-        blame == Blame::Source && nodes.len() == 1 && nodes.pop_first().flatten().is_some()
+        let is_one = matches!(blame, Blame::Source | Blame::Path) && nodes.len() == 1;
+        nodes.pop_first().flatten().filter(|_| is_one).map(String::as_str)
     }
 
     /// Whether all of it is of series whose tag has this value.
@@ -135,16 +136,18 @@ mod tests {
     }
 
     #[test]
-    fn a_sick_agent_is_one_node_and_its_own_fault() {
+    fn a_sick_agent_is_one_node_and_not_the_services_fault() {
         for (text, blame, sick) in [
             ("node=n1", Blame::Source, true),
             ("node=n1,protocol=udp;node=n1,protocol=tcp", Blame::Source, true),
+            ("node=n1", Blame::Path, true),
             ("node=n1", Blame::Service, false),
             ("node=n1;node=n2", Blame::Source, false),
             ("region=eu", Blame::Source, false),
+            ("region=eu", Blame::Path, false),
             ("scattered", Blame::Source, false),
         ] {
-            assert_eq!(shape(text).is_sick_agent(blame), sick, "{text}");
+            assert_eq!(shape(text).sick_agent(blame), sick.then_some("n1"), "{text}");
         }
         assert_eq!(Shape::one(predicate("region=eu")), shape("region=eu"));
     }

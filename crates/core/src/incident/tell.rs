@@ -170,5 +170,6 @@ impl Incidents {
         part.shape = Shape::default();
         let names: Vec<&str> = part.services.iter().map(|service| &**service).collect();
         part.summary = format!("{total} incidents at once: {}", names.join(", "));
+        part.measured = Some("Each of them says what was measured of it.".to_owned());
     }
 }

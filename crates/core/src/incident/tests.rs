@@ -47,11 +47,19 @@ fn clear(service: &str) -> Observation {
 
 fn blind(service: &str) -> Observation {
     let reason = "0 of the 1 vantages that are wanted report".to_owned();
-    Observation { sight: Sight::CannotTell { reason, is_silence: false }, ..quiet(service) }
+    Observation { sight: Sight::CannotTell { reason, unseen: Unseen::Reports }, ..quiet(service) }
 }
 
 fn window(seconds: u64, judged: u64, lost: u64) -> Firing {
-    Firing { seconds, scheduled: judged, judged, lost, threshold: 4, acceptable: AcceptableLoss::default() }
+    Firing {
+        seconds,
+        reach: seconds,
+        scheduled: judged,
+        judged,
+        lost,
+        threshold: 4,
+        acceptable: AcceptableLoss::default(),
+    }
 }
 
 /// A service that loses all of these series, beyond doubt.
@@ -70,6 +78,8 @@ fn lost(service: &str, rules: &str) -> Observation {
 fn condition(cause: Cause, holds: bool, after: u64) -> Condition {
     Condition {
         summary: format!("{cause:?}"),
+        measured: None,
+        blame: Blame::Unclear,
         cause,
         holds,
         after,
@@ -291,6 +301,23 @@ fn a_service_that_nobody_can_tell_of_is_an_incident_of_its_own() {
 }
 
 #[test]
+fn what_nobody_can_tell_is_said_to_be_no_loss_and_whose_fault() {
+    let seen = |unseen| {
+        let reason = "the reader answers 500".to_owned();
+        Observation { sight: Sight::CannotTell { reason, unseen }, ..quiet("a") }
+    };
+    for (unseen, blame) in [(Unseen::Storage, Blame::Reader), (Unseen::Reports, Blame::Unclear)] {
+        let mut desk = Desk::new();
+        let told = desk.run(31, &[seen(unseen)]);
+        assert_eq!(told[0].urgency, Urgency::Page);
+        let part = &desk.only().parts[""];
+        assert_eq!(part.blame, blame);
+        let said = part.measured.as_deref().unwrap_or_default();
+        assert!(said.starts_with("Nothing says that the service lost anything: "), "{said}");
+    }
+}
+
+#[test]
 fn a_silent_region_is_one_page_and_not_one_of_each_service() {
     let mut desk = Desk::new();
     let cause = Cause::SilentRegion { region: "eu".to_owned() };
@@ -301,7 +328,7 @@ fn a_silent_region_is_one_page_and_not_one_of_each_service() {
     };
     let unseen = |service| {
         let reason = "nobody reports from eu".to_owned();
-        Observation { sight: Sight::CannotTell { reason, is_silence: true }, ..quiet(service) }
+        Observation { sight: Sight::CannotTell { reason, unseen: Unseen::Region }, ..quiet(service) }
     };
     let mut told = Vec::new();
     for _ in 0..600 {

@@ -8,7 +8,7 @@ mod support;
 
 use aviary_core::{
     AcceptableLoss, Second, Tag,
-    extent::{Answer, Blame, Extent, Predicate, Questions, Rule},
+    extent::{Answer, Blame, Extent, Grounds, Predicate, Questions, Rule},
     incident::{Action, Counts, Event, Firing, Incident, Incidents, Level, Observation, Observed, Policy},
     page::{Attempt, Belief, Message, Notice},
 };
@@ -43,6 +43,7 @@ fn lost(service: &str, rule: &str) -> Observation {
         level: Level::Full,
         firing: vec![Firing {
             seconds: 8,
+            reach: 8,
             scheduled: 50,
             judged: 48,
             lost: 48,

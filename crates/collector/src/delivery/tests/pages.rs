@@ -6,7 +6,7 @@ use aviary_core::{
     losses::{Cause as LossCause, Loss},
     page::{Paging, Receiver, Sent, Severity},
 };
-use aviary_notify::{Event as PageEvent, Page, Share, Sums};
+use aviary_notify::{Event as PageEvent, Page, Share, Sums, Total};
 
 use super::*;
 
@@ -47,13 +47,15 @@ fn a_page_has_everything_that_it_needs() {
         summary: text("ingest: udp in every region (6/6), 100 % lost; nothing else"),
         rules: judge.one().parts["ingest"].extent.rules.clone(),
         window: Some(Sums { seconds: 8, scheduled: 50, delivered: 0, lost: 48 }),
+        measured: None,
+        total: None,
         acceptable: Some(AcceptableLoss::default()),
         vantages: Some(Share { of: 6, count: 5 }),
         questions: Questions { one_zone: Answer::No, one_protocol: Answer::Yes },
         blame: Blame::Service,
         against: vec![
             text("tcp from the same vantage points loses nothing"),
-            text("1 vantage point of 6 do not see it"),
+            text("1 vantage point of 6 does not see it"),
         ],
         evidence: vec![text("confirm timeout, 48 of 48")],
         last_change: Some(text("deploy")),
@@ -133,6 +135,76 @@ fn an_end_says_how_it_ended() {
     }
 }
 
+/// What is left in the last window that fires is a few per cent of what was lost.
+#[test]
+fn an_end_says_what_was_lost_in_all_and_how_bad_it_was() {
+    let (mut judge, notice) = opened();
+    let worst = lost("ingest", "protocol=udp");
+    let window =
+        |lost| Firing { seconds: 120, reach: 120, scheduled: 720, judged: 720, lost, ..worst.firing[0] };
+    let left = Observation {
+        summary: "ingest: udp in every region (6/6), 7.5 % lost; nothing else".to_owned(),
+        firing: vec![window(54)],
+        counts: Counts { judged: 720, lost: 54, late: 0 },
+        grounds: Grounds { evidence: vec!["what is left".to_owned()], against: vec![] },
+        ..lost("ingest", "")
+    };
+    judge.sees(&[left], 5);
+    let counts = Counts { judged: 780, lost: 54, late: 0 };
+    let told = judge.sees(&[Observation { counts, ..clear("ingest") }], 1);
+    let page = page_of(&order(&told[0], Message::Resolved), &subject(judge.one(), Some(1)));
+    assert_eq!(page.summary, "ingest: udp in every region (6/6), 100 % lost; nothing else");
+    assert_eq!(page.total, Some(Total { judged: 780, lost: 54, seconds: 14, worst: 1.0 }));
+    assert_eq!(page.window, Some(Sums { seconds: 8, scheduled: 50, delivered: 0, lost: 48 }));
+    assert_eq!((page.rules[0].matches.clone(), page.evidence), (predicate("protocol=udp"), vec![]));
+    let text = explain(judge.one(), None, judge.now);
+    let first = format!("{}: ingest: udp in every region (6/6), 100 % lost", notice.id);
+    assert!(text.starts_with(&first), "{text}");
+}
+
+#[test]
+fn what_speaks_for_a_fault_and_what_against_are_told_apart() {
+    let (seen, not_seen) = ("6 vantages lose it", "1 vantage point of 6 does not see it");
+    let unfit = "other protocols are not well either";
+    let table = [
+        (Blame::Service, vec![seen], vec![unfit, not_seen]),
+        (Blame::Path, vec![seen, not_seen], vec![unfit]),
+    ];
+    for (blame, evidence, against) in table {
+        let grounds = Grounds { evidence: vec![seen.to_owned()], against: vec![unfit.to_owned()] };
+        let mut judge = Judge::new();
+        let told = judge.sees(&[Observation { blame, grounds, ..lost("ingest", "protocol=udp") }], 9);
+        let around = Around { vantages: Some(6), ..Around::default() };
+        let subject = Subject { around, ..subject(judge.one(), None) };
+        let page = page_of(&order(&told[0], Message::Opened), &subject);
+        assert_eq!((page.evidence, page.against), (owned(&evidence), owned(&against)));
+        let text = explain(judge.one(), None, judge.now);
+        let said = format!("    For it: {seen}.\n    Against it: {unfit}.\n");
+        assert!(text.contains(&said), "{text}");
+    }
+}
+
+fn owned(lines: &[&str]) -> Vec<String> {
+    lines.iter().map(ToString::to_string).collect()
+}
+
+/// A window is shown as far as the life of what is lost reaches, and what rounds to nothing is not said.
+#[test]
+fn a_young_fleet_is_not_said_to_have_been_there_before() {
+    let base = lost("ingest", "protocol=udp");
+    let young = Firing { seconds: 1_800, reach: 723, scheduled: 4_338, judged: 4_330, ..base.firing[0] };
+    for (scattered, is_said) in [(0.0004, false), (0.0006, true)] {
+        let extent = Extent { scattered, ..base.extent.clone() };
+        let mut judge = Judge::new();
+        judge.sees(&[Observation { firing: vec![young], extent, ..base.clone() }], 90);
+        let text = explain(judge.one(), None, judge.now);
+        let said =
+            "In 30 min, of which 12 min 3 s since its first probe, 48 of 4330 lost (1.1 %), 8 not measured;";
+        assert!(text.contains(said), "{text}");
+        assert_eq!(text.contains("scattered"), is_said, "{text}");
+    }
+}
+
 #[test]
 fn of_several_services_each_cause_says_whose_it_is() {
     let mut judge = Judge::new();
@@ -159,6 +231,8 @@ fn of_what_is_no_loss_nothing_is_made_up() {
         severity: Severity::Error,
         services: vec!["ingest".to_owned()],
         summary: "we cannot see eu-west-1".to_owned(),
+        measured: Some("Nothing is measured from there.".to_owned()),
+        blame: Blame::Unclear,
         owner: None,
         runbook: None,
         shadow: false,
@@ -168,6 +242,7 @@ fn of_what_is_no_loss_nothing_is_made_up() {
     let page = page_of(&order(&told[0], Message::Opened), &Subject { around, ..subject(judge.one(), None) });
     assert_eq!((&*page.summary, page.severity), ("we cannot see eu-west-1", Severity::Error));
     assert_eq!((page.window, page.vantages, page.blame), (None, None, Blame::Unclear));
+    assert_eq!((page.measured.as_deref(), page.total), (Some("Nothing is measured from there."), None));
     assert_eq!(page.questions, Questions { one_zone: Answer::CannotTell, one_protocol: Answer::CannotTell });
     assert!(page.rules.is_empty() && page.against.is_empty());
 }

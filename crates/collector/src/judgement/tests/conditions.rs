@@ -73,11 +73,42 @@ fn an_agent_that_suspects_itself_is_a_ticket_and_what_it_says_is_set_apart() {
     let sick = stage.judgement.incidents().into_iter().filter(|it| it.cause.name() == "sick_agent");
     let sick = only(sick.collect());
     assert_eq!((sick.state, sick.urgency()), (Of::Open, Urgency::Ticket));
+    let part = &sick.parts[""];
+    assert_eq!(part.blame, Blame::Source);
+    let said = part.measured.as_deref().unwrap_or_default();
+    assert!(said.starts_with("In 10 of the newest 10 s its own controls failed"), "{said}");
     assert!(
         stage.losses().iter().all(|loss| loss.urgency() == Urgency::Ticket),
         "one agent alone loses, and is sick: {:#?}",
         stage.losses()
     );
+}
+
+/// The service is well for everybody but one agent, whether that suspects itself or not.
+#[test]
+fn a_service_is_not_called_lost_for_one_sick_agent() {
+    for (knows, why) in [(true, "own controls fail"), (false, "from where alone")] {
+        let mut stage = Stage::usual();
+        let mut neighbour = roster("eu", &ENDPOINTS);
+        neighbour.vantage.node = "node-eu-2".to_owned();
+        for second in 0..180 {
+            stage.rosters.push(neighbour.clone());
+            let report = stage.report(3, second..second + 1, well);
+            stage.rosters.pop();
+            stage.state.take(&report, None, at(second + 1)).unwrap();
+            let is_sick = second >= 120;
+            stage.run(1, if is_sick { only_eu } else { well });
+            if is_sick && knows {
+                let suspect = Span::before(Second(START + stage.second), 1);
+                let report = Report { self_suspect: vec![suspect], ..stage.report(1, 0..0, well) };
+                stage.state.take(&report, None, at(stage.second)).unwrap();
+            }
+        }
+        let (_, standing) = stage.state.standing().find(|(name, _)| *name == "ingest").unwrap();
+        assert_eq!(standing.verdict.state.name(), "healthy", "{knows}");
+        let reason = standing.verdict.reason.as_deref().unwrap_or_default();
+        assert!(reason.contains("what node-eu says") && reason.contains(why), "{knows}: {reason}");
+    }
 }
 
 #[test]

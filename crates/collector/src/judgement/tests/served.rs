@@ -157,7 +157,7 @@ async fn an_incident_is_shown_acknowledged_and_there_after_a_restart() {
     }
     served.end().await;
 
-    let served = Served::begin(data.path(), clock).await;
+    let served = Served::begin(data.path(), clock.clone()).await;
     let whole = served.get(&format!("incidents/{id}")).await;
     assert_eq!(whole["record"]["notes"]["kept"][0]["text"], "the switch", "{whole}");
     assert_eq!(whole["receivers"]["oncall"]["belief"], "maybe_open", "nobody said that it was taken");
@@ -170,5 +170,23 @@ async fn an_incident_is_shown_acknowledged_and_there_after_a_restart() {
     let expire = format!("silences/{}", silence["id"].as_str().unwrap());
     assert_eq!(served.ask(reqwest::Method::DELETE, &expire, Value::Null).await.0, 204);
     assert_eq!(served.ask(reqwest::Method::DELETE, &expire, Value::Null).await.0, 404);
+    // The next morning it is held no more, in this life and in the next.
+    let morning = 40_000;
+    served.clock.0.store(morning, Ordering::SeqCst);
+    served.run(morning, morning + 1, DELIVERED).await;
+    let note = |text: &str| json!({"by": "ada", "text": text});
+    assert_eq!(served.post(&path("notes"), note("the switch was old")).await.0, 200);
+    assert_eq!(served.post("incidents/nobody/notes", note("?")).await.0, 404);
+    for what in ["ack", "resolve"] {
+        let (status, answer) = served.post(&path(what), json!({"by": "ada"})).await;
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(status == 409 && message.contains("is over since 20"), "{what}: {status} {message}");
+    }
+    served.end().await;
+    let served = Served::begin(data.path(), clock).await;
+    assert_eq!(served.post(&path("notes"), note("and is replaced")).await.0, 200);
+    let notes = served.get(&format!("incidents/{id}")).await["record"]["notes"]["kept"].clone();
+    let said: Vec<_> = notes.as_array().unwrap().iter().map(|note| note["text"].as_str().unwrap()).collect();
+    assert_eq!(said, ["the switch", "the switch was old", "and is replaced"]);
     served.end().await;
 }

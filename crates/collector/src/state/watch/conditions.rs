@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use aviary_core::{
     AcceptableLoss, Second, Span, Timestamp,
-    detect::{Budget, Level, Test},
+    detect::{Budget, Level, Tally, Test},
+    extent::Blame,
     incident::{Cause, Condition, Policy},
     page::Severity,
     verdict::{SAMPLES_MIN, SEEN_SECONDS},
@@ -51,7 +52,7 @@ impl State {
                 let known = group.known(grace.max(1), judged.final_until);
                 let is_old = now.second().0.saturating_sub(apart.since.0) >= grace;
                 if is_old && known.judged >= SAMPLES_MIN && known.lost == known.judged {
-                    conditions.push(never_worked(&service, &apart.endpoint, true));
+                    conditions.push(never_worked(&service, &apart.endpoint, Some(known)));
                 }
             }
         }
@@ -59,7 +60,7 @@ impl State {
         let is_news = |since: &Second| since.plus(WORKS_SECONDS) > now.second();
         let works = watch.worked.iter().filter(|(_, since)| is_news(since));
         conditions.extend(
-            works.map(|((service, endpoint), _)| never_worked(&self.service(service), endpoint, false)),
+            works.map(|((service, endpoint), _)| never_worked(&self.service(service), endpoint, None)),
         );
         self.sick_agents(now, &mut conditions);
         if now.second().0.is_multiple_of(CERTIFICATES_SECONDS) {
@@ -88,6 +89,11 @@ impl State {
                 severity,
                 services: touched.cloned().collect(),
                 summary: format!("we cannot see {region}: nobody reports from there"),
+                measured: Some(
+                    "Nothing is measured from there, and nothing says that a service lost anything."
+                        .to_owned(),
+                ),
+                blame: Blame::Unclear,
                 owner: shared.owner,
                 runbook: shared.runbook,
                 shadow: holds && policies.iter().all(|policy| policy.shadow),
@@ -101,6 +107,8 @@ impl State {
             let holds = agent.is_suspect(newest);
             // Of most agents there never was such a thing to tell.
             if holds || agent.is_suspect(Span::new(Second(0), newest.until)) {
+                let fails = |second: &Second| agent.is_suspect(Span::new(*second, second.plus(1)));
+                let failing = newest.iter().filter(fails).count();
                 conditions.push(Condition {
                     cause: Cause::SickAgent { node: vantage.node.clone() },
                     holds,
@@ -111,6 +119,11 @@ impl State {
                         "{} in {} fails its own controls: what it says is set apart",
                         vantage.node, vantage.region
                     ),
+                    measured: Some(format!(
+                        "In {failing} of the newest {SICK_SECONDS} s its own controls failed: what it says of services tells \
+                         nothing."
+                    )),
+                    blame: Blame::Source,
                     owner: None,
                     runbook: None,
                     shadow: false,
@@ -147,14 +160,17 @@ pub(super) fn policy(service: &ServiceOptions) -> Policy {
     service.alerting.policy(service.policy.min_vantages, owner, runbook)
 }
 
-fn never_worked(service: &ServiceOptions, endpoint: &str, holds: bool) -> Condition {
+/// What is said of an endpoint that never worked, of which so much is `known`; none of one that works by now.
+fn never_worked(service: &ServiceOptions, endpoint: &str, known: Option<Tally>) -> Condition {
     let Policy { owner, runbook, shadow, .. } = policy(service);
     let name = service.name.clone();
     Condition {
-        holds,
+        holds: known.is_some(),
         after: 0,
         severity: Severity::Warning,
         summary: format!("{name}: {endpoint} has never worked: no datapoint ever arrived over it"),
+        measured: known.map(|known| format!("Lately {} of {} lost.", known.lost, known.judged)),
+        blame: Blame::Unclear,
         services: vec![name.clone()],
         cause: Cause::NeverWorked { service: name, endpoint: endpoint.to_owned() },
         owner,
@@ -176,11 +192,17 @@ fn optional(service: &ServiceOptions, endpoint: &str, group: &Group, conditions:
     let Policy { page_after, owner, runbook, shadow, .. } = policy(service);
     let (name, loss) = (service.name.clone(), found.first().map_or(0.0, |found| found.tally.loss()));
     let percent = aviary_core::extent::percent(loss);
+    let measured = found.first().map(|found| {
+        let Tally { judged, lost } = found.tally;
+        format!("In {} s {lost} of {judged} lost; the service does not require it.", found.seconds)
+    });
     conditions.push(Condition {
         holds,
         after: page_after,
         severity: Severity::Info,
         summary: format!("{name}: {endpoint}, which is not required, {percent} lost"),
+        measured,
+        blame: Blame::Unclear,
         services: vec![name.clone()],
         cause: Cause::Optional { service: name, endpoint: endpoint.to_owned() },
         owner,

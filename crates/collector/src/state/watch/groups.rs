@@ -59,6 +59,8 @@ pub(super) struct Group {
     cells: Vec<u32>,
     /// When its first series began.
     first: Second,
+    /// When the first of them began to be judged.
+    judged_from: Second,
     /// How many series it has.
     pub(super) series: u64,
     /// What may be lost of it, in parts per million: the mean over its series.
@@ -116,6 +118,8 @@ pub(super) struct Groups {
     cells: usize,
     /// What may be lost of each cell, 0 to 1.
     pub(super) acceptable: Vec<f64>,
+    /// How many series each cell has, and when the first of them began to be judged.
+    lives: Vec<(u64, Second)>,
     /// Numbers that are the same for cells of one vantage, and of one network.
     pub(super) vantage_of: Vec<u32>,
     pub(super) network_of: Vec<u32>,
@@ -164,14 +168,17 @@ impl Groups {
             .collect();
         let cells = main.values.len() + apart_cells.len();
         let mut cell_of = main.group_of.clone();
-        let (mut series, mut sums, mut since) =
-            (vec![0_u64; cells], vec![0_u64; cells], vec![Second(u64::MAX); cells]);
+        let (mut series, mut sums) = (vec![0_u64; cells], vec![0_u64; cells]);
+        let mut since = vec![Second(u64::MAX); cells];
+        let mut judged_from = since.clone();
         for (id, cell) in (0..).map(SeriesId).zip(&mut cell_of) {
             if *cell == NO_GROUP {
                 *cell = apart_cells[&endpoint_of(id)];
             }
             let life = ledger.life(id);
             since[*cell as usize] = since[*cell as usize].min(life.from);
+            let from = life.from.max(works_since[endpoint_of(id)]);
+            judged_from[*cell as usize] = judged_from[*cell as usize].min(from);
             if life.until >= until {
                 series[*cell as usize] += 1;
                 sums[*cell as usize] += u64::from(parts[endpoint_of(id)]);
@@ -189,6 +196,7 @@ impl Groups {
                 .zip(&series)
                 .map(|(sum, series)| *sum as f64 / (*series).max(1) as f64 / 1e6)
                 .collect(),
+            lives: series.iter().copied().zip(judged_from.iter().copied()).collect(),
             vantage_of: numbered(&main, VANTAGE),
             network_of: numbered(&main, NETWORK..NETWORK + 1),
             beginners,
@@ -209,9 +217,11 @@ impl Groups {
             let of = |counts: &[u64]| cells.iter().map(|cell| counts[*cell as usize]).sum::<u64>();
             let (series, sum) = (of(&series), of(&sums));
             let acceptable = u32::try_from(sum / series.max(1)).unwrap_or(u32::MAX);
-            let first = cells.iter().map(|cell| since[*cell as usize]).min().unwrap_or(until);
+            let earliest = |seconds: &[Second]| cells.iter().map(|cell| seconds[*cell as usize]).min();
+            let first = earliest(&since).unwrap_or(until);
+            let judged_from = earliest(&judged_from).unwrap_or(until);
             if let Some(held) = former.remove(&key) {
-                return Group { cells, first, series, acceptable, ..held };
+                return Group { cells, first, judged_from, series, acceptable, ..held };
             }
             let quiet = learnt.get(&key).copied().unwrap_or_default();
             // A second is learnt as it leaves the newest of the bank.
@@ -220,6 +230,7 @@ impl Groups {
                 key,
                 cells,
                 first,
+                judged_from,
                 series,
                 acceptable,
                 bank: Bank::new(until),
@@ -274,6 +285,15 @@ impl Groups {
         catalog.ids().map(|id| (catalog.tag(id, Tag::Service), catalog.tag(id, Tag::Endpoint))).collect()
     }
 
+    /// How many slots of a group are in the plan of the newest `seconds` before `until`: none before its series began.
+    pub(super) fn scheduled(&self, group: &Group, seconds: u64, until: Second) -> u64 {
+        let slots = |cell: &u32| {
+            let (series, from) = self.lives[*cell as usize];
+            series * seconds.min(until.0.saturating_sub(from.0))
+        };
+        group.cells.iter().map(slots).sum()
+    }
+
     /// How many cells there are.
     pub(super) const fn cells(&self) -> usize {
         self.cells
@@ -323,6 +343,11 @@ impl Group {
             return span.from;
         }
         span.iter().find(|second| self.bank.second(*second).lost > 0).unwrap_or(span.from)
+    }
+
+    /// For how long it has been judged before `until`.
+    pub(super) fn judged_seconds(&self, until: Second) -> u64 {
+        until.0.saturating_sub(self.judged_from.0)
     }
 
     /// What is known for good, before `final_until`, of about the newest so many seconds of which anything is.

@@ -13,13 +13,13 @@ use aviary_core::{
         gate::{Refusals, is_agreed, is_confirmed, is_refused},
         tail,
     },
-    incident::{Firing, Level, Observation, Sight},
+    incident::{Firing, Level, Observation, Sight, Unseen},
     ledger::LIVE_SECONDS,
     losses::Cause,
 };
 
 use super::{
-    Asked, Read, Scene, State, Watch,
+    Asked, Read, Scene, State, Watch, beside,
     clearing::{cleared, is_gone},
     groups::{Group, Groups, Judged},
 };
@@ -94,6 +94,10 @@ impl State {
                 left.2.level.cmp(&right.2.level).then_with(|| left.2.nats.total_cmp(&right.2.nats))
             });
         let Some((group, test, first, mut found)) = strongest else { return (seen, None) };
+        let life = group.judged_seconds(until);
+        // Of those that reach back before its life, each says what the shortest does.
+        let mut is_whole = false;
+        found.retain(|found| found.seconds < life || !std::mem::replace(&mut is_whole, true));
         let first = sharpest(group, &test, first, looked_at);
         if found[0].seconds != first.seconds {
             found.insert(0, first);
@@ -106,7 +110,9 @@ impl State {
             .entry((seconds, service.storage))
             .or_insert_with(|| groups.windows(&self.ledger, span, name, service.storage));
         let cells = judged.cells.clone();
-        if self.is_set_apart(groups, cells.clone(), tallies, span, |rest| test.level(first.seconds, rest)) {
+        let level = |rest| test.level(first.seconds, rest);
+        if let Some(why) = self.suspects_alone(groups, cells.clone(), tallies, span, level) {
+            watch.set_apart.insert(name.to_owned(), why);
             return (seen, None);
         }
         let worst_of =
@@ -132,7 +138,8 @@ impl State {
             .iter()
             .map(|found| Firing {
                 seconds: found.seconds,
-                scheduled: (group.series * found.seconds).max(found.tally.judged),
+                reach: found.seconds.min(life),
+                scheduled: groups.scheduled(group, found.seconds, until).max(found.tally.judged),
                 judged: found.tally.judged,
                 lost: found.tally.lost,
                 threshold: test
@@ -148,24 +155,34 @@ impl State {
                 acceptable: groups.acceptable[cell],
             })
             .collect();
-        let scene = Scene { fleet: Arc::clone(&judged.population), counts };
+        let all = read.beside.entry((seconds, service.storage));
+        let all = all.or_insert_with(|| beside::by_vantage(groups, tallies));
+        let beside = beside::of_others(groups, judged.cells.clone(), tallies, all);
+        let scene = Scene { fleet: Arc::clone(&judged.population), counts, beside };
         (seen, Some(scene))
     }
 
-    /// Whether nothing is lost but what agents tell that suspected themselves in `span`: their own controls failed as well.
-    fn is_set_apart(
+    /// That nothing is lost but what agents tell that suspected themselves in `span`, in words: their own controls failed as well.
+    fn suspects_alone(
         &self,
         groups: &Groups,
         cells: Range<usize>,
         tallies: &[Tally],
         span: Span,
         level: impl Fn(Tally) -> detect::Level,
-    ) -> bool {
+    ) -> Option<String> {
         let suspects = self.agents.iter().filter(|(_, agent)| agent.is_suspect(span));
         let suspects: BTreeSet<&str> = suspects.map(|(vantage, _)| &*vantage.node).collect();
-        let trusted = cells.filter(|cell| !suspects.contains(groups.node(*cell)));
-        let rest = trusted.fold(Tally::default(), |sum, cell| sum + tallies[cell]);
-        !suspects.is_empty() && level(rest) == detect::Level::Quiet
+        let (theirs, trusted): (Vec<usize>, Vec<usize>) =
+            cells.partition(|cell| suspects.contains(groups.node(*cell)));
+        let rest = trusted.into_iter().fold(Tally::default(), |sum, cell| sum + tallies[cell]);
+        let is_theirs = !suspects.is_empty() && level(rest) == detect::Level::Quiet;
+        is_theirs.then(|| {
+            let losing = theirs.into_iter().filter(|cell| tallies[*cell].lost > 0);
+            let nodes: BTreeSet<&str> = losing.map(|cell| groups.node(cell)).collect();
+            let nodes: Vec<&str> = nodes.into_iter().collect();
+            format!("set apart is what {} says, whose own controls fail", nodes.join(", "))
+        })
     }
 
     /// Whether a service can be judged.
@@ -174,11 +191,15 @@ impl State {
         if standing.verdict.state != Verdict::Blind {
             return Sight::Measured;
         }
-        let is_silence = standing.storage_untold.is_none()
-            && watch.regions.values().any(|region| !region.is_seen && region.services.contains(name));
+        let mut regions = watch.regions.values();
+        let unseen = match &standing.storage_untold {
+            Some(_) => Unseen::Storage,
+            None if regions.any(|region| !region.is_seen && region.services.contains(name)) => Unseen::Region,
+            None => Unseen::Reports,
+        };
         let reason = standing.verdict.reason.clone();
         let reason = reason.unwrap_or_else(|| "too little of it is reported".to_owned());
-        Sight::CannotTell { reason, is_silence }
+        Sight::CannotTell { reason, unseen }
     }
 
     /// Whether a service, or this collector, is too young to be trusted.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aviary_core::{
     Tag,
-    extent::{self, Suspects, blame, explain, questions, summary},
+    extent::{self, Beside, Suspects, blame, explain, questions, summary},
     incident::{Condition, Event, Observation, Observed},
     silence::InForce,
 };
@@ -16,6 +16,8 @@ use crate::judgement::Pending;
 pub(crate) struct Scene {
     pub(super) fleet: Arc<Fleet>,
     pub(super) counts: Vec<extent::Counts>,
+    /// What other services lose from each of their vantages.
+    pub(super) beside: Vec<Beside>,
 }
 
 /// What is seen in a second.
@@ -46,13 +48,14 @@ impl Scene {
         let population = self.fleet.population();
         let extent = explain(population, &self.counts);
         let questions = questions(population, &self.counts, &extent);
-        let attribution = blame(population, &self.counts, &extent, &Suspects::default());
+        let suspects = Suspects { beside: self.beside, ..Suspects::default() };
+        let attribution = blame(population, &self.counts, &extent, &suspects);
         let summary = summary(population, &self.counts, &extent);
         Observation {
             extent,
             questions,
             blame: attribution.blame,
-            grounds: attribution.evidence,
+            grounds: attribution.grounds,
             summary,
             ..observation
         }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use aviary_core::{
     Phase, Span, Tag, Timestamp,
     detect::tail,
+    extent::Blame,
     histogram::{Histogram, lower_bound},
     incident::{Cause, Condition},
     ledger::NO_GROUP,
@@ -81,7 +82,7 @@ impl SlowWanted {
             for phase in Phase::ALL.iter().copied() {
                 match service.alerting.latency_p99.get(&phase) {
                     // Whatever was said of it once is not asked for any more.
-                    None => conditions.push(slow(service, phase, false, String::new())),
+                    None => conditions.push(slow(service, phase, None)),
                     Some(limit) => conditions.extend(
                         measured
                             .get(&(group, phase))
@@ -111,18 +112,23 @@ fn judged(service: &ServiceOptions, phase: Phase, limit: u64, histogram: &Histog
         millis(u64::from(p99)),
         millis(limit)
     );
-    Some(slow(service, phase, is_slow, summary))
+    let minutes = WINDOW_SECONDS / MINUTE;
+    let measured = format!("In {minutes} min {slower} of {count} took longer; one in a hundred may.");
+    Some(slow(service, phase, is_slow.then_some((summary, measured))))
 }
 
-fn slow(service: &ServiceOptions, phase: Phase, holds: bool, summary: String) -> Condition {
+/// A phase that is slow, with what is said of it and what was measured; none of one that is not.
+fn slow(service: &ServiceOptions, phase: Phase, said: Option<(String, String)>) -> Condition {
     let policy = policy(service);
     Condition {
         cause: Cause::Slow { service: service.name.clone(), phase },
-        holds,
+        holds: said.is_some(),
         after: 0,
         severity: Severity::Warning,
         services: vec![service.name.clone()],
-        summary,
+        measured: said.as_ref().map(|(_, measured)| measured.clone()),
+        summary: said.map(|(summary, _)| summary).unwrap_or_default(),
+        blame: Blame::Unclear,
         owner: policy.owner,
         runbook: policy.runbook,
         shadow: policy.shadow,

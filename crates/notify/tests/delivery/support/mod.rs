@@ -9,7 +9,7 @@ use aviary_core::{
     extent::{Answer, Blame, Predicate, Questions, Rule},
 };
 use aviary_notify::{
-    Attempt, Event, Kind, Link, Page, Receipt, Receiver, Refusal, Settings, Severity, Share, Sums,
+    Attempt, Event, Kind, Link, Page, Receipt, Receiver, Refusal, Settings, Severity, Share, Sums, Total,
 };
 use rustls_pki_types::CertificateDer;
 
@@ -47,6 +47,8 @@ pub(crate) fn page(event: Event) -> Page {
             judged: 48,
         }],
         window: Some(Sums { seconds: 8, scheduled: 48, delivered: 0, lost: 48 }),
+        measured: None,
+        total: Some(Total { judged: 480, lost: 52, seconds: 9, worst: 1.0 }),
         acceptable: Some(AcceptableLoss::default()),
         vantages: Some(Share { count: 6, of: 6 }),
         questions: Questions { one_zone: Answer::No, one_protocol: Answer::Yes },
