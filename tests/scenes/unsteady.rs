@@ -1,0 +1,64 @@
+//! What is only slow, and what comes and goes. Fronts of ours before a real carbon do it, and graphite-web is read back: one
+//! closes late what it hands on, the other takes everything, says nothing and loses it, so that only storage knows.
+
+use std::{thread, time::Duration};
+
+use aviary_sink::Misbehaviour;
+
+use super::{
+    fleet::{Fleet, service},
+    front::Front,
+};
+use crate::support::{aviary::now, graphite::Graphite, ports::Port};
+
+const PAGE_AFTER: &str = "2s";
+
+const MINUTE: u64 = 60;
+
+/// Whether something is lost is looked at as a minute begins. Each loss ends so long before a minute in which nothing is to
+/// be lost, and the next begins so long after it: as storage shows it, it is over then, but not for long enough to be resolved.
+const ENDS_BEFORE: u64 = 35;
+const BEGINS_AFTER: u64 = 10;
+
+const MESSAGES: &str = "";
+
+/// What is slow is looked at for five minutes, so this takes eight: it is called from where the harness begins early.
+pub(crate) fn play() {
+    let graphite = Graphite::start();
+    let ports: Vec<Port> = (0..4).map(|_| Port::claim()).collect();
+    let fronts: Vec<Front> = ports.iter().map(|port| Front::open(port.address(), graphite.line())).collect();
+    let endpoints: Vec<String> = ports.iter().map(|port| format!("tcp://{}", port.address())).collect();
+    let (search, orders) = fronts.split_first().expect("there are four");
+    let readback = format!("[service.readback]\ngraphite = \"http://{}\"\n", graphite.http());
+    let latency = "latency_p99 = { confirm = \"200ms\" }\n".to_owned();
+    let services = [
+        service("orders", &endpoints[1..], PAGE_AFTER, &(latency + &readback)),
+        service("search", &endpoints[..1], PAGE_AFTER, &readback),
+    ];
+    let fleet = Fleet::start(&services.concat(), |_| (String::new(), services.concat()));
+    fleet.wait_until_well(services.len());
+
+    let slow = Misbehaviour::Slow { by: Duration::from_millis(400) };
+    orders.iter().for_each(|front| front.misbehave(slow));
+    fleet.wait_until_opened(&["orders: "]);
+    orders.iter().for_each(|front| front.misbehave(Misbehaviour::None));
+
+    search.misbehave(Misbehaviour::Drop { share: 1.0 });
+    fleet.wait_until_opened(&["search: "]);
+    let first = (now().0 + ENDS_BEFORE) / MINUTE + 1;
+    for minute in [first, first + 2, first + 4] {
+        sleep_until(minute * MINUTE - ENDS_BEFORE);
+        search.misbehave(Misbehaviour::None);
+        sleep_until(minute * MINUTE + BEGINS_AFTER);
+        search.misbehave(Misbehaviour::Drop { share: 1.0 });
+    }
+    fleet.wait_until_resolved(&["orders: "]);
+    thread::sleep(Duration::from_secs(2));
+    let messages = ["orders: ", "search: "].map(|begin| fleet.messages(begin)).join("\n---\n");
+    assert_eq!(fleet.opened(), 2, "{}", fleet.story());
+    assert_eq!(messages, MESSAGES, "{}", fleet.story());
+}
+
+fn sleep_until(second: u64) {
+    thread::sleep(Duration::from_secs(second.saturating_sub(now().0)));
+}
