@@ -1,5 +1,5 @@
-//! What is only slow, and what comes and goes. Fronts of ours before a real carbon do it, and graphite-web is read back: one
-//! closes late what it hands on, the other takes everything, says nothing and loses it, so that only storage knows.
+//! What is only slow, and what comes and goes. Fronts of ours before a real carbon do it, and graphite-web is read back: those
+//! of one service close late what they hand on, and that of the other resets connections and hands on nothing.
 
 use std::{thread, time::Duration};
 
@@ -16,7 +16,7 @@ const PAGE_AFTER: &str = "2s";
 const MINUTE: u64 = 60;
 
 /// Whether something is lost is looked at as a minute begins. Each loss ends so long before a minute in which nothing is to
-/// be lost, and the next begins so long after it: as storage shows it, it is over then, but not for long enough to be resolved.
+/// be lost, and the next begins so long after it: it is over then, but never for as long as it takes to be resolved.
 const ENDS_BEFORE: u64 = 35;
 const BEGINS_AFTER: u64 = 10;
 
@@ -43,14 +43,14 @@ pub(crate) fn play() {
     fleet.wait_until_opened(&["orders: "]);
     orders.iter().for_each(|front| front.misbehave(Misbehaviour::None));
 
-    search.misbehave(Misbehaviour::Drop { share: 1.0 });
+    search.misbehave(Misbehaviour::ReadThenReset);
     fleet.wait_until_opened(&["search: "]);
     let first = (now().0 + ENDS_BEFORE) / MINUTE + 1;
     for minute in [first, first + 2, first + 4] {
         sleep_until(minute * MINUTE - ENDS_BEFORE);
         search.misbehave(Misbehaviour::None);
         sleep_until(minute * MINUTE + BEGINS_AFTER);
-        search.misbehave(Misbehaviour::Drop { share: 1.0 });
+        search.misbehave(Misbehaviour::ReadThenReset);
     }
     fleet.wait_until_resolved(&["orders: "]);
     thread::sleep(Duration::from_secs(2));

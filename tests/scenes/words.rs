@@ -8,7 +8,9 @@ pub(super) fn steady(text: &str) -> String {
     let lines = own.map(|line| {
         let words: Vec<&str> = line.split(' ').collect();
         let words: Vec<String> = (0..words.len()).map(|place| word(&words, place)).collect();
-        words.join(" ").replace("# min # s", "# s").replace("# min", "# s")
+        let line = words.join(" ").replace("# min # s", "# s").replace("# min", "# s");
+        // What a machine that is busy with other tests did not get to.
+        line.replace(", # of # not measured", "")
     });
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -41,8 +43,8 @@ fn word(words: &[&str], place: usize) -> String {
 fn what_differs_is_left_out() {
     assert_eq!(
         steady(
-            "Since 2026-11-21T03:14:52Z, 1 min 3 s before.\nDelivered 0 of 48 in 8 s (0 %), 100 % lost at\n127.0.0.3:20033, (3/3 regions) 6 vantages"
+            "Since 2026-11-21T03:14:52Z, 1 min 3 s before.\nDelivered 0 of 48 in 8 s (0 %), 47 lost, 1 of 48 not measured; 1 % lost at\n127.0.0.3:20033, (3/3 regions) 6 vantages"
         ),
-        "Since TIME, # s before.\nDelivered # of # in # s (# %), # % lost at\n127.0.0.3:PORT, (3/3 regions) 6 vantages"
+        "Since TIME, # s before.\nDelivered # of # in # s (# %), # lost; # % lost at\n127.0.0.3:PORT, (3/3 regions) 6 vantages"
     );
 }
