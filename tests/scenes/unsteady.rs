@@ -20,7 +20,40 @@ const MINUTE: u64 = 60;
 const ENDS_BEFORE: u64 = 35;
 const BEGINS_AFTER: u64 = 10;
 
-const MESSAGES: &str = "";
+const MESSAGES: &str = "\
+incident.opened: orders: confirm takes # ms for one in a hundred, and may take # ms
+Since TIME, # s before this message. Severity warning, state open.
+Nothing could be measured: we cannot tell what arrives.
+Just one zone? cannot tell. All of one protocol? cannot tell.
+Whose fault: cannot tell.
+Owner: orders team
+---
+incident.resolved: RESOLVED: orders: confirm takes # ms for one in a hundred, and may take # ms
+From TIME to TIME, # s.
+Owner: orders team
+---
+incident.opened: search: everything in every region (3/3), # % lost; nothing else
+Since TIME, # s before this message. Severity critical, state open.
+Delivered # of # in # s (# %), # lost; # % may be lost.
+Seen from 6 of 6 vantage points.
+Just one zone? no. All of one protocol? cannot tell.
+Cause: everything: # of # lost, # % of the loss
+Evidence: confirm reset, # of #
+Evidence: 6 vantages in 3 regions lose it
+Whose fault: the service.
+Owner: search team
+---
+incident.updated: UPDATE: search: everything in every region (3/3), # % lost; nothing else
+Changed: it comes and goes
+Since TIME, # s before this message. Severity critical, state recovering.
+Delivered # of # in # s (# %), # lost; # % may be lost.
+Seen from 6 of 6 vantage points.
+Just one zone? no. All of one protocol? cannot tell.
+Cause: everything: # of # lost, # % of the loss
+Evidence: confirm reset, # of #
+Evidence: 6 vantages in 3 regions lose it
+Whose fault: the service.
+Owner: search team";
 
 /// What is slow is looked at for five minutes, so this takes eight: it is called from where the harness begins early.
 pub(crate) fn play() {

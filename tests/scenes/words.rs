@@ -1,10 +1,11 @@
 //! A page's words, without what differs from run to run.
 
 /// `text` with times, durations, counts and ports as placeholders. How many places see it stays; what else is wrong at
-/// the time is left out.
+/// the time is left out, and what the summary was before.
 pub(super) fn steady(text: &str) -> String {
-    // What else is wrong depends on what was told first.
-    let own = text.lines().filter(|line| !line.starts_with("Also wrong now: "));
+    // What else is wrong depends on what was told first, and a summary was another where its figures were.
+    let differ = ["Also wrong now: ", "Changed: was "];
+    let own = text.lines().filter(|line| !differ.iter().any(|begin| line.starts_with(begin)));
     let lines = own.map(|line| {
         let words: Vec<&str> = line.split(' ').collect();
         let words: Vec<String> = (0..words.len()).map(|place| word(&words, place)).collect();
