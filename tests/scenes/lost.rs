@@ -84,7 +84,7 @@ Delivered # of # in # s (# %), # lost; # % may be lost.
 Seen from 6 of 6 vantage points.
 Just one zone? no. All of one protocol? no.
 Cause: address 127.0.0.3: # of # lost, # % of the loss
-Evidence: connect refused, # of #
+Evidence: confirm timeout, # of #
 Evidence: 6 vantages in 3 regions lose it
 Evidence: other addresses are well: # of # lost
 Whose fault: the service.
