@@ -42,7 +42,8 @@ fn told(socket: &UnixDatagram, last: &str) -> Vec<Vec<String>> {
 /// A service manager in the file system, and one with an abstract name: `NOTIFY_SOCKET`, and what listens there.
 fn managers(dir: &Path) -> [(String, UnixDatagram); 2] {
     let path = dir.join("notify");
-    let name = format!("aviary-it-{}", std::process::id());
+    // Names of directories are not given twice, and tests run side by side.
+    let name = format!("aviary-it-{}", dir.file_name().unwrap().to_str().unwrap());
     let abstract_address = UnixAddress::from_abstract_name(&name).unwrap();
     [
         (path.to_str().unwrap().to_owned(), UnixDatagram::bind(&path).unwrap()),

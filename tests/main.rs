@@ -20,3 +20,9 @@ mod scenes;
 mod secrets;
 mod support;
 mod tls;
+
+/// In no module: the harness begins tests in the order of their names, and this one takes eight minutes.
+#[test]
+fn a_service_that_is_slow_and_one_that_comes_and_goes_are_told_of_once() {
+    scenes::unsteady::play();
+}

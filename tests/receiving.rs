@@ -71,7 +71,7 @@ fn what_a_relay_forwards_is_delivered_and_what_it_cannot_is_lost() {
     let from = now();
     sleep(Duration::from_secs(5));
     let stopped = inside(from, now());
-    rig.relay.process().restart();
+    rig.relay.restart();
     rig.until_well();
 
     // It takes what it cannot forward: the sender is content, and storage not.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::{
     aviary::now,
-    node::{Node, wait_until_closed},
+    node::{Node, all_delivered, wait_until_closed},
     ports::Port,
     tcp_server::TcpServer,
 };
@@ -80,10 +80,7 @@ fn an_agent_probes_what_its_collector_says_and_what_it_said_last() {
 
     let span = Span::new(began, now());
     wait_until_closed(span);
-    let slots = &there.slots("endpoint", span)[&first];
-    assert!(slots.values().all(|slot| slot.outcome == "delivered"), "{slots:#?}");
-    let ends = (slots.keys().next().unwrap(), slots.keys().next_back().unwrap());
-    assert_eq!(slots.len() as u64, ends.1.0 - ends.0.0 + 1, "no second is left out");
+    all_delivered(&there.slots("endpoint", span)[&first]);
 
     // Without a collector it begins with what it was told last.
     assert!(node.process().stop().success());
@@ -103,8 +100,7 @@ fn an_agent_probes_what_its_collector_says_and_what_it_said_last() {
     wait_until_closed(Span::new(from, until));
     there.wait_until_delivered(&second, 5);
     for (endpoint, slots) in there.slots("endpoint", Span::new(from.plus(3), until)) {
-        assert!(slots.values().all(|slot| slot.outcome == "delivered"), "{endpoint}: {slots:#?}");
-        assert_eq!(slots.len() as u64, until.0 - from.0 - 3, "{endpoint}");
+        assert_eq!(all_delivered(&slots), (from.plus(3), until.minus(1)), "{endpoint}");
     }
 }
 

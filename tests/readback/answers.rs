@@ -66,8 +66,9 @@ fn an_answer_without_what_one_of_two_backends_has_is_no_loss() {
     node.wait_for(SERVICE, |_, said| said["state"] == "healthy");
     let begin = now();
     left.web().stop();
-    let said = node.wait_for(SERVICE, |_, said| said["state"] == "blind");
-    assert!(reason(&said).contains("leave out 1 of 2 series"), "{said:#}\n{}", front.log());
+    // On a busy machine it may be blind before, because reading falls behind.
+    let said = node.wait_for(SERVICE, |_, said| reason(said).contains("leave out 1 of 2 series"));
+    assert_eq!(said["state"], "blind", "{said:#}\n{}", front.log());
     thread::sleep(Duration::from_secs(12));
     let away = outcomes(&node, Span::new(begin, now()));
     let lost: Vec<_> = away.iter().filter(|(_, _, outcome)| outcome.starts_with("lost")).collect();

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -24,7 +24,6 @@ pub(super) struct Border {
 #[derive(Default)]
 struct State {
     stuck: Mutex<BTreeSet<IpAddr>>,
-    delay_ms: AtomicU64,
     is_over: AtomicBool,
 }
 
@@ -55,11 +54,6 @@ impl Border {
     pub(super) fn stick(&self, peers: &[IpAddr]) {
         *self.state.stuck.lock().unwrap() = peers.iter().copied().collect();
     }
-
-    /// The server's end comes back so much later from now on.
-    pub(super) fn delay(&self, delay: Duration) {
-        self.state.delay_ms.store(delay.as_millis() as u64, Ordering::Relaxed);
-    }
 }
 
 impl Drop for Border {
@@ -84,6 +78,5 @@ fn pass(mut stream: TcpStream, peer: IpAddr, server: SocketAddr, state: &State) 
     to.shutdown(Shutdown::Write)?;
     // carbon answers nothing, and closes what was closed.
     io::copy(&mut to, &mut io::sink())?;
-    thread::sleep(Duration::from_millis(state.delay_ms.load(Ordering::Relaxed)));
     Ok(())
 }

@@ -152,10 +152,28 @@ impl Fleet {
             .filter(|told| told["data"]["id"] == id && told["type"] == "incident.resolved")
             .count();
         assert_eq!(ends, usize::from(is_over), "{begin}:\n{}", self.story());
-        let file = self.collector.file("pages").join(format!("{id}-incident.opened"));
-        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let urgency = self.collector.ask(&format!("/api/v1/incidents/{id}")).1["urgency"].clone();
-        format!("{}: {}", urgency.as_str().unwrap_or_default(), steady(&text))
+        format!("{}: {}", urgency.as_str().unwrap_or_default(), self.text(id, "incident.opened"))
+    }
+
+    /// The texts of all messages about the one incident that `begin`s so, in their order, each after its type.
+    #[track_caller]
+    pub(super) fn messages(&self, begin: &str) -> String {
+        let opened = self.about(begin, "incident.opened");
+        assert_eq!(opened.len(), 1, "{begin} is told once:\n{}", self.story());
+        let id = &opened[0]["data"]["id"];
+        let told = self.pager.told().into_iter().filter(|told| told["data"]["id"] == *id);
+        let kinds = told.map(|told| told["type"].as_str().unwrap_or_default().to_owned());
+        let text = |kind: String| format!("{kind}: {}", self.text(id.as_str().expect("an id"), &kind));
+        kinds.map(text).collect::<Vec<_>>().join("\n---\n")
+    }
+
+    /// What whoever reads pages got last of this type about an incident.
+    #[track_caller]
+    fn text(&self, id: &str, kind: &str) -> String {
+        let file = self.collector.file("pages").join(format!("{id}-{kind}"));
+        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        steady(&text)
     }
 
     /// How many incidents were told to be there.

@@ -1,12 +1,18 @@
 //! What is lost: of one protocol, from one region, from one node, at one address of four, and altogether.
+//!
+//! A protocol is lost because the gateway of a real service is stopped, everything because a real carbon is; a region and a node
+//! because what comes from there gets stuck on the way; and one address of four because the front there, a sink of ours before
+//! carbon, goes on taking connections and reads nothing any more.
 
 use std::{net::Ipv4Addr, thread, time::Duration};
 
 use aviary_core::Protocol;
+use aviary_sink::Misbehaviour;
 
 use super::{
     border::Border,
     fleet::{Fleet, service, source},
+    front::Front,
 };
 use crate::support::{graphite::Graphite, names::Names, ports::Port, service::Service};
 
@@ -79,7 +85,7 @@ Delivered # of # in # s (# %), # lost; # % may be lost.
 Seen from 6 of 6 vantage points.
 Just one zone? no. All of one protocol? no.
 Cause: address 127.0.0.3: # of # lost, # % of the loss
-Evidence: connect refused, # of #
+Evidence: confirm timeout, # of #
 Evidence: 6 vantages in 3 regions lose it
 Evidence: other addresses are well: # of # lost
 Whose fault: the service.
@@ -94,8 +100,8 @@ fn five_losses_are_five_pages() {
     let port = Port::claim();
     let addresses = [1, 2, 3, 4].map(|last| Ipv4Addr::new(127, 0, 0, last));
     let names = Names::start(&addresses);
-    let open = |address: Ipv4Addr| Border::open((address, port.number()).into(), ingest.graphite.line());
-    let mut mirror: Vec<Border> = addresses.map(open).into();
+    let mirror =
+        addresses.map(|address| Front::open((address, port.number()).into(), ingest.graphite.line()));
     let all = Protocol::ALL.iter().map(|protocol| ingest.endpoint(*protocol)).collect::<Vec<_>>();
     let reads =
         |graphite: &Graphite| format!("[service.readback]\ngraphite = \"http://{}\"\n", graphite.http());
@@ -114,7 +120,7 @@ fn five_losses_are_five_pages() {
             "mirror",
             &[format!("tcp://mirror.test:{}", port.number())],
             PAGE_AFTER,
-            "addresses = \"all\"\n",
+            &("addresses = \"all\"\n".to_owned() + &reads(&ingest.graphite)),
         ),
     ];
     let name_servers = format!("name_servers = [\"{}\"]", names.address());
@@ -125,7 +131,7 @@ fn five_losses_are_five_pages() {
     billing.stop_carbon();
     orders.iter().for_each(|border| border.stick(&["us-1", "us-2"].map(source)));
     search.iter().for_each(|border| border.stick(&[source("eu-1")]));
-    drop(mirror.remove(2));
+    mirror[2].misbehave(Misbehaviour::NeverRead);
     let all = ["ingest: ", "billing: ", "orders: ", "search: ", "mirror: "];
     fleet.wait_until_opened(&all);
     thread::sleep(Duration::from_secs(10));
@@ -133,7 +139,7 @@ fn five_losses_are_five_pages() {
     ingest.gateway.process().restart();
     billing.restart_carbon();
     orders.iter().chain(&search).for_each(|border| border.stick(&[]));
-    mirror.push(open(addresses[2]));
+    mirror[2].misbehave(Misbehaviour::None);
     fleet.wait_until_resolved(&all);
     thread::sleep(Duration::from_secs(2));
     let pages = all.map(|begin| fleet.page(begin, true)).join("\n---\n");

@@ -4,6 +4,8 @@
 
 mod border;
 mod fleet;
+mod front;
 mod lost;
 mod unseen;
+pub(crate) mod unsteady;
 mod words;

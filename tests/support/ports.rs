@@ -3,7 +3,7 @@
 use std::{
     env,
     fs::{self, File},
-    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, SocketAddr},
     ops::Range,
     process,
     sync::atomic::{AtomicU16, Ordering},
@@ -41,9 +41,7 @@ impl Port {
                 let claim = File::create(dir.join(number.to_string()))
                     .expect("the temporary directory can be written");
                 claim.try_lock().ok()?;
-                let address = (Ipv4Addr::LOCALHOST, number);
-                (TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok())
-                    .then_some(Self { number, _claim: claim })
+                is_free(number).then_some(Self { number, _claim: claim })
             })
             .unwrap_or_else(|| panic!("no port from {range:?} is free on 127.0.0.1"))
     }
@@ -57,6 +55,31 @@ impl Port {
     pub(crate) fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.number).into()
     }
+}
+
+/// Whether nobody on this machine has a socket at the port; of TCP, one that waits for connections.
+///
+/// The kernel is asked rather than the port tried: a child that is being started at this moment would hold the socket that was
+/// tried with for a little longer than we do.
+fn is_free(port: u16) -> bool {
+    !is_listening(port) && !["udp", "udp6"].iter().any(|table| is_local(table, port, |_| true))
+}
+
+/// Whether anybody on this machine listens on the TCP port.
+pub(super) fn is_listening(port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    ["tcp", "tcp6"].iter().any(|table| is_local(table, port, |state| state == LISTEN))
+}
+
+/// Whether a socket in one of the kernel's tables is at the port, in a state that is looked for.
+fn is_local(table: &str, port: u16, is_sought: impl Fn(&str) -> bool) -> bool {
+    let suffix = format!(":{port:04X}");
+    fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default().lines().any(|line| {
+        let mut fields = line.split_whitespace();
+        let local = fields.nth(1);
+        let state = fields.nth(1);
+        local.is_some_and(|local| local.ends_with(&suffix)) && state.is_some_and(&is_sought)
+    })
 }
 
 /// The larger of what lies below and above the ports that the kernel gives to outgoing connections.

@@ -22,6 +22,8 @@ use rustix::{
     process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
 };
 
+use super::ports::is_listening;
+
 /// How long a process may take over SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -254,18 +256,4 @@ fn signal(group: Pid, signal: Signal) -> bool {
         Err(Errno::SRCH) => false,
         Err(error) => panic!("process group {} cannot be signalled: {error}", group.as_raw_nonzero()),
     }
-}
-
-/// Whether anybody on this machine listens on the TCP port.
-fn is_listening(port: u16) -> bool {
-    const LISTEN: &str = "0A";
-    let suffix = format!(":{port:04X}");
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
-        fs::read_to_string(table).unwrap_or_default().lines().any(|line| {
-            let mut fields = line.split_whitespace();
-            let local = fields.nth(1);
-            let state = fields.nth(1);
-            local.is_some_and(|local| local.ends_with(&suffix)) && state == Some(LISTEN)
-        })
-    })
 }

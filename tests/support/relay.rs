@@ -18,6 +18,15 @@ use super::{
     process::{Process, program},
 };
 
+/// How long it may take to listen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// After so long it goes on.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// How often it is started again.
+const RESTARTS: usize = 5;
+
 /// carbon-c-relay with lines over TCP and UDP in front, that forwards over TCP.
 ///
 /// It answers every connection for itself, collects for up to a quarter of a second, queues 25,000 datapoints while it cannot
@@ -47,7 +56,7 @@ match * send to sink stop ;
         let mut command = program("carbon-c-relay");
         command.arg("-f").arg(&file);
         let process = Process::start("carbon-c-relay", command, dir.path());
-        process.wait_until_listening(front, Duration::from_secs(10));
+        process.wait_until_listening(front, PATIENCE);
         Self { process, port, _dir: dir }
     }
 
@@ -56,7 +65,20 @@ match * send to sink stop ;
         self.port.address()
     }
 
-    /// The process, to freeze, stop or restart.
+    /// Starts it again. It ends by itself where a datagram comes before all of it is there; then once more.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        for _ in 0..RESTARTS {
+            self.process.restart();
+            thread::sleep(SETTLED);
+            if self.process.is_running() {
+                return self.process.wait_until_listening(self.address(), PATIENCE);
+            }
+        }
+        panic!("carbon-c-relay ended by itself {RESTARTS} times");
+    }
+
+    /// The process, to freeze or stop.
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }

@@ -254,10 +254,11 @@ impl Shared {
             since: Second(alert.since).start(),
             summary,
             against: vec!["seen from one agent only: how far it reaches, nobody can tell".to_owned()],
-            evidence: vec![
-                format!("no collector has answered this agent since {}", moment(alert.cut_off)),
-                format!("each second of every required endpoint was lost for {} s", state.machine.after()),
-            ],
+            evidence: vec![format!("no collector has answered this agent since {}", moment(alert.cut_off))],
+            measured: Some(format!(
+                "Each second of every required endpoint was lost for {} s, as this agent saw it.",
+                state.machine.after()
+            )),
             owner: about.and_then(|about| about.owner.clone()),
             runbook: about.and_then(|about| about.runbook.clone()),
             ..Page::about(&incident, &fallback::key(service), event, Timestamp(at))
