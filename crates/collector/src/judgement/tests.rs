@@ -270,6 +270,22 @@ fn windows_end_where_the_life_of_what_is_lost_began() {
     assert!(part.windows.iter().filter(|window| window.seconds > 160).count() <= 1, "{:#?}", part.windows);
 }
 
+/// Its endpoints began to work within the window, and all that was lost since is where it is looked for.
+#[test]
+fn loss_of_a_young_fleet_is_found_where_it_is() {
+    let alerting = Alerting { page_after: 0, burst: Burst::Fixed(1.0), ..Alerting::default() };
+    let mut stage = Stage::new(ServiceOptions { alerting, ..ServiceOptions::unconfigured("ingest") });
+    stage.run(5, |_, _, _| Some(REFUSED));
+    stage.run(30, well);
+    stage.run(220, |region, _, second| {
+        Some(if region == "eu" && second % 4 == 0 { TIMED_OUT } else { DELIVERED })
+    });
+    let part = only(stage.losses()).parts["ingest"].clone();
+    assert!(part.windows[0].seconds > 250, "{:#?}", part.windows);
+    assert!(part.summary.starts_with("ingest: eu only "), "{}", part.summary);
+    assert_eq!(part.seen_from, 1);
+}
+
 #[test]
 fn what_comes_and_goes_is_told_once_and_then_that_it_flaps() {
     let mut stage = Stage::usual();

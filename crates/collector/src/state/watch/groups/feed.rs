@@ -267,14 +267,28 @@ fn sums(
     cells: usize,
     beginners: &[(SeriesId, Second)],
 ) -> Vec<Window> {
-    if beginners.iter().all(|(_, since)| *since <= span.from) {
-        return ledger.sums(span, cell_of, cells);
-    }
+    // Between two seconds in which some began, the same series are judged.
+    let began: BTreeSet<Second> =
+        beginners.iter().map(|(_, since)| *since).filter(|since| *since > span.from).collect();
+    let Some(first) = began.first().copied() else { return ledger.sums(span, cell_of, cells) };
     let mut cell_of = cell_of.to_vec();
-    for (series, _) in beginners.iter().filter(|(_, since)| *since > span.from) {
-        cell_of[series.0 as usize] = NO_GROUP;
+    let hidden: Vec<(SeriesId, Second, u32)> = beginners
+        .iter()
+        .filter(|(_, since)| *since > span.from)
+        .map(|(series, since)| {
+            (*series, *since, std::mem::replace(&mut cell_of[series.0 as usize], NO_GROUP))
+        })
+        .collect();
+    let mut sums = ledger.sums(Span::new(span.from, first.min(span.until)), &cell_of, cells);
+    let ends = began.iter().skip(1).copied().chain([span.until]);
+    for (from, until) in began.iter().copied().zip(ends).filter(|(from, _)| *from < span.until) {
+        for (series, _, cell) in hidden.iter().filter(|(_, since, _)| *since == from) {
+            cell_of[series.0 as usize] = *cell;
+        }
+        let more = ledger.sums(Span::new(from, until.min(span.until)), &cell_of, cells);
+        sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
     }
-    ledger.sums(span, &cell_of, cells)
+    sums
 }
 
 /// What of `span` is before `second`, and what is not.
