@@ -286,6 +286,41 @@ fn loss_of_a_young_fleet_is_found_where_it_is() {
     assert_eq!(part.seen_from, 1);
 }
 
+/// What storage lacks is known seconds after what its senders saw: whoever is woken is told how much it is all the same, once,
+/// and that it is over only when that is known.
+#[test]
+fn what_only_storage_lacks_is_told_as_it_is() {
+    let alerting = Alerting { page_after: 2, burst: Burst::Fixed(1.0), ..Alerting::default() };
+    let options = ServiceOptions { alerting, storage: true, ..ServiceOptions::unconfigured("ingest") };
+    let mut stage = Stage::new(options);
+    let names: Vec<String> =
+        stage.rosters.iter().flat_map(|roster| &roster.series).map(|series| series.name.clone()).collect();
+    let mut healthy_from = None;
+    for second in 0..400 {
+        stage.run(1, well);
+        if !(120..200).contains(&second) {
+            names.iter().for_each(|name| stage.state.stored(name, Second(START + second)));
+        }
+        let is_healthy =
+            stage.state.standing().all(|(_, standing)| standing.verdict.state == aviary_core::State::Healthy);
+        if second > 140 && is_healthy {
+            healthy_from.get_or_insert(second);
+        }
+    }
+    let told = stage.told();
+    let [(opened, Message::Opened), (_, Message::Resolved)] = told[..] else { panic!("{told:?}") };
+    assert!((130..=134).contains(&opened), "{told:?}");
+    let incident = only(stage.losses());
+    let part = &incident.parts["ingest"];
+    let summary = "ingest: everything in every region (3/3), all protocols (2/2), 100 % lost; nothing else";
+    let at_first = part.evidence.as_ref().unwrap();
+    assert_eq!(at_first.summary, summary);
+    assert_eq!(at_first.windows[0].lost, at_first.windows[0].judged);
+    assert_eq!(incident.since, Second(START + 120));
+    // Ten seconds of which it is known that nothing was lost.
+    assert!(healthy_from >= Some(218), "{healthy_from:?}");
+}
+
 #[test]
 fn what_comes_and_goes_is_told_once_and_then_that_it_flaps() {
     let mut stage = Stage::usual();

@@ -130,9 +130,9 @@ pub(crate) struct OlderWanted {
 /// What was read of the ledger in a second: by cell, for all services.
 #[derive(Default)]
 struct Read {
-    tallies: HashMap<(u64, bool), Vec<Tally>>,
+    tallies: HashMap<(Span, bool, Second), Vec<Tally>>,
     /// What all services lose from each vantage.
-    beside: HashMap<(u64, bool), HashMap<u32, Beside>>,
+    beside: HashMap<(Span, bool, Second), HashMap<u32, Beside>>,
     windows: HashMap<Span, Vec<Window>>,
 }
 

@@ -276,6 +276,11 @@ impl Bank {
         tally
     }
 
+    /// The bank without what it holds from `until` on.
+    pub const fn before(&self, until: Second) -> View<'_> {
+        View { bank: self, left_out: self.until.0.saturating_sub(until.0) }
+    }
+
     /// What was judged and lost in `second`; nothing where that is not held by itself.
     pub fn second(&self, second: Second) -> Tally {
         let is_held = second < self.until && second.plus(Self::REACH) >= self.until;
@@ -292,6 +297,45 @@ impl Bank {
             }
         }
         self.until = until;
+    }
+}
+
+/// A [`Bank`] without its newest seconds: what of them is lost may be known later than what is delivered.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    bank: &'a Bank,
+    left_out: u64,
+}
+
+impl<'a> From<&'a Bank> for View<'a> {
+    fn from(bank: &'a Bank) -> Self {
+        bank.before(bank.until)
+    }
+}
+
+impl View<'_> {
+    /// The newest so many seconds are seen one by one.
+    pub const fn reach(&self) -> u64 {
+        Bank::REACH.saturating_sub(self.left_out)
+    }
+
+    /// The first second that is not seen.
+    pub const fn until(&self) -> Second {
+        self.bank.until.minus(self.left_out)
+    }
+
+    /// What was judged and lost in about the newest `seconds`, as [`Bank::newest`] has it.
+    pub fn newest(&self, seconds: u64) -> Tally {
+        if self.left_out == 0 {
+            return self.bank.newest(seconds);
+        }
+        let (all, newest) = (self.bank.newest(seconds + self.left_out), self.bank.newest(self.left_out));
+        Tally { judged: all.judged.saturating_sub(newest.judged), lost: all.lost.saturating_sub(newest.lost) }
+    }
+
+    /// What was judged and lost in `second`, if that is seen, as [`Bank::second`] has it.
+    pub fn second(&self, second: Second) -> Tally {
+        if second < self.until() { self.bank.second(second) } else { Tally::default() }
     }
 }
 

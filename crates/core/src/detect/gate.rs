@@ -2,12 +2,12 @@
 //!
 //! Both are tests of what was judged and lost, and of nothing else. Missing data confirms nothing and clears nothing.
 
-use crate::detect::{Bank, Burstiness, Level, Tally, Test, WINDOWS};
+use crate::detect::{Burstiness, Level, Tally, Test, View, WINDOWS};
 
 /// Whether the loss of a window of `seconds` goes on: more than is acceptable is lost in its newest twelfth, at least five
 /// seconds. A long window fires for as long as it remembers; this lets go when the loss does.
-pub fn is_confirmed(test: &Test, bank: &Bank, seconds: u64) -> bool {
-    bank.newest((seconds / 12).max(5)).loss() > test.acceptable()
+pub fn is_confirmed<'a>(test: &Test, bank: impl Into<View<'a>>, seconds: u64) -> bool {
+    bank.into().newest((seconds / 12).max(5)).loss() > test.acceptable()
 }
 
 /// What is to be cleared.
@@ -40,7 +40,8 @@ impl Outage {
 
     /// Whether it is over: no window of up to [`Self::clear_seconds`] is even suspected, what is lost is acceptable, and about
     /// as much is judged as when it paged.
-    pub fn is_clear(&self, test: &Test, bank: &Bank) -> bool {
+    pub fn is_clear<'a>(&self, test: &Test, bank: impl Into<View<'a>>) -> bool {
+        let bank = bank.into();
         let seconds = self.clear_seconds();
         let tally = bank.newest(seconds);
         tally.judged as f64 >= JUDGED_SHARE_MIN * self.judged_per_second * seconds as f64
@@ -90,7 +91,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Second, detect::Budget};
+    use crate::{
+        Second,
+        detect::{Bank, Budget},
+    };
 
     fn test(burstiness: Burstiness) -> Test {
         Test::new("1%".parse().unwrap(), Budget::default(), burstiness)

@@ -23,7 +23,7 @@ pub mod gate;
 pub mod learning;
 pub mod tail;
 
-pub use bank::{Bank, Tally, WINDOWS};
+pub use bank::{Bank, Tally, View, WINDOWS};
 pub use burstiness::{Burstiness, Quiet};
 pub use learning::Learning;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aviary_core::{
-    detect::{Test, WINDOWS, gate::Outage},
+    detect::{Tally, Test, WINDOWS, gate::Outage},
     incident::Clearing,
 };
 
@@ -18,6 +18,7 @@ const GONE_SECONDS: u64 = 10;
 /// For how many seconds nothing was lost, if that is long enough for every group of a service.
 pub(super) fn cleared(
     judged: &Judged,
+    storage: bool,
     clearing: Clearing,
     test: &impl Fn(&Group) -> Test,
     rates: &mut BTreeMap<Key, f64>,
@@ -33,7 +34,7 @@ pub(super) fn cleared(
         // Where series were taken away, what is left is all that can be judged.
         let judged_per_second = rate.min(group.series as f64);
         let outage = Outage { loss: clearing.loss.max(f64::MIN_POSITIVE), judged_per_second, reopened };
-        if !outage.is_clear(&test(group), &group.bank) {
+        if !judged.views(group, storage).all(|bank| outage.is_clear(&test(group), bank)) {
             return None;
         }
         longest = longest.max(outage.clear_seconds());
@@ -44,6 +45,7 @@ pub(super) fn cleared(
 /// Whether nothing is lost of any group any more, for as long as a loss that goes on is seen in; it has yet to last.
 pub(super) fn is_gone(
     judged: &Judged,
+    storage: bool,
     clearing: Clearing,
     test: &impl Fn(&Group) -> Test,
     rates: &BTreeMap<Key, f64>,
@@ -52,7 +54,8 @@ pub(super) fn is_gone(
         let rate = rates.get(&group.key).copied().unwrap_or_default().min(group.series as f64);
         // From a float the cast saturates, which the bound takes care of.
         let hidden = (HIDDEN_NATS / (rate * clearing.loss)).ceil() as u64;
-        let newest = group.bank.newest(hidden.clamp(GONE_SECONDS, WINDOWS[WINDOWS.len() - 1]));
-        rate <= 0.0 || newest.judged > 0 && newest.loss() <= test(group).acceptable()
+        let seconds = hidden.clamp(GONE_SECONDS, WINDOWS[WINDOWS.len() - 1]);
+        let is_well = |newest: Tally| newest.judged > 0 && newest.loss() <= test(group).acceptable();
+        rate <= 0.0 || judged.views(group, storage).all(|bank| is_well(bank.newest(seconds)))
     })
 }

@@ -49,7 +49,7 @@ impl State {
                     continue;
                 }
                 // What the service took, and storage may have, is no sign that it does not work.
-                let known = group.known(grace.max(1), judged.final_until);
+                let known = group.bank.before(judged.final_until).newest(grace.max(1));
                 let is_old = now.second().0.saturating_sub(apart.since.0) >= grace;
                 if is_old && known.judged >= SAMPLES_MIN && known.lost == known.judged {
                     conditions.push(never_worked(&service, &apart.endpoint, Some(known)));

@@ -15,7 +15,7 @@ use std::{
 use aviary_core::{
     Catalog, Ledger, Second, SeriesId, Span, Tag,
     catalog::Grouping,
-    detect::{Bank, Learning, Quiet, Tally},
+    detect::{Bank, Learning, Quiet, View},
     extent::Population,
     ledger::NO_GROUP,
     vantage::ABSENT,
@@ -85,6 +85,15 @@ pub(super) struct Judged {
     /// Seconds before this say all that they ever will, but for what comes late; of later ones, what is not known yet is
     /// taken for delivered.
     pub(super) final_until: Second,
+}
+
+/// The first second with loss of about the newest `seconds`.
+pub(super) fn onset(bank: View<'_>, seconds: u64) -> Second {
+    let span = Span::before(bank.until(), seconds);
+    if seconds > bank.reach() {
+        return span.from;
+    }
+    span.iter().find(|second| bank.second(*second).lost > 0).unwrap_or(span.from)
 }
 
 /// Why an endpoint is apart.
@@ -326,6 +335,13 @@ impl Groups {
 }
 
 impl Judged {
+    /// How a group is to be looked at: with the newest seconds, in which what is lost is known first; and where `storage` decides,
+    /// without those that are not settled, since of them only what is delivered by its sender and not stored is known late.
+    pub(super) fn views<'a>(&self, group: &'a Group, storage: bool) -> impl Iterator<Item = View<'a>> {
+        let settled = storage.then(|| group.bank.before(self.final_until));
+        std::iter::once(View::from(&group.bank)).chain(settled)
+    }
+
     pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Group> {
         self.groups.iter_mut().chain(self.apart.iter_mut().map(|(_, group)| group))
     }
@@ -336,26 +352,9 @@ impl Judged {
 }
 
 impl Group {
-    /// The first second with loss of about the newest `seconds`.
-    pub(super) fn onset(&self, seconds: u64) -> Second {
-        let span = Span::before(self.bank.until(), seconds);
-        if seconds > Bank::REACH {
-            return span.from;
-        }
-        span.iter().find(|second| self.bank.second(*second).lost > 0).unwrap_or(span.from)
-    }
-
     /// For how long it has been judged before `until`.
     pub(super) fn judged_seconds(&self, until: Second) -> u64 {
         until.0.saturating_sub(self.judged_from.0)
-    }
-
-    /// What is known for good, before `final_until`, of about the newest so many seconds of which anything is.
-    pub(super) fn known(&self, seconds: u64, final_until: Second) -> Tally {
-        let open = self.bank.until().0.saturating_sub(final_until.0);
-        let newest = if open == 0 { Tally::default() } else { self.bank.newest(open) };
-        let all = self.bank.newest(seconds + open);
-        Tally { judged: all.judged.saturating_sub(newest.judged), lost: all.lost.saturating_sub(newest.lost) }
     }
 
     /// The newest seconds with loss from `onset` on, as far as the bank holds them one by one.

@@ -9,7 +9,7 @@ use std::{
 use aviary_core::{
     AcceptableLoss, Fault, SeriesId, Span, State as Verdict, Tag, Timestamp,
     detect::{
-        self, Bank, Budget, Tally, Test, WINDOWS,
+        self, Bank, Budget, Tally, Test, View, WINDOWS,
         gate::{Refusals, is_agreed, is_confirmed, is_refused},
         tail,
     },
@@ -21,7 +21,7 @@ use aviary_core::{
 use super::{
     Asked, Read, Scene, State, Watch, beside,
     clearing::{cleared, is_gone},
-    groups::{Group, Groups, Judged},
+    groups::{Group, Groups, Judged, onset},
 };
 
 /// What is explained is at most so long: a little less than the ledger holds.
@@ -64,13 +64,13 @@ impl State {
             Test::new(acceptable, Budget::default(), group.burstiness(alerting.burst))
         };
         if let Some(clearing) = asked.clearing.get(name) {
-            if let Some(seconds) = cleared(judged, *clearing, &test, &mut watch.rates) {
+            if let Some(seconds) = cleared(judged, service.storage, *clearing, &test, &mut watch.rates) {
                 watch.cleared.insert(name.to_owned(), until.minus(seconds));
                 watch.is_news = true;
                 seen.clear = true;
                 return (seen, None);
             }
-            if is_gone(judged, *clearing, &test, &watch.rates) {
+            if is_gone(judged, service.storage, *clearing, &test, &watch.rates) {
                 return (seen, None);
             }
         }
@@ -85,29 +85,32 @@ impl State {
         let strongest = judged
             .groups
             .iter()
-            .filter_map(|group| {
+            .flat_map(|group| judged.views(group, service.storage).map(move |bank| (group, bank)))
+            .filter_map(|(group, bank)| {
                 let test = test(group);
-                let found = found(&group.bank, &test, looked_at);
-                Some((group, test, found.first().copied()?, found))
+                let found = found(bank, &test, looked_at.saturating_sub(until.0 - bank.until().0));
+                Some((group, bank, test, found.first().copied()?, found))
             })
-            .max_by(|left, right| {
-                left.2.level.cmp(&right.2.level).then_with(|| left.2.nats.total_cmp(&right.2.nats))
+            .max_by(|(.., left, _), (.., right, _)| {
+                left.level.cmp(&right.level).then_with(|| left.nats.total_cmp(&right.nats))
             });
-        let Some((group, test, first, mut found)) = strongest else { return (seen, None) };
+        let Some((group, bank, test, first, mut found)) = strongest else { return (seen, None) };
+        let looked_at = looked_at.saturating_sub(until.0 - bank.until().0);
+        let until = bank.until();
         let life = group.judged_seconds(until);
         // Of those that reach back before its life, each says what the shortest does.
         let mut is_whole = false;
         found.retain(|found| found.seconds < life || !std::mem::replace(&mut is_whole, true));
-        let first = sharpest(group, &test, first, looked_at);
+        let first = sharpest(bank, &test, first, looked_at);
         if found[0].seconds != first.seconds {
             found.insert(0, first);
         }
-        seen.onset = Some(group.onset(first.seconds));
+        seen.onset = Some(onset(bank, first.seconds));
         let seconds = first.seconds.min(EXPLAINED_SECONDS_MAX);
         let span = Span::before(until, seconds);
         let tallies = read
             .tallies
-            .entry((seconds, service.storage))
+            .entry((span, service.storage, judged.final_until))
             .or_insert_with(|| groups.windows(&self.ledger, span, name, service.storage));
         let cells = judged.cells.clone();
         let level = |rest| test.level(first.seconds, rest);
@@ -133,7 +136,7 @@ impl State {
             _ => Level::Suspected,
         };
         seen.confirmed = true;
-        seen.is_down = judged.groups[0].bank.newest(first.seconds).loss() >= 0.5;
+        seen.is_down = judged.groups[0].bank.before(until).newest(first.seconds).loss() >= 0.5;
         seen.firing = found
             .iter()
             .map(|found| Firing {
@@ -155,7 +158,7 @@ impl State {
                 acceptable: groups.acceptable[cell],
             })
             .collect();
-        let all = read.beside.entry((seconds, service.storage));
+        let all = read.beside.entry((span, service.storage, judged.final_until));
         let all = all.or_insert_with(|| beside::by_vantage(groups, tallies));
         let beside = beside::of_others(groups, judged.cells.clone(), tallies, all);
         let scene = Scene { fleet: Arc::clone(&judged.population), counts, beside };
@@ -245,7 +248,8 @@ impl State {
 }
 
 /// The windows of a bank that say that something is lost now, the strongest first; of those that are not longer than `looked_at`.
-pub(crate) fn found(bank: &Bank, test: &Test, looked_at: u64) -> Vec<Found> {
+pub(crate) fn found<'a>(bank: impl Into<View<'a>>, test: &Test, looked_at: u64) -> Vec<Found> {
+    let bank = bank.into();
     if bank.newest(WINDOWS[WINDOWS.len() - 1]).lost == 0 {
         return Vec::new();
     }
@@ -266,12 +270,12 @@ pub(crate) fn found(bank: &Bank, test: &Test, looked_at: u64) -> Vec<Found> {
 
 /// The span that shows the loss best: as long as the loss itself, where that is known to the second. The windows are but a
 /// few of all that it could be. It is not longer than `looked_at` either.
-fn sharpest(group: &Group, test: &Test, strongest: Found, looked_at: u64) -> Found {
-    if strongest.seconds > Bank::REACH {
+fn sharpest(bank: View<'_>, test: &Test, strongest: Found, looked_at: u64) -> Found {
+    if strongest.seconds > bank.reach() {
         return strongest;
     }
-    let spans = (1..=Bank::REACH.min(looked_at))
-        .map(|seconds| Found::of(test, seconds, group.bank.newest(seconds), strongest.level));
+    let spans = (1..=bank.reach().min(looked_at))
+        .map(|seconds| Found::of(test, seconds, bank.newest(seconds), strongest.level));
     let reach = spans.filter(|found| test.level(found.seconds, found.tally) >= strongest.level);
     reach.fold(strongest, |best, found| if found.nats > best.nats { found } else { best })
 }
