@@ -12,6 +12,7 @@ use axum::{
     routing::{get, post},
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::{
     Collector, Counts, Peer,
@@ -20,7 +21,7 @@ use crate::{
     delivery::pagerduty::{self, Subscription},
     document,
     error::ApiError,
-    events, figures, intake, judgement, keeping, services, slots, sums, timings,
+    events, figures, intake, judgement, keeping, pages, services, slots, sums, timings,
 };
 
 /// What agents need and no more: reports.
@@ -33,8 +34,10 @@ pub(crate) fn intake_only(collector: Collector) -> Router {
         .with_state(collector)
 }
 
-pub(crate) fn router(collector: Collector) -> Router {
+/// Everything, until `stopped`: then those who are told of what comes are told no more.
+pub(crate) fn router(collector: Collector, stopped: watch::Receiver<bool>) -> Router {
     Router::new()
+        .merge(pages::routes(stopped))
         .route("/api/v1/reports", post(intake::post))
         .route("/api/v1/services", get(services_all))
         .route("/api/v1/services/{name}", get(service))
@@ -79,7 +82,7 @@ impl FromRequestParts<Collector> for Readable {
 }
 
 /// What is asked after the question mark, in its order.
-struct Parameters(Vec<(String, String)>);
+pub(crate) struct Parameters(pub(crate) Vec<(String, String)>);
 
 impl FromRequestParts<Collector> for Parameters {
     type Rejection = ApiError;
