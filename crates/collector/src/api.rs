@@ -195,7 +195,7 @@ async fn not_found(uri: Uri) -> ApiError {
         )
     } else {
         format!(
-            "{path}: nothing is here; see /api/v1/services, /api/v1/sums, /api/v1/slots, /api/v1/timings, /api/v1/agents, \
+            "{path}: nothing is here; see / for people, and /api/v1/services, /api/v1/sums, /api/v1/slots, /api/v1/timings, /api/v1/agents, \
              /api/v1/incidents, /api/v1/silences, /api/v1/events"
         )
     };
