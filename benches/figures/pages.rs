@@ -78,7 +78,9 @@ fn ask(address: SocketAddr, token: &str, path: &str) -> anyhow::Result<(f64, f64
 
 fn page(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     let stage = Stage::of_a_fleet()?;
-    for (name, path) in [("/", "/"), ("/SERVICE", "/ingest-0"), ("/?by=node", "/?by=node"), ("/agents", "/agents")] {
+    for (name, path) in
+        [("/", "/"), ("/SERVICE", "/ingest-0"), ("/?by=node", "/?by=node"), ("/agents", "/agents")]
+    {
         let asked = (0..plan.pick(100, 10)).map(|_| ask(stage.address, history::TOKEN, path));
         let asked = asked.collect::<anyhow::Result<Vec<_>>>()?;
         let mut first: Vec<f64> = asked.iter().map(|(first, ..)| *first).collect();
@@ -113,7 +115,9 @@ fn year(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         goal: format!("{YEAR_GOAL_MS:.0} ms"),
         met: took <= YEAR_GOAL_MS,
     });
-    table.note(format!("{YEAR}: the whole page of a service of 72 series with a point a day, to its last byte; the median."));
+    table.note(format!(
+        "{YEAR}: the whole page of a service of 72 series with a point a day, to its last byte; the median."
+    ));
     Ok(())
 }
 
@@ -172,7 +176,11 @@ fn live(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
             let now = began.plus(second);
             for agent in 0..agents {
                 pace::sleep_until(started.plus(second * 1_000_000 + agent * 1_000_000 / agents));
-                let status = connection.ask("POST", "/api/v1/reports", &report(agent, sequence, now.minus(1), 1).encode())?;
+                let status = connection.ask(
+                    "POST",
+                    "/api/v1/reports",
+                    &report(agent, sequence, now.minus(1), 1).encode(),
+                )?;
                 anyhow::ensure!(status == 200, "a report was answered {status}");
             }
             sequence += 1;
@@ -196,7 +204,8 @@ fn live(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         let (mut stream, ends, events) = (watch(address, "/")?, Arc::clone(&ends), Arc::clone(&events));
         Ok(thread::Builder::new().stack_size(64 << 10).spawn(move || {
             let mut part = [0; 16 << 10];
-            while !ends.load(Ordering::Relaxed) && stream.get_mut().read(&mut part).is_ok_and(|read| read > 0) {
+            while !ends.load(Ordering::Relaxed) && stream.get_mut().read(&mut part).is_ok_and(|read| read > 0)
+            {
                 events.fetch_add(1, Ordering::Relaxed);
             }
         })?)
@@ -207,9 +216,11 @@ fn live(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     let (mut stream, of_viewer, ended) = (watch(address, "/lonely")?, Arc::clone(&told), Arc::clone(&ends));
     let close = thread::spawn(move || {
         let (mut line, mut delays) = (Vec::new(), Vec::new());
-        while !ended.load(Ordering::Relaxed) && stream.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        while !ended.load(Ordering::Relaxed) && stream.read_until(b'\n', &mut line).is_ok_and(|read| read > 0)
+        {
             let mut told = of_viewer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let shown = |(mark, _): &(String, _)| line.windows(mark.len()).any(|part| part == mark.as_bytes());
+            let shown =
+                |(mark, _): &(String, _)| line.windows(mark.len()).any(|part| part == mark.as_bytes());
             if let Some((_, at)) = told.take_if(|told| shown(told)) {
                 delays.push(SystemClock.monotonic().since(at) as f64 / 1e6);
             }
@@ -221,15 +232,26 @@ fn live(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         if slot.0.is_multiple_of(LOST_EACH) {
             // As a page writes the second of a loss in its list.
             let mark = aviary_notify::rfc3339(slot.start());
-            let mark = format!("<time datetime=\"{mark}\">{}</time></a>, 1 s: tcp", mark.replace('T', " ").replace('Z', " UTC"));
-            *told.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((mark, SystemClock.monotonic()));
+            let mark = format!(
+                "<time datetime=\"{mark}\">{}</time></a>, 1 s: tcp",
+                mark.replace('T', " ").replace('Z', " UTC")
+            );
+            *told.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                Some((mark, SystemClock.monotonic()));
         }
     })?;
     ends.store(true, Ordering::Relaxed);
     viewers.into_iter().for_each(|viewer| _ = viewer.join().is_ok());
     let mut delays = close.join().map_err(|_| anyhow::anyhow!("a viewer failed"))?;
-    anyhow::ensure!(delays.len() as u64 >= seconds / LOST_EACH / 2, "of the losses {} were shown", delays.len());
-    anyhow::ensure!(events.load(Ordering::Relaxed) >= seconds * VIEWERS as u64 / 2, "viewers were told too little");
+    anyhow::ensure!(
+        delays.len() as u64 >= seconds / LOST_EACH / 2,
+        "of the losses {} were shown",
+        delays.len()
+    );
+    anyhow::ensure!(
+        events.load(Ordering::Relaxed) >= seconds * VIEWERS as u64 / 2,
+        "viewers were told too little"
+    );
     delays.sort_by(f64::total_cmp);
     let (slowest, middle) = (delays[delays.len() - 1], delays[delays.len() / 2]);
     let cpu = watched - alone;

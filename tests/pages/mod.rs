@@ -11,10 +11,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::support::{
-    aviary::command,
-    browser::Browser,
-};
+use crate::support::{aviary::command, browser::Browser};
 
 /// `aviary demo`, which is told what to break.
 struct Demo {
@@ -31,7 +28,8 @@ impl Demo {
         let mut child = command.spawn().unwrap();
         let told = child.stdin.take().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let url = lines.find_map(|line| Some(line.strip_prefix("The same in a browser: ")?.to_owned())).unwrap();
+        let url =
+            lines.find_map(|line| Some(line.strip_prefix("The same in a browser: ")?.to_owned())).unwrap();
         // What it says further is read, so that it can go on.
         thread::spawn(move || lines.for_each(drop));
         Self { child, told, url: url.trim_end_matches('/').to_owned() }
@@ -39,8 +37,8 @@ impl Demo {
 
     /// Breaks something, or mends it.
     #[track_caller]
-    fn press(&mut self, key: &str) {
-        writeln!(self.told, "{key}").unwrap();
+    fn press(&self, key: &str) {
+        writeln!(&self.told, "{key}").unwrap();
     }
 }
 
@@ -61,7 +59,10 @@ fn look_at(browser: &Browser, name: &str) {
             browser.look(width, scheme);
             browser.picture(&pictures.join(format!("{name}-{width}-{scheme}.png")));
             let wide = browser.script("return document.documentElement.scrollWidth");
-            assert!(wide.as_u64().unwrap() <= u64::from(width), "{name} is {wide} wide on a screen of {width}");
+            assert!(
+                wide.as_u64().unwrap() <= u64::from(width),
+                "{name} is {wide} wide on a screen of {width}"
+            );
             assert_eq!(browser.audit(), [""; 0], "{name}, {width} pixels, {scheme}");
         }
     }
@@ -74,13 +75,15 @@ fn look_at(browser: &Browser, name: &str) {
 
 #[test]
 fn whoever_is_on_call_sees_what_is_lost_and_says_that_he_is_on_it() {
-    let mut demo = Demo::start();
+    let demo = Demo::start();
     let browser = Browser::start();
     browser.look(1440, "light");
     let open = |path: &str| browser.open(&format!("{}{path}", demo.url));
     open("/");
     let state = |service: &str| {
-        format!("[...document.querySelectorAll('.verdicts tbody tr')].find(row => row.querySelector('th').innerText == '{service}')?.querySelector('.state').innerText")
+        format!(
+            "[...document.querySelectorAll('.verdicts tbody tr')].find(row => row.querySelector('th').innerText == '{service}')?.querySelector('.state').innerText"
+        )
     };
     for service in ["ingest", "edge"] {
         browser.wait_until(&format!("{}?.includes('healthy')", state(service)));
@@ -94,9 +97,13 @@ fn whoever_is_on_call_sees_what_is_lost_and_says_that_he_is_on_it() {
     browser.wait_until("document.querySelector('.lane path.loss')");
     let marked = broken.elapsed();
     assert!(marked < Duration::from_secs(8), "the first loss was marked after {marked:?}");
-    browser.wait_until("document.querySelector('.where a')?.innerText.startsWith('ingest: udp in every region (3/3)')");
+    browser.wait_until(
+        "document.querySelector('.where a')?.innerText.startsWith('ingest: udp in every region (3/3)')",
+    );
     browser.wait_until(&format!("{}.match(/down|degraded/)", state("ingest")));
-    browser.wait_until(&format!("{cells}.length == 3 && {cells}.every(cell => /[1-9].* % lost/.test(cell.innerText))"));
+    browser.wait_until(&format!(
+        "{cells}.length == 3 && {cells}.every(cell => /[1-9].* % lost/.test(cell.innerText))"
+    ));
     let others = browser.script(
         "return [...document.querySelectorAll('.matrix tbody tr')].filter(row => row.querySelector('th').innerText != 'udp').flatMap(row => [...row.querySelectorAll('td')]).filter(cell => / % lost/.test(cell.innerText)).length",
     );
@@ -117,7 +124,8 @@ fn whoever_is_on_call_sees_what_is_lost_and_says_that_he_is_on_it() {
 
     open("/");
     browser.script("document.querySelector('.where a').click()");
-    browser.wait_until("location.pathname.startsWith('/incidents/') && document.querySelector('#timeline li')");
+    browser
+        .wait_until("location.pathname.startsWith('/incidents/') && document.querySelector('#timeline li')");
     let path = browser.script("return location.pathname").as_str().unwrap().to_owned();
     let explained = browser.script(
         "const asked = new XMLHttpRequest(); asked.open('GET', '/api/v1' + location.pathname + '/explanation', false); asked.send(); return asked.responseText",
@@ -130,14 +138,19 @@ fn whoever_is_on_call_sees_what_is_lost_and_says_that_he_is_on_it() {
          document.querySelector('form button').click()",
     );
     browser.wait_until("document.querySelector('#notes')?.innerText.includes('ada: it is the <switch>')");
-    browser.script("document.querySelector('#by').value = 'ada'; document.querySelector('[formaction]').click()");
+    browser.script(
+        "document.querySelector('#by').value = 'ada'; document.querySelector('[formaction]').click()",
+    );
     browser.wait_until("document.querySelector('#incident')?.innerText.includes('ada')");
     look_at(&browser, "incident");
 
     open("/ingest");
     browser.wait_until("document.querySelector('.strip .lost')");
     assert!(browser.text("#series").contains("udp://"), "{}", browser.text("#series"));
-    assert!(browser.text("#timings").contains("connect") || browser.text("#timings").contains("ten whole minutes"));
+    assert!(
+        browser.text("#timings").contains("connect")
+            || browser.text("#timings").contains("ten whole minutes")
+    );
     look_at(&browser, "service");
     open("/agents");
     browser.wait_until("document.querySelectorAll('#fleet tbody tr').length == 3");

@@ -31,7 +31,8 @@ impl Browser {
     /// Starts it, with nothing open.
     #[track_caller]
     pub(crate) fn start() -> Self {
-        let dir = tempfile::Builder::new().prefix("aviary-browser-").tempdir().expect("a temporary directory");
+        let dir =
+            tempfile::Builder::new().prefix("aviary-browser-").tempdir().expect("a temporary directory");
         let port = Port::claim();
         let mut command = program("chromedriver");
         command.arg(format!("--port={}", port.address().port())).env("HOME", dir.path());
@@ -39,7 +40,13 @@ impl Browser {
         driver.wait_until_listening(port.address(), PATIENCE);
         let mut browser = Self { session: String::new(), port, _driver: driver, _dir: dir };
         // Root has no sandbox in Chromium, and containers little shared memory.
-        let arguments = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-proxy-server"];
+        let arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--disable-gpu",
+            "--no-proxy-server",
+        ];
         let capabilities = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
             "goog:chromeOptions": {"args": arguments},
@@ -157,7 +164,8 @@ impl Drop for Browser {
 #[track_caller]
 fn axe() -> PathBuf {
     let packages = test_python().parent().and_then(Path::parent).map(|venv| venv.join("lib"));
-    let versions = fs::read_dir(packages.expect("an interpreter lies in an environment")).expect("it has packages");
+    let versions =
+        fs::read_dir(packages.expect("an interpreter lies in an environment")).expect("it has packages");
     let found = versions
         .flatten()
         .map(|version| version.path().join("site-packages/axe_playwright_python/axe.min.js"))

@@ -37,7 +37,6 @@ pub(crate) fn intake_only(collector: Collector) -> Router {
 /// Everything, until `stopped`: then those who are told of what comes are told no more.
 pub(crate) fn router(collector: Collector, stopped: watch::Receiver<bool>) -> Router {
     Router::new()
-        .merge(pages::routes(stopped))
         .route("/api/v1/reports", post(intake::post))
         .route("/api/v1/services", get(services_all))
         .route("/api/v1/services/{name}", get(service))
@@ -50,6 +49,7 @@ pub(crate) fn router(collector: Collector, stopped: watch::Receiver<bool>) -> Ro
         .route("/api/v1/store/backup", post(keeping::backup))
         .merge(judgement::routes())
         .route_layer(middleware::from_fn_with_state(collector.clone(), keeping::once_ready))
+        .merge(pages::routes(stopped))
         .route("/healthz", get(healthz))
         .route("/metrics", get(figures::metrics))
         .route("/readyz", get(keeping::readyz))

@@ -14,6 +14,7 @@ use crate::{
     error::ApiError,
     intake,
     judgement::api::{TEXT_CHARACTERS_MAX, change},
+    keeping::ready,
 };
 
 /// The longest form that is read: a text of the longest, each byte written as three.
@@ -75,6 +76,7 @@ impl Said {
         peer: std::net::SocketAddr,
         body: Body,
     ) -> Result<Self, ApiError> {
+        ready(collector)?;
         let token = collector.access().allow(Scope::Admin, headers, peer.ip())?.map(|rule| rule.name.clone());
         if !is_of_our_pages(headers) {
             let message = "the form was sent by a page of somebody else; open the incident here, and send it from there";

@@ -26,6 +26,9 @@ use crate::{
 /// So many lost slots are shown one by one, the first ones: they tell the most of what began.
 const SLOTS_MAX: usize = 100;
 
+/// So many losses are looked at for them.
+const LOSSES_MAX: usize = 20_000;
+
 /// So many seconds are drawn before an incident and after it.
 const AROUND_SECONDS: u64 = 60;
 
@@ -46,7 +49,8 @@ pub(crate) struct IncidentPage {
     parts: Vec<Part>,
     /// Lost slots that are still held one by one.
     slots: Vec<LostSlot>,
-    slots_left_out: usize,
+    /// There are later ones.
+    more_slots: bool,
     receivers: Vec<Receiver>,
     receipts: Vec<Said>,
     notes: Vec<Said>,
@@ -123,8 +127,7 @@ impl IncidentPage {
             Some(_) => Some(Chart::gather(collector, None, &shown)?),
             None => None,
         };
-        let (slots, slots_left_out) =
-            lost_slots(collector, &incident, Span::new(incident.since, end.plus(1)));
+        let (slots, more_slots) = lost_slots(collector, &incident, Span::new(incident.since, end.plus(1)));
         let case = collector.judgement().case(&id);
         let receivers = case.iter().flat_map(|case| &case.deliveries);
         let said =
@@ -141,7 +144,7 @@ impl IncidentPage {
             timeline_left_out: incident.timeline.dropped,
             parts: incident.parts().map(|(service, part)| Part::of(service, part)).collect(),
             slots,
-            slots_left_out,
+            more_slots,
             receivers: receivers
                 .map(|(name, delivery)| Receiver { name: name.clone(), holds: held(delivery) })
                 .collect(),
@@ -241,12 +244,13 @@ impl IncidentPage {
                     }
                 }
                 @if !self.slots.is_empty() {
-                    h3 { "The first lost slots" }
+                    details {
+                    summary { "The first lost slots, one by one" }
                     div.scroll tabindex="0" role="group" aria-label="The first lost slots" {
                         table {
                             caption {
                                 "Each with the phase and fault in which it was lost"
-                                @if self.slots_left_out > 0 { "; " (words::number(self.slots_left_out as u64)) " later ones are not shown" }
+                                @if self.more_slots { "; later ones are not shown" }
                                 "."
                             }
                             thead { tr {
@@ -264,6 +268,7 @@ impl IncidentPage {
                                 td { (slot.address.as_deref().unwrap_or("none")) }
                             } } }
                         }
+                    }
                     }
                 }
             }
@@ -327,25 +332,23 @@ impl Lost {
     }
 }
 
-/// The first lost slots of what the incident is about that are held one by one, and how many more there are.
-fn lost_slots(collector: &Collector, incident: &Incident, span: Span) -> (Vec<LostSlot>, usize) {
+/// The first lost slots of what the incident is about that are held one by one, and whether there are more.
+fn lost_slots(collector: &Collector, incident: &Incident, span: Span) -> (Vec<LostSlot>, bool) {
     if incident.cause != Cause::Loss {
-        return (Vec::new(), 0);
+        return (Vec::new(), false);
     }
     let services: BTreeSet<&str> = incident.services();
     let state = collector.state();
     let catalog = state.catalog();
     let mut slots = Vec::new();
-    let mut left_out = 0;
-    for (second, series, loss) in state.losses().within(span) {
+    for (second, series, loss) in state.losses().within(span).take(LOSSES_MAX) {
         let losses::Cause::Service(fault) = loss.cause else { continue };
         let tag = |tag| catalog.tag(series, tag).to_owned();
         if !services.contains(catalog.tag(series, Tag::Service)) {
             continue;
         }
         if slots.len() >= SLOTS_MAX {
-            left_out += 1;
-            continue;
+            return (slots, true);
         }
         slots.push(LostSlot {
             second: second.0,
@@ -362,5 +365,5 @@ fn lost_slots(collector: &Collector, incident: &Incident, span: Span) -> (Vec<Lo
             address: loss.address.map(|address| address.to_string()),
         });
     }
-    (slots, left_out)
+    (slots, false)
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{Collector, error::ApiError};
 
 /// So many incidents are listed, the newest.
-const LISTED: usize = 200;
+const LISTED: usize = 100;
 
 /// The newest incidents.
 #[derive(Debug, Serialize)]

@@ -34,6 +34,7 @@ use crate::{
     Collector,
     api::{Parameters, Readable},
     error::ApiError,
+    keeping::ready,
     sums::unknown_parameter,
 };
 
@@ -144,6 +145,7 @@ pub(crate) async fn get(
     State(_): State<Collector>,
     Parameters(given): Parameters,
 ) -> Result<Response, ApiError> {
+    ready(&collector)?;
     let question = asked(&given)?;
     let live = &collector.inner.live;
     let place = live.admit().ok_or_else(|| {

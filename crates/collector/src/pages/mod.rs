@@ -57,6 +57,7 @@ use crate::{
     Collector,
     api::{Parameters, Readable},
     error::ApiError,
+    keeping::ready,
 };
 
 /// Nothing is loaded from elsewhere, nothing stands in the page itself that runs, and nobody puts it into a frame.
@@ -101,7 +102,8 @@ async fn page(
         Ok(readable) => readable,
         Err(refused) => return refused,
     };
-    let asked = parameters.and_then(|Parameters(given)| Question::read(uri.path(), &given));
+    let asked =
+        ready(&collector).and(parameters).and_then(|Parameters(given)| Question::read(uri.path(), &given));
     let answered = match asked {
         Ok(question) => gathered(&collector, &question).await.map(|page| (question, page)),
         Err(error) => Err(error),

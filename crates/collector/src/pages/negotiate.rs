@@ -67,7 +67,13 @@ pub(crate) fn refused(error: &ApiError) -> Response {
         p { (error.message()) }
         p { a href="/" { "To the services" } }
     };
-    (error.status(), Html(layout::document(title, None, &main).into_string())).into_response()
+    let mut response =
+        (error.status(), Html(layout::document(title, None, &main).into_string())).into_response();
+    if error.status() == StatusCode::SERVICE_UNAVAILABLE {
+        // Whoever looks on sees it as soon as it is there, without a script as well.
+        response.headers_mut().insert(header::REFRESH, HeaderValue::from_static("2"));
+    }
+    response
 }
 
 #[cfg(test)]

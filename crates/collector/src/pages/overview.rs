@@ -120,7 +120,7 @@ impl Overview {
                 @if self.services.is_empty() {
                     p { "No service is configured or reported here yet. An agent that probes one shows it." }
                 } @else {
-                    (table(&self.services, self.now))
+                    (table(&self.services, self.now, "The state of each service, the worst first."))
                 }
                 (pages("/", &self.shown, self.services_total, SERVICES_A_PAGE))
             }
@@ -131,10 +131,10 @@ impl Overview {
 }
 
 /// Services in short. The roles are written out, because on a narrow screen a row is no table's row to every browser.
-pub(crate) fn table(rows: &[Row], now: u64) -> Markup {
+pub(crate) fn table(rows: &[Row], now: u64, caption: &str) -> Markup {
     html! {
         table.verdicts role="table" {
-            caption { "The state of each service, the worst first." }
+            caption { (caption) }
             thead role="rowgroup" { tr role="row" {
                 th scope="col" role="columnheader" { "Service" }
                 th scope="col" role="columnheader" { "State" }

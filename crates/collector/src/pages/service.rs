@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// So many of the newest incidents are looked through, and so many of the service's shown.
-const INCIDENTS_SEARCHED: usize = 500;
+const INCIDENTS_SEARCHED: usize = 100;
 const INCIDENTS_SHOWN: usize = 20;
 
 /// One service.
@@ -112,7 +112,7 @@ impl ServicePage {
         html! {
             section id="service" aria-labelledby="service-heading" {
                 h1 id="service-heading" { (name) }
-                (table(std::slice::from_ref(&self.short), self.now))
+                (table(std::slice::from_ref(&self.short), self.now, "Its state, and since when."))
                 dl.facts {
                     div { dt { "May lose" } dd { (self.service.acceptable_loss) } }
                     div { dt { "Measured from" } dd { (words::counted(self.service.vantages_seen as u64, "vantage point")) ", at least " (self.service.min_vantages) " wanted" } }

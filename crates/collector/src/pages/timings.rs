@@ -1,16 +1,19 @@
 //! How long each phase takes, by place.
 
+use std::collections::BTreeMap;
+
 use aviary_core::{Phase, Span, Tag};
 use maud::{Markup, html};
 use serde::Serialize;
 
+use super::words::number;
 use crate::{Collector, closed_until, error::ApiError, timings::measured};
 
 /// So many seconds are looked at, which are whole minutes.
 const SECONDS: u64 = 600;
 
-/// So many rows are shown.
-const ROWS_MAX: usize = 200;
+/// So many places are shown.
+const PLACES_MAX: usize = 100;
 
 /// How long each phase of delivered attempts took.
 #[derive(Debug, Serialize)]
@@ -18,13 +21,19 @@ pub(crate) struct Timings {
     by: &'static str,
     from: u64,
     until: u64,
-    rows: Vec<Row>,
-    rows_left_out: usize,
+    places: Vec<Place>,
+    places_left_out: usize,
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct Place {
     place: String,
+    /// In the order of the phases; none where there is no such phase.
+    phases: Vec<Option<Took>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Took {
     phase: &'static str,
     count: u64,
     p50_us: Option<u32>,
@@ -37,47 +46,64 @@ impl Timings {
     pub(crate) fn gather(collector: &Collector, service: &str, place: Tag) -> Result<Self, ApiError> {
         let newest = closed_until(collector.now());
         let span = Span::before(newest.minus(newest.0 % 60), SECONDS);
-        let found = measured(collector, &[place], Some(service), span)?;
-        let row =
-            |((values, phase), histogram): ((Vec<String>, Phase), aviary_core::histogram::Histogram)| Row {
-                place: values.into_iter().next().unwrap_or_default(),
+        let mut found: BTreeMap<String, BTreeMap<Phase, Took>> = BTreeMap::new();
+        for ((values, phase), histogram) in measured(collector, &[place], Some(service), span)? {
+            let took = Took {
                 phase: phase.name(),
                 count: histogram.count(),
                 p50_us: histogram.quantile(0.5),
                 p90_us: histogram.quantile(0.9),
                 p99_us: histogram.quantile(0.99),
             };
-        let mut rows: Vec<Row> = found.into_iter().map(row).collect();
-        let rows_left_out = rows.len().saturating_sub(ROWS_MAX);
-        rows.truncate(ROWS_MAX);
-        Ok(Self { by: place.name(), from: span.from.0, until: span.until.0, rows, rows_left_out })
+            found.entry(values.into_iter().next().unwrap_or_default()).or_default().insert(phase, took);
+        }
+        let places_left_out = found.len().saturating_sub(PLACES_MAX);
+        let place_of = |(place, mut phases): (String, BTreeMap<Phase, Took>)| Place {
+            place,
+            phases: Phase::ALL.iter().map(|phase| phases.remove(phase)).collect(),
+        };
+        let places = found.into_iter().take(PLACES_MAX).map(place_of).collect();
+        Ok(Self { by: place.name(), from: span.from.0, until: span.until.0, places, places_left_out })
     }
 
+    /// As a section.
     pub(crate) fn html(&self) -> Markup {
         html! {
             section id="timings" aria-labelledby="timings-heading" {
                 h2 id="timings-heading" { "How long each phase takes, by " (self.by) }
-                @if self.rows.is_empty() {
+                @if self.places.is_empty() {
                     p { "Nothing was measured in the last ten whole minutes." }
                 } @else {
                     div.scroll tabindex="0" role="group" aria-labelledby="timings-heading" {
                         table {
-                            caption { "Delivered attempts of the last ten whole minutes. Half, nine of ten and 99 of 100 were as quick as this, to within an eighth." }
+                            caption { "Half of the delivered attempts of the last ten whole minutes, 90 and 99 of 100 were as quick as this (p50, p90, p99), to within an eighth." }
                             thead { tr {
-                                th scope="col" { (self.by) } th scope="col" { "phase" } th.number scope="col" { "attempts" }
-                                th.number scope="col" { "p50" } th.number scope="col" { "p90" } th.number scope="col" { "p99" }
+                                th scope="col" { (self.by) }
+                                @for phase in Phase::ALL { th scope="col" { (phase) } }
                             } }
-                            tbody { @for row in &self.rows { tr {
-                                th scope="row" { (row.place) }
-                                td { (row.phase) }
-                                td.number { (super::words::number(row.count)) }
-                                @for quantile in [row.p50_us, row.p90_us, row.p99_us] { td.number { (quantile.map_or_else(String::new, duration)) } }
+                            tbody { @for place in &self.places { tr {
+                                th scope="row" { (place.place) }
+                                @for took in &place.phases { (took_html(took.as_ref())) }
                             } } }
                         }
                     }
-                    @if self.rows_left_out > 0 { p { (self.rows_left_out) " more rows are not shown." } }
+                    @if self.places_left_out > 0 { p { (self.places_left_out) " more are not shown." } }
                 }
             }
+        }
+    }
+}
+
+fn took_html(took: Option<&Took>) -> Markup {
+    let Some(Took { count, p50_us, p90_us, p99_us, .. }) = took else {
+        return html! { td.absent { span.quiet { "none" } } };
+    };
+    html! {
+        td {
+            @for (name, micros) in [("p50", p50_us), ("p90", p90_us), ("p99", p99_us)] {
+                span.figure { (name) " " (micros.map_or_else(String::new, duration)) }
+            }
+            span.said { "of " (number(*count)) }
         }
     }
 }
