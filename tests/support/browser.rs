@@ -10,9 +10,9 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
 
 use super::{
-    http,
     ports::Port,
     process::{Process, program, test_python},
 };
@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A browser with one window. It ends with this, and so does its driver.
 pub(crate) struct Browser {
     session: String,
+    runtime: Runtime,
+    client: reqwest::Client,
     port: Port,
     _driver: Process,
     _dir: TempDir,
@@ -38,7 +40,10 @@ impl Browser {
         command.arg(format!("--port={}", port.address().port())).env("HOME", dir.path());
         let driver = Process::start("chromedriver", command, dir.path());
         driver.wait_until_listening(port.address(), PATIENCE);
-        let mut browser = Self { session: String::new(), port, _driver: driver, _dir: dir };
+        aviary_probe::install_crypto_provider();
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().expect("a client");
+        let mut browser = Self { session: String::new(), runtime, client, port, _driver: driver, _dir: dir };
         // Root has no sandbox in Chromium, and containers little shared memory.
         let arguments = [
             "--headless=new",
@@ -142,11 +147,12 @@ impl Browser {
             "" => "/session".to_owned(),
             session => format!("/session/{session}{path}"),
         };
-        let headers = [("Content-Type", "application/json")];
-        let body = body.to_string();
-        let asked = http::request(self.port.address(), method, &path, &headers, body.as_bytes(), PATIENCE);
-        let (status, answer) = asked.expect("the driver answers");
-        let mut answer: Value = serde_json::from_str(&answer).expect("the driver answers JSON");
+        let method = method.parse().expect("it is a method");
+        let asked = self.client.request(method, format!("http://{}{path}", self.port.address())).json(body);
+        let (status, mut answer) = self.runtime.block_on(async {
+            let answer = asked.send().await.expect("the driver answers");
+            (answer.status(), answer.json::<Value>().await.expect("the driver answers JSON"))
+        });
         assert_eq!(status, 200, "{path} {body:.200}: {answer}");
         answer["value"].take()
     }
@@ -155,7 +161,7 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         if !self.session.is_empty() && !thread::panicking() {
-            self.command("DELETE", "", &Value::Null);
+            self.command("DELETE", "", &json!({}));
         }
     }
 }
