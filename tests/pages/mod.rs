@@ -132,7 +132,11 @@ fn whoever_is_on_call_sees_what_is_lost_and_says_that_he_is_on_it() {
     );
     let first = explained.as_str().unwrap().lines().next().unwrap().to_owned();
     assert!(browser.text("#explanation").contains(&first), "{first}");
-    assert!(browser.text("#evidence").contains("127.0."), "addresses: {}", browser.text("#evidence"));
+    // What somebody opened stays open.
+    browser.script("document.querySelectorAll('#evidence details').forEach(it => { it.open = true })");
+    let evidence = browser.text("#evidence");
+    browser.wait_until(&format!("document.querySelector('#evidence').innerText != {evidence:?}"));
+    assert!(browser.text("#evidence").contains("127.0."), "addresses: {evidence}");
     browser.script(
         "document.querySelector('#by').value = 'ada'; document.querySelector('#text').value = 'it is the <switch>'; \
          document.querySelector('form button').click()",
