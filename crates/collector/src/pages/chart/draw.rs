@@ -240,7 +240,8 @@ mod tests {
 
     #[test]
     fn a_line_is_level_where_nothing_changes_and_absent_where_nothing_was_measured() {
-        let table: [(&[(u64, u64)], u64, &str, &str); 5] = [
+        type Points = [(u64, u64)];
+        let table: [(&Points, u64, &str, &str); 5] = [
             (&[(1, 0); 60], 1, "M0 8.0H60", ""),
             (&[(2, 0), (2, 1), (2, 2), (2, 0)], 1, "M0 8.0H1V22.0H2V36.0H3V8.0H4", "M1 36H3V40H1Z"),
             (&[(2, 0), (0, 0), (2, 0)], 1, "M0 8.0H1M2 8.0H3", ""),
