@@ -166,7 +166,8 @@ fn live(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     let data = tempfile::tempdir_in(built.parent().unwrap_or(&built))?;
     let (collector, mut connection) = Program::start(data.path())?;
     let (id, address) = (collector.id(), collector.address);
-    let agents = plan.pick(AGENTS, 10);
+    // Beside the lonely one, as many as a collector takes.
+    let agents = plan.pick(AGENTS, 10) - 1;
     let seconds = plan.pick(60, 10);
     let mut sequence = 0;
     let mut run = |connection: &mut Connection, seconds: u64, told: &dyn Fn(Second)| -> anyhow::Result<f64> {
