@@ -11,6 +11,7 @@ mod history;
 mod local;
 mod metadata;
 mod ordeals;
+mod pages;
 mod readback;
 mod receiving;
 mod reporters;

@@ -32,7 +32,7 @@ const START: u64 = 1_763_596_800;
 const HOUR: u64 = 3_600;
 /// More than any answer here has.
 const ANSWER_BYTES: usize = 8 << 20;
-const TOKEN: &str = "figures-of-the-history";
+pub(crate) const TOKEN: &str = "figures-of-the-history";
 const DAY: u64 = 24 * HOUR;
 
 /// As many as lie in one block.
@@ -40,6 +40,8 @@ const SERIES: usize = 256;
 const FLEET: usize = 100_000;
 /// As many as one agent may have.
 const PER_AGENT: usize = 10_000;
+/// And of the fleet of a year.
+const YEAR_AGENTS: usize = 12;
 
 const BYTES_GOAL: f64 = 0.01;
 const DAY_GOAL_MS: f64 = 10.0;
@@ -62,11 +64,11 @@ impl Clock for SetClock {
 }
 
 /// A collector whose time is set, and which is asked over HTTP.
-struct Stage {
+pub(crate) struct Stage {
     clock: SetClock,
     store: Arc<MemoryStore>,
     collector: aviary_collector::Collector,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     client: reqwest::Client,
     runtime: Runtime,
     _server: Server,
@@ -97,6 +99,37 @@ impl Stage {
         drop(entered);
         let client = reqwest::Client::new();
         Ok(Self { clock, store, collector, address, client, runtime, _server: server })
+    }
+
+    /// A fleet of a hundred seconds, of which the newest are closed.
+    pub(crate) fn of_a_fleet() -> anyhow::Result<Self> {
+        let stage = Self::new()?;
+        for agent in 0..FLEET / PER_AGENT {
+            let roster = roster(agent, PER_AGENT)?;
+            stage.set(START + 100);
+            stage.tell(&told(agent, &roster, Span::new(Second(START), Second(START + 100))))?;
+        }
+        Ok(stage)
+    }
+
+    /// A year of twelve agents, and how many days that is here.
+    pub(crate) fn of_a_year(plan: &Plan) -> anyhow::Result<(Self, u64)> {
+        let days = plan.pick(366, 31);
+        let stage = Self::new()?;
+        stage.set(START + days * DAY + HOUR);
+        for agent in 0..YEAR_AGENTS {
+            let roster = roster(agent, 30)?;
+            let gap = |day: u64| {
+                let from = Second(START + day * DAY);
+                Gap { first: 0, count: 30, span: Span::new(from, from.plus(DAY)), outcome: Outcome::Missed }
+            };
+            let wall = Second(START + days * DAY);
+            stage.tell(&Report { gaps: (0..days).map(gap).collect(), ..report(agent, &roster, wall) })?;
+            // A second of each agent was lost, so that sums are no constant.
+            stage.tell(&told(agent, &roster, Span::new(Second(START), Second(START + 600))))?;
+        }
+        stage.collector.settle_history()?;
+        Ok((stage, days))
     }
 
     fn set(&self, second: u64) {
@@ -280,12 +313,7 @@ fn day(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
 }
 
 fn sums(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
-    let stage = Stage::new()?;
-    for agent in 0..FLEET / PER_AGENT {
-        let roster = roster(agent, PER_AGENT)?;
-        stage.set(START + 100);
-        stage.tell(&told(agent, &roster, Span::new(Second(START), Second(START + 100))))?;
-    }
+    let stage = Stage::of_a_fleet()?;
     judgement(plan, &stage, table);
     let path = format!("/api/v1/sums?by=region,protocol&window=60s&until={}", START + 90);
     let mut took = (0..plan.pick(400, 50))
@@ -335,22 +363,7 @@ fn judgement(plan: &Plan, stage: &Stage, table: &mut Table) {
 }
 
 fn year(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
-    let days = plan.pick(366, 31);
-    let stage = Stage::new()?;
-    stage.set(START + days * DAY + HOUR);
-    let agents = 12;
-    for agent in 0..agents {
-        let roster = roster(agent, 30)?;
-        let gap = |day: u64| {
-            let from = Second(START + day * DAY);
-            Gap { first: 0, count: 30, span: Span::new(from, from.plus(DAY)), outcome: Outcome::Missed }
-        };
-        let wall = Second(START + days * DAY);
-        stage.tell(&Report { gaps: (0..days).map(gap).collect(), ..report(agent, &roster, wall) })?;
-        // A second of each agent was lost, so that sums are no constant.
-        stage.tell(&told(agent, &roster, Span::new(Second(START), Second(START + 600))))?;
-    }
-    stage.collector.settle_history()?;
+    let (stage, days) = Stage::of_a_year(plan)?;
     let until = START + days * DAY - 7_777;
     let window = (days - 1) * DAY;
     let path = format!("/api/v1/sums?by=protocol,region&window={window}s&until={until}");
@@ -371,7 +384,7 @@ fn year(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         "history, a year of sums: /api/v1/sums?by=protocol,region over {} days that begin and end in the middle of an hour, \
          {} series in 360 tuples of the tags that are rolled up, to the last byte; the median.",
         days - 1,
-        agents * 30,
+        YEAR_AGENTS * 30,
     ));
     Ok(())
 }

@@ -41,7 +41,7 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     let built = std::env::current_exe()?;
     let data = tempfile::tempdir_in(built.parent().unwrap_or(&built))?;
     let (collector, mut connection) = Program::start(data.path())?;
-    let id = collector.0.id();
+    let id = collector.id();
     let mut tell = |agent: u64, sequence: u64, from: Second, seconds: u64| {
         let status =
             connection.ask("POST", "/api/v1/reports", &report(agent, sequence, from, seconds).encode())?;
@@ -98,11 +98,15 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
 }
 
 /// `aviary run`, which ends when this is dropped.
-struct Program(Child);
+pub(crate) struct Program {
+    child: Child,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
 
 impl Program {
     /// Starts a collector that keeps what it knows in `data`, and waits until it is ready.
-    fn start(data: &Path) -> anyhow::Result<(Self, Connection)> {
+    pub(crate) fn start(data: &Path) -> anyhow::Result<(Self, Connection)> {
         // It is told where to listen. Nobody else takes the port here between the two.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let configuration = data.join("aviary.toml");
@@ -114,18 +118,23 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()?;
-        let mut program = Self(child);
-        let connection = program.connect(address)?;
+        let mut program = Self { child, address };
+        let connection = program.connect()?;
         Ok((program, connection))
     }
 
-    fn connect(&mut self, address: SocketAddr) -> anyhow::Result<Connection> {
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn connect(&mut self) -> anyhow::Result<Connection> {
         loop {
             anyhow::ensure!(
-                self.0.try_wait()?.is_none(),
+                self.child.try_wait()?.is_none(),
                 "`aviary run` has ended; what it said stands above"
             );
-            if let Ok(mut connection) = Connection::open(address)
+            if let Ok(mut connection) = Connection::open(self.address)
                 && connection.ask("GET", "/readyz", &[])? == 200
             {
                 return Ok(connection);
@@ -138,7 +147,7 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         // It may have ended by itself, and then both have nothing to do.
-        _ = self.0.kill();
-        _ = self.0.wait();
+        _ = self.child.kill();
+        _ = self.child.wait();
     }
 }

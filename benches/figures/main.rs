@@ -21,6 +21,7 @@ mod machine;
 mod memory;
 mod pace;
 mod page;
+mod pages;
 mod process;
 mod replay;
 mod reports;
@@ -43,7 +44,7 @@ use crate::table::Table;
 #[derive(Parser)]
 #[command(about = "Measures the figures that aviary is to reach, and prints them beside their goals")]
 struct Arguments {
-    /// Only figures whose name contains one of these, such as `cpu`, `udp`, `lateness`, `report`, `ledger`, `history`, `durable`, `live`, `replay` or `memory`;
+    /// Only figures whose name contains one of these, such as `cpu`, `udp`, `lateness`, `report`, `ledger`, `history`, `durable`, `live`, `pages`, `replay` or `memory`;
     /// `soak`, `blackbox` and `page` are only measured when named
     figures: Vec<String>,
     /// Fewer and shorter rounds: to see that it works, not to judge by
@@ -140,6 +141,7 @@ fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     history::measure(plan, table)?;
     live::measure(plan, table)?;
     memory::measure(plan, table)?;
+    pages::measure(plan, table)?;
     replay::measure(plan, table)?;
     reports::measure(plan, table)?;
     if plan.names(BLACKBOX) {

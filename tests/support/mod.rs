@@ -6,6 +6,7 @@
 #![expect(clippy::print_stderr, reason = "the log of a server is shown beside the failure of its test")]
 
 pub(crate) mod aviary;
+pub(crate) mod browser;
 pub(crate) mod cell;
 pub(crate) mod gateway;
 pub(crate) mod graphite;

@@ -19,14 +19,16 @@ use super::{
 const TEXT_BYTES_MAX: usize = graphite::PART_BYTES_MAX;
 
 /// Names that paths of the HTTP API already have, so that a service of such a name could not be asked for.
-const RESERVED_NAMES: [&str; 11] = [
+const RESERVED_NAMES: [&str; 13] = [
     "agents",
     "api",
+    "assets",
     "debug",
     "deepcheck",
     "healthcheck",
     "healthz",
     "incidents",
+    "live",
     "metrics",
     "readyz",
     "services",

@@ -77,6 +77,7 @@ async fn play<W: Write>(screen: &mut Screen<'_, W>, is_keys: bool) -> anyhow::Re
         fleet = Fleet::start(pager) => fleet?,
         () = signals.end() => return Ok(is_keys),
     };
+    screen.say(format_args!("The same in a browser: http://{}/", fleet.collector()))?;
     let asker = Whom::new(format!("http://{}", fleet.collector()).parse()?, None, None).asker()?;
     let mut show = Show::new(fleet, asker, screen);
     let mut inputs = input::read(is_keys)?;

@@ -40,56 +40,56 @@ const STARTING_SECONDS: u64 = 30;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Answer {
-    agents: Vec<AgentBody>,
+    pub(crate) agents: Vec<AgentBody>,
     /// Every token to report with; `(none)` is whoever needs none.
-    tokens: Vec<TokenBody>,
+    pub(crate) tokens: Vec<TokenBody>,
     /// Requests that showed no token of this collector where one was asked for.
-    strangers: u64,
+    pub(crate) strangers: u64,
 }
 
 #[derive(Debug, Serialize)]
-struct TokenBody {
-    name: String,
-    reports: u64,
-    slots: u64,
+pub(crate) struct TokenBody {
+    pub(crate) name: String,
+    pub(crate) reports: u64,
+    pub(crate) slots: u64,
     /// Those that it brought: new to this collector when they came.
-    series: u64,
-    refused: serde_json::Map<String, serde_json::Value>,
+    pub(crate) series: u64,
+    pub(crate) refused: serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Debug, Serialize)]
-struct AgentBody {
-    node: String,
-    kind: &'static str,
-    region: String,
-    zone: Option<String>,
-    network: Option<String>,
-    state: &'static str,
+pub(crate) struct AgentBody {
+    pub(crate) node: String,
+    pub(crate) kind: &'static str,
+    pub(crate) region: String,
+    pub(crate) zone: Option<String>,
+    pub(crate) network: Option<String>,
+    pub(crate) state: &'static str,
     /// Seconds since the Unix epoch.
-    last_report: u64,
-    lag_seconds: f64,
-    clock_offset_seconds: f64,
-    clock_uncertainty_seconds: Option<f64>,
-    configuration: String,
-    boot: String,
-    epoch: u32,
-    series: usize,
-    dropped_slots: u64,
+    pub(crate) last_report: u64,
+    pub(crate) lag_seconds: f64,
+    pub(crate) clock_offset_seconds: f64,
+    pub(crate) clock_uncertainty_seconds: Option<f64>,
+    pub(crate) configuration: String,
+    pub(crate) boot: String,
+    pub(crate) epoch: u32,
+    pub(crate) series: usize,
+    pub(crate) dropped_slots: u64,
     /// The token that it shows, if one is asked for.
-    token: Option<String>,
+    pub(crate) token: Option<String>,
     /// It suspected itself in its newest closed seconds.
-    self_suspect: bool,
+    pub(crate) self_suspect: bool,
     /// Another agent reports from the same vantage.
-    double: bool,
-    certificates: Vec<CertificateBody>,
+    pub(crate) double: bool,
+    pub(crate) certificates: Vec<CertificateBody>,
 }
 
 #[derive(Debug, Serialize)]
-struct CertificateBody {
-    endpoint: String,
-    address: String,
+pub(crate) struct CertificateBody {
+    pub(crate) endpoint: String,
+    pub(crate) address: String,
     /// Seconds since the Unix epoch.
-    not_after: i64,
+    pub(crate) not_after: i64,
 }
 
 named! {

@@ -12,6 +12,7 @@ use axum::{
     routing::{get, post},
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::{
     Collector, Counts, Peer,
@@ -20,7 +21,7 @@ use crate::{
     delivery::pagerduty::{self, Subscription},
     document,
     error::ApiError,
-    events, figures, intake, judgement, keeping, services, slots, sums, timings,
+    events, figures, intake, judgement, keeping, pages, services, slots, sums, timings,
 };
 
 /// What agents need and no more: reports.
@@ -33,7 +34,8 @@ pub(crate) fn intake_only(collector: Collector) -> Router {
         .with_state(collector)
 }
 
-pub(crate) fn router(collector: Collector) -> Router {
+/// Everything, until `stopped`: then those who are told of what comes are told no more.
+pub(crate) fn router(collector: Collector, stopped: watch::Receiver<bool>) -> Router {
     Router::new()
         .route("/api/v1/reports", post(intake::post))
         .route("/api/v1/services", get(services_all))
@@ -47,6 +49,7 @@ pub(crate) fn router(collector: Collector) -> Router {
         .route("/api/v1/store/backup", post(keeping::backup))
         .merge(judgement::routes())
         .route_layer(middleware::from_fn_with_state(collector.clone(), keeping::once_ready))
+        .merge(pages::routes(stopped))
         .route("/healthz", get(healthz))
         .route("/metrics", get(figures::metrics))
         .route("/readyz", get(keeping::readyz))
@@ -79,7 +82,7 @@ impl FromRequestParts<Collector> for Readable {
 }
 
 /// What is asked after the question mark, in its order.
-struct Parameters(Vec<(String, String)>);
+pub(crate) struct Parameters(pub(crate) Vec<(String, String)>);
 
 impl FromRequestParts<Collector> for Parameters {
     type Rejection = ApiError;
@@ -192,7 +195,7 @@ async fn not_found(uri: Uri) -> ApiError {
         )
     } else {
         format!(
-            "{path}: nothing is here; see /api/v1/services, /api/v1/sums, /api/v1/slots, /api/v1/timings, /api/v1/agents, \
+            "{path}: nothing is here; see / for people, and /api/v1/services, /api/v1/sums, /api/v1/slots, /api/v1/timings, /api/v1/agents, \
              /api/v1/incidents, /api/v1/silences, /api/v1/events"
         )
     };

@@ -66,26 +66,26 @@ pub(crate) struct Events {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Answer {
-    events: Vec<Body>,
+    pub(crate) events: Vec<Body>,
 }
 
 /// An event as the API shows it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Body {
-    at: u64,
-    kind: String,
+    pub(crate) at: u64,
+    pub(crate) kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<String>,
+    pub(crate) host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<IpAddr>,
+    pub(crate) address: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vantage: Option<VantageBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
+    pub(crate) text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    service: Option<String>,
+    pub(crate) service: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    by: Option<String>,
+    pub(crate) by: Option<String>,
 }
 
 #[derive(Debug, Serialize)]

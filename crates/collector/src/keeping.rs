@@ -28,14 +28,21 @@ const BODY_BYTES_MAX: usize = 16 << 10;
 
 /// Lets nobody by before all is taken up.
 pub(crate) async fn once_ready(State(collector): State<Collector>, request: Request, next: Next) -> Response {
-    let Some(replayed) = collector.replaying() else { return next.run(request).await };
+    match ready(&collector) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Whether all is taken up.
+pub(crate) fn ready(collector: &Collector) -> Result<(), ApiError> {
+    let Some(replayed) = collector.replaying() else { return Ok(()) };
     let message = format!(
         "the collector takes up what it kept, of which it has {:.0} %; come back in a moment",
         replayed * 100.0
     );
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message)
-        .retry_after(RETRY_AFTER_SECONDS)
-        .into_response()
+    let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message);
+    Err(error.retry_after(RETRY_AFTER_SECONDS))
 }
 
 /// `GET /readyz`

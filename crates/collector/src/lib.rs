@@ -25,6 +25,7 @@ mod judgement;
 mod judging;
 mod keeping;
 mod options;
+mod pages;
 mod readback;
 mod received;
 pub mod replay;
@@ -57,6 +58,7 @@ pub use figures::{Figures, MetricsPage};
 pub use history::HistoryError;
 pub use judgement::{Alerting, Burst, TestPages};
 pub use options::{Options, ServiceOptions};
+pub use pages::LiveFigures;
 pub use readback::{
     Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError, Shown, look,
 };
@@ -113,6 +115,8 @@ struct Inner {
     /// What the newest loop of judgement saw.
     signs: watch::Sender<Option<Signs>>,
     url: Mutex<Option<String>>,
+    /// Those who watch pages change.
+    live: pages::Live,
     /// Tells what became of pages.
     delivery: Mutex<Option<Box<dyn Fn() -> DeliveryFigures + Send + Sync>>>,
     durable: Option<Durable>,
@@ -195,6 +199,7 @@ impl Collector {
             pagerduty: Arc::default(),
             signs: watch::Sender::new(None),
             url: Mutex::new(options.url),
+            live: pages::Live::default(),
             delivery: Mutex::new(None),
             durable,
         };
@@ -239,10 +244,10 @@ impl Collector {
         }
     }
 
-    /// Serves the API on `listener`, and judges each second, until the server is stopped.
+    /// Serves the pages and the API on `listener`, and judges each second, until the server is stopped.
     pub fn serve<L: Listener<Addr = SocketAddr>>(&self, listener: L) -> Server {
         let (stop, stopped) = watch::channel(false);
-        let http = serve_until(stopped.clone(), api::router(self.clone()), listener);
+        let http = serve_until(stopped.clone(), api::router(self.clone(), stopped.clone()), listener);
         let judged = tokio::spawn(self.clone().judge_each_second(stopped.clone()));
         let read_back = tokio::spawn(readback::task::run(self.clone(), stopped));
         Server { stop, http, own_work: vec![judged, read_back] }

@@ -16,7 +16,7 @@ use crate::{
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Answer {
-    services: Vec<ServiceBody>,
+    pub(crate) services: Vec<ServiceBody>,
     /// What arrived at the sink under names that no series owns, if anything did.
     #[serde(skip_serializing_if = "Option::is_none")]
     unowned: Option<UnownedNames>,
@@ -57,53 +57,53 @@ impl ReceivedBody {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct ServiceBody {
-    name: String,
-    state: &'static str,
+    pub(crate) name: String,
+    pub(crate) state: &'static str,
     /// Why we cannot tell, where that is the state and a reason is known; or what is set apart of what is lost.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Seconds since the Unix epoch.
-    since: u64,
+    pub(crate) since: u64,
     /// Nobody is paged about what is wrong with it.
-    silenced: bool,
+    pub(crate) silenced: bool,
     /// Where loss is, in words and rule by rule, while an incident is open.
     #[serde(skip_serializing_if = "Option::is_none")]
-    summary: Option<String>,
-    extent: Vec<Value>,
+    pub(crate) summary: Option<String>,
+    pub(crate) extent: Vec<Value>,
     /// The incidents that are not over.
-    incidents: Vec<String>,
+    pub(crate) incidents: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    readback: Option<ReadBackBody>,
+    pub(crate) readback: Option<ReadBackBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    owner: Option<String>,
+    pub(crate) owner: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    runbook: Option<String>,
-    acceptable_loss: String,
-    min_vantages: usize,
-    vantages_seen: usize,
-    window: Spanned,
-    protocols: Vec<PartBody>,
-    endpoints: Vec<PartBody>,
+    pub(crate) runbook: Option<String>,
+    pub(crate) acceptable_loss: String,
+    pub(crate) min_vantages: usize,
+    pub(crate) vantages_seen: usize,
+    pub(crate) window: Spanned,
+    pub(crate) protocols: Vec<PartBody>,
+    pub(crate) endpoints: Vec<PartBody>,
 }
 
 #[derive(Debug, Serialize)]
-struct Spanned {
-    from: u64,
-    until: u64,
+pub(crate) struct Spanned {
+    pub(crate) from: u64,
+    pub(crate) until: u64,
     #[serde(flatten)]
-    window: WindowBody,
+    pub(crate) window: WindowBody,
 }
 
 #[derive(Debug, Serialize)]
-struct PartBody {
+pub(crate) struct PartBody {
     #[serde(skip_serializing_if = "Option::is_none")]
-    protocol: Option<&'static str>,
+    pub(crate) protocol: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    endpoint: Option<String>,
-    required: bool,
-    state: &'static str,
-    acceptable_loss: String,
-    window: WindowBody,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) required: bool,
+    pub(crate) state: &'static str,
+    pub(crate) acceptable_loss: String,
+    pub(crate) window: WindowBody,
     #[serde(skip_serializing_if = "Option::is_none")]
     received: Option<ReceivedBody>,
 }

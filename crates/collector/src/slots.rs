@@ -27,24 +27,25 @@ pub(crate) struct Query {
     span: Span,
 }
 
+/// A slot as the API shows it.
 #[derive(Debug, Serialize)]
-struct Slot {
-    second: u64,
-    outcome: &'static str,
+pub(crate) struct Slot {
+    pub(crate) second: u64,
+    pub(crate) outcome: &'static str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    late: bool,
+    pub(crate) late: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    stored: Option<bool>,
+    pub(crate) stored: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    phase: Option<&'static str>,
+    pub(crate) phase: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    fault: Option<&'static str>,
+    pub(crate) fault: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
+    pub(crate) status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reached: Option<&'static str>,
+    pub(crate) reached: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<String>,
+    pub(crate) address: Option<String>,
 }
 
 impl Query {
@@ -221,7 +222,8 @@ impl LifeOf {
     }
 }
 
-fn live_slot(state: &State, series: SeriesId, second: Second) -> Option<Slot> {
+/// What is known of a slot that the ledger holds.
+pub(crate) fn live_slot(state: &State, series: SeriesId, second: Second) -> Option<Slot> {
     let mark = state.ledger().mark(series, second).ok()?;
     Some(slot(mark, state.ledger().proof(series), state.losses().get(series, second)))
 }

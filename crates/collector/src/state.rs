@@ -37,7 +37,7 @@ pub(crate) use self::{
     judge::{Judged, Standing},
     kept::Texts,
     readback::{ReadBack, ReadBackBody},
-    watch::{Asked, Endpoint, Key, LateAsked, Seen, Watch, found},
+    watch::{Asked, Endpoint, Key, LateAsked, Seen, Watch, WindowSeen, found},
 };
 use crate::{
     ServiceOptions,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aviary_core::{Second, Span, Tag, Timestamp, Window, ledger::NO_GROUP};
-use axum::response::Response;
+use axum::{http::StatusCode, response::Response};
 use serde::Serialize;
 
 use crate::{
@@ -38,16 +38,16 @@ struct Row {
 /// A window as the API shows it.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct WindowBody {
-    scheduled: u64,
-    delivered: u64,
-    lost: u64,
-    local: u64,
-    missed: u64,
-    muted: u64,
-    unproven: u64,
-    unknown: u64,
-    late: u64,
-    rate: Option<f64>,
+    pub(crate) scheduled: u64,
+    pub(crate) delivered: u64,
+    pub(crate) lost: u64,
+    pub(crate) local: u64,
+    pub(crate) missed: u64,
+    pub(crate) muted: u64,
+    pub(crate) unproven: u64,
+    pub(crate) unknown: u64,
+    pub(crate) late: u64,
+    pub(crate) rate: Option<f64>,
 }
 
 impl From<Window> for WindowBody {
@@ -125,6 +125,38 @@ pub(crate) fn check_span(state: &State, span: Span, now: Timestamp) -> Result<()
         known.from, known.until, span.from, span.until
     );
     Err(ApiError::bad("beyond_history", message))
+}
+
+/// What was counted of groups over equal steps.
+pub(crate) struct Sums {
+    /// Each group's values of the tags it was asked by, sorted.
+    pub(crate) values: Vec<Vec<String>>,
+    /// Step by step, those of each in the order of the groups.
+    pub(crate) windows: Vec<Window>,
+}
+
+/// Sums the series of `service`, or all, by `by` over `steps`, of which no second is before the first that is kept. Blocks.
+pub(crate) fn sums(
+    collector: &Collector,
+    by: &[Tag],
+    service: Option<&str>,
+    steps: Steps,
+) -> Result<Sums, ApiError> {
+    let now = collector.now();
+    let (values, group_of) = {
+        let mut state = collector.state();
+        state.advance(now);
+        state.group(by, service, steps.from)
+    };
+    let service = service.map(str::to_owned);
+    let query = Query { by: by.to_vec(), span: steps.whole(), step: steps.seconds, service };
+    let mut question = Question { query, values, group_of };
+    let windows = question.windows(collector, steps, &mut None, &|| true);
+    let windows = windows.map_err(|stop| match stop {
+        Stop::Failed(error) => error,
+        Stop::Gone => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "nobody asks any more"),
+    })?;
+    Ok(Sums { values: question.values, windows })
 }
 
 impl Question {

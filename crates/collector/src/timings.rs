@@ -106,6 +106,25 @@ pub(crate) async fn answer(collector: &Collector, query: Query) -> Result<Respon
     stream(collector, move |out| write(&asked, &query, &values, &group_of, out)).await
 }
 
+/// How long phases took in `span`, which is of whole minutes, by group and phase: of `service`, or of all. Blocks.
+pub(crate) fn measured(
+    collector: &Collector,
+    by: &[Tag],
+    service: Option<&str>,
+    span: Span,
+) -> Result<BTreeMap<(Vec<String>, Phase), Histogram>, ApiError> {
+    let (values, group_of) = collector.state().group(by, service, Second(0));
+    let mut measured: BTreeMap<(u32, Phase), Histogram> = BTreeMap::new();
+    collector.history().timings(span, |timed| {
+        let group = group_of.get(timed.series.0 as usize).copied().unwrap_or(NO_GROUP);
+        if group != NO_GROUP {
+            timed.add_to(measured.entry((group, timed.phase)).or_default());
+        }
+    })?;
+    let named = |((group, phase), histogram)| ((values[group as usize].clone(), phase), histogram);
+    Ok(measured.into_iter().map(named).collect())
+}
+
 fn write(
     collector: &Collector,
     query: &Query,

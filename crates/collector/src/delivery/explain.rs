@@ -237,7 +237,7 @@ fn told(text: &mut Text, incident: &Incident, case: Option<&Case>) {
 }
 
 /// What a receiver holds, as far as is known.
-fn held(delivery: &Delivery) -> String {
+pub(crate) fn held(delivery: &Delivery) -> String {
     let belief = match delivery.belief {
         Belief::Nothing => "was not told",
         Belief::MaybeOpen => "may have been told that it is there",
@@ -273,7 +273,8 @@ fn list<T>(text: &mut Text, heading: &str, newest: &Newest<T>, line: impl Fn(&T)
     }
 }
 
-fn in_words(happened: &Happened) -> String {
+/// What happened, in a few words.
+pub(crate) fn in_words(happened: &Happened) -> String {
     match happened {
         Happened::Suspected => "the first sign".to_owned(),
         Happened::Opened => "opened".to_owned(),

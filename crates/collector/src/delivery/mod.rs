@@ -18,7 +18,7 @@
 
 mod around;
 mod desk;
-mod explain;
+pub(crate) mod explain;
 mod notify;
 mod page;
 pub mod pagerduty;
@@ -28,7 +28,7 @@ mod sender;
 mod tests;
 mod waiting;
 mod watchdog;
-mod words;
+pub(crate) mod words;
 
 use aviary_core::{
     incident::{self, Id, Incident},

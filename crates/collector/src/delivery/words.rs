@@ -6,12 +6,12 @@ use aviary_core::{
 };
 
 /// RFC 3339, in UTC, whole seconds.
-pub(super) fn rfc3339(second: Second) -> String {
+pub(crate) fn rfc3339(second: Second) -> String {
     aviary_notify::rfc3339(second.start())
 }
 
 /// Such as `3 min 20 s`.
-pub(super) fn lasted(seconds: u64) -> String {
+pub(crate) fn lasted(seconds: u64) -> String {
     match (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60) {
         (0, 0, 0, seconds) => format!("{seconds} s"),
         (0, 0, minutes, 0) => format!("{minutes} min"),
@@ -33,7 +33,7 @@ fn place(predicate: &Predicate) -> String {
 }
 
 /// Such as `protocol udp, but for region eu-west-1: 48 of 48 lost, 100 % of the loss`.
-pub(super) fn rule(rule: &Rule) -> String {
+pub(crate) fn rule(rule: &Rule) -> String {
     let except: Vec<String> = rule.except.iter().map(place).collect();
     let except = match except.is_empty() {
         true => String::new(),
@@ -44,6 +44,6 @@ pub(super) fn rule(rule: &Rule) -> String {
 }
 
 /// `count` of something, in the right number.
-pub(super) fn counted(count: u64, singular: &str) -> String {
+pub(crate) fn counted(count: u64, singular: &str) -> String {
     format!("{count} {singular}{}", if count == 1 { "" } else { "s" })
 }

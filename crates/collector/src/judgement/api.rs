@@ -55,7 +55,7 @@ use crate::{
 const BODY_BYTES_MAX: usize = 16 << 10;
 
 /// A text that somebody gives is at most so long.
-const TEXT_CHARACTERS_MAX: usize = 1_000;
+pub(crate) const TEXT_CHARACTERS_MAX: usize = 1_000;
 
 /// So many incidents are listed unless told otherwise, and at most.
 const LISTED: usize = 100;
@@ -104,13 +104,8 @@ async fn one(Readable(collector): Readable, Path(id): Path<String>) -> Result<Js
 }
 
 async fn explanation(Readable(collector): Readable, Path(id): Path<String>) -> Result<String, ApiError> {
-    let (id, incident) = known(&collector, &id).await?;
-    let case = collector.judgement().case(&id);
-    let mut text = explain(&incident, case.as_ref(), collector.now().second());
-    if let Some(subject) = collector.subject(&id) {
-        text = format!("{text}\n{}", beside(&subject.around));
-    }
-    Ok(text)
+    let (_, incident) = known(&collector, &id).await?;
+    Ok(collector.explanation(&incident))
 }
 
 /// What somebody who may change something says, and who that is.
@@ -267,8 +262,18 @@ async fn expire(
 }
 
 impl Collector {
+    /// Why it paged, as text for people.
+    pub(crate) fn explanation(&self, incident: &Incident) -> String {
+        let case = self.judgement().case(&incident.id);
+        let text = explain(incident, case.as_ref(), self.now().second());
+        match self.subject(&incident.id) {
+            Some(subject) => format!("{text}\n{}", beside(&subject.around)),
+            None => text,
+        }
+    }
+
     /// An incident, also one that was over long ago. Blocks.
-    fn incident(&self, id: &Id) -> Result<Option<Incident>, ApiError> {
+    pub(crate) fn incident(&self, id: &Id) -> Result<Option<Incident>, ApiError> {
         if let Some(incident) = self.judgement().incident(id) {
             return Ok(Some(incident));
         }
@@ -277,7 +282,7 @@ impl Collector {
     }
 
     /// The newest incidents, at most `limit`. Blocks.
-    fn incidents(&self, is_active: bool, limit: usize) -> Result<Vec<Incident>, ApiError> {
+    pub(crate) fn incidents(&self, is_active: bool, limit: usize) -> Result<Vec<Incident>, ApiError> {
         let held = self.judgement().incidents();
         let mut found: BTreeMap<Id, Incident> =
             held.into_iter().map(|incident| (incident.id.clone(), incident)).collect();
@@ -341,7 +346,7 @@ async fn known(collector: &Collector, id: &str) -> Result<(Id, Incident), ApiErr
 }
 
 /// Changes an incident, and answers with it as it is once that is kept.
-async fn change(
+pub(crate) async fn change(
     collector: Collector,
     id: &str,
     step: impl FnOnce(&Judgement, &Id, Timestamp) -> Result<bool, StoreError> + Send + 'static,
@@ -377,7 +382,7 @@ fn too_large() -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
 }
 
-fn unknown(id: &Id) -> ApiError {
+pub(crate) fn unknown(id: &Id) -> ApiError {
     let message = format!("incident `{id}` is not known here; see /api/v1/incidents");
     ApiError::new(StatusCode::NOT_FOUND, "unknown_incident", message)
 }

@@ -10,7 +10,7 @@
 //! between leaves what it committed, and the next one sends that again under the same key. Only a disk without room is
 //! not waited for: whoever is to be woken is woken, and told again after a crash.
 
-mod api;
+pub(crate) mod api;
 mod canary;
 mod kept;
 mod options;

@@ -21,6 +21,7 @@ mod late;
 mod observe;
 mod scene;
 mod slow;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -40,6 +41,7 @@ pub(crate) use self::{
     late::LateAsked,
     observe::found,
     scene::{Scene, Seen},
+    windows::WindowSeen,
 };
 use super::State;
 use crate::{

@@ -1,0 +1,159 @@
+//! What people say of an incident on its page, without any script: a form that is sent, and the page again.
+
+use axum::{
+    body::Body,
+    extract::{ConnectInfo, Path, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+
+use super::{negotiate::refused, shown::incident_path};
+use crate::{
+    Collector, Peer,
+    access::Scope,
+    error::ApiError,
+    intake,
+    judgement::api::{TEXT_CHARACTERS_MAX, change},
+    keeping::ready,
+};
+
+/// The longest form that is read: a text of the longest, each byte written as three.
+const FORM_BYTES_MAX: usize = 16 << 10;
+
+/// `POST /incidents/ID/notes`
+pub(crate) async fn note(
+    State(collector): State<Collector>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let noted = async {
+        let Said { by, text } = Said::read(&collector, &headers, peer, body).await?;
+        let text = text.ok_or_else(|| {
+            ApiError::bad("bad_request", "a note says something: write it, and send it again")
+        })?;
+        change(collector, &id, move |judgement, id, now| judgement.note(id, &by, &text, now)).await
+    };
+    seen_again(&id, noted.await.map(|_| ()))
+}
+
+/// `POST /incidents/ID/ack`
+pub(crate) async fn acknowledge(
+    State(collector): State<Collector>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let acknowledged = async {
+        let Said { by, .. } = Said::read(&collector, &headers, peer, body).await?;
+        change(collector, &id, move |judgement, id, now| Ok(judgement.acknowledge(id, &by, now))).await
+    };
+    seen_again(&id, acknowledged.await.map(|_| ()))
+}
+
+/// The page again, or why not: a form is only ever sent by somebody who looks at one.
+fn seen_again(id: &str, done: Result<(), ApiError>) -> Response {
+    match done {
+        Ok(()) => match HeaderValue::try_from(incident_path(id)) {
+            Ok(path) => (StatusCode::SEE_OTHER, [(header::LOCATION, path)]).into_response(),
+            Err(_) => StatusCode::NO_CONTENT.into_response(),
+        },
+        Err(error) => refused(&error),
+    }
+}
+
+struct Said {
+    by: String,
+    text: Option<String>,
+}
+
+impl Said {
+    async fn read(
+        collector: &Collector,
+        headers: &HeaderMap,
+        peer: std::net::SocketAddr,
+        body: Body,
+    ) -> Result<Self, ApiError> {
+        ready(collector)?;
+        let token = collector.access().allow(Scope::Admin, headers, peer.ip())?.map(|rule| rule.name.clone());
+        if !is_of_our_pages(headers) {
+            let message = "the form was sent by a page of somebody else; open the incident here, and send it from there";
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "foreign_form", message));
+        }
+        let too_large =
+            || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "a note is not so long");
+        let body = intake::read(body, FORM_BYTES_MAX, too_large).await?;
+        Self::parse(&body, token)
+    }
+
+    fn parse(form: &[u8], token: Option<String>) -> Result<Self, ApiError> {
+        let (mut by, mut text) = (None, None);
+        for (name, value) in url::form_urlencoded::parse(form) {
+            let value = value.trim();
+            if value.chars().count() > TEXT_CHARACTERS_MAX {
+                let message = format!("`{name}` has at most {TEXT_CHARACTERS_MAX} characters");
+                return Err(ApiError::bad("bad_request", message));
+            }
+            let value = Some(value.to_owned()).filter(|value| !value.is_empty());
+            match &*name {
+                "by" => by = value,
+                "text" => text = value,
+                _ => {}
+            }
+        }
+        let by = by.or(token).ok_or_else(|| ApiError::bad("bad_request", "say who you are: your name"))?;
+        Ok(Self { by, text })
+    }
+}
+
+/// Whether a form was sent by a page of ours: a browser says where it comes from, and lets no page say otherwise. What says
+/// nothing of it is no browser.
+fn is_of_our_pages(headers: &HeaderMap) -> bool {
+    let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    match (said("sec-fetch-site"), said("origin"), said("host")) {
+        (Some(site), ..) => site == "same-origin",
+        (None, Some(origin), Some(host)) => {
+            origin.split_once("://").is_some_and(|(_, authority)| authority == host)
+        }
+        (None, Some(_), None) => false,
+        (None, None, _) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_pages_may_send_a_form() {
+        let table: [(&[(&str, &str)], bool); 7] = [
+            (&[("sec-fetch-site", "same-origin")], true),
+            (&[("sec-fetch-site", "cross-site"), ("host", "a:1"), ("origin", "http://a:1")], false),
+            (&[("sec-fetch-site", "same-site")], false),
+            (&[("host", "a:1"), ("origin", "http://a:1")], true),
+            (&[("host", "a:1"), ("origin", "http://a:2")], false),
+            (&[("host", "a:1"), ("origin", "null")], false),
+            (&[("host", "a:1")], true),
+        ];
+        for (given, expected) in table {
+            let headers = given.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            assert_eq!(is_of_our_pages(&headers.collect::<HeaderMap>()), expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_form_says_who_and_what() {
+        let said = |form: &str, token: Option<&str>| {
+            let said = Said::parse(form.as_bytes(), token.map(str::to_owned));
+            said.map(|said| (said.by, said.text)).map_err(|error| error.message().to_owned())
+        };
+        let of = |by: &str, text: Option<&str>| Ok((by.to_owned(), text.map(str::to_owned)));
+        assert_eq!(said("by=ada+l&text=the+%3Cswitch%3E", None), of("ada l", Some("the <switch>")));
+        assert_eq!(said("by=&text=+", Some("eve")), of("eve", None));
+        assert!(said("text=x", None).unwrap_err().contains("say who you are"));
+        let long = format!("by=a&text={}", "x".repeat(TEXT_CHARACTERS_MAX + 1));
+        assert!(said(&long, None).unwrap_err().contains("at most 1000 characters"));
+    }
+}
