@@ -6,6 +6,7 @@
 //! | `/readyz`, `/v1/ready` | 200 `ready` | |
 //! | | 503 `not_ready` with `replayed` and Retry-After, while a start takes up what was kept | nothing is taken until then |
 //! | | 503 `shutting_down` from SIGTERM on, whatever else | whoever balances is to look elsewhere before the listener goes |
+//! | `/healthcheck`, `/deepcheck` | 200, or 500 where a check failed | see [`checks`] |
 //! | `/services/health` | 200 when every service is `healthy` | it is asked whether all is well |
 //! | | 503 where one is `degraded` or `down`, also where that is silenced | a silence is about pages, and loss stays loss |
 //! | | 503 where one is `starting`, `blind` or `unproven` | what nobody can tell is not known to be well |
@@ -20,6 +21,7 @@
 //! `/services/health` is a question, and `/SERVICE/health` a switch: what steers traffic must fail static, and the state is
 //! in its body all the same. [`service`] says what else is.
 
+mod checks;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -43,6 +45,8 @@ pub(crate) fn routes() -> Router<Collector> {
         .route("/v1/health", get(healthz))
         .route("/readyz", get(readyz))
         .route("/v1/ready", get(readyz))
+        .route("/healthcheck", get(checks::of_itself))
+        .route("/deepcheck", get(checks::of_others))
         .route("/services/health", get(service::all))
         .route("/{service}/health", get(service::one))
 }

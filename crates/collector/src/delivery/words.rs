@@ -11,7 +11,7 @@ pub(super) fn rfc3339(second: Second) -> String {
 }
 
 /// Such as `3 min 20 s`.
-pub(super) fn lasted(seconds: u64) -> String {
+pub(crate) fn lasted(seconds: u64) -> String {
     match (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60) {
         (0, 0, 0, seconds) => format!("{seconds} s"),
         (0, 0, minutes, 0) => format!("{minutes} min"),

@@ -9,12 +9,16 @@ use std::{
 };
 
 use aviary_core::{
-    Clock, Evidence, Fault, Micros, Outcome, Phase, Second, Timestamp, Vantage, VantageKind, Window, verdict,
+    Clock, Evidence, Fault, Micros, Outcome, Phase, Second, Timestamp, Vantage, VantageKind, Window,
+    page::{Paging, Receiver},
+    verdict,
 };
 use aviary_wire::report::{ClosedSlot, Report, Roster, RosterSeries};
+use axum::{Json, extract::State, http::StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use super::checks::{of_itself, of_others};
 use crate::{Collector, Options, Server, ServiceOptions};
 
 const START: u64 = 1_763_690_400;
@@ -66,17 +70,8 @@ impl Served {
         Self::begin(vec![ServiceOptions::unconfigured("ingest")]).await
     }
 
-    /// Tells and judges the seconds up to `until`.
     fn run(&self, endpoint: &str, until: u64, script: Script) {
-        for second in self.clock.0.load(Ordering::SeqCst)..until {
-            for region in REGIONS {
-                let Some(outcome) = script(region, second) else { continue };
-                let report = report(region, endpoint, second, outcome);
-                self.collector.state().take(&report, None, self.clock.wall()).unwrap();
-            }
-            self.clock.0.store(second + 1, Ordering::SeqCst);
-            self.collector.judge_now();
-        }
+        run(&self.collector, &self.clock, endpoint, until, script);
     }
 
     async fn get(&self, path: &str) -> (u16, Value) {
@@ -87,6 +82,19 @@ impl Served {
 
     async fn end(self) {
         self.server.stop().await;
+    }
+}
+
+/// Tells and judges the seconds up to `until`.
+fn run(collector: &Collector, clock: &Set, endpoint: &str, until: u64, script: Script) {
+    for second in clock.0.load(Ordering::SeqCst)..until {
+        for region in REGIONS {
+            let Some(outcome) = script(region, second) else { continue };
+            let report = report(region, endpoint, second, outcome);
+            collector.state().take(&report, None, clock.wall()).unwrap();
+        }
+        clock.0.store(second + 1, Ordering::SeqCst);
+        collector.judge_now();
     }
 }
 
@@ -246,6 +254,53 @@ async fn what_does_not_depend_on_a_service_answers_as_the_table_says() {
     }
     assert_eq!(served.get("/healthz").await.0, 200, "it serves until its listener goes");
     served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checks_say_what_is_well_and_what_is_not() {
+    let has = |told: &Value, part: &str| told.as_array().unwrap().iter().any(|it| it == part);
+    let served = Served::watching().await;
+    served.run(TCP, 120, |_, _| Some(DELIVERED));
+    let (status, itself) = served.get("/healthcheck").await;
+    assert_eq!((status, &itself["failed"]), (200, &json!([])), "{itself}");
+    assert_eq!(itself["ok"].as_array().unwrap().len(), 4, "{itself}");
+    let (status, others) = served.get("/deepcheck").await;
+    assert_eq!((status, &others["failed"]), (200, &json!([])), "{others}");
+    assert!(has(&others["ok"], "agents: 3 of 3 report; see /api/v1/agents"), "{others}");
+    // Two of three fall silent: what it depends on is not well, and it is.
+    served.run(TCP, 130, |region, _| (region == "eu").then_some(DELIVERED));
+    let (status, others) = served.get("/deepcheck").await;
+    assert_eq!(status, 500);
+    assert_eq!(others["failed"], json!(["agents: 1 of 3 report; see /api/v1/agents"]), "{others}");
+    assert_eq!(served.get("/healthcheck").await.0, 200);
+    served.end().await;
+}
+
+#[tokio::test]
+async fn a_page_that_nobody_takes_and_a_judgement_that_stands_still_fail_their_checks() {
+    let receiver = Receiver { wakes: true, ..Receiver::default() };
+    let paging = Paging::new(vec![("oncall".to_owned(), receiver)], vec![], BTreeMap::new());
+    let services = vec![ServiceOptions::unconfigured("ingest")];
+    let options = Options { services, paging, ..Options::default() };
+    let clock = Set::default();
+    let collector = Collector::new(options, clock.clone()).unwrap();
+    let failed = |answer: (StatusCode, Json<Value>)| (answer.0.as_u16(), answer.1.0["failed"].to_string());
+    // Nobody serves it: it judges when it is told to.
+    let ran = |until, script: Script| run(&collector, &clock, TCP, until, script);
+    ran(90, |_, _| Some(DELIVERED));
+    ran(150, |_, _| Some(REFUSED));
+    assert_eq!(
+        failed(of_others(State(collector.clone())).await),
+        (200, "[]".to_owned()),
+        "not for a minute yet"
+    );
+    ran(180, |_, _| Some(REFUSED));
+    let (status, said) = failed(of_others(State(collector.clone())).await);
+    assert!(status == 500 && said.contains("receiver oncall: an incident has waited for 1 min"), "{said}");
+    assert_eq!(failed(of_itself(State(collector.clone())).await), (200, "[]".to_owned()));
+    clock.0.store(186, Ordering::SeqCst);
+    let said = json!(["judgement: the newest second was judged 6 s ago"]).to_string();
+    assert_eq!(failed(of_itself(State(collector)).await), (500, said));
 }
 
 #[test]
