@@ -66,7 +66,7 @@ pub(super) async fn of_others(State(collector): State<Collector>) -> (StatusCode
         let read_back = state.standing().filter(|(name, _)| state.read_back(name).is_some());
         checks.extend(read_back.map(|(name, standing)| Check {
             of: format!("reader of {name}"),
-            found: standing.storage_untold.clone().map_or(Ok("tells what is stored".to_owned()), Err),
+            found: standing.storage_untold.clone().map_or_else(|| Ok("tells what is stored".to_owned()), Err),
         }));
     }
     if waiting.is_empty() {
