@@ -153,6 +153,13 @@ fn an_agent_answers_for_its_health_and_in_numbers() {
     assert_eq!(checked["failed"], json!([]));
     assert!(checked["ok"].as_array().unwrap().len() >= 8, "{checked}");
 
+    // It reports to nobody who is there.
+    let depends = agent.wait_for("/deepcheck", |status, _| status == 500);
+    assert!(
+        depends["failed"][0].as_str().unwrap().starts_with("collector: none took a report for"),
+        "{depends}"
+    );
+
     let is = |labels: &Value, protocol: &str, outcome: &str| {
         (&labels["service"], &labels["protocol"], &labels["outcome"])
             == (&json!("ingest"), &json!(protocol), &json!(outcome))

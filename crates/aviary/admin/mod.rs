@@ -5,12 +5,14 @@
 //! | `/healthz`, `/v1/health` | 200 whenever the process serves |
 //! | `/readyz`, `/v1/ready` | 200 or 503, see [`readiness`] |
 //! | `/healthcheck` | 200 or 500, with what its checks of itself found, see [`checks`] |
+//! | `/deepcheck` | 200 or 500, with what is known of what it depends on, see [`depends`] |
 //! | `/metrics`, `/v1/metrics` | 200, see [`metrics`] |
 //!
 //! Each is safe to ask without end: an answer costs a snapshot and a few small files of `/proc`.
 
 mod checks;
 mod connections;
+mod depends;
 pub(crate) mod metrics;
 mod process;
 mod readiness;
@@ -37,7 +39,12 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-use self::{checks::Noted, connections::Bounded, process::Process, standing::Standing};
+use self::{
+    checks::{Check, Noted},
+    connections::Bounded,
+    process::Process,
+    standing::Standing,
+};
 
 /// Where the agent's standing is asked for.
 pub(crate) type Source = Arc<dyn Fn() -> Standing + Send + Sync>;
@@ -131,6 +138,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(ready))
         .route("/v1/ready", get(ready))
         .route("/healthcheck", get(healthcheck))
+        .route("/deepcheck", get(deepcheck))
         .route("/metrics", get(metrics_page))
         .route("/v1/metrics", get(metrics_page))
         .fallback(not_found)
@@ -166,7 +174,15 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
 async fn healthcheck(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
     let standing = (shared.standing)();
     let recent = shared.noted.lock().unwrap_or_else(PoisonError::into_inner).recent(&standing);
-    let checks = checks::checks(&standing, &Process::now(), recent, (shared.uptime)());
+    told(&checks::checks(&standing, &Process::now(), recent, (shared.uptime)()))
+}
+
+async fn deepcheck(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
+    told(&depends::checks(&(shared.standing)()))
+}
+
+/// What was found, as those who ask for checks expect it.
+fn told(checks: &[Check]) -> (StatusCode, Json<Value>) {
     let told = |failed| -> Vec<String> {
         let these = checks.iter().filter(|check| check.failed == failed);
         these.map(|check| format!("{}: {}", check.name, check.found)).collect()
@@ -194,7 +210,8 @@ async fn metrics_page(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> 
 }
 
 async fn not_found(uri: Uri) -> Response {
-    let message = format!("{}: nothing is here; see /healthz, /readyz, /healthcheck, /metrics", uri.path());
+    let message =
+        format!("{}: nothing is here; see /healthz, /readyz, /healthcheck, /deepcheck, /metrics", uri.path());
     error(StatusCode::NOT_FOUND, "not_found", message)
 }
 

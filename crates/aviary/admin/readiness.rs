@@ -13,7 +13,7 @@
 use super::standing::Standing;
 
 /// How long a collector may be silent before it is worth a word, and before we are not ready where nothing can be kept.
-const SILENCE_MAX_US: u64 = 10_000_000;
+pub(super) const SILENCE_MAX_US: u64 = 10_000_000;
 
 /// How far the collector's clock and ours may be apart.
 pub(super) const OFFSET_MAX_US: u64 = 1_000_000;

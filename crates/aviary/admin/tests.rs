@@ -97,6 +97,21 @@ fn each_address_answers_as_the_table_says() {
             .any(|it| it == "lanes: 6 of 6 series opened a slot within the last 3 s")
     );
 
+    let (status, depends) = rig.json("/deepcheck");
+    assert_eq!((status, depends["ok"].as_array().unwrap().len()), (200, 2), "{depends}");
+    rig.change(|standing| {
+        standing.now = Timestamp(142_000_000);
+        standing.shipping.collector = "https://c:8610".to_owned();
+        standing.shipping.last_error = Some("refused".to_owned());
+        standing.controls = vec![("tcp://control:1".parse().unwrap(), false)];
+    });
+    let failed = json!([
+        "collector: none took a report for 42 s (https://c:8610: refused); 0 slots wait",
+        "controls: 0 of 1 were reached; look at this host and its network first",
+    ]);
+    assert_eq!(rig.json("/deepcheck"), (500, json!({"ok": [], "failed": failed})));
+    rig.change(|standing| (standing.now, standing.controls) = (Timestamp(100_000_000), Vec::new()));
+
     rig.change(|standing| standing.reload = Reload { at: None, error: Some("aviary.toml:3: no".to_owned()) });
     let said = "configuration: not loaded, the one before stands: aviary.toml:3: no";
     let warned = (200, json!({"status": "ready", "warnings": [said]}));

@@ -120,6 +120,7 @@ impl Roles {
     /// From now on nothing here is ready for more.
     pub(super) fn shutting_down(&self) {
         self.agent.iter().for_each(RunningAgent::shutting_down);
+        self.collector.iter().for_each(|running| running.collector.shutting_down());
     }
 
     /// The sink of this process.

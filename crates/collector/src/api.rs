@@ -11,17 +11,16 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
-    Collector, Counts, Peer,
+    Collector, Peer,
     access::Scope,
     agents,
     delivery::pagerduty::{self, Subscription},
     document,
     error::ApiError,
-    events, figures, intake, judgement, keeping, pages, services, slots, sums, timings,
+    events, figures, health, intake, judgement, keeping, pages, services, slots, sums, timings,
 };
 
 /// What agents need and no more: reports.
@@ -50,9 +49,9 @@ pub(crate) fn router(collector: Collector, stopped: watch::Receiver<bool>) -> Ro
         .merge(judgement::routes())
         .route_layer(middleware::from_fn_with_state(collector.clone(), keeping::once_ready))
         .merge(pages::routes(stopped))
-        .route("/healthz", get(healthz))
+        .merge(health::routes())
         .route("/metrics", get(figures::metrics))
-        .route("/readyz", get(keeping::readyz))
+        .route("/v1/metrics", get(figures::metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(collector.clone())
@@ -107,14 +106,7 @@ async fn service(
     let Path(name) = name.map_err(|rejection| ApiError::bad("bad_parameter", rejection.body_text()))?;
     let told = collector.judgement().of_services();
     let state = collector.state();
-    services::one(&state, &told, &name).map(Json).ok_or_else(|| {
-        let known: Vec<_> = state.standing().map(|(name, _)| name).collect();
-        let message = format!(
-            "service `{name}` is neither configured here nor reported; there are: {}",
-            known.join(", ")
-        );
-        ApiError::new(StatusCode::NOT_FOUND, "unknown_service", message)
-    })
+    services::one(&state, &told, &name).map(Json).ok_or_else(|| services::unknown(&state, &name))
 }
 
 async fn sums_of(Readable(collector): Readable, Parameters(given): Parameters) -> Result<Response, ApiError> {
@@ -169,24 +161,6 @@ async fn event(
     Ok((StatusCode::CREATED, Json(shown)))
 }
 
-async fn healthz(State(collector): State<Collector>) -> Json<Value> {
-    let state = collector.state();
-    let Counts { reports, refused, too_old, ahead, unowned } = state.counts();
-    let (held, dropped) = state.events().counts();
-    Json(json!({
-        "status": "ok",
-        "name": state.name(),
-        "version": env!("CARGO_PKG_VERSION"),
-        "series": state.catalog().len(),
-        "reports": {"taken": reports, "refused": refused},
-        "slots": {"too_old": too_old, "ahead": ahead, "losses_without_detail": state.losses().dropped(),
-            "unkept": state.history().map_or(0, |history| history.unkept())},
-        "timings_dropped": state.history().map_or(0, |history| history.timings_dropped()),
-        "events": {"held": held, "dropped": dropped},
-        "stored_points_of_no_series": unowned,
-    }))
-}
-
 async fn not_found(uri: Uri) -> ApiError {
     let path = uri.path();
     let message = if path.starts_with("/api/") && !path.starts_with("/api/v1/") {
@@ -196,7 +170,7 @@ async fn not_found(uri: Uri) -> ApiError {
     } else {
         format!(
             "{path}: nothing is here; see / for people, and /api/v1/services, /api/v1/sums, /api/v1/slots, /api/v1/timings, /api/v1/agents, \
-             /api/v1/incidents, /api/v1/silences, /api/v1/events"
+             /api/v1/incidents, /api/v1/silences, /api/v1/events, /services/health"
         )
     };
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)

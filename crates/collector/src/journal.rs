@@ -75,6 +75,17 @@ enum Mode {
     Ended(Arc<StoreError>),
 }
 
+/// How it goes.
+#[derive(Clone, Debug)]
+pub(crate) enum Condition {
+    /// What comes is kept.
+    Keeping,
+    /// More waits than the disk takes.
+    Busy,
+    /// The disk takes nothing, for this reason.
+    Failed(Arc<StoreError>),
+}
+
 /// Why a report is not on the disk.
 #[derive(Clone, Debug)]
 pub(crate) enum NotKept {
@@ -114,6 +125,16 @@ impl Journal {
     pub(crate) fn is_busy(&self) -> bool {
         let queue = self.lock();
         queue.bytes > WAITING_BYTES_MAX || queue.waiting.len() > WAITING_MAX
+    }
+
+    /// How it goes.
+    pub(crate) fn condition(&self) -> Condition {
+        let mode = self.lock().mode.clone();
+        match mode {
+            Mode::Behind(error) | Mode::Ended(error) => Condition::Failed(error),
+            Mode::Keeping | Mode::Held if self.is_busy() => Condition::Busy,
+            Mode::Keeping | Mode::Held => Condition::Keeping,
+        }
     }
 
     /// Gives a report to the disk. To be called in the order in which reports are applied, and so with the state locked.

@@ -1,7 +1,7 @@
 //! What the API says of the store: whether all of it is taken up, and a copy of it.
 //!
-//! `GET /readyz` answers `{"status":"ready"}`, or 503 with `{"status":"not_ready","replayed":0.42}` and Retry-After while
-//! a start takes up what was kept; until then everything below `/api/` answers 503 as well. `POST /api/v1/store/backup`
+//! While a start takes up what was kept, everything below `/api/` answers 503, and `/readyz` ([`crate::health`]) says how far
+//! it is. `POST /api/v1/store/backup`
 //! with `{"path":"/var/backups/aviary.redb"}`, for tokens with the scope `admin`, copies the store to a file of that name
 //! on the collector's host, which must not be there yet, and answers `{"path","bytes"}`.
 
@@ -11,7 +11,7 @@ use axum::{
     Json,
     body::Body,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, StatusCode},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::{Collector, Peer, access::Scope, error::ApiError, intake};
 
 /// Whoever comes too early is to come back after so many seconds.
-const RETRY_AFTER_SECONDS: u64 = 1;
+pub(crate) const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// The longest body that asks for a copy.
 const BODY_BYTES_MAX: usize = 16 << 10;
@@ -36,24 +36,16 @@ pub(crate) async fn once_ready(State(collector): State<Collector>, request: Requ
 
 /// Whether all is taken up.
 pub(crate) fn ready(collector: &Collector) -> Result<(), ApiError> {
-    let Some(replayed) = collector.replaying() else { return Ok(()) };
+    collector.replaying().map_or(Ok(()), |replayed| Err(not_ready(replayed)))
+}
+
+/// That this share of what was kept is taken up, and no more.
+pub(crate) fn not_ready(replayed: f64) -> ApiError {
     let message = format!(
         "the collector takes up what it kept, of which it has {:.0} %; come back in a moment",
         replayed * 100.0
     );
-    let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message);
-    Err(error.retry_after(RETRY_AFTER_SECONDS))
-}
-
-/// `GET /readyz`
-pub(crate) async fn readyz(State(collector): State<Collector>) -> Response {
-    let Some(replayed) = collector.replaying() else {
-        return Json(json!({"status": "ready"})).into_response();
-    };
-    let replayed = (replayed * 100.0).floor() / 100.0;
-    let retry = [(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))];
-    let body = Json(json!({"status": "not_ready", "replayed": replayed}));
-    (StatusCode::SERVICE_UNAVAILABLE, retry, body).into_response()
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message).retry_after(RETRY_AFTER_SECONDS)
 }
 
 #[derive(Deserialize)]

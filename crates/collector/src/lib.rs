@@ -18,6 +18,7 @@ mod document;
 mod error;
 mod events;
 mod figures;
+mod health;
 mod history;
 mod intake;
 mod journal;
@@ -44,7 +45,10 @@ mod troubled;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use aviary_core::{Clock, Micros, Second, Tag, Timestamp};
@@ -105,6 +109,10 @@ struct Inner {
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     monotonic: Box<dyn Fn() -> Micros + Send + Sync>,
     intake: Semaphore,
+    /// By the monotonic clock: the wall clock may be stepped.
+    started: Micros,
+    is_shutting_down: AtomicBool,
+    newest_by_place: Arc<tokio::sync::Mutex<health::Newest>>,
     metrics: Option<MetricsPage>,
     questions: Arc<Semaphore>,
     history: Arc<History>,
@@ -184,13 +192,16 @@ impl Collector {
         judgement.plan(options.silences, clock.wall());
         judgement.test_by(options.test_pages);
         let state = State::new(options.name, options.services, clock.wall());
-        let monotonic = clock.clone();
+        let (monotonic, started) = (clock.clone(), clock.monotonic());
         let inner = Inner {
             state: Mutex::new(state),
             services_document: Mutex::new(options.services_document.map(Document::new).map(Arc::new)),
             now: Box::new(move || clock.wall()),
             monotonic: Box::new(move || monotonic.monotonic()),
             intake: Semaphore::new(REPORTS_AT_ONCE),
+            started,
+            is_shutting_down: AtomicBool::new(false),
+            newest_by_place: Arc::default(),
             metrics: options.metrics,
             questions: Arc::new(Semaphore::new(QUESTIONS_AT_ONCE)),
             history: Arc::clone(&history),
@@ -234,6 +245,21 @@ impl Collector {
             Some(durable) => durable.failed().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// From now on it is not ready, whatever else, and works all the same: the process ends, and whoever balances is to look
+    /// elsewhere. To be called before its servers are stopped.
+    pub fn shutting_down(&self) {
+        self.inner.is_shutting_down.store(true, Ordering::Relaxed);
+    }
+
+    fn is_shutting_down(&self) -> bool {
+        self.inner.is_shutting_down.load(Ordering::Relaxed)
+    }
+
+    /// Microseconds since it was made.
+    fn uptime_us(&self) -> u64 {
+        self.monotonic().since(self.inner.started)
     }
 
     /// Keeps what is known for the next start, and nothing more afterwards. To be called when its servers have stopped.

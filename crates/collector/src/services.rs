@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use aviary_core::verdict::{Part, PartVerdict};
+use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
     ReceivedCounts,
+    error::ApiError,
     judgement::OfService,
     received::UnownedBody,
     state::{ReadBackBody, Standing, State},
@@ -115,6 +117,14 @@ pub(crate) fn all(state: &State, told: &BTreeMap<String, OfService>) -> Answer {
         services: state.standing().map(|(name, standing)| body(state, told, name, standing)).collect(),
         unowned: (datapoints > 0).then(|| UnownedNames { datapoints, names: state.received().unowned() }),
     }
+}
+
+/// That there is no service of that name, and which there are.
+pub(crate) fn unknown(state: &State, name: &str) -> ApiError {
+    let known: Vec<_> = state.standing().map(|(name, _)| name).collect();
+    let message =
+        format!("service `{name}` is neither configured here nor reported; there are: {}", known.join(", "));
+    ApiError::new(StatusCode::NOT_FOUND, "unknown_service", message)
 }
 
 /// One service, `None` if there is none of that name.

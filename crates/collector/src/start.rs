@@ -91,6 +91,11 @@ impl Durable {
         }
     }
 
+    /// Why nothing can be kept any more in the life of this process, if that is so.
+    pub(crate) fn failure(&self) -> Option<Arc<StoreError>> {
+        self.failure.borrow().clone()
+    }
+
     pub(crate) fn fail(&self, error: Arc<StoreError>) {
         tracing::error!("{error}");
         self.failure.send_replace(Some(error));

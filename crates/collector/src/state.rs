@@ -7,6 +7,7 @@ mod fleet;
 mod judge;
 mod kept;
 mod past;
+mod places;
 mod readback;
 mod receive;
 mod schedule;
@@ -36,6 +37,7 @@ pub(crate) use self::{
     agent::AgentSeen,
     judge::{Judged, Standing},
     kept::Texts,
+    places::{ByPlace, Cells, Place},
     readback::{ReadBack, ReadBackBody},
     watch::{Asked, Endpoint, Key, LateAsked, Seen, Watch, WindowSeen, found},
 };

@@ -42,7 +42,9 @@ pub use page::{bare_page, page_of, test_page};
 pub use running::{Delivery, DeliveryFigures, Outside};
 pub use sender::{Figures, Sender};
 pub use waiting::{oldest_waiting, untold_since};
+pub(crate) use watchdog::{FRESH_PERCENT_MIN, JUDGED_US_MAX, UNTOLD_US_MAX};
 pub use watchdog::{Signs, Switch, SwitchFigures, Tell};
+pub(crate) use words::lasted;
 
 /// A message that is to be sent: what the outbox asks for, once it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,13 +21,13 @@ use super::words::{counted, lasted};
 const SLOT_SECONDS_MAX: u64 = 10;
 
 /// Of so many agents in a hundred the newest report is fresh.
-const FRESH_PERCENT_MIN: u64 = 80;
+pub(crate) const FRESH_PERCENT_MIN: u64 = 80;
 
 /// Judgement is at most so old.
-const JUDGED_US_MAX: u64 = 5_000_000;
+pub(crate) const JUDGED_US_MAX: u64 = 5_000_000;
 
 /// A page that nobody took within so long is stuck.
-const UNTOLD_US_MAX: u64 = 60_000_000;
+pub(crate) const UNTOLD_US_MAX: u64 = 60_000_000;
 
 /// What a loop has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

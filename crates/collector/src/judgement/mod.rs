@@ -30,7 +30,7 @@ use aviary_core::{
     fnv::fnv1a,
     incident::{self, Cause, Fallback, Id, Incident, Incidents, Note, Observed},
     page::{self, Case, Outbox, Paging},
-    silence::{Silence, SilenceError, Silences},
+    silence::{Silence, SilenceError, Silences, When},
 };
 use aviary_store::{Store, StoreError};
 use serde_json::Value;
@@ -86,6 +86,8 @@ pub(crate) struct OfService {
     pub(crate) extent: Vec<Value>,
     /// A silence covers one of them.
     pub(crate) is_silenced: bool,
+    /// Until when nothing is told of what they cover, where all of them have an end that is known.
+    pub(crate) silenced_until: Option<Second>,
 }
 
 struct Held {
@@ -419,7 +421,15 @@ impl Judgement {
                         continue;
                     }
                     known.incidents.push(incident.id.clone());
-                    known.is_silenced |= !incident.silenced_by.is_empty();
+                    if !incident.silenced_by.is_empty() {
+                        let until = held.silenced_until(incident);
+                        // Somebody is told of something as soon as the first is not covered any more.
+                        known.silenced_until = match known.is_silenced {
+                            true => known.silenced_until.min(until),
+                            false => until,
+                        };
+                        known.is_silenced = true;
+                    }
                     if incident.cause == Cause::Loss {
                         known.summary.get_or_insert_with(|| part.summary.clone());
                         known.extent.extend(part.extent.rules.iter().map(Record::write));
@@ -502,6 +512,16 @@ impl Held {
                 incident::Action::Archived(_) => {}
             }
         }
+    }
+
+    /// Until when the last of the silences holds that cover an incident; none where one of them comes and goes by the hour.
+    fn silenced_until(&self, incident: &Incident) -> Option<Second> {
+        let covers = self.silences.kept().filter(|silence| incident.silenced_by.contains(&silence.id));
+        let ends = covers.map(|silence| match &silence.when {
+            When::Once(span) => Some(span.until),
+            When::Recurring(..) => None,
+        });
+        ends.collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 
     /// Lets the outbox take a step; what it asks for waits until that is kept.

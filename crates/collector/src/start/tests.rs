@@ -128,6 +128,9 @@ async fn until_all_is_taken_up_it_says_how_much_is_and_answers_nobody() {
             assert!(answer.contains("\"code\":\"not_ready\""), "{answer}");
         }
         assert!(ask(address, "GET /healthz").await.starts_with("http/1.0 200 "));
+        assert!(ask(address, "GET /services/health").await.starts_with("http/1.0 503 "));
+        let answer = ask(address, "GET /ingest/health").await;
+        assert!(answer.starts_with("http/1.0 200 ") && answer.contains("\"state\":\"starting\""), "{answer}");
         assert_eq!(collector.standing().1.reports, 0, "{taken} of 4 are applied where nobody sees them");
         go.send(()).unwrap();
     }

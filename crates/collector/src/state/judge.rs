@@ -132,7 +132,7 @@ impl State {
     }
 
     /// The sums of those series of each group that `goes_on` accepts, and whether there is any.
-    fn live_sums(
+    pub(super) fn live_sums(
         &self,
         span: Span,
         grouping: &Grouping,
