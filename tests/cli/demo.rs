@@ -44,7 +44,7 @@ fn a_script_gets_the_page_of_each_fault_with_its_extent() {
     for (page, key, first, more) in [
         (udp, "u", "ingest: udp in every region (3/3), ", "\n  well        pickle "),
         (address, "a", "edge: address 127.0.9.3 (1/4 addresses) in every region (3/3), ", "127.0.9.4 "),
-        (silence, "n", "we cannot see ap: nobody reports from there", "\nNothing could be measured: "),
+        (silence, "n", "we cannot see ap: nobody reports from there", "\nNothing is measured from there, "),
     ] {
         let mut lines = page.lines();
         let head = lines.next().unwrap();
