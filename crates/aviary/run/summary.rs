@@ -76,8 +76,8 @@ pub(super) fn where_to_look(config: &Config, vantage: Option<&Vantage>, roles: &
                 format!("{}://{}", if is_tls { "https" } else { "http" }, reachable(address))
             }
         };
-        lines.push(format!("  collector  {base}/api/v1/services"));
-        lines.push(format!("             {base}/api/v1/sums?by=protocol&window=60s"));
+        lines.push(format!("  collector  {base}/"));
+        lines.push(format!("             {base}/api/v1/services, /api/v1/sums?by=protocol&window=60s"));
         lines.push(format!("             aviary status {base}"));
     }
     lines.push(match interval(config) {
