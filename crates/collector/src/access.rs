@@ -286,6 +286,11 @@ impl Access {
         self.strangers.load(Ordering::Relaxed)
     }
 
+    /// Lets by whoever may change something. Returns the name of the token that was shown, if one was asked for.
+    pub(crate) fn admin(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Option<String>, ApiError> {
+        Ok(self.allow(Scope::Admin, headers, peer)?.map(|rule| rule.name.clone()))
+    }
+
     fn entrance(
         &self,
         scope: Scope,

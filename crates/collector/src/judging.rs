@@ -19,10 +19,10 @@ const REST: u64 = 50;
 
 impl Collector {
     pub(crate) async fn judge_each_second(self, mut stopped: watch::Receiver<bool>) {
-        let mut last = (self.inner.monotonic)();
+        let mut last = self.monotonic();
         loop {
             let now = self.now();
-            let awake = (self.inner.monotonic)();
+            let awake = self.monotonic();
             if awake.since(last) > STALL_US {
                 // What storage told meanwhile still waits to be read: the stall is ours, and no loss.
                 self.storage_untold();

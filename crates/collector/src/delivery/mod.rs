@@ -42,7 +42,7 @@ pub use page::{bare_page, page_of, test_page};
 pub use running::{Delivery, DeliveryFigures, Outside};
 pub use sender::{Figures, Sender};
 pub use waiting::{oldest_waiting, untold_since};
-pub(crate) use watchdog::{FRESH_PERCENT_MIN, JUDGED_US_MAX, UNTOLD_US_MAX};
+pub(crate) use watchdog::{JUDGED_US_MAX, UNTOLD_US_MAX};
 pub use watchdog::{Signs, Switch, SwitchFigures, Tell};
 pub(crate) use words::lasted;
 

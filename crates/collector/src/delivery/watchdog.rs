@@ -21,7 +21,7 @@ use super::words::{counted, lasted};
 const SLOT_SECONDS_MAX: u64 = 10;
 
 /// Of so many agents in a hundred the newest report is fresh.
-pub(crate) const FRESH_PERCENT_MIN: u64 = 80;
+const FRESH_PERCENT_MIN: u64 = 80;
 
 /// Judgement is at most so old.
 pub(crate) const JUDGED_US_MAX: u64 = 5_000_000;
@@ -49,6 +49,11 @@ pub struct Signs {
 }
 
 impl Signs {
+    /// Whether too few of the agents that there are report.
+    pub(crate) const fn few_report(&self) -> bool {
+        self.fresh * 100 < self.agents * FRESH_PERCENT_MIN
+    }
+
     /// The proof that we watch and can page, in a line.
     ///
     /// # Errors
@@ -65,7 +70,7 @@ impl Signs {
         }
         if agents == 0 {
             doubts.push("no agent is known".to_owned());
-        } else if fresh * 100 < agents * FRESH_PERCENT_MIN {
+        } else if self.few_report() {
             doubts.push(format!("{fresh} of {} report", counted(agents, "agent")));
         }
         match judged.map(|judged| now.since(judged)) {

@@ -15,9 +15,7 @@
 //! | `receiver NAME` | an incident waits for more than a minute that it is to be told of |
 //!
 //! Both answer `{"ok":[...],"failed":[...]}`, 200 or, where a check failed, 500. They ask nobody and touch no disk: whoever asks
-//! without end is told what is known already. While a start takes up what was kept, nothing needs to
-//! have been judged.
-//! For 30 s after the start of the process nobody needs to have reported.
+//! without end is told what is known already. While a start takes up what was kept, nothing needs to have been judged. For 30 s after the start of the process nobody needs to have reported.
 
 use aviary_core::Timestamp;
 use axum::{Json, extract::State, http::StatusCode};
@@ -25,7 +23,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Collector,
-    delivery::{FRESH_PERCENT_MIN, JUDGED_US_MAX, Signs, UNTOLD_US_MAX, lasted},
+    delivery::{JUDGED_US_MAX, Signs, UNTOLD_US_MAX, lasted},
     journal::Condition,
 };
 
@@ -161,12 +159,13 @@ fn agents(collector: &Collector) -> Result<String, String> {
     if collector.replaying().is_some() {
         return Ok("may not report before what was kept is taken up".to_owned());
     }
-    let Some(Signs { agents, fresh, .. }) = newest_signs(collector) else {
-        return found(collector.uptime_us() > STARTING_US, "nobody looked for them yet".to_owned());
+    let is_starting = collector.uptime_us() <= STARTING_US;
+    let Some(signs) = newest_signs(collector) else {
+        return found(!is_starting, "nobody looked for them yet".to_owned());
     };
-    let is_short = agents == 0 || fresh * 100 < agents * FRESH_PERCENT_MIN;
-    let failed = is_short && collector.uptime_us() > STARTING_US;
-    found(failed, format!("{fresh} of {agents} report; see /api/v1/agents"))
+    let is_short = signs.agents == 0 || signs.few_report();
+    let Signs { agents, fresh, .. } = signs;
+    found(is_short && !is_starting, format!("{fresh} of {agents} report; see /api/v1/agents"))
 }
 
 /// What the newest loop of judgement saw.

@@ -77,6 +77,23 @@ fn roster(region: &str, endpoints: &[&str]) -> Roster {
     Roster { vantage, since: Second(START), series: series.collect() }
 }
 
+/// What became of all slots of `region` in a second after the start.
+fn told_by(region: &str, second: u64, outcome: Outcome) -> Report {
+    let roster = roster(region, &ENDPOINTS);
+    let slot =
+        |series| ClosedSlot { series, second: Second(START + second), outcome, reached: None, address: None };
+    Report {
+        boot: 1,
+        sequence: second,
+        wall: at(second),
+        configuration: "test".to_owned(),
+        roster_id: roster.id(),
+        roster: Some(roster),
+        slots: vec![slot(0), slot(1)],
+        ..Report::default()
+    }
+}
+
 fn paging() -> Paging {
     let receiver = Receiver { wakes: true, ..Receiver::default() };
     Paging::new(vec![("oncall".to_owned(), receiver)], vec![], BTreeMap::new())

@@ -1,19 +1,20 @@
 //! What people say of an incident on its page, without any script: a form that is sent, and the page again.
 
+use std::net::SocketAddr;
+
 use axum::{
     body::Body,
-    extract::{ConnectInfo, Path, State},
+    extract::{ConnectInfo, FromRequest, FromRequestParts as _, Path, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse, Response},
 };
 
 use super::{negotiate::refused, shown::incident_path};
 use crate::{
     Collector, Peer,
-    access::Scope,
     error::ApiError,
     intake,
-    judgement::api::{TEXT_CHARACTERS_MAX, change},
+    judgement::api::{Said, TEXT_CHARACTERS_MAX, change},
     keeping::ready,
 };
 
@@ -23,13 +24,10 @@ const FORM_BYTES_MAX: usize = 16 << 10;
 /// `POST /incidents/ID/notes`
 pub(crate) async fn note(
     State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    Form(Said { by, text }): Form,
 ) -> Response {
     let noted = async {
-        let Said { by, text } = Said::read(&collector, &headers, peer, body).await?;
         let text = text.ok_or_else(|| {
             ApiError::bad("bad_request", "a note says something: write it, and send it again")
         })?;
@@ -41,15 +39,11 @@ pub(crate) async fn note(
 /// `POST /incidents/ID/ack`
 pub(crate) async fn acknowledge(
     State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    Form(Said { by, .. }): Form,
 ) -> Response {
-    let acknowledged = async {
-        let Said { by, .. } = Said::read(&collector, &headers, peer, body).await?;
-        change(collector, &id, move |judgement, id, now| Ok(judgement.acknowledge(id, &by, now))).await
-    };
+    let acknowledged =
+        change(collector, &id, move |judgement, id, now| Ok(judgement.acknowledge(id, &by, now)));
     seen_again(&id, acknowledged.await.map(|_| ()))
 }
 
@@ -64,48 +58,57 @@ fn seen_again(id: &str, done: Result<(), ApiError>) -> Response {
     }
 }
 
-struct Said {
-    by: String,
-    text: Option<String>,
+/// A form that a page of ours sent for somebody who may change something.
+pub(crate) struct Form(Said);
+
+impl FromRequest<Collector> for Form {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, collector: &Collector) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let peer = ConnectInfo::from_request_parts(&mut parts, collector).await;
+        let ConnectInfo(Peer(peer)) = peer.map_err(IntoResponse::into_response)?;
+        let said = read(collector, &parts.headers, peer, body).await;
+        said.map(Self).map_err(|error| refused(&error))
+    }
 }
 
-impl Said {
-    async fn read(
-        collector: &Collector,
-        headers: &HeaderMap,
-        peer: std::net::SocketAddr,
-        body: Body,
-    ) -> Result<Self, ApiError> {
-        ready(collector)?;
-        let token = collector.access().allow(Scope::Admin, headers, peer.ip())?.map(|rule| rule.name.clone());
-        if !is_of_our_pages(headers) {
-            let message = "the form was sent by a page of somebody else; open the incident here, and send it from there";
-            return Err(ApiError::new(StatusCode::FORBIDDEN, "foreign_form", message));
-        }
-        let too_large =
-            || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "a note is not so long");
-        let body = intake::read(body, FORM_BYTES_MAX, too_large).await?;
-        Self::parse(&body, token)
+async fn read(
+    collector: &Collector,
+    headers: &HeaderMap,
+    peer: SocketAddr,
+    body: Body,
+) -> Result<Said, ApiError> {
+    ready(collector)?;
+    let token = collector.access().admin(headers, peer.ip())?;
+    if !is_of_our_pages(headers) {
+        let message =
+            "the form was sent by a page of somebody else; open the incident here, and send it from there";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "foreign_form", message));
     }
+    let too_large =
+        || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "a note is not so long");
+    let body = intake::read(body, FORM_BYTES_MAX, too_large).await?;
+    parse(&body, token)
+}
 
-    fn parse(form: &[u8], token: Option<String>) -> Result<Self, ApiError> {
-        let (mut by, mut text) = (None, None);
-        for (name, value) in url::form_urlencoded::parse(form) {
-            let value = value.trim();
-            if value.chars().count() > TEXT_CHARACTERS_MAX {
-                let message = format!("`{name}` has at most {TEXT_CHARACTERS_MAX} characters");
-                return Err(ApiError::bad("bad_request", message));
-            }
-            let value = Some(value.to_owned()).filter(|value| !value.is_empty());
-            match &*name {
-                "by" => by = value,
-                "text" => text = value,
-                _ => {}
-            }
+fn parse(form: &[u8], token: Option<String>) -> Result<Said, ApiError> {
+    let (mut by, mut text) = (None, None);
+    for (name, value) in url::form_urlencoded::parse(form) {
+        let value = value.trim();
+        if value.chars().count() > TEXT_CHARACTERS_MAX {
+            let message = format!("`{name}` has at most {TEXT_CHARACTERS_MAX} characters");
+            return Err(ApiError::bad("bad_request", message));
         }
-        let by = by.or(token).ok_or_else(|| ApiError::bad("bad_request", "say who you are: your name"))?;
-        Ok(Self { by, text })
+        let value = Some(value.to_owned()).filter(|value| !value.is_empty());
+        match &*name {
+            "by" => by = value,
+            "text" => text = value,
+            _ => {}
+        }
     }
+    let by = by.or(token).ok_or_else(|| ApiError::bad("bad_request", "say who you are: your name"))?;
+    Ok(Said { by, text })
 }
 
 /// Whether a form was sent by a page of ours: a browser says where it comes from, and lets no page say otherwise. What says
@@ -146,7 +149,7 @@ mod tests {
     #[test]
     fn a_form_says_who_and_what() {
         let said = |form: &str, token: Option<&str>| {
-            let said = Said::parse(form.as_bytes(), token.map(str::to_owned));
+            let said = parse(form.as_bytes(), token.map(str::to_owned));
             said.map(|said| (said.by, said.text)).map_err(|error| error.message().to_owned())
         };
         let of = |by: &str, text: Option<&str>| Ok((by.to_owned(), text.map(str::to_owned)));

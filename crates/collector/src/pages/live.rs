@@ -16,7 +16,6 @@ use std::{
 use axum::{
     Extension,
     body::{Body, Bytes},
-    extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
@@ -142,7 +141,6 @@ impl Collector {
 pub(crate) async fn get(
     Readable(collector): Readable,
     Extension(Stopped(stopped)): Extension<Stopped>,
-    State(_): State<Collector>,
     Parameters(given): Parameters,
 ) -> Result<Response, ApiError> {
     ready(&collector)?;

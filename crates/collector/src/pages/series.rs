@@ -90,7 +90,7 @@ impl SeriesList {
         html! {
             section id="series" aria-labelledby="series-heading" {
                 h2 id="series-heading" { "Series" }
-                p { (words::counted(self.series_total as u64, "series").replace("seriess", "series")) ", those that lose the most first." }
+                p { (self.series_total) " series, those that lose the most first." }
                 div.scroll tabindex="0" role="group" aria-labelledby="series-heading" {
                     table {
                         caption { "Each second from " (words::time(self.from)) " to " (words::time(self.until)) ". A tall bar was lost, a short one delivered; an open one was not measured, or nobody can tell." }

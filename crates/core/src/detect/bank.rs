@@ -329,8 +329,7 @@ impl View<'_> {
         if self.left_out == 0 {
             return self.bank.newest(seconds);
         }
-        let (all, newest) = (self.bank.newest(seconds + self.left_out), self.bank.newest(self.left_out));
-        Tally { judged: all.judged.saturating_sub(newest.judged), lost: all.lost.saturating_sub(newest.lost) }
+        self.bank.newest(seconds + self.left_out).without(self.bank.newest(self.left_out))
     }
 
     /// What was judged and lost in `second`, if that is seen, as [`Bank::second`] has it.

@@ -27,24 +27,7 @@ impl aviary_core::Clock for Paused {
 /// What became of all slots of the second `second` after the start, told to `collector`.
 async fn told(collector: &Collector, second: u64, outcome: Outcome) {
     for region in REGIONS {
-        let roster = roster(region, &ENDPOINTS);
-        let slot = |series| ClosedSlot {
-            series,
-            second: Second(START + second),
-            outcome,
-            reached: None,
-            address: None,
-        };
-        let report = Report {
-            boot: 1,
-            sequence: second,
-            wall: at(second),
-            configuration: "test".to_owned(),
-            roster_id: roster.id(),
-            roster: Some(roster),
-            slots: vec![slot(0), slot(1)],
-            ..Report::default()
-        };
+        let report = told_by(region, second, outcome);
         let peer = ConnectInfo(Peer(([127, 0, 0, 1], 1).into()));
         let body = Body::from(report.encode());
         let taken = intake::post(State(collector.clone()), peer, HeaderMap::new(), body).await;

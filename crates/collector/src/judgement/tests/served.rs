@@ -61,24 +61,7 @@ impl Served {
     async fn run(&self, from: u64, until: u64, outcome: Outcome) {
         for second in from..until {
             for region in REGIONS {
-                let roster = roster(region, &ENDPOINTS);
-                let slot = |series| ClosedSlot {
-                    series,
-                    second: Second(START + second),
-                    outcome,
-                    reached: None,
-                    address: None,
-                };
-                let report = Report {
-                    boot: 1,
-                    sequence: second,
-                    wall: at(second),
-                    configuration: "test".to_owned(),
-                    roster_id: roster.id(),
-                    roster: Some(roster),
-                    slots: vec![slot(0), slot(1)],
-                    ..Report::default()
-                };
+                let report = told_by(region, second, outcome);
                 let sent = self.client.post(format!("{}/reports", self.url)).body(report.encode()).send();
                 assert_eq!(sent.await.unwrap().status(), 200);
             }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use aviary_core::{
-    AcceptableLoss, Second, Span, Timestamp,
-    detect::{Budget, Level, Tally, Test},
+    Second, Span, Timestamp,
+    detect::{Level, Tally},
     extent::Blame,
     incident::{Cause, Condition, Policy},
     page::Severity,
@@ -185,8 +185,7 @@ fn optional(service: &ServiceOptions, endpoint: &str, group: &Group, conditions:
     if bank.newest(SAMPLES_MIN).judged == 0 {
         return;
     }
-    let acceptable = AcceptableLoss::of_million(group.acceptable);
-    let test = Test::new(acceptable, Budget::default(), group.burstiness(service.alerting.burst));
+    let test = group.test(service.alerting.burst);
     let found = found(bank, &test, 300);
     let holds = found.first().is_some_and(|found| found.level == Level::Firing);
     let Policy { page_after, owner, runbook, shadow, .. } = policy(service);

@@ -13,9 +13,9 @@ use std::{
 };
 
 use aviary_core::{
-    Catalog, Ledger, Second, SeriesId, Span, Tag,
+    AcceptableLoss, Catalog, Ledger, Second, SeriesId, Span, Tag,
     catalog::Grouping,
-    detect::{Bank, Learning, Quiet, View},
+    detect::{Bank, Budget, Burstiness, Learning, Quiet, Test, View},
     extent::Population,
     ledger::NO_GROUP,
     vantage::ABSENT,
@@ -373,12 +373,13 @@ impl Group {
         spans
     }
 
-    /// In which way it is taken to lose.
-    pub(super) fn burstiness(&self, burst: Burst) -> aviary_core::detect::Burstiness {
-        match burst {
+    /// What its windows are tested against, where it is taken to lose in the way of `burst`.
+    pub(super) fn test(&self, burst: Burst) -> Test {
+        let burstiness = match burst {
             Burst::Learnt => self.learning.burstiness(),
-            Burst::Fixed(dispersion) => aviary_core::detect::Burstiness::fixed(dispersion),
-        }
+            Burst::Fixed(dispersion) => Burstiness::fixed(dispersion),
+        };
+        Test::new(AcceptableLoss::of_million(self.acceptable), Budget::default(), burstiness)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use aviary_core::{
     AcceptableLoss, Fault, SeriesId, Span, State as Verdict, Tag, Timestamp,
     detect::{
-        self, Bank, Budget, Tally, Test, View, WINDOWS,
+        self, Bank, Tally, Test, View, WINDOWS,
         gate::{Refusals, is_agreed, is_confirmed, is_refused},
         tail,
     },
@@ -59,10 +59,7 @@ impl State {
             ..Observation::quiet(name, policy)
         };
         let Some(judged) = groups.services.get(name) else { return (seen, None) };
-        let test = |group: &Group| {
-            let acceptable = AcceptableLoss::of_million(group.acceptable);
-            Test::new(acceptable, Budget::default(), group.burstiness(alerting.burst))
-        };
+        let test = |group: &Group| group.test(alerting.burst);
         if let Some(clearing) = asked.clearing.get(name) {
             if let Some(seconds) = cleared(judged, service.storage, *clearing, &test, &mut watch.rates) {
                 watch.cleared.insert(name.to_owned(), until.minus(seconds));

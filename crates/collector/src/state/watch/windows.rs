@@ -1,9 +1,6 @@
 //! What each window of a service holds, and what would be too much: for people.
 
-use aviary_core::{
-    AcceptableLoss,
-    detect::{Budget, Level, Test, WINDOWS},
-};
+use aviary_core::detect::{Level, WINDOWS};
 use serde::Serialize;
 
 use crate::state::State;
@@ -28,9 +25,7 @@ impl State {
     pub(crate) fn windows_of(&self, service: &str) -> Vec<WindowSeen> {
         let judged = self.watch.groups.as_ref().and_then(|groups| groups.services.get(service));
         let Some(group) = judged.and_then(|judged| judged.groups.first()) else { return Vec::new() };
-        let acceptable = AcceptableLoss::of_million(group.acceptable);
-        let burstiness = group.burstiness(self.service(service).alerting.burst);
-        let test = Test::new(acceptable, Budget::default(), burstiness);
+        let test = group.test(self.service(service).alerting.burst);
         let window = |seconds: u64| {
             let tally = group.bank.newest(seconds);
             WindowSeen {
