@@ -24,16 +24,23 @@ impl State {
     /// The windows of a service, the shortest first; none before it was judged.
     pub(crate) fn windows_of(&self, service: &str) -> Vec<WindowSeen> {
         let judged = self.watch.groups.as_ref().and_then(|groups| groups.services.get(service));
-        let Some(group) = judged.and_then(|judged| judged.groups.first()) else { return Vec::new() };
-        let test = group.test(self.service(service).alerting.burst);
+        let Some(judged) = judged else { return Vec::new() };
+        let Some(group) = judged.groups.first() else { return Vec::new() };
+        let service = self.service(service);
+        let test = group.test(service.alerting.burst);
         let window = |seconds: u64| {
-            let tally = group.bank.newest(seconds);
+            // Of several views that of which more is found, which is the one that pages.
+            let seen = judged.views(group, service.storage).map(|bank| bank.newest(seconds));
+            let (level, tally) = seen
+                .map(|tally| (test.level(seconds, tally), tally))
+                .reduce(|best, other| if other.0 > best.0 { other } else { best })
+                .unwrap_or_default();
             WindowSeen {
                 seconds,
                 judged: tally.judged,
                 lost: tally.lost,
                 threshold: test.needed(seconds, tally.judged, Level::Suspected),
-                fires: test.level(seconds, tally) >= Level::Suspected,
+                fires: level >= Level::Suspected,
             }
         };
         WINDOWS.into_iter().map(window).collect()
