@@ -111,20 +111,23 @@ impl Catalog {
         (0..self.series.len()).map(series_id)
     }
 
-    /// Groups the series that `keep` accepts by the values of `by`, the groups sorted by those values.
+    /// Groups the series that `keep` accepts by the values of `by`, each tag named once, the groups sorted by those values.
     pub fn group(&self, by: &[Tag], keep: impl Fn(SeriesId) -> bool) -> Grouping {
-        let mut found: IndexMap<Vec<Symbol>, u32> = IndexMap::new();
+        let mut found: IndexMap<Tags, u32> = IndexMap::new();
         let mut group_of = Vec::with_capacity(self.series.len());
         for (index, tags) in self.series.iter().enumerate() {
             group_of.push(if keep(series_id(index)) {
+                // The first tags of the key are those asked for, and the rest is the same in every key.
+                let mut key = [Symbol(0); Tag::ALL.len()];
+                key.iter_mut().zip(by).for_each(|(symbol, tag)| *symbol = tags[*tag as usize]);
                 let next = found.len() as u32;
-                *found.entry(by.iter().map(|tag| tags[*tag as usize]).collect()).or_insert(next)
+                *found.entry(key).or_insert(next)
             } else {
                 NO_GROUP
             });
         }
         let text = |symbol: &Symbol| self.texts[symbol.0 as usize].to_string();
-        let values: Vec<Vec<String>> = found.keys().map(|key| key.iter().map(text).collect()).collect();
+        let values: Vec<Vec<String>> = found.keys().map(|key| key.iter().take(by.len()).map(text).collect()).collect();
         let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by(|left, right| values[*left].cmp(&values[*right]));
         let mut rank = vec![0; values.len()];
