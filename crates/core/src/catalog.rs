@@ -127,7 +127,8 @@ impl Catalog {
             });
         }
         let text = |symbol: &Symbol| self.texts[symbol.0 as usize].to_string();
-        let values: Vec<Vec<String>> = found.keys().map(|key| key.iter().take(by.len()).map(text).collect()).collect();
+        let values: Vec<Vec<String>> =
+            found.keys().map(|key| key.iter().take(by.len()).map(text).collect()).collect();
         let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by(|left, right| values[*left].cmp(&values[*right]));
         let mut rank = vec![0; values.len()];

@@ -322,7 +322,10 @@ fn what_only_storage_lacks_is_told_as_it_is() {
             stage.state.standing().all(|(_, standing)| standing.verdict.state == aviary_core::State::Healthy);
         if second == 160 {
             let shortest = stage.state.windows_of("ingest")[0];
-            assert!(shortest.fires && shortest.lost == shortest.judged, "people see what pages: {shortest:?}");
+            assert!(
+                shortest.fires && shortest.lost == shortest.judged,
+                "people see what pages: {shortest:?}"
+            );
         }
         if second > 140 && is_healthy {
             healthy_from.get_or_insert(second);
