@@ -1,10 +1,11 @@
 //! What is rare and must not matter: questions at the ends of the numbers, a reader that stopped reading, a host without
-//! certificates, a collector that was started again, an endpoint that nobody reports.
+//! certificates, a collector that was started again, an endpoint that nobody reports, strangers that connect and say nothing.
 
 #![expect(clippy::disallowed_methods, reason = "real processes are waited for on the real clock")]
 
 use std::{
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
+    net::TcpStream,
     process::{Child, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
@@ -298,4 +299,16 @@ fn an_endpoint_that_nobody_reports_is_shown_and_blinds_nobody() {
     assert!(row(&nobodys).contains("cannot tell") && !row(&nobodys).contains("not required"), "{}", ran.out);
     assert!(row(&dead).contains("down") && row(&dead).contains("(not required)"), "{}", ran.out);
     assert_eq!(row(&alive), "", "what is well is not listed: {}", ran.out);
+}
+
+#[test]
+fn strangers_that_connect_and_say_nothing_are_shown_out() {
+    let port = Port::claim();
+    let running = Aviary::start(&probing(&port));
+    let mut silent: Vec<_> = (0..100).map(|_| TcpStream::connect(running.collector).unwrap()).collect();
+    assert_eq!(ask(&running, "GET", "/healthz", b"").0, 200, "nobody waits for them");
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0, "closed without a word");
+    }
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod allocator;
 mod ask;
+mod bounded;
 mod check;
 mod cli;
 mod config;

@@ -11,7 +11,6 @@
 //! Each is safe to ask without end: an answer costs a snapshot and a few small files of `/proc`.
 
 mod checks;
-mod connections;
 mod depends;
 pub(crate) mod metrics;
 mod process;
@@ -41,13 +40,16 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use self::{
     checks::{Check, Noted},
-    connections::Bounded,
     process::Process,
     standing::Standing,
 };
+use crate::bounded::Bounded;
 
 /// Where the agent's standing is asked for.
 pub(crate) type Source = Arc<dyn Fn() -> Standing + Send + Sync>;
+
+/// How many connections may be open at once.
+const OPEN_MAX: usize = 64;
 
 /// How long answers that are under way may take to end.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -90,7 +92,8 @@ impl Admin {
                 // The other end gone means stop as well.
                 _ = stopped.wait_for(|stop| *stop).await;
             };
-            let served = axum::serve(Bounded::new(listener), router).with_graceful_shutdown(shutdown).await;
+            let served =
+                axum::serve(Bounded::new(listener, OPEN_MAX), router).with_graceful_shutdown(shutdown).await;
             if let Err(error) = served {
                 tracing::error!(%error, %address, "The agent answers for its health no more.");
             }

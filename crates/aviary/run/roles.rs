@@ -21,12 +21,16 @@ use super::{
 };
 use crate::{
     admin::metrics,
-    config::{self, Config},
+    bounded::Bounded,
+    config::{self, Config, limits::HostLimits},
     service_manager::ServiceManager,
 };
 
 /// How many arrivals are handed to the collector in one go.
 const ARRIVALS_AT_ONCE: usize = 1_024;
+
+/// How many connections to the collector are open at most: an agent has one or two.
+const CONNECTIONS_MAX: usize = 16_384;
 
 /// The roles that run.
 pub(super) struct Roles {
@@ -215,8 +219,9 @@ async fn start_collector(
     let outside = paging::outside(config)?;
     let collector = Collector::new(options, SystemClock)?;
     let delivery = paging::deliver(&collector, config, outside);
+    let open_max = connections_max();
     let Some(section) = &section.tls else {
-        let servers = vec![collector.serve(listener)];
+        let servers = vec![collector.serve(Bounded::new(listener, open_max))];
         return Ok(RunningCollector { collector, delivery, servers, address, way_in: address, follow: None });
     };
     let (pems, paths) = tls_files(section);
@@ -227,9 +232,17 @@ async fn start_collector(
         way_in = listener.local_addr()?;
         servers.push(collector.serve_reports(listener, own_token));
     }
-    servers.push(collector.serve(TlsListener::new(listener, tls.clone(), SystemClock)?));
+    let listener = TlsListener::new(listener, tls.clone(), SystemClock)?;
+    servers.push(collector.serve(Bounded::new(listener, open_max)));
     let follow = Some(tokio::spawn(tls.follow(paths, pems)));
     Ok(RunningCollector { collector, delivery, servers, address, way_in, follow })
+}
+
+/// How many connections to the collector may be open at once: half of the files that this process may have are left to
+/// whatever else it does.
+fn connections_max() -> usize {
+    let half = HostLimits::of_this_process().files / 2;
+    half.min(CONNECTIONS_MAX as u64) as usize
 }
 
 /// Opens the collector's store, and says what was found.

@@ -1,81 +1,65 @@
-//! Connections to the admin address, bounded in number and idleness: whoever opens them, probes keep their files.
+//! Connections bounded in number and idleness: whoever opens them, probes and reports keep their files.
 
 use std::{
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use axum::serve::Listener;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep},
 };
 
-/// How many connections may be open at once; more wait in the kernel's queue.
-const OPEN_MAX: usize = 64;
-
 /// Who has sent nothing for so long after connecting is not about to ask.
 const FIRST_WORD_MAX: Duration = Duration::from_secs(5);
 
-/// A connection on which nothing comes or goes for so long afterwards is closed: longer than usual intervals of scraping.
+/// A connection on which nothing comes or goes for so long afterwards is closed: longer than usual intervals of scraping
+/// and reporting.
 const IDLE_MAX: Duration = Duration::from_secs(90);
 
-/// How long to wait after an accept that failed, for files to become free.
-const BREATH: Duration = Duration::from_millis(200);
-
 /// A listener with those bounds.
-pub(super) struct Bounded {
-    listener: TcpListener,
+pub(crate) struct Bounded<L> {
+    listener: L,
     open: Arc<Semaphore>,
 }
 
-impl Bounded {
-    pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, open: Arc::new(Semaphore::new(OPEN_MAX)) }
+impl<L: Listener> Bounded<L> {
+    /// At most `open_max` connections are open at once; more wait in the kernel's queue.
+    pub(crate) fn new(listener: L, open_max: usize) -> Self {
+        Self { listener, open: Arc::new(Semaphore::new(open_max)) }
     }
 }
 
-impl axum::serve::Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
+impl<L: Listener> Listener for Bounded<L> {
+    type Io = Connection<L::Io>;
+    type Addr = L::Addr;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        loop {
-            // It is never closed.
-            let Ok(permit) = Arc::clone(&self.open).acquire_owned().await else {
-                std::future::pending().await
-            };
-            match self.listener.accept().await {
-                Ok((stream, peer)) => {
-                    let idle = Box::pin(tokio::time::sleep(FIRST_WORD_MAX));
-                    return (Connection { stream, idle, _permit: permit }, peer);
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "A connection to the admin address cannot be accepted.");
-                    tokio::time::sleep(BREATH).await;
-                }
-            }
-        }
+    async fn accept(&mut self) -> (Self::Io, L::Addr) {
+        // It is never closed.
+        let Ok(permit) = Arc::clone(&self.open).acquire_owned().await else { std::future::pending().await };
+        let (stream, peer) = self.listener.accept().await;
+        let idle = Box::pin(tokio::time::sleep(FIRST_WORD_MAX));
+        (Connection { stream, idle, _permit: permit }, peer)
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
+    fn local_addr(&self) -> io::Result<L::Addr> {
         self.listener.local_addr()
     }
 }
 
 /// A connection that ends when it is idle for too long.
-pub(super) struct Connection {
-    stream: TcpStream,
+pub(crate) struct Connection<S> {
+    stream: S,
     idle: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Connection {
+impl<S> Connection<S> {
     fn alive<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_pending() {
             return self.idle.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()));
@@ -85,7 +69,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -96,7 +80,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
