@@ -167,6 +167,11 @@ async fn every_page_is_whole_as_html_and_says_the_same_as_json() {
     let chart = &all["chart"]["lines"][0];
     assert_eq!(chart["losses"][0]["from"], START + 70, "to the second");
     assert_eq!(chart["losses"][0]["until"], START + 100, "also of seconds that are not closed yet");
+    for span in ["1h", "6h", "1d", "1w", "30d", "1y"] {
+        let told = &served.json(&format!("/?span={span}")).await["chart"]["losses"][0];
+        let expected = (&(START + 70).into(), &(START + 100).into(), &true.into());
+        assert_eq!((&told["from"], &told["until"], &told["exact"]), expected, "{span}: {told}");
+    }
     let service = served.json(AT).await;
     assert_eq!(service["series"]["series"][0]["slots"][1]["outcome"], "lost");
     assert_eq!(service["windows"].as_array().unwrap().len(), 14);

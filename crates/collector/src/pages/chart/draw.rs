@@ -140,7 +140,7 @@ impl Chart {
                     @let zoom = Zoom::around(until.0 - of.loss.from);
                     li {
                         a href=(Shown { zoom, until: Some(until), ..*shown }.at(path)) { (words::time(of.loss.from)) }
-                        ", " (words::lasted(of.loss.until - of.loss.from)) ": "
+                        ", " @if !of.exact { "within " } (words::lasted(of.loss.until - of.loss.from)) ": "
                         (of.protocol) ", " (words::number(of.loss.lost)) " of " (words::number(of.loss.judged)) " lost"
                     }
                 } }
@@ -275,7 +275,7 @@ mod tests {
         let mut chart = chart(&[(1, 0); 60], 1);
         (chart.from, chart.until) = (1_000, 1_060);
         let loss = Loss { from: 1_030, until: 1_032, lost: 2, judged: 2 };
-        chart.losses.push(LossOf { protocol: "<udp>".to_owned(), loss });
+        chart.losses.push(LossOf { protocol: "<udp>".to_owned(), loss, exact: true });
         let shown = Shown { zoom: Zoom::Minute, until: Some(Second(1_060)), page: 2, ..Shown::default() };
         let html = chart.html("/a", &shown).into_string();
         for expected in [

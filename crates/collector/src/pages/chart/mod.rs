@@ -17,6 +17,9 @@ use crate::{Collector, closed_until, error::ApiError, events, history::Steps, su
 /// So many times with loss are listed, the newest.
 const LOSSES_MAX: usize = 100;
 
+/// So many slots are looked at to tell the listed times to the second: of all series, in all those seconds.
+const SLOTS_MAX: u64 = 20_000_000;
+
 /// So many changes are marked, the newest.
 const CHANGES_MAX: usize = 50;
 
@@ -70,6 +73,8 @@ struct LossOf {
     protocol: String,
     #[serde(flatten)]
     loss: Loss,
+    /// To the second; otherwise to the chart's step.
+    exact: bool,
 }
 
 /// What was judged and lost of a protocol, step by step.
@@ -118,14 +123,21 @@ impl Chart {
         let of = |line: &Line| {
             let protocol = line.protocol.clone();
             let losses = line.losses.clone().into_iter();
-            losses.map(move |loss| LossOf { protocol: protocol.clone(), loss }).collect::<Vec<_>>()
+            losses
+                .map(move |loss| LossOf { protocol: protocol.clone(), loss, exact: step == 1 })
+                .collect::<Vec<_>>()
         };
         let mut losses: Vec<LossOf> = lines.iter().flat_map(of).collect();
         losses.sort_by(|left, right| {
             right.loss.from.cmp(&left.loss.from).then(left.protocol.cmp(&right.protocol))
         });
-        let losses_left_out = losses.len().saturating_sub(LOSSES_MAX);
+        let mut losses_left_out = losses.len().saturating_sub(LOSSES_MAX);
         losses.truncate(LOSSES_MAX);
+        if step > 1 {
+            losses = to_the_second(collector, service, losses, known_from)?;
+            losses_left_out += losses.len().saturating_sub(LOSSES_MAX);
+            losses.truncate(LOSSES_MAX);
+        }
         Ok(Self {
             span: shown.zoom.name(),
             from: steps.from.0,
@@ -202,6 +214,36 @@ fn live(collector: &Collector, service: Option<&str>, span: Span, now: Timestamp
         }
     }
     values.into_iter().flatten().zip(tallies).collect()
+}
+
+/// When exactly something was lost at these times, the newest first, as far as [`SLOTS_MAX`] goes; of the rest as it is.
+fn to_the_second(
+    collector: &Collector,
+    service: Option<&str>,
+    losses: Vec<LossOf>,
+    known_from: Second,
+) -> Result<Vec<LossOf>, ApiError> {
+    let mut seconds_left = SLOTS_MAX / collector.state().ledger().len().max(1) as u64;
+    // Protocols that lost something at the same time follow each other.
+    let mut looked_at: Option<(Steps, Tallies)> = None;
+    let mut told = Vec::with_capacity(losses.len());
+    for of in losses {
+        let span = Span::new(Second(of.loss.from).max(known_from), Second(of.loss.until));
+        let steps = Steps { from: span.from, seconds: 1, count: span.seconds() };
+        if looked_at.as_ref().is_none_or(|(known, _)| *known != steps) {
+            let Some(left) = seconds_left.checked_sub(steps.count) else {
+                told.push(of);
+                continue;
+            };
+            seconds_left = left;
+            looked_at = Some((steps, stored(collector, service, steps)?));
+        }
+        let tallies = looked_at.iter().filter_map(|(_, tallies)| tallies.get(&of.protocol)).flatten();
+        let points = (0..).zip(tallies).map(|(second, tally)| (steps.span(second), *tally));
+        let found = Line::of(String::new(), points, span.until).losses.into_iter().rev();
+        told.extend(found.map(|loss| LossOf { protocol: of.protocol.clone(), loss, exact: true }));
+    }
+    Ok(told)
 }
 
 /// The same from the history, or across both.
