@@ -58,8 +58,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watc
 pub use access::{Limits, Scope, SecretHash, SecretHashError, TokenCounts, TokenRule};
 pub use aviary_store::Store;
 pub use axum::serve::Listener;
-pub use figures::{Figures, MetricsPage};
+pub use figures::{Figures, MetricsPage, ServiceFigures};
 pub use history::HistoryError;
+pub use journal::JournalFigures;
 pub use judgement::{Alerting, Burst, TestPages};
 pub use options::{Options, ServiceOptions};
 pub use pages::LiveFigures;
@@ -69,7 +70,7 @@ pub use readback::{
 pub use received::{Arrived, ReceivedCounts};
 pub(crate) use serving::Peer;
 pub use serving::Server;
-pub use state::Counts;
+pub use state::{Counts, Phases, ReadBackFigures, SlotCounts};
 
 use crate::{
     access::Access,

@@ -3,6 +3,7 @@
 mod agent;
 mod check;
 mod clock;
+mod counted;
 mod fleet;
 mod judge;
 mod kept;
@@ -33,6 +34,10 @@ use aviary_wire::{
     report::{ClosedSlot, Gap, Report, Roster},
 };
 
+pub use self::{
+    counted::{Phases, SlotCounts},
+    readback::ReadBackFigures,
+};
 pub(crate) use self::{
     agent::AgentSeen,
     judge::{Judged, Standing},
@@ -97,6 +102,7 @@ pub(crate) struct State {
     refusal_told: Second,
     past: Option<past::Past>,
     watch: Watch,
+    counted: counted::Counted,
 }
 
 /// A roster, and the token under which it came. Its id is a hash that whoever likes can meet, so that it alone would let
@@ -202,6 +208,7 @@ impl State {
             refusal_told: Second(0),
             past: None,
             watch: Watch::default(),
+            counted: counted::Counted::default(),
         }
     }
 
