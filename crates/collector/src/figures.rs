@@ -4,7 +4,10 @@
 //! types, what is received by [`crate::received`], and groups of slots by `state::counted`; where more was there than is told
 //! apart, the figures say how much.
 
-use aviary_core::{Protocol, Second, State as Verdict, Timestamp, Window, verdict::{Part, PartVerdict}};
+use aviary_core::{
+    Protocol, Second, State as Verdict, Timestamp, Window,
+    verdict::{Part, PartVerdict},
+};
 use aviary_store::StoreFigures;
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -13,12 +16,8 @@ use axum::{
 
 use crate::{
     Collector, Counts, JournalFigures, LiveFigures, Phases, QUESTIONS_AT_ONCE, REPORTS_AT_ONCE,
-    ReadBackFigures, ReceivedCounts, SlotCounts, TokenCounts,
-    agents::AgentState,
-    api::Readable,
-    delivery::DeliveryFigures,
-    error::ApiError,
-    state::State,
+    ReadBackFigures, ReceivedCounts, SlotCounts, TokenCounts, agents::AgentState, api::Readable,
+    delivery::DeliveryFigures, error::ApiError, state::State,
 };
 
 /// How many services are told of by name.
@@ -27,6 +26,8 @@ const SERVICES_MAX: usize = 240;
 /// What a collector counts.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
+    /// When it was started.
+    pub started: Timestamp,
     /// Of its own work.
     pub counts: Counts,
     /// How many agents are in each state.
@@ -125,6 +126,7 @@ impl Collector {
         let age = |(receiver, since): (String, Timestamp)| (receiver, now.since(since) / 1_000_000);
         let durable = self.inner.durable.as_ref();
         Figures {
+            started: self.inner.started_at,
             strangers: self.access().strangers(),
             delivery: self.delivery_figures(),
             waiting: waiting.into_iter().map(age).collect(),

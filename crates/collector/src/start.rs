@@ -209,7 +209,8 @@ fn restore(inner: &Inner, durable: &Durable) -> Result<TakenUp, StoreError> {
     let next = last.map_or(covers, |last| covers.max(last + 1));
     let history = &inner.history;
     state.keep_history(Arc::clone(history), now).map_err(|error| of_history(error, store))?;
-    let mut replay = Replay { state: &mut state, history, reports: 0, bytes: 0, refused: 0, unreadable: None };
+    let mut replay =
+        Replay { state: &mut state, history, reports: 0, bytes: 0, refused: 0, unreadable: None };
     store.range(Table::Journal, &journal::key(covers), &[u8::MAX; 9], &mut |key, value| {
         let flow = replay.take(key, value, store);
         let done = journal::number(key).map_or(0, |number| number + 1 - covers);

@@ -34,10 +34,6 @@ use aviary_wire::{
     report::{ClosedSlot, Gap, Report, Roster},
 };
 
-pub use self::{
-    counted::{Phases, SlotCounts},
-    readback::ReadBackFigures,
-};
 pub(crate) use self::{
     agent::AgentSeen,
     judge::{Judged, Standing},
@@ -45,6 +41,10 @@ pub(crate) use self::{
     places::{ByPlace, Cells, Place},
     readback::{ReadBack, ReadBackBody},
     watch::{Asked, Endpoint, Key, LateAsked, Seen, Watch, WindowSeen, found},
+};
+pub use self::{
+    counted::{Phases, SlotCounts},
+    readback::ReadBackFigures,
 };
 use crate::{
     ServiceOptions,

@@ -117,12 +117,7 @@ fn join(known: &mut Counts, told: &[(u8, u64)]) -> Counts {
 impl History {
     /// Takes what a report told at `now`; what is older than is retained, or ahead, is none of ours. Calls `grew` with what
     /// each of the newest minutes has more than before, once however often it is told: of older ones it is not remembered.
-    pub(crate) fn take_timings(
-        &self,
-        told: Vec<Timed>,
-        now: Second,
-        mut grew: impl FnMut(TimedMinute<'_>),
-    ) {
+    pub(crate) fn take_timings(&self, told: Vec<Timed>, now: Second, mut grew: impl FnMut(TimedMinute<'_>)) {
         let held_from = Level::Minute.at(now.minus(WRITTEN_AFTER_SECONDS)).number;
         let wanted = Span::new(self.retained_from(now), now.plus(Level::Minute.seconds()));
         let mut held = self.held_timings();

@@ -6,9 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use aviary_core::{
-    Catalog, Phase, Protocol, Second, Span, Tag, Timestamp, Window, histogram::Histogram,
-};
+use aviary_core::{Catalog, Phase, Protocol, Second, Span, Tag, Timestamp, Window, histogram::Histogram};
 
 use super::State;
 use crate::{closed_until, settled_until};
