@@ -50,7 +50,8 @@ impl Rig {
         let source = Arc::clone(&standing);
         let admin = runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            Admin::start(listener, clock.clone(), Arc::new(move || source.lock().unwrap().clone())).unwrap()
+            let standing = Arc::new(move || source.lock().unwrap().clone());
+            Admin::start(Some(listener), None, None, clock.clone(), standing).unwrap()
         });
         clock.0.store(10_000_000, Ordering::Relaxed);
         Self { runtime, admin, standing, clock }
@@ -62,7 +63,7 @@ impl Rig {
 
     /// Status, head and body of one answer.
     fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(self.admin.address()).unwrap();
+        let mut stream = TcpStream::connect(self.admin.address().unwrap()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         write!(stream, "{method} {path} HTTP/1.0\r\nHost: here\r\n{headers}\r\n").unwrap();
         let mut answer = String::new();
@@ -144,7 +145,7 @@ fn each_address_answers_as_the_table_says() {
     }
     assert_eq!(rig.ask("HEAD", "/healthz", "").0, 200, "some load balancers ask so");
 
-    let address = rig.admin.address();
+    let address = rig.admin.address().unwrap();
     rig.runtime.block_on(rig.admin.stop());
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
 }
@@ -158,6 +159,13 @@ fn metrics_come_in_the_format_that_was_asked_for() {
     let (_, head, body) = rig.ask("GET", "/v1/metrics", "Accept: text/plain\r\n");
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     assert!(!body.contains("# EOF") && body.contains("\naviary_agent_series 6\n"), "{body}");
+    let (_, head, json) = rig.ask("GET", "/metrics", "Accept: application/json\r\n");
+    assert!(head.contains("content-type: application/json"), "{head}");
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["aviary_agent_series"], 6);
+    let samples = body.lines().filter(|line| !line.starts_with('#'));
+    let names: Vec<_> = samples.filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
+    assert!(json.as_object().unwrap().keys().eq(&names), "the same series: {json:#}");
 }
 
 /// Connections to a port of ours that were taken from the kernel's queue: one that waits there has
@@ -174,7 +182,7 @@ fn accepted_by(port: u16) -> usize {
 #[test]
 fn who_opens_connections_and_says_nothing_holds_neither_files_nor_places() {
     let rig = Rig::start();
-    let address = rig.admin.address();
+    let address = rig.admin.address().unwrap();
     let mut silent: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
     std::thread::sleep(Duration::from_millis(300));
     let accepted = accepted_by(address.port());

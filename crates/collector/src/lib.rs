@@ -53,13 +53,15 @@ use std::{
 
 use aviary_core::{Clock, Micros, Second, Tag, Timestamp};
 use aviary_store::StoreError;
+use axum::{Router, middleware};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 pub use access::{Limits, Scope, SecretHash, SecretHashError, TokenCounts, TokenRule};
-pub use aviary_store::Store;
+pub use aviary_store::{Store, StoreFigures};
 pub use axum::serve::Listener;
-pub use figures::{Figures, MetricsPage};
+pub use figures::{Figures, MetricsPage, ServiceFigures};
 pub use history::HistoryError;
+pub use journal::JournalFigures;
 pub use judgement::{Alerting, Burst, TestPages};
 pub use options::{Options, ServiceOptions};
 pub use pages::LiveFigures;
@@ -69,7 +71,7 @@ pub use readback::{
 pub use received::{Arrived, ReceivedCounts};
 pub(crate) use serving::Peer;
 pub use serving::Server;
-pub use state::Counts;
+pub use state::{Counts, Phases, ReadBackFigures, SlotCounts};
 
 use crate::{
     access::Access,
@@ -111,6 +113,7 @@ struct Inner {
     intake: Semaphore,
     /// By the monotonic clock: the wall clock may be stepped.
     started: Micros,
+    started_at: Timestamp,
     is_shutting_down: AtomicBool,
     newest_by_place: Arc<tokio::sync::Mutex<health::Newest>>,
     metrics: Option<MetricsPage>,
@@ -192,7 +195,7 @@ impl Collector {
         judgement.plan(options.silences, clock.wall());
         judgement.test_by(options.test_pages);
         let state = State::new(options.name, options.services, clock.wall());
-        let (monotonic, started) = (clock.clone(), clock.monotonic());
+        let (monotonic, started, started_at) = (clock.clone(), clock.monotonic(), clock.wall());
         let inner = Inner {
             state: Mutex::new(state),
             services_document: Mutex::new(options.services_document.map(Document::new).map(Arc::new)),
@@ -200,6 +203,7 @@ impl Collector {
             monotonic: Box::new(move || monotonic.monotonic()),
             intake: Semaphore::new(REPORTS_AT_ONCE),
             started,
+            started_at,
             is_shutting_down: AtomicBool::new(false),
             newest_by_place: Arc::default(),
             metrics: options.metrics,
@@ -272,11 +276,32 @@ impl Collector {
 
     /// Serves the pages and the API on `listener`, and judges each second, until the server is stopped.
     pub fn serve<L: Listener<Addr = SocketAddr>>(&self, listener: L) -> Server {
+        self.serve_with(listener, |router| router)
+    }
+
+    /// The same, with what `around` makes of the pages and the API.
+    pub fn serve_with<L: Listener<Addr = SocketAddr>>(
+        &self,
+        listener: L,
+        around: impl FnOnce(Router) -> Router,
+    ) -> Server {
         let (stop, stopped) = watch::channel(false);
-        let http = serve_until(stopped.clone(), api::router(self.clone(), stopped.clone()), listener);
+        let router = around(api::router(self.clone(), stopped.clone()));
+        let http = serve_until(stopped.clone(), router, listener);
         let judged = tokio::spawn(self.clone().judge_each_second(stopped.clone()));
         let read_back = tokio::spawn(readback::task::run(self.clone(), stopped));
         Server { stop, http, own_work: vec![judged, read_back] }
+    }
+
+    /// Serves `router`, and nothing else, on `listener`, which knows who asks: see [`Self::for_admins`].
+    pub fn serve_beside<L: Listener<Addr = SocketAddr>>(&self, listener: L, router: Router) -> Server {
+        let (stop, stopped) = watch::channel(false);
+        Server { stop, http: serve_until(stopped, router, listener), own_work: Vec::new() }
+    }
+
+    /// `router`, for those who may administer this collector, on one of its listeners.
+    pub fn for_admins(&self, router: Router) -> Router {
+        router.route_layer(middleware::from_fn_with_state(self.clone(), api::admins_only))
     }
 
     /// Takes reports, and nothing else, on `listener` from whoever shows `token`: a way in for the agent of this
