@@ -27,4 +27,5 @@ pub(crate) mod service;
 #[path = "../../crates/store/tests/support/small_disk.rs"]
 pub(crate) mod small_disk;
 pub(crate) mod tcp_server;
+pub(crate) mod terminal;
 pub(crate) mod victoria_metrics;
