@@ -50,6 +50,8 @@ pub struct SpoolStanding {
     pub dropped: u64,
     /// Whether what waits would survive the process. `None`: it is not configured to.
     pub on_disk: Option<bool>,
+    /// The size of its files in bytes; none where it is in memory only.
+    pub disk_bytes: Option<u64>,
     /// Why the disk does not take it.
     pub last_error: Option<String>,
 }
@@ -335,6 +337,7 @@ impl Worker {
             oldest: depth.oldest,
             dropped,
             on_disk: self.is_durable.then(|| self.spool.is_on_disk()),
+            disk_bytes: self.spool.disk_bytes(),
             last_error: self.spool.trouble().map(ToString::to_string),
         };
     }

@@ -193,7 +193,7 @@ fn told(checks: &[Check]) -> (StatusCode, Json<Value>) {
 }
 
 async fn metrics_page(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
-    let Ok(text) = metrics::open_metrics((shared.standing)(), Process::now()) else {
+    let Ok(text) = metrics::agent_page((shared.standing)(), Process::now()) else {
         return error(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
@@ -201,12 +201,8 @@ async fn metrics_page(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> 
         );
     };
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    if metrics::wants_prometheus_text(&accept.collect::<Vec<_>>().join(",")) {
-        let text = metrics::prometheus_text(&text);
-        ([(header::CONTENT_TYPE, metrics::PROMETHEUS_TEXT)], text).into_response()
-    } else {
-        ([(header::CONTENT_TYPE, metrics::OPEN_METRICS)], text).into_response()
-    }
+    let format = metrics::Format::of(&accept.collect::<Vec<_>>().join(","));
+    ([(header::CONTENT_TYPE, format.media_type())], format.write(text)).into_response()
 }
 
 async fn not_found(uri: Uri) -> Response {

@@ -30,6 +30,7 @@ impl Standing {
                 slots: spool.slots,
                 oldest: spool.oldest,
                 on_disk: spool.on_disk,
+                disk_bytes: spool.disk_bytes,
                 last_error: spool.last_error,
             },
             shipping: Shipping {
@@ -135,6 +136,8 @@ pub(crate) struct Spool {
     pub(crate) oldest: Option<Second>,
     /// Whether it is on the disk; `None` where it is to be in memory only.
     pub(crate) on_disk: Option<bool>,
+    /// The size of its files; none where it is in memory only.
+    pub(crate) disk_bytes: Option<u64>,
     /// Why it is not.
     pub(crate) last_error: Option<String>,
 }

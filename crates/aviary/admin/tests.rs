@@ -158,6 +158,13 @@ fn metrics_come_in_the_format_that_was_asked_for() {
     let (_, head, body) = rig.ask("GET", "/v1/metrics", "Accept: text/plain\r\n");
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     assert!(!body.contains("# EOF") && body.contains("\naviary_agent_series 6\n"), "{body}");
+    let (_, head, json) = rig.ask("GET", "/metrics", "Accept: application/json\r\n");
+    assert!(head.contains("content-type: application/json"), "{head}");
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["aviary_agent_series"], 6);
+    let samples = body.lines().filter(|line| !line.starts_with('#'));
+    let names: Vec<_> = samples.filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
+    assert!(json.as_object().unwrap().keys().eq(&names), "the same series: {json:#}");
 }
 
 /// Connections to a port of ours that were taken from the kernel's queue: one that waits there has

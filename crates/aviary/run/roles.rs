@@ -236,6 +236,7 @@ async fn start_collector(
 async fn open_store(directory: PathBuf) -> anyhow::Result<Arc<dyn Store>> {
     let store =
         tokio::task::spawn_blocking(move || RedbStore::open(&directory)).await?.context("collector.data")?;
+    store.time_syncs(SystemClock);
     let found = store.found();
     let (path, bytes) = (store.path().display().to_string(), found.bytes);
     if found.was_cut {

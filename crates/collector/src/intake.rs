@@ -72,7 +72,7 @@ async fn take(
     entrance.admit_slots(collector.monotonic())?;
     let now = collector.now();
     let journal = collector.inner.durable.as_ref().and_then(Durable::journal);
-    if journal.is_some_and(|journal| journal.is_busy()) {
+    if journal.is_some_and(|journal| !journal.has_room()) {
         let message = "more reports come than the disk takes; come back in a moment";
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message));
     }

@@ -36,6 +36,31 @@ const VERSION: u8 = 1;
 /// What comes before the token's name: the version, when it arrived, and how long that name is.
 const HEAD_BYTES: usize = 11;
 
+/// What was counted of a journal since the start of the process, and how it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JournalFigures {
+    /// Reports that are on the disk.
+    pub frames: u64,
+    /// Transactions that brought them there.
+    pub batches: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Reports that wait.
+    pub waiting: usize,
+    /// Bytes of them.
+    pub waiting_bytes: usize,
+    /// The most reports that waited at once.
+    pub waiting_peak: usize,
+    /// Reports that came while more waited than the disk takes.
+    pub busy: u64,
+    /// Reports that were not kept because the disk had no room, or failed in a way that may pass.
+    pub no_room: u64,
+    /// Reports that were not kept because nothing is any more.
+    pub ended: u64,
+    /// Bytes on the disk that no checkpoint covers yet: what a start would replay.
+    pub since_checkpoint: u64,
+}
+
 /// Reports on their way to the disk.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -53,6 +78,22 @@ struct Queue {
     since_checkpoint: u64,
     mode: Mode,
     is_stopping: bool,
+    /// What only grows of it; the rest is read from the queue.
+    counted: JournalFigures,
+}
+
+impl Queue {
+    fn is_busy(&self) -> bool {
+        self.bytes > WAITING_BYTES_MAX || self.waiting.len() > WAITING_MAX
+    }
+
+    /// Counts reports that are not kept.
+    fn refuse(&mut self, refusal: &NotKept, reports: usize) {
+        *match refusal {
+            NotKept::Later(_) => &mut self.counted.no_room,
+            NotKept::Never(_) | NotKept::Ending => &mut self.counted.ended,
+        } += reports as u64;
+    }
 }
 
 #[derive(Debug)]
@@ -107,32 +148,46 @@ pub(crate) enum Told {
 }
 
 impl Journal {
-    /// A journal whose next report has this number.
-    pub(crate) fn new(next: u64) -> Self {
+    /// A journal whose next report has this number, and which has so many bytes on the disk that no checkpoint covers.
+    pub(crate) fn new(next: u64, since_checkpoint: u64) -> Self {
         let queue = Queue {
             waiting: VecDeque::new(),
             bytes: 0,
             next,
-            since_checkpoint: 0,
+            since_checkpoint,
             mode: Mode::Keeping,
             is_stopping: false,
+            counted: JournalFigures::default(),
         };
         Self { queue: Mutex::new(queue), wake: Condvar::new() }
     }
 
     /// Whether a report would be kept, as far as can be seen before it is applied. One that finds no room on the disk is
     /// applied all the same.
-    pub(crate) fn is_busy(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
+        let mut queue = self.lock();
+        let is_busy = queue.is_busy();
+        queue.counted.busy += u64::from(is_busy);
+        !is_busy
+    }
+
+    /// What was counted, and how it stands.
+    pub(crate) fn figures(&self) -> JournalFigures {
         let queue = self.lock();
-        queue.bytes > WAITING_BYTES_MAX || queue.waiting.len() > WAITING_MAX
+        JournalFigures {
+            waiting: queue.waiting.len(),
+            waiting_bytes: queue.bytes,
+            since_checkpoint: queue.since_checkpoint,
+            ..queue.counted.clone()
+        }
     }
 
     /// How it goes.
     pub(crate) fn condition(&self) -> Condition {
-        let mode = self.lock().mode.clone();
-        match mode {
-            Mode::Behind(error) | Mode::Ended(error) => Condition::Failed(error),
-            Mode::Keeping | Mode::Held if self.is_busy() => Condition::Busy,
+        let queue = self.lock();
+        match &queue.mode {
+            Mode::Behind(error) | Mode::Ended(error) => Condition::Failed(Arc::clone(error)),
+            Mode::Keeping | Mode::Held if queue.is_busy() => Condition::Busy,
             Mode::Keeping | Mode::Held => Condition::Keeping,
         }
     }
@@ -148,6 +203,7 @@ impl Journal {
             Mode::Ended(error) => Some(NotKept::Never(Arc::clone(error))),
         };
         if let Some(refusal) = refusal {
+            queue.refuse(&refusal, 1);
             // Nobody waits any more is no matter.
             _ = kept.send(Err(refusal));
             return told;
@@ -156,6 +212,7 @@ impl Journal {
         queue.next += 1;
         queue.bytes += value.len();
         queue.waiting.push_back(Entry { number, value, kept });
+        queue.counted.waiting_peak = queue.counted.waiting_peak.max(queue.waiting.len());
         drop(queue);
         self.wake.notify_all();
         told
@@ -169,7 +226,7 @@ impl Journal {
             let bytes: usize = entries.iter().map(|entry| entry.value.len()).sum();
             match store.commit(batch) {
                 Ok(()) => {
-                    self.lock().since_checkpoint += bytes as u64;
+                    self.committed(entries.len(), bytes);
                     for entry in entries {
                         // Who told it may have given up, and tells it again.
                         _ = entry.kept.send(Ok(()));
@@ -181,11 +238,20 @@ impl Journal {
                         Told::Behind(error) => NotKept::Later(Arc::clone(error)),
                         Told::Ended(error) => NotKept::Never(Arc::clone(error)),
                     };
+                    self.lock().refuse(&refusal, entries.len());
                     refuse(entries, &refusal);
                     tell(told);
                 }
             }
         }
+    }
+
+    fn committed(&self, frames: usize, bytes: usize) {
+        let mut queue = self.lock();
+        queue.since_checkpoint += bytes as u64;
+        queue.counted.frames += frames as u64;
+        queue.counted.batches += 1;
+        queue.counted.bytes += bytes as u64;
     }
 
     /// What waits, once something does; nothing when it is to end.
@@ -225,6 +291,7 @@ impl Journal {
         queue.mode = mode;
         queue.bytes = 0;
         let waiting = std::mem::take(&mut queue.waiting);
+        queue.refuse(&refusal, waiting.len());
         drop(queue);
         refuse(waiting, &refusal);
         told

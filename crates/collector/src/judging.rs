@@ -87,6 +87,7 @@ impl Collector {
         let asked = self.judgement().asked(now);
         let mut state = self.state();
         state.judge(now);
+        state.count_slots(now);
         state.watch(now, &asked)
     }
 

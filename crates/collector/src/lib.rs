@@ -56,10 +56,11 @@ use aviary_store::StoreError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 pub use access::{Limits, Scope, SecretHash, SecretHashError, TokenCounts, TokenRule};
-pub use aviary_store::Store;
+pub use aviary_store::{Store, StoreFigures};
 pub use axum::serve::Listener;
-pub use figures::{Figures, MetricsPage};
+pub use figures::{Figures, MetricsPage, ServiceFigures};
 pub use history::HistoryError;
+pub use journal::JournalFigures;
 pub use judgement::{Alerting, Burst, TestPages};
 pub use options::{Options, ServiceOptions};
 pub use pages::LiveFigures;
@@ -69,7 +70,7 @@ pub use readback::{
 pub use received::{Arrived, ReceivedCounts};
 pub(crate) use serving::Peer;
 pub use serving::Server;
-pub use state::Counts;
+pub use state::{Counts, Phases, ReadBackFigures, SlotCounts};
 
 use crate::{
     access::Access,
@@ -111,6 +112,7 @@ struct Inner {
     intake: Semaphore,
     /// By the monotonic clock: the wall clock may be stepped.
     started: Micros,
+    started_at: Timestamp,
     is_shutting_down: AtomicBool,
     newest_by_place: Arc<tokio::sync::Mutex<health::Newest>>,
     metrics: Option<MetricsPage>,
@@ -192,7 +194,7 @@ impl Collector {
         judgement.plan(options.silences, clock.wall());
         judgement.test_by(options.test_pages);
         let state = State::new(options.name, options.services, clock.wall());
-        let (monotonic, started) = (clock.clone(), clock.monotonic());
+        let (monotonic, started, started_at) = (clock.clone(), clock.monotonic(), clock.wall());
         let inner = Inner {
             state: Mutex::new(state),
             services_document: Mutex::new(options.services_document.map(Document::new).map(Arc::new)),
@@ -200,6 +202,7 @@ impl Collector {
             monotonic: Box::new(move || monotonic.monotonic()),
             intake: Semaphore::new(REPORTS_AT_ONCE),
             started,
+            started_at,
             is_shutting_down: AtomicBool::new(false),
             newest_by_place: Arc::default(),
             metrics: options.metrics,

@@ -13,7 +13,7 @@ use std::{
 };
 
 use aviary_core::{Second, SeriesId};
-use aviary_store::{Store, StoreError, Table};
+use aviary_store::{Store, StoreError, StoreFigures, Table};
 use aviary_wire::report::Report;
 use tokio::sync::watch;
 
@@ -80,6 +80,11 @@ impl Durable {
         self.journal.get()
     }
 
+    /// What the store costs its disk.
+    pub(crate) fn store_figures(&self) -> StoreFigures {
+        self.store.figures()
+    }
+
     /// Waits until nothing can be kept any more in the life of this process, and returns why.
     pub(crate) async fn failed(&self) -> Arc<StoreError> {
         let mut failure = self.failure.subscribe();
@@ -127,7 +132,7 @@ pub(crate) fn begin(inner: &Arc<Inner>) {
 fn take_up(inner: &Arc<Inner>) {
     let Some(durable) = &inner.durable else { return };
     let taken_up = catch_unwind(AssertUnwindSafe(|| restore(inner, durable)));
-    let (state, texts, next) = match taken_up {
+    let TakenUp { state, texts, next, replayed_bytes } = match taken_up {
         Ok(Ok(taken_up)) => taken_up,
         Ok(Err(error)) => return durable.fail(Arc::new(error)),
         Err(_) => {
@@ -138,7 +143,7 @@ fn take_up(inner: &Arc<Inner>) {
     if durable.is_stopping.load(Ordering::Acquire) {
         return;
     }
-    let journal = Arc::new(Journal::new(next));
+    let journal = Arc::new(Journal::new(next, replayed_bytes));
     {
         let mut held = inner.state();
         let mut state = state;
@@ -163,8 +168,17 @@ fn take_up(inner: &Arc<Inner>) {
     durable.keep_thread(thread::Builder::new().name("checkpoint".to_owned()).spawn(keep));
 }
 
-/// The state that the store holds, and the number of the next report.
-fn restore(inner: &Inner, durable: &Durable) -> Result<(State, Texts, u64), StoreError> {
+/// What the store holds.
+struct TakenUp {
+    state: State,
+    texts: Texts,
+    /// The number of the next report.
+    next: u64,
+    /// Bytes of the reports that no checkpoint covers.
+    replayed_bytes: u64,
+}
+
+fn restore(inner: &Inner, durable: &Durable) -> Result<TakenUp, StoreError> {
     let store = &*durable.store;
     let began = (inner.monotonic)();
     let now = (inner.now)();
@@ -195,7 +209,8 @@ fn restore(inner: &Inner, durable: &Durable) -> Result<(State, Texts, u64), Stor
     let next = last.map_or(covers, |last| covers.max(last + 1));
     let history = &inner.history;
     state.keep_history(Arc::clone(history), now).map_err(|error| of_history(error, store))?;
-    let mut replay = Replay { state: &mut state, history, reports: 0, refused: 0, unreadable: None };
+    let mut replay =
+        Replay { state: &mut state, history, reports: 0, bytes: 0, refused: 0, unreadable: None };
     store.range(Table::Journal, &journal::key(covers), &[u8::MAX; 9], &mut |key, value| {
         let flow = replay.take(key, value, store);
         let done = journal::number(key).map_or(0, |number| number + 1 - covers);
@@ -203,7 +218,7 @@ fn restore(inner: &Inner, durable: &Durable) -> Result<(State, Texts, u64), Stor
         durable.replayed.store(share.min(READY - 1), Ordering::Release);
         if durable.is_stopping.load(Ordering::Acquire) { ControlFlow::Break(()) } else { flow }
     })?;
-    let Replay { reports, refused, unreadable, .. } = replay;
+    let Replay { reports, bytes: replayed_bytes, refused, unreadable, .. } = replay;
     if let Some(error) = unreadable {
         return Err(error);
     }
@@ -221,7 +236,7 @@ fn restore(inner: &Inner, durable: &Durable) -> Result<(State, Texts, u64), Stor
         took_ms,
         "The live window is there again."
     );
-    Ok((state, texts, next))
+    Ok(TakenUp { state, texts, next, replayed_bytes })
 }
 
 /// The journal, report by report.
@@ -229,6 +244,7 @@ struct Replay<'a> {
     state: &'a mut State,
     history: &'a History,
     reports: u64,
+    bytes: u64,
     refused: u64,
     unreadable: Option<StoreError>,
 }
@@ -246,6 +262,7 @@ impl Replay<'_> {
         match report {
             Ok((arrived, token, report)) => {
                 self.reports += 1;
+                self.bytes += value.len() as u64;
                 let reporter = Reporter { token: token.into(), ..Reporter::default() };
                 let mut taken = self.state.take(&report, Some(&reporter), arrived);
                 if matches!(taken, Err(Refusal::Backlog)) {

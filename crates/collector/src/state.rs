@@ -3,6 +3,7 @@
 mod agent;
 mod check;
 mod clock;
+mod counted;
 mod fleet;
 mod judge;
 mod kept;
@@ -40,6 +41,10 @@ pub(crate) use self::{
     places::{ByPlace, Cells, Place},
     readback::{ReadBack, ReadBackBody},
     watch::{Asked, Endpoint, Key, LateAsked, Seen, Watch, WindowSeen, found},
+};
+pub use self::{
+    counted::{Phases, SlotCounts},
+    readback::ReadBackFigures,
 };
 use crate::{
     ServiceOptions,
@@ -97,6 +102,7 @@ pub(crate) struct State {
     refusal_told: Second,
     past: Option<past::Past>,
     watch: Watch,
+    counted: counted::Counted,
 }
 
 /// A roster, and the token under which it came. Its id is a hash that whoever likes can meet, so that it alone would let
@@ -202,6 +208,7 @@ impl State {
             refusal_told: Second(0),
             past: None,
             watch: Watch::default(),
+            counted: counted::Counted::default(),
         }
     }
 

@@ -20,6 +20,7 @@ use std::{
     sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use aviary_core::Clock;
 use bytes::Bytes;
 use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTableMetadata as _,
@@ -33,7 +34,7 @@ use self::{
 };
 use crate::{
     file::{UNFORESEEN, is_damage, look_at_the_disk, private, remove_if_there},
-    store::{Batch, Store, StoreError, Table, Visit, check},
+    store::{Batch, Store, StoreError, StoreFigures, Table, Visit, check},
 };
 
 /// The file's name in its directory.
@@ -127,6 +128,11 @@ impl RedbStore {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Measures from now on by `clock` how long the disk takes to confirm what is written ([`StoreFigures::syncs`]).
+    pub fn time_syncs(&self, clock: impl Clock) {
+        self.disk.time_syncs(clock);
     }
 
     /// Visits every record of `table`, in order, as they all were at one moment.
@@ -313,6 +319,11 @@ impl Store for RedbStore {
 
     fn backup(&self, target: &Path) -> Result<u64, StoreError> {
         self.read(|transaction, path| upkeep::copy(transaction, path, target))
+    }
+
+    fn figures(&self) -> StoreFigures {
+        let bytes = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        StoreFigures { bytes, syncs: self.disk.syncs() }
     }
 
     fn place(&self) -> String {

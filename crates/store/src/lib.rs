@@ -20,4 +20,4 @@ pub use spool::{
     Damaged, Depth, Flushed, Limits, RECORD_BYTES_MAX, Record, RecordId, Recovered, STATE_BYTES_MAX,
     STATE_KEY_BYTES_MAX, STATE_VALUES_MAX, Spool, SpoolError,
 };
-pub use store::{Batch, KEY_BYTES_MAX, Store, StoreError, Table, VALUE_BYTES_MAX, Visit};
+pub use store::{Batch, KEY_BYTES_MAX, Store, StoreError, StoreFigures, Table, VALUE_BYTES_MAX, Visit};

@@ -333,6 +333,11 @@ impl Spool {
         self.disk.as_ref()?.trouble()
     }
 
+    /// The size of its files in bytes; none where it is in memory only.
+    pub fn disk_bytes(&self) -> Option<u64> {
+        self.disk.as_ref().map(Disk::bytes)
+    }
+
     /// How often the database waited for the disk since the start.
     pub fn syncs(&self) -> u64 {
         self.disk.as_ref().map_or(0, |disk| disk.usage.syncs())

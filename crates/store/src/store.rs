@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aviary_core::histogram::Histogram;
 use bytes::Bytes;
 
 /// The longest key, in bytes.
@@ -106,11 +107,25 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Returns the size of the copy in bytes.
     fn backup(&self, target: &Path) -> Result<u64, StoreError>;
 
+    /// What it costs the disk; nothing where there is none.
+    fn figures(&self) -> StoreFigures {
+        StoreFigures::default()
+    }
+
     /// Where it keeps what it keeps, for people.
     fn place(&self) -> String;
 
     /// Ends its use well: the next start is told so. Nothing can be kept or read afterwards.
     fn close(&self);
+}
+
+/// What a store costs its disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreFigures {
+    /// The size of its file in bytes.
+    pub bytes: u64,
+    /// How long the disk took to confirm what was written, in microseconds, each time since it is measured.
+    pub syncs: Histogram,
 }
 
 /// Why something could not be kept or read.

@@ -7,50 +7,62 @@ use aviary_collector::{
     delivery::{DeliveryFigures, SwitchFigures},
 };
 use prometheus_client::{
-    collector::Collector,
-    encoding::DescriptorEncoder,
-    metrics::MetricType,
-    registry::{Registry, Unit},
+    collector::Collector, encoding::DescriptorEncoder, metrics::MetricType, registry::Unit,
 };
+use serde_json::{Map, Value};
 
-use super::{
-    OPEN_METRICS, PROMETHEUS_TEXT, Page, count_of, prometheus_text, signed, timings_of, wants_prometheus_text,
-};
+use super::{Format, Page, count_of, open_metrics, series, signed, timings_of};
+use crate::admin::process::Process;
 
 /// Stands for a token where none of ours was shown.
 const UNKNOWN: &str = "(unknown)";
 
 /// The page of a collector, for whoever sent this `Accept`, with its media type.
 pub(crate) fn collector_page(figures: Figures, accept: &str) -> Option<(&'static str, String)> {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(Snapshot(figures)));
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).ok()?;
-    if wants_prometheus_text(accept) {
-        return Some((PROMETHEUS_TEXT, prometheus_text(&text)));
-    }
-    Some((OPEN_METRICS, text))
+    let format = Format::of(accept);
+    let text = open_metrics(Snapshot { figures, process: Process::now() }).ok()?;
+    Some((format.media_type(), format.write(text)))
+}
+
+/// The same as the series of one object.
+pub(crate) fn collector_series(figures: Figures) -> Map<String, Value> {
+    let text = open_metrics(Snapshot { figures, process: Process::now() });
+    // Writing to memory does not fail.
+    text.map(|text| series(&text)).unwrap_or_default()
 }
 
 #[derive(Debug)]
-struct Snapshot(Figures);
+pub(super) struct Snapshot {
+    pub(super) figures: Figures,
+    process: Process,
+}
 
 impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
+        self.readiness(&mut page)?;
+        self.services(&mut page)?;
+        self.slots(&mut page)?;
+        self.phases(&mut page)?;
         self.tokens(&mut page)?;
         self.reports(&mut page)?;
+        self.intake(&mut page)?;
+        self.journal(&mut page)?;
+        self.store(&mut page)?;
+        self.read_back(&mut page)?;
         self.received(&mut page)?;
         self.delivery(&mut page)?;
         self.canary(&mut page)?;
-        page.info("aviary_build", "The program that runs.", &[("version", env!("CARGO_PKG_VERSION"))])
+        self.streams(&mut page)?;
+        page.process(&self.process, self.figures.started)?;
+        page.build()
     }
 }
 
 impl Snapshot {
     fn canary(&self, page: &mut Page<'_>) -> fmt::Result {
         // Before its first loss there is nothing to say.
-        let Some(delay) = self.0.canary_delay else { return Ok(()) };
+        let Some(delay) = self.figures.canary_delay else { return Ok(()) };
         let help =
             "How long the last loss of the collector's own canary took from its onset until it was told of.";
         let unit = Some(&Unit::Seconds);
@@ -58,7 +70,7 @@ impl Snapshot {
     }
 
     fn tokens(&self, page: &mut Page<'_>) -> fmt::Result {
-        let tokens = &self.0.tokens;
+        let tokens = &self.figures.tokens;
         let help = "Reports that were taken, by token.";
         let mut family = page.family("aviary_collector_reports", help, None, MetricType::Counter)?;
         for token in tokens {
@@ -78,7 +90,7 @@ impl Snapshot {
             }
         }
         let labels = [("token", UNKNOWN), ("reason", "unauthorized")];
-        count_of(&mut family.encode_family(&labels)?, &self.0.strangers)?;
+        count_of(&mut family.encode_family(&labels)?, &self.figures.strangers)?;
         let help = "Series that came first under a token.";
         let mut family = page.family("aviary_collector_series", help, None, MetricType::Gauge)?;
         for token in tokens {
@@ -90,10 +102,10 @@ impl Snapshot {
     fn reports(&self, page: &mut Page<'_>) -> fmt::Result {
         let help = "Agents by what is heard of them.";
         let mut family = page.family("aviary_collector_agents", help, None, MetricType::Gauge)?;
-        for (state, agents) in &self.0.agents {
+        for (state, agents) in &self.figures.agents {
             family.encode_family(&[("state", *state)])?.encode_gauge(&signed(*agents))?;
         }
-        let counts = &self.0.counts;
+        let counts = &self.figures.counts;
         page.counter(
             "aviary_collector_slots_too_old",
             "Slots that came too late to be held.",
@@ -104,7 +116,7 @@ impl Snapshot {
     }
 
     fn delivery(&self, page: &mut Page<'_>) -> fmt::Result {
-        let DeliveryFigures { receivers, switch } = &self.0.delivery;
+        let DeliveryFigures { receivers, switch } = &self.figures.delivery;
         let help = "Messages that receivers took.";
         let mut family = page.family("aviary_collector_pages_taken", help, None, MetricType::Counter)?;
         for receiver in receivers {
@@ -126,7 +138,7 @@ impl Snapshot {
         let mut family = page.family(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
         for receiver in receivers {
             let name = receiver.receiver.as_str();
-            let waiting = self.0.waiting.iter().find(|(receiver, _)| receiver == name);
+            let waiting = self.figures.waiting.iter().find(|(receiver, _)| receiver == name);
             let seconds = waiting.map_or(0, |(_, seconds)| *seconds);
             family.encode_family(&[("receiver", name)])?.encode_gauge(&signed(seconds))?;
         }
@@ -141,7 +153,7 @@ impl Snapshot {
     }
 
     fn received(&self, page: &mut Page<'_>) -> fmt::Result {
-        let received = &self.0.received;
+        let received = &self.figures.received;
         type Count = fn(&aviary_collector::ReceivedCounts) -> u64;
         let counters: [(&str, &str, Count); 3] = [
             ("aviary_collector_received", "Slots whose datapoint was forwarded to us.", |it| it.arrived),
@@ -169,73 +181,9 @@ impl Snapshot {
             timings_of(&mut family.encode_family(&labels)?, &counts.delays)?;
         }
         let help = "Datapoints that were forwarded under names that no series owns.";
-        page.counter("aviary_collector_received_unowned", help, self.0.counts.unowned)
+        page.counter("aviary_collector_received_unowned", help, self.figures.counts.unowned)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use aviary_collector::{Counts, ReceivedCounts, TokenCounts};
-    use aviary_core::Protocol;
-    use aviary_notify::Reason;
-
-    use super::*;
-
-    #[test]
-    fn what_a_collector_counts_is_on_its_page() {
-        let token = TokenCounts {
-            name: "eu\"agents".to_owned(),
-            reports: 3,
-            slots: 40,
-            series: 2,
-            refused: vec![("reports", 7), ("bytes", 0)],
-        };
-        let mut received = ReceivedCounts { arrived: 5, duplicates: 1, ..ReceivedCounts::default() };
-        received.delays.record(70_000);
-        let figures = Figures {
-            counts: Counts { unowned: 9, ..Counts::default() },
-            agents: vec![("late", 4)],
-            tokens: vec![token],
-            strangers: 11,
-            received: vec![("ingest".to_owned(), Protocol::Udp, received)],
-            delivery: DeliveryFigures {
-                receivers: vec![aviary_collector::delivery::Figures {
-                    receiver: "oncall".to_owned(),
-                    delivered: 6,
-                    refused: vec![(Reason::Timeout, 2)],
-                    turned_away: 1,
-                    oldest_held: None,
-                }],
-                switch: Some(SwitchFigures { told: 8, refused: 0, withheld: 3 }),
-            },
-            waiting: vec![("oncall".to_owned(), 12)],
-            canary_delay: Some(12.5),
-        };
-        let (kind, text) = collector_page(figures.clone(), "").unwrap();
-        assert_eq!(kind, OPEN_METRICS);
-        let udp = "{service=\"ingest\",protocol=\"udp\"}";
-        for line in [
-            "aviary_collector_reports_total{token=\"eu\\\"agents\"} 3",
-            "aviary_collector_slots_total{token=\"eu\\\"agents\"} 40",
-            "aviary_collector_refused_total{token=\"eu\\\"agents\",reason=\"reports\"} 7",
-            "aviary_collector_refused_total{token=\"(unknown)\",reason=\"unauthorized\"} 11",
-            "aviary_collector_series{token=\"eu\\\"agents\"} 2",
-            "aviary_collector_agents{state=\"late\"} 4",
-            &format!("aviary_collector_received_total{udp} 5"),
-            &format!("aviary_collector_received_duplicates_total{udp} 1"),
-            &format!("aviary_collector_received_delay_seconds_count{udp} 1"),
-            "aviary_collector_received_delay_seconds_bucket{le=\"0.131072\",service=\"ingest\",protocol=\"udp\"} 1",
-            "aviary_collector_received_unowned_total 9",
-            "aviary_collector_pages_taken_total{receiver=\"oncall\"} 6",
-            "aviary_collector_pages_refused_total{receiver=\"oncall\",reason=\"timeout\"} 2",
-            "aviary_collector_pages_refused_total{receiver=\"oncall\",reason=\"turned_away\"} 1",
-            "aviary_collector_pages_waiting_seconds{receiver=\"oncall\"} 12",
-            "aviary_collector_watchdog_total{outcome=\"told\"} 8",
-            "aviary_collector_canary_delay_seconds 12.5",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
-        }
-        let (kind, text) = collector_page(figures, "text/plain").unwrap();
-        assert!(kind == PROMETHEUS_TEXT && !text.contains("# EOF"), "{text}");
-    }
-}
+mod tests;

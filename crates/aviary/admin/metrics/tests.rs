@@ -1,9 +1,9 @@
 //! The page as its readers need it.
 
-use aviary_core::Timestamp;
+use aviary_core::{Protocol, Timestamp};
 
-use super::*;
-use crate::admin::standing::Shipping;
+use super::{agent::CERTIFICATES_MAX, *};
+use crate::admin::standing::{Group, Shipping, Standing};
 
 fn group(service: &str, delivered: u64) -> Group {
     let mut timings = Histogram::default();
@@ -20,7 +20,7 @@ fn group(service: &str, delivered: u64) -> Group {
 }
 
 fn page(standing: Standing) -> String {
-    open_metrics(standing, Process { files: Some(7), ..Process::default() }).unwrap()
+    agent_page(standing, Process { files: Some(7), ..Process::default() }).unwrap()
 }
 
 fn value(text: &str, sample: &str) -> Option<f64> {
@@ -91,7 +91,8 @@ fn label_sets_are_bounded_and_what_is_cut_is_summed_and_said() {
 
 #[test]
 fn older_text_names_families_as_their_samples() {
-    let text = prometheus_text(&page(Standing { groups: vec![group("s", 1)], ..Standing::default() }));
+    let text =
+        Format::PrometheusText.write(page(Standing { groups: vec![group("s", 1)], ..Standing::default() }));
     for line in [
         "# HELP aviary_agent_slots_total Slots by what came of them.",
         "# TYPE aviary_agent_slots_total counter",
@@ -102,18 +103,4 @@ fn older_text_names_families_as_their_samples() {
         assert!(text.lines().any(|it| it == line), "{line}\n{text}");
     }
     assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
-}
-
-#[test]
-fn who_asks_for_older_text_gets_it() {
-    let table = [
-        ("", false),
-        ("*/*", false),
-        ("text/plain", true),
-        ("text/plain;version=0.0.4;q=0.5,*/*;q=0.1", true),
-        ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.3", false),
-    ];
-    for (accept, expected) in table {
-        assert_eq!(wants_prometheus_text(accept), expected, "{accept}");
-    }
 }

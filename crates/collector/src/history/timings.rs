@@ -93,29 +93,45 @@ pub(super) struct HeldTimings {
     dropped: u64,
 }
 
-/// The greater count of each bucket.
-fn join(known: &mut Counts, told: &[(u8, u64)]) {
+/// The greater count of each bucket. Returns by how much each grew.
+fn join(known: &mut Counts, told: &[(u8, u64)]) -> Counts {
+    let mut grown = Counts::new();
     for (bucket, count) in told {
-        match known.binary_search_by_key(bucket, |(bucket, _)| *bucket) {
-            Ok(place) => known[place].1 = known[place].1.max(*count),
-            Err(place) => known.insert(place, (*bucket, *count)),
+        let before = match known.binary_search_by_key(bucket, |(bucket, _)| *bucket) {
+            Ok(place) => {
+                let known = &mut known[place].1;
+                std::mem::replace(known, (*count).max(*known))
+            }
+            Err(place) => {
+                known.insert(place, (*bucket, *count));
+                0
+            }
+        };
+        if *count > before {
+            grown.push((*bucket, count - before));
         }
     }
+    grown
 }
 
 impl History {
-    /// Takes what a report told at `now`; what is older than is retained, or ahead, is none of ours.
-    pub(crate) fn take_timings(&self, told: Vec<Timed>, now: Second) {
+    /// Takes what a report told at `now`; what is older than is retained, or ahead, is none of ours. Calls `grew` with what
+    /// each of the newest minutes has more than before, once however often it is told: of older ones it is not remembered.
+    pub(crate) fn take_timings(&self, told: Vec<Timed>, now: Second, mut grew: impl FnMut(TimedMinute<'_>)) {
+        let held_from = Level::Minute.at(now.minus(WRITTEN_AFTER_SECONDS)).number;
         let wanted = Span::new(self.retained_from(now), now.plus(Level::Minute.seconds()));
         let mut held = self.held_timings();
         for timed in told.into_iter().filter(|timed| wanted.contains(timed.minute)) {
-            let Timed { series, boot, phase, minute, counts } = timed;
+            let Timed { series, boot, phase, minute, ref counts } = timed;
             let of = Of { minute: Level::Minute.at(minute).number, series, boot, phase: phase as u8 };
             if held.states.len() >= HELD_MAX && !held.states.contains_key(&of) {
                 held.dropped += 1;
                 continue;
             }
-            join(held.states.entry(of).or_default(), &counts);
+            let grown = join(held.states.entry(of).or_default(), counts);
+            if of.minute >= held_from && !grown.is_empty() {
+                grew(TimedMinute { series, phase, minute, counts: &grown });
+            }
         }
     }
 
@@ -152,7 +168,9 @@ impl History {
                 Some(stored) => decode(&key, stored)?,
                 None => BTreeMap::new(),
             };
-            told.iter().for_each(|(of, counts)| join(states.entry(*of).or_default(), counts));
+            for (of, counts) in told {
+                join(states.entry(of).or_default(), &counts);
+            }
             let bytes = encode(time, chunk, &states);
             if stored.as_ref() != Some(&bytes) {
                 changes.put(Table::Timings, key, bytes);

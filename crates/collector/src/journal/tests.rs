@@ -45,7 +45,7 @@ fn report() -> Bytes {
 
 /// Runs a journal beside `test`, and returns what it told.
 fn with_journal(store: &Troubled<Moody>, next: u64, test: impl FnOnce(&Journal)) -> Vec<Told> {
-    let journal = Journal::new(next);
+    let journal = Journal::new(next, 0);
     let told = Mutex::new(Vec::new());
     thread::scope(|scope| {
         scope.spawn(|| journal.run(store, |it| told.lock().unwrap().push(it)));
@@ -58,7 +58,7 @@ fn with_journal(store: &Troubled<Moody>, next: u64, test: impl FnOnce(&Journal))
 #[test]
 fn what_waits_together_is_committed_together_and_in_order() {
     let store = Troubled::<Moody>::default();
-    let journal = Journal::new(7);
+    let journal = Journal::new(7, 0);
     let waiting: Vec<_> = (0..50).map(|_| journal.append(report())).collect();
     journal.stop();
     journal.run(&store, |told| panic!("{told:?}"));

@@ -208,7 +208,13 @@ impl State {
             let series = past.timed.find(values.iter().map(|value| &**value))?;
             Some(Timed::new(series, report.boot, timings.phase, timings.minute, &timings.histogram))
         });
-        past.history.take_timings(timed.collect(), now.second());
+        let (catalog, counted) = (&self.catalog, &mut self.counted);
+        past.history.take_timings(timed.collect(), now.second(), |grown| {
+            // The catalog's texts of this tag are protocols.
+            let Ok(protocol) = catalog.tag(grown.series, Tag::Protocol).parse() else { return };
+            let service = catalog.tag(grown.series, Tag::Service);
+            counted.measured(service, protocol, grown.phase, |known| grown.add_to(known));
+        });
     }
 
     /// From now on something else shows delivery of `series`; what was handed over stays judged as it was.

@@ -60,6 +60,17 @@ pub(crate) struct ReadBackBody {
     unplaced: u64,
 }
 
+/// How reading back goes, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ReadBackFigures {
+    /// How many seconds ago the newest answer came that could be believed; none before the first.
+    pub lag_seconds: Option<f64>,
+    /// Series that are asked for.
+    pub series: usize,
+    /// Those of them that storage has shown.
+    pub shown: usize,
+}
+
 impl ReadBack {
     pub(super) fn new(options: Readback, now: Timestamp) -> Self {
         let plan = Plan::new(pace(&options), now);
@@ -96,6 +107,13 @@ impl ReadBack {
             mangled: counts.mangled,
             unplaced: lacking,
         }
+    }
+
+    /// How it goes, in numbers.
+    pub(crate) fn figures(&self, now: Timestamp) -> ReadBackFigures {
+        let (series, shown) = self.plan.series();
+        let lag = self.plan.answered_at().map(|at| now.since(at) as f64 / 1e6);
+        ReadBackFigures { lag_seconds: lag, series, shown }
     }
 
     fn carry(&mut self, series: SeriesId, name: &str) {

@@ -1,3 +1,4 @@
+mod counted;
 mod fleet;
 mod kept;
 mod lives;

@@ -1,11 +1,13 @@
 //! The file under the database, as redb uses it, and what it had to say when something failed.
 
 use std::{
+    fmt,
     fs::File,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
+use aviary_core::{Clock, Micros, histogram::Histogram};
 use redb::{StorageBackend, backends::FileBackend};
 use rustix::{fs::fstatvfs, io::Errno};
 
@@ -29,6 +31,7 @@ pub(super) enum Failure {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     failure: Arc<Mutex<Option<Failure>>>,
+    syncs: Arc<Syncs>,
     /// How many syncs to fail after so many that go well: what no file system does on request.
     #[cfg(test)]
     pub(super) failing_sync_in: Arc<std::sync::atomic::AtomicU64>,
@@ -48,12 +51,28 @@ impl Disk {
         }
     }
 
+    /// From now on it is measured how long syncs take.
+    pub(super) fn time_syncs(&self, clock: impl Clock) {
+        // Whoever was first goes on.
+        _ = self.syncs.monotonic.set(Box::new(move || clock.monotonic()));
+    }
+
+    /// How long syncs took since they are measured.
+    pub(super) fn syncs(&self) -> Histogram {
+        self.syncs.took().clone()
+    }
+
     fn sync(&self, file: &FileBackend) -> io::Result<()> {
         #[cfg(test)]
         if self.fails_now() {
             return Err(io::Error::other("the disk gave up"));
         }
-        file.sync_data()
+        let Some(monotonic) = self.syncs.monotonic.get() else { return file.sync_data() };
+        let began = monotonic();
+        let synced = file.sync_data();
+        let micros = u32::try_from(monotonic().since(began)).unwrap_or(u32::MAX);
+        self.syncs.took().record(micros);
+        synced
     }
 
     #[cfg(test)]
@@ -62,6 +81,26 @@ impl Disk {
         let left = self.failing_sync_in.load(SeqCst);
         self.failing_sync_in.store(left.saturating_sub(1), SeqCst);
         left == 1
+    }
+}
+
+/// How long the disk took to confirm what was written.
+#[derive(Default)]
+struct Syncs {
+    monotonic: OnceLock<Box<dyn Fn() -> Micros + Send + Sync>>,
+    took: Mutex<Histogram>,
+}
+
+impl Syncs {
+    fn took(&self) -> MutexGuard<'_, Histogram> {
+        // A count is added or not.
+        self.took.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Syncs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Syncs").field("count", &self.took().count()).finish_non_exhaustive()
     }
 }
 

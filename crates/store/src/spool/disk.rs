@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{DirBuilder, File},
+    fs::{self, DirBuilder, File},
     ops::RangeInclusive,
     os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
@@ -18,6 +18,10 @@ use super::{
     tail::{Frame, Held, TAIL_BYTES_MAX, Tail},
     waiting::{Head, Waiting},
 };
+
+/// The files in the directory.
+const DATABASE: &str = "spool.redb";
+const TAIL: &str = "spool.tail";
 
 /// A disk that failed is tried again after so many seconds.
 const RETRY_SECONDS: u64 = 10;
@@ -67,6 +71,12 @@ impl Disk {
         self.lock.as_ref().map_or_else(|| opening(now), |lock| lock.opening)
     }
 
+    /// The size of its files; what cannot be looked at counts as nothing.
+    pub(super) fn bytes(&self) -> u64 {
+        let size = |name| fs::metadata(self.directory.join(name)).map_or(0, |metadata| metadata.len());
+        size(DATABASE) + size(TAIL)
+    }
+
     /// Why the disk is not used, if it is not.
     pub(super) const fn trouble(&self) -> Option<&SpoolError> {
         self.trouble.as_ref()
@@ -96,7 +106,7 @@ impl Disk {
         let mut recovered = Recovered { damaged, ..Recovered::default() };
         let mut held = Held::default();
         if self.tail.is_none() {
-            let (tail, read) = Tail::open(self.directory.join("spool.tail"), contents.taken_in)?;
+            let (tail, read) = Tail::open(self.directory.join(TAIL), contents.taken_in)?;
             self.tail = Some(tail);
             held = read;
         }
@@ -115,7 +125,7 @@ impl Disk {
     }
 
     fn open_database(&self, now: Second) -> Result<(Database, Contents, Option<Damaged>), SpoolError> {
-        let path = self.directory.join("spool.redb");
+        let path = self.directory.join(DATABASE);
         let damaged = match Database::open(path.clone(), &self.usage) {
             Ok((database, contents)) => return Ok((database, contents, None)),
             Err(Unopened::Error(error)) => return Err(error),
