@@ -19,6 +19,7 @@ pub(crate) mod pager;
 pub(crate) mod pki;
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 pub(crate) mod receiver;
 pub(crate) mod recorder;
 pub(crate) mod relay;
