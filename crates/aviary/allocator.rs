@@ -1,6 +1,11 @@
-//! How the C library's allocator is to treat large blocks.
+//! How the C library's allocator is to treat large blocks, and who has it note who allocates.
+
+pub(crate) mod sampled;
 
 use std::ffi::c_int;
+
+#[global_allocator]
+static ALLOCATOR: sampled::Sampled = sampled::Sampled;
 
 /// Blocks of at least so many bytes are taken from the kernel one by one, and given back.
 const MMAP_THRESHOLD: c_int = 128 << 10;

@@ -1,65 +1,61 @@
 //! StatsD: once a second, what was added since, in packets that nobody waits for.
 //!
-//! For dashboards that live on StatsD; reports and verdicts never take this way, since the protocol loses, has neither
-//! tags nor time, and averages. The `statsd` crate packs and sends. What it leaves to its caller is done here: names are
-//! sanitised, gauges are never negative (StatsD would subtract them) and no number is NaN, being made of integers; the
-//! address is looked up again every minute, by the caller's [`Network`] and not by the crate, which would block and
-//! keep the first answer for ever.
+//! For dashboards that live on StatsD; reports and verdicts never take this way, since the protocol loses, has no time, and
+//! averages. Names and tags are sanitised, gauges are never negative (StatsD would subtract them) and no number is NaN, being
+//! made of integers; the address is looked up again every minute, by the caller's [`Network`].
+//!
+//! What tells one metric from another is part of its name, as StatsD has it (`aviary.agent.eu.n.ingest.tcp.delivered`), or, for
+//! those who understand it, tags as DogStatsD has them
+//! (`aviary.agent.slots|#region:eu,node:n,service:ingest,protocol:tcp,outcome:delivered`).
+
+mod agent;
+mod collector;
+mod line;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
 
-use aviary_core::{Clock, Phase, Protocol, Second, Vantage, graphite::sanitise, histogram::Histogram};
+use aviary_core::{Clock, Second};
 use aviary_probe::{Blame, Failure, Family, Network, Question};
-use statsd::client::{Client, Pipeline};
 use tokio::task::JoinHandle;
 
-use crate::admin::{
-    Source,
-    metrics::middle_us,
-    standing::{Class, Group, Standing},
+use self::line::Line;
+pub(crate) use self::{
+    agent::{agent_naming, of_agent},
+    collector::{collector_naming, of_collector},
+    line::Naming,
 };
 
-/// How often metrics are sent.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// What tells the newest, as lines.
+pub(crate) type Lines = Box<dyn FnMut() -> Vec<Line> + Send>;
 
-/// After how many of those intervals the address is looked up again.
-const LOOK_UP_EVERY: u64 = 60;
+/// How often an agent's metrics are sent.
+pub(crate) const AGENT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many timer samples of a phase are sent in one interval. Where more attempts were timed, these are their quantiles
-/// (5 %, 15 %, ... 95 %): the server's percentiles stay right, while its count of samples is not the count of slots;
-/// that is what the counters are for.
-const SAMPLES_MAX: u64 = 10;
+/// How often a collector's are: StatsD itself tells them on as often.
+pub(crate) const COLLECTOR_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many lines may be sent in one interval; what is beyond them waits for the next, as part of its difference.
-const LINES_MAX: usize = 5_000;
-
-/// A packet of this size crosses any network in one piece.
-const PACKET_MAX: usize = 1_432;
-
-/// What every name begins with, so that agents which share a server are told apart.
-pub(crate) fn prefix(vantage: &Vantage) -> String {
-    format!("aviary.agent.{}.{}", sanitise(&vantage.region), sanitise(&vantage.node))
-}
+/// How often the address is looked up again.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
 
 /// The task that tells StatsD.
 pub(crate) struct Statsd(JoinHandle<()>);
 
 impl Statsd {
-    /// Sends to `address` (host and port, as configured) how the agent of `standing` stands, from a task of the caller's
-    /// runtime. Nothing that happens to name or packets ends it.
+    /// Sends to `address` (host and port, as configured) what `lines` tells, named as `naming` says, from a task of the
+    /// caller's runtime, each `every`. Nothing that happens to name or packets ends it.
     pub(crate) fn start<N: Network, C: Clock>(
         address: String,
-        prefix: String,
+        (naming, lines): (Naming, Lines),
+        every: Duration,
         network: N,
         clock: C,
-        standing: Source,
     ) -> Self {
-        Self(tokio::spawn(run(address, prefix, network, clock, standing, INTERVAL)))
+        let look_up_every = (LOOK_UP_EVERY.as_secs() / every.as_secs().max(1)).max(1);
+        Self(tokio::spawn(run(address, naming, lines, (every, look_up_every), network, clock)))
     }
 
     /// Ends it, with the difference of the last second untold.
@@ -70,22 +66,21 @@ impl Statsd {
 
 async fn run<N: Network, C: Clock>(
     address: String,
-    prefix: String,
+    naming: Naming,
+    mut lines: Lines,
+    (every, look_up_every): (Duration, u64),
     network: N,
     clock: C,
-    standing: Source,
-    every: Duration,
 ) {
-    let mut told = Told::default();
-    let mut server: Option<(SocketAddr, Arc<Client>)> = None;
+    let mut server: Option<Server> = None;
     let mut failing = false;
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for tick in 0_u64.. {
         ticks.tick().await;
-        if tick % LOOK_UP_EVERY == 0 {
+        if tick.is_multiple_of(look_up_every) {
             let second = clock.wall().second();
-            match connect(&address, &prefix, (&network, second), server.take()).await {
+            match connect(&address, (&network, second), server.take()).await {
                 Ok(found) => {
                     if std::mem::take(&mut failing) {
                         tracing::info!(server = %found.0, "StatsD is told again.");
@@ -107,23 +102,21 @@ async fn run<N: Network, C: Clock>(
                 }
             }
         }
-        let Some((_, client)) = &server else { continue };
-        let lines = told.since(&standing());
-        let client = Arc::clone(client);
+        let Some((address, socket)) = server.clone() else { continue };
+        let packets = naming.packets(&lines());
         // A full queue of the network card would hold up whoever sends.
-        let sent = tokio::task::spawn_blocking(move || send(&client, lines)).await;
+        let sent = tokio::task::spawn_blocking(move || send(&socket, address, &packets)).await;
         if let Err(error) = sent {
             tracing::debug!(%error, "StatsD was not told.");
         }
     }
 }
 
-type Server = (SocketAddr, Arc<Client>);
+type Server = (SocketAddr, Arc<UdpSocket>);
 
 /// The server at `address` as it resolves now: `before` where that is the same.
 async fn connect<N: Network>(
     address: &str,
-    prefix: &str,
     network: (&N, Second),
     before: Option<Server>,
 ) -> Result<Server, (String, Option<Server>)> {
@@ -137,8 +130,10 @@ async fn connect<N: Network>(
     }
     // `resolve` answers with one address at least.
     let Some(first) = found.first() else { return Err(("no address".to_owned(), before)) };
-    match Client::new(first, prefix) {
-        Ok(client) => Ok((*first, Arc::new(client))),
+    let any: IpAddr =
+        if first.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    match UdpSocket::bind((any, 0)) {
+        Ok(socket) => Ok((*first, Arc::new(socket))),
         Err(error) => Err((format!("no socket: {error}"), before)),
     }
 }
@@ -164,151 +159,12 @@ async fn resolve<N: Network>(
     }
 }
 
-fn send(client: &Client, lines: Vec<Line>) {
-    let mut pipeline = Pipeline::new();
-    pipeline.set_max_udp_size(PACKET_MAX);
-    for line in lines {
-        match line {
-            Line::Count(name, count) => pipeline.count(&name, count as f64),
-            Line::Gauge(name, value) => pipeline.gauge(&name, value as f64),
-            Line::Timer(name, milliseconds) => pipeline.timer(&name, milliseconds),
+fn send(socket: &UdpSocket, address: SocketAddr, packets: &[String]) {
+    for packet in packets {
+        if let Err(error) = socket.send_to(packet.as_bytes(), address) {
+            tracing::debug!(%error, %address, "StatsD was not told.");
         }
     }
-    pipeline.send(client);
-}
-
-/// One metric, its name sanitised and without the prefix.
-#[derive(Clone, Debug, PartialEq)]
-enum Line {
-    /// So many more.
-    Count(String, u64),
-    /// So many now: unsigned, since StatsD takes a sign for a difference.
-    Gauge(String, u64),
-    /// A duration in milliseconds.
-    Timer(String, f64),
-}
-
-/// What StatsD has been told of each service and protocol.
-#[derive(Default)]
-struct Told {
-    groups: BTreeMap<(String, Protocol), Totals>,
-    /// Which group is told first: the one for which there was no room before.
-    first: usize,
-    dropped: u64,
-    skipped: u64,
-}
-
-#[derive(Default)]
-struct Totals {
-    outcomes: BTreeMap<Class, u64>,
-    phases: [Option<Histogram>; Phase::ALL.len()],
-}
-
-impl Told {
-    /// What is to be told of an agent that stands so; afterwards it counts as told.
-    fn since(&mut self, standing: &Standing) -> Vec<Line> {
-        let mut lines = gauges(standing);
-        for (name, total, told) in [
-            ("slots.dropped", standing.dropped, &mut self.dropped),
-            ("slots.skipped", standing.skipped, &mut self.skipped),
-        ] {
-            count(&mut lines, name.to_owned(), total, told);
-        }
-        let (begun, rest) = standing.groups.split_at(self.first.min(standing.groups.len()));
-        for (place, group) in rest.iter().chain(begun).enumerate() {
-            if lines.len() >= LINES_MAX {
-                self.first = (self.first + place) % standing.groups.len();
-                break;
-            }
-            let totals = self.groups.entry((group.service.clone(), group.protocol)).or_default();
-            totals.since(group, &mut lines);
-        }
-        // Of what was removed nothing is kept; if it comes back, it begins anew.
-        if self.groups.len() > standing.groups.len() {
-            let are = |group: &Group| (group.service.clone(), group.protocol);
-            let there: BTreeSet<_> = standing.groups.iter().map(are).collect();
-            self.groups.retain(|group, _| there.contains(group));
-        }
-        lines
-    }
-}
-
-impl Totals {
-    fn since(&mut self, group: &Group, lines: &mut Vec<Line>) {
-        let name = format!("{}.{}", sanitise(&group.service), group.protocol.graphite_name());
-        for (class, total) in &group.outcomes {
-            let (outcome, _, fault) = *class;
-            // Not by phase: phases tell where, and that is what /metrics and the collector are for.
-            let name = match fault {
-                Some(fault) => format!("{name}.{outcome}.{fault}"),
-                None => format!("{name}.{outcome}"),
-            };
-            count(lines, name, *total, self.outcomes.entry(*class).or_default());
-        }
-        for ((phase, now), told) in Phase::ALL.iter().zip(&group.phases).zip(&mut self.phases) {
-            let Some(now) = now else { continue };
-            let samples = samples(&added(told.as_ref(), now));
-            lines.extend(
-                samples.into_iter().map(|micros| Line::Timer(format!("{name}.{phase}"), micros / 1e3)),
-            );
-            *told = Some(now.clone());
-        }
-    }
-}
-
-/// A total that is below what was told has begun anew.
-fn count(lines: &mut Vec<Line>, name: String, total: u64, told: &mut u64) {
-    let added = if total < *told { total } else { total - *told };
-    *told = total;
-    if added > 0 {
-        lines.push(Line::Count(name, added));
-    }
-}
-
-fn gauges(standing: &Standing) -> Vec<Line> {
-    let Standing { spool, shipping, .. } = standing;
-    let gauge = |name: &str, value| Line::Gauge(name.to_owned(), value);
-    let mut gauges = vec![
-        gauge("series", standing.series as u64),
-        gauge("series.ticking", standing.ticking as u64),
-        gauge("spool.slots", spool.slots),
-        gauge("spool.bytes", spool.bytes),
-        gauge("reports.failures", u64::from(shipping.failures)),
-    ];
-    if let Some(offset) = shipping.clock_offset_us {
-        gauges.push(gauge("clock.apart_us", offset.unsigned_abs()));
-    }
-    gauges
-}
-
-/// How many durations each bucket has more than it had.
-fn added(told: Option<&Histogram>, now: &Histogram) -> Vec<(usize, u64)> {
-    let told: BTreeMap<usize, u64> = told.into_iter().flat_map(Histogram::buckets).collect();
-    let more = |(bucket, count): (usize, u64)| {
-        let before = told.get(&bucket).copied().unwrap_or(0);
-        let more = if count < before { count } else { count - before };
-        (bucket, more)
-    };
-    now.buckets().map(more).filter(|(_, more)| *more > 0).collect()
-}
-
-/// Each of a few durations, or the quantiles of many, in microseconds.
-fn samples(added: &[(usize, u64)]) -> Vec<f64> {
-    let all: u64 = added.iter().map(|(_, count)| count).sum();
-    let count = all.min(SAMPLES_MAX);
-    let mut samples = Vec::with_capacity(count as usize);
-    let (mut place, mut passed) = (added.iter(), 0);
-    let mut current = place.next();
-    for number in 0..count {
-        // The middle of each of `count` equal parts.
-        let rank = (2 * number + 1) * all / (2 * count);
-        while let Some((_, many)) = current.filter(|(_, many)| passed + many <= rank) {
-            passed += many;
-            current = place.next();
-        }
-        samples.extend(current.map(|(bucket, _)| middle_us(*bucket)));
-    }
-    samples
 }
 
 #[cfg(test)]

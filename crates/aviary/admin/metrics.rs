@@ -24,10 +24,12 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use self::format::series;
 pub(crate) use self::{
-    agent::agent_page,
+    agent::{agent_page, agent_series},
     collector::{collector_page, collector_series},
-    format::{Format, series},
+    format::Format,
+    watched::CLASSES,
 };
 use super::process::Process;
 

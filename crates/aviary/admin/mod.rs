@@ -2,20 +2,26 @@
 //!
 //! | address | answers |
 //! |---|---|
+//! | `/` | the [page](page) for people |
 //! | `/healthz`, `/v1/health` | 200 whenever the process serves |
 //! | `/readyz`, `/v1/ready` | 200 or 503, see [`readiness`] |
 //! | `/healthcheck` | 200 or 500, with what its checks of itself found, see [`checks`] |
 //! | `/deepcheck` | 200 or 500, with what is known of what it depends on, see [`depends`] |
 //! | `/metrics`, `/v1/metrics` | 200, see [`metrics`] |
+//! | `/debug/...` | see [`debug`]; there for loopback only, and not at all where `debug_listen` has it |
 //!
-//! Each is safe to ask without end: an answer costs a snapshot and a few small files of `/proc`.
+//! Each of the others is safe to ask without end: an answer costs a snapshot and a few small files of `/proc`.
 
 mod checks;
 mod connections;
+pub(crate) mod debug;
 mod depends;
 pub(crate) mod metrics;
+mod page;
 mod process;
+mod profile;
 mod readiness;
+mod requests;
 pub(crate) mod standing;
 
 use std::{
@@ -31,8 +37,9 @@ use std::{
 use aviary_core::Clock;
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{ConnectInfo, Request, State},
     http::{HeaderMap, Method, StatusCode, Uri, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -41,10 +48,13 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use self::{
     checks::{Check, Noted},
-    connections::Bounded,
+    connections::{Bounded, Peer},
+    debug::Debug,
+    page::Page,
     process::Process,
     standing::Standing,
 };
+pub(crate) use self::{profile::Profiler, requests::Requests};
 
 /// Where the agent's standing is asked for.
 pub(crate) type Source = Arc<dyn Fn() -> Standing + Send + Sync>;
@@ -52,12 +62,12 @@ pub(crate) type Source = Arc<dyn Fn() -> Standing + Send + Sync>;
 /// How long answers that are under way may take to end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// The address, being served.
+/// The addresses, being served.
 pub(crate) struct Admin {
     shared: Arc<Shared>,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     stop: watch::Sender<bool>,
-    http: JoinHandle<()>,
+    work: Vec<JoinHandle<()>>,
     noting: JoinHandle<()>,
 }
 
@@ -70,37 +80,49 @@ struct Shared {
 }
 
 impl Admin {
-    /// Serves on `listener` how the agent of `standing` stands, on the runtime of the caller.
+    /// Serves on `listener` how the agent of `standing` stands, and on `debug`, or else there, what it looks like from within,
+    /// on the runtime of the caller.
     ///
     /// # Errors
-    /// Where the listener does not know its address.
-    pub(crate) fn start<C: Clock>(listener: TcpListener, clock: C, standing: Source) -> io::Result<Self> {
-        let address = listener.local_addr()?;
-        let started = clock.monotonic();
+    /// Where a listener does not know its address.
+    pub(crate) fn start<C: Clock>(
+        listener: Option<TcpListener>,
+        debug: Option<TcpListener>,
+        profiler: Option<Arc<Profiler>>,
+        clock: C,
+        standing: Source,
+    ) -> io::Result<Self> {
+        let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let (started, requests) = (clock.monotonic(), Requests::new(clock.clone()));
         let shared = Arc::new(Shared {
             standing,
             uptime: Box::new(move || clock.monotonic().since(started)),
             shutting_down: AtomicBool::new(false),
             noted: Mutex::default(),
         });
-        let (stop, mut stopped) = watch::channel(false);
-        let router = router(Arc::clone(&shared));
-        let http = tokio::spawn(async move {
-            let shutdown = async move {
-                // The other end gone means stop as well.
-                _ = stopped.wait_for(|stop| *stop).await;
-            };
-            let served = axum::serve(Bounded::new(listener), router).with_graceful_shutdown(shutdown).await;
-            if let Err(error) = served {
-                tracing::error!(%error, %address, "The agent answers for its health no more.");
+        let (stop, stopped) = watch::channel(false);
+        let of_vars = Arc::clone(&shared);
+        let series = move || metrics::agent_series((of_vars.standing)(), Process::now());
+        let debugging = debug::router(Debug::new(Box::new(series), Arc::clone(&requests), profiler));
+        let debugging = debugging.route_layer(middleware::from_fn(loopback_only));
+        let mut work = Vec::new();
+        let mut router = router(Arc::clone(&shared));
+        match debug {
+            Some(listener) => {
+                let router = requests.counted(debug::alone(debugging));
+                work.push(tokio::spawn(serve(listener, router, stopped.clone())));
             }
-        });
+            None => router = router.merge(debugging),
+        }
+        if let Some(listener) = listener {
+            work.push(tokio::spawn(serve(listener, requests.counted(router), stopped)));
+        }
         let noting = tokio::spawn(note(Arc::clone(&shared)));
-        Ok(Self { shared, address, stop, http, noting })
+        Ok(Self { shared, address, stop, work, noting })
     }
 
-    /// Where it is served.
-    pub(crate) const fn address(&self) -> SocketAddr {
+    /// Where it is served, if it is.
+    pub(crate) const fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
@@ -114,11 +136,35 @@ impl Admin {
         self.shutting_down();
         self.noting.abort();
         self.stop.send_replace(true);
-        let abort = self.http.abort_handle();
-        if tokio::time::timeout(FAREWELL, self.http).await.is_err() {
-            abort.abort();
+        for work in self.work {
+            let abort = work.abort_handle();
+            if tokio::time::timeout(FAREWELL, work).await.is_err() {
+                abort.abort();
+            }
         }
     }
+}
+
+async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
+    let shutdown = async move {
+        // The other end gone means stop as well.
+        _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    let served = axum::serve(Bounded::new(listener), service).with_graceful_shutdown(shutdown).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "The agent answers for its health no more.");
+    }
+}
+
+/// An agent knows nobody by a token: who looks into it is to be on its host.
+async fn loopback_only(ConnectInfo(Peer(peer)): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
+    if peer.ip().to_canonical().is_loopback() {
+        return next.run(request).await;
+    }
+    let message =
+        format!("{}: is for this host only; come by a tunnel such as `ssh -L`", request.uri().path());
+    error(StatusCode::FORBIDDEN, "forbidden", message)
 }
 
 async fn note(shared: Arc<Shared>) {
@@ -133,6 +179,8 @@ async fn note(shared: Arc<Shared>) {
 
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
+        .route("/", get(index))
+        .route("/style.css", get(page::style))
         .route("/healthz", get(health))
         .route("/v1/health", get(health))
         .route("/readyz", get(ready))
@@ -144,6 +192,10 @@ fn router(shared: Arc<Shared>) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(shared)
+}
+
+async fn index(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    Page::of((shared.standing)()).answer(&headers)
 }
 
 /// Answers without a look at the agent: whoever asks whether the process lives starts it again otherwise.
@@ -206,8 +258,10 @@ async fn metrics_page(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> 
 }
 
 async fn not_found(uri: Uri) -> Response {
-    let message =
-        format!("{}: nothing is here; see /healthz, /readyz, /healthcheck, /deepcheck, /metrics", uri.path());
+    let message = format!(
+        "{}: nothing is here; see / for people, and /healthz, /readyz, /healthcheck, /deepcheck, /metrics",
+        uri.path()
+    );
     error(StatusCode::NOT_FOUND, "not_found", message)
 }
 

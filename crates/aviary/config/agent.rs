@@ -11,6 +11,7 @@ use reqwest::Url;
 
 use super::{
     context::Refusal,
+    debugging::{Debugging, Statsd, debugging, statsd},
     kind::{At, choice, list, some, table, values},
     network::{self, Source},
     reader::Reader,
@@ -35,8 +36,10 @@ pub(crate) struct Agent {
     pub(crate) spool: Spool,
     /// Where the agent answers for its health and metrics.
     pub(crate) listen: Option<SocketAddr>,
-    /// Where metrics are sent, as `HOST:PORT`: to be resolved again every minute.
-    pub(crate) statsd: Option<String>,
+    /// How it may be looked into.
+    pub(crate) debugging: Debugging,
+    /// Where metrics are sent.
+    pub(crate) statsd: Statsd,
     /// Endpoints known as good, none over UDP: they tell our fault from theirs.
     pub(crate) controls: Vec<Endpoint>,
     /// Who is asked for names; nobody: whom `/etc/resolv.conf` names.
@@ -102,8 +105,8 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
     let spool = reader.optional("spool", spool, table("{ size = \"256MiB\", age = \"7d\" }", spool_bounds));
     let listen = "where this agent answers for its health and metrics";
     let listen = reader.optional("listen", listen, scalar::listener("127.0.0.1:8611"));
-    let statsd = "where to send metrics; a name is looked up again every minute";
-    let statsd = reader.optional("statsd", statsd, network::peer("127.0.0.1:8125"));
+    let debugging = debugging(reader, "127.0.0.1:8612", false);
+    let statsd = statsd(reader);
     let controls = "endpoints known as good, to tell our fault from theirs; not udp";
     let controls = reader.optional("controls", controls, list(network::control()));
     let name_servers = "who is asked for names; absent: whom /etc/resolv.conf names";
@@ -157,6 +160,7 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
         data,
         spool: spool.unwrap_or_default(),
         listen,
+        debugging,
         statsd,
         controls: values(controls.unwrap_or_default()),
         name_servers: values(name_servers.unwrap_or_default()),

@@ -12,6 +12,7 @@ use reqwest::Url;
 
 use super::{
     context::Refusal,
+    debugging::{Debugging, Statsd, debugging, statsd},
     hours::hours,
     kind::{At, Boolean, Whole, choice, list, section, some, table, values},
     reader::Reader,
@@ -35,6 +36,10 @@ pub(crate) struct Collector {
     pub(crate) name: String,
     /// Where it listens.
     pub(crate) listen: SocketAddr,
+    /// How it may be looked into.
+    pub(crate) debugging: Debugging,
+    /// Where metrics are sent.
+    pub(crate) statsd: Statsd,
     /// Under which URL people reach it, where that is another.
     pub(crate) url: Option<Url>,
     /// Who may ask it; nobody named: whoever is on loopback.
@@ -118,6 +123,8 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     let open =
         reader.optional("open", "whether anybody may report without a token", Boolean).unwrap_or(false);
 
+    let debugging = debugging(reader, "127.0.0.1:8613", open);
+    let statsd = statsd(reader);
     let data = "where the slots are kept; absent: in memory only";
     let data = reader.optional("data", data, scalar::place("/var/lib/aviary/collector"));
     let retain =
@@ -156,6 +163,8 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     Some(Collector {
         name: name.unwrap_or_else(|| "main".to_owned()),
         listen,
+        debugging,
+        statsd,
         url,
         tokens: tokens.into_iter().map(|token| token.value).collect(),
         open,

@@ -14,23 +14,29 @@ use super::{
 /// Keys, or beginnings of keys up to a dot, that a running process does not take up. What a sink or collector listens on
 /// is bound when it starts; where an agent keeps its spool cannot be moved under it; and another vantage is another
 /// place, so that every series would end and another begin.
-const NEEDS_RESTART: [&str; 26] = [
+const NEEDS_RESTART: [&str; 32] = [
     "vantage",
     "agent.controls",
     "agent.data",
+    "agent.debug_listen",
     "agent.fallback",
     "agent.fallback_after",
     "agent.listen",
     "agent.name_servers",
+    "agent.profiling",
     "agent.services",
     "agent.spool",
     "collector.data",
+    "collector.debug_listen",
     "collector.listen",
     "collector.name",
     "collector.open",
+    "collector.profiling",
     "collector.quiet_hours",
     "collector.retain",
     "collector.shadow",
+    "collector.statsd",
+    "collector.statsd_tags",
     "collector.test_pages",
     "collector.token",
     "collector.url",

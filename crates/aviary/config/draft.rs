@@ -163,10 +163,17 @@ impl Draft {
 
     /// TCP and UDP have ports of their own, and any number of listeners may be given free ones.
     fn refuse_equal_listeners(&self, context: &Context<'_>) {
-        let of_agent = self.agent.iter().filter_map(|agent| Some(("agent", "listen", agent.listen?)));
-        let of_collector = self.collector.iter().map(|collector| ("collector", "listen", collector.listen));
+        let of_agent = self.agent.iter().flat_map(|agent| {
+            [("agent", "listen", agent.listen), ("agent", "debug_listen", agent.debugging.listen)]
+        });
+        let of_collector = self.collector.iter().flat_map(|collector| {
+            let debug = collector.debugging.listen;
+            [("collector", "listen", Some(collector.listen)), ("collector", "debug_listen", debug)]
+        });
+        let of_http = of_agent.chain(of_collector);
+        let of_http = of_http.filter_map(|(section, key, address)| Some((section, key, address?)));
         let of_sink = self.sink.iter().flat_map(Sink::listeners).map(|(key, address)| ("sink", key, address));
-        let listeners: Vec<_> = of_agent.chain(of_collector).chain(of_sink).collect();
+        let listeners: Vec<_> = of_http.chain(of_sink).collect();
         for (index, (section, key, address)) in listeners.iter().enumerate() {
             let in_the_way = listeners.iter().take(index).find(|(_, earlier_key, earlier)| {
                 (*key == "udp") == (*earlier_key == "udp") && are_in_the_way(*address, *earlier)

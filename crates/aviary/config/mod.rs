@@ -16,6 +16,7 @@ use toml::de::DeTable;
 pub(crate) mod agent;
 pub(crate) mod alerting;
 pub(crate) mod collector;
+pub(crate) mod debugging;
 pub(crate) mod difference;
 pub(crate) mod limits;
 pub(crate) mod log;

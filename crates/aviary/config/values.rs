@@ -9,6 +9,7 @@ use super::{
     Config,
     agent::Agent,
     collector::Collector,
+    debugging::{Debugging, Statsd},
     log::Log,
     readback::Readback,
     secret::{Pem, Secret},
@@ -137,6 +138,7 @@ impl Keys {
             data,
             spool,
             listen,
+            debugging,
             statsd,
             controls,
             name_servers,
@@ -155,7 +157,8 @@ impl Keys {
         self.add("spool.size", bytesize::ByteSize(spool.bytes).display().iec());
         self.add("spool.age", duration(spool.age));
         self.maybe("listen", *listen);
-        self.maybe("statsd", statsd.as_ref());
+        self.debugging(debugging);
+        self.statsd(statsd);
         self.all("controls", controls);
         self.all("name_servers", name_servers);
         self.maybe("source", source.as_ref());
@@ -164,10 +167,24 @@ impl Keys {
         self.add("fallback_after", duration(Duration::from_secs(*fallback_after)));
     }
 
+    fn debugging(&mut self, debugging: &Debugging) {
+        let Debugging { listen, profiling } = debugging;
+        self.maybe("debug_listen", *listen);
+        self.add("profiling", profiling);
+    }
+
+    fn statsd(&mut self, statsd: &Statsd) {
+        let Statsd { address, tags } = statsd;
+        self.maybe("statsd", address.as_ref());
+        self.add("statsd_tags", tags);
+    }
+
     fn collector(&mut self, collector: &Collector) {
         "collector".clone_into(&mut self.section);
         self.add("name", &collector.name);
         self.add("listen", collector.listen);
+        self.debugging(&collector.debugging);
+        self.statsd(&collector.statsd);
         self.maybe("url", collector.url.as_ref());
         self.add("open", collector.open);
         self.add("retain", format!("{}s", collector.retain.as_secs()));

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     admin::{
-        Admin,
+        Admin, Profiler,
         standing::{Reload, Standing},
     },
     config::{
@@ -72,8 +72,8 @@ pub(super) struct RunningAgent {
     host: Host,
     /// Where names are looked up: it outlives the lanes, which come and go.
     _names: Background,
-    admin: Option<Admin>,
-    statsd: Option<(String, Statsd)>,
+    admin: Admin,
+    statsd: Option<(config::debugging::Statsd, Statsd)>,
     reload: Arc<Mutex<Reload>>,
     fallback: Option<Fallback>,
     push: Push,
@@ -102,16 +102,8 @@ impl RunningAgent {
         };
         let dns = dns?.shared_on(names.handle().clone());
         let host = Host::new(dns.clone());
-        let listener = match section.listen {
-            Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
-                let port = address.port();
-                format!(
-                    "the agent cannot listen on {address}; find who has the port with `ss -ltnp sport = :{port}`, or \
-                     set another agent.listen"
-                )
-            })?),
-            None => None,
-        };
+        let listener = bound(section.listen, "agent.listen").await?;
+        let debug = bound(section.debugging.listen, "agent.debug_listen").await?;
         find_addresses(&host, &config.services).await;
         let assignment = assignment(config, &here, &dns)?;
         let assigned = (names_of(&assignment), assignment.configuration.clone());
@@ -132,12 +124,9 @@ impl RunningAgent {
         let agent = Agent::start(options, host.clone(), SystemClock)?;
         fallback.iter_mut().for_each(|fallback| fallback.start(agent.observer()));
         let reload = Arc::<Mutex<Reload>>::default();
-        let admin = match listener {
-            Some(listener) => {
-                Some(Admin::start(listener, SystemClock, source(&agent.observer(), &reload, heard))?)
-            }
-            None => None,
-        };
+        let source = source(&agent.observer(), &reload, heard);
+        let profiler = section.debugging.profiling.then(|| Profiler::new(SystemClock));
+        let admin = Admin::start(listener, debug, profiler, SystemClock, source)?;
         let mut running = Self {
             agent,
             here,
@@ -152,13 +141,13 @@ impl RunningAgent {
             assigned,
             is_durable: section.data.is_some(),
         };
-        running.tell_statsd(section.statsd.as_deref());
+        running.tell_statsd(&section.statsd);
         Ok(running)
     }
 
     /// Where the agent answers for its health.
     pub(super) fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(Admin::address)
+        self.admin.address()
     }
 
     /// How many series there are.
@@ -191,7 +180,7 @@ impl RunningAgent {
             return Err(error);
         }
         self.push = push;
-        self.tell_statsd(section.statsd.as_deref());
+        self.tell_statsd(&section.statsd);
         Ok(())
     }
 
@@ -221,7 +210,7 @@ impl RunningAgent {
 
     /// From now on the agent is not ready.
     pub(super) fn shutting_down(&self) {
-        self.admin.iter().for_each(Admin::shutting_down);
+        self.admin.shutting_down();
     }
 
     /// Ends; returns how many slots no collector took, and whether they are kept for the next start.
@@ -231,9 +220,7 @@ impl RunningAgent {
         if let Some((_, statsd)) = self.statsd {
             statsd.stop();
         }
-        if let Some(admin) = self.admin {
-            admin.stop().await;
-        }
+        self.admin.stop().await;
         (untaken, self.is_durable)
     }
 
@@ -266,21 +253,34 @@ impl RunningAgent {
         Ok(())
     }
 
-    fn tell_statsd(&mut self, address: Option<&str>) {
-        if self.statsd.as_ref().map(|(address, _)| address.as_str()) == address {
+    fn tell_statsd(&mut self, wanted: &config::debugging::Statsd) {
+        let Some(address) = &wanted.address else {
+            self.statsd.take().into_iter().for_each(|(_, statsd)| statsd.stop());
+            return;
+        };
+        if self.statsd.as_ref().is_some_and(|(now, _)| now == wanted) {
             return;
         }
-        if let Some((_, statsd)) = self.statsd.take() {
-            statsd.stop();
-        }
-        self.statsd = address.map(|address| {
-            let heard = self.fallback.as_ref().map(Fallback::listener);
-            let source = source(&self.agent.observer(), &self.reload, heard);
-            let prefix = statsd::prefix(&self.here.vantage);
-            let host = self.host.clone();
-            (address.to_owned(), Statsd::start(address.to_owned(), prefix, host, SystemClock, source))
-        });
+        self.statsd.take().into_iter().for_each(|(_, statsd)| statsd.stop());
+        let heard = self.fallback.as_ref().map(Fallback::listener);
+        let source = source(&self.agent.observer(), &self.reload, heard);
+        let told = (statsd::agent_naming(&self.here.vantage, wanted.tags), statsd::of_agent(source));
+        let (host, every) = (self.host.clone(), statsd::AGENT_INTERVAL);
+        let statsd = Statsd::start(address.clone(), told, every, host, SystemClock);
+        self.statsd = Some((wanted.clone(), statsd));
     }
+}
+
+/// What listens on `address`, if there is one, which `key` of the configuration says.
+pub(super) async fn bound(address: Option<SocketAddr>, key: &str) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        let port = address.port();
+        format!(
+            "cannot listen on {address}; find who has the port with `ss -ltnp sport = :{port}`, or set another {key}"
+        )
+    })?;
+    Ok(Some(listener))
 }
 
 fn source(

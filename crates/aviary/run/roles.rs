@@ -9,20 +9,26 @@ use aviary_collector::{
     replay::Rules,
 };
 use aviary_core::{Protocol, Vantage};
-use aviary_probe::SystemClock;
+use aviary_probe::{Dns, Host, SystemClock};
 use aviary_sink::{Addresses, Arrival, Count, Identity, Sink};
 use aviary_store::{RedbStore, Store, StoreError};
+use axum::Router;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
 use super::{
-    agent::{Here, RunningAgent},
+    agent::{Here, RunningAgent, bound},
     paging,
     tls::{Paths, Pems, Tls, TlsListener},
 };
 use crate::{
-    admin::metrics,
+    admin::{
+        Profiler, Requests,
+        debug::{self, Debug},
+        metrics,
+    },
     config::{self, Config},
     service_manager::ServiceManager,
+    statsd::{self, Statsd},
 };
 
 /// How many arrivals are handed to the collector in one go.
@@ -40,6 +46,7 @@ struct RunningCollector {
     collector: Collector,
     delivery: Delivery<SystemClock>,
     servers: Vec<Server>,
+    statsd: Option<Statsd>,
     address: SocketAddr,
     /// Where the agent of this process reports to: in plain HTTP, also where the API is served over TLS.
     way_in: SocketAddr,
@@ -143,6 +150,7 @@ impl Roles {
             if let Some(follow) = running.follow {
                 follow.abort();
             }
+            running.statsd.into_iter().for_each(Statsd::stop);
             for server in running.servers {
                 server.stop().await;
             }
@@ -215,21 +223,60 @@ async fn start_collector(
     let outside = paging::outside(config)?;
     let collector = Collector::new(options, SystemClock)?;
     let delivery = paging::deliver(&collector, config, outside);
+    let statsd = tell_statsd(&section.name, &section.statsd, &collector)?;
+    let (around, mut servers) = debugging(&section.debugging, &collector).await?;
     let Some(section) = &section.tls else {
-        let servers = vec![collector.serve(listener)];
-        return Ok(RunningCollector { collector, delivery, servers, address, way_in: address, follow: None });
+        servers.push(collector.serve_with(listener, around));
+        let (way_in, follow) = (address, None);
+        return Ok(RunningCollector { collector, delivery, servers, statsd, address, way_in, follow });
     };
     let (pems, paths) = tls_files(section);
     let tls = Tls::new(&pems)?;
-    let (mut servers, mut way_in) = (Vec::new(), address);
+    let mut way_in = address;
     if config.agent.as_ref().is_some_and(|agent| agent.collectors.is_empty()) {
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
         way_in = listener.local_addr()?;
         servers.push(collector.serve_reports(listener, own_token));
     }
-    servers.push(collector.serve(TlsListener::new(listener, tls.clone(), SystemClock)?));
+    servers.push(collector.serve_with(TlsListener::new(listener, tls.clone(), SystemClock)?, around));
     let follow = Some(tokio::spawn(tls.follow(paths, pems)));
-    Ok(RunningCollector { collector, delivery, servers, address, way_in, follow })
+    Ok(RunningCollector { collector, delivery, servers, statsd, address, way_in, follow })
+}
+
+/// What is to be put around the pages and the API of `collector`, and the server of what has an address of its own.
+async fn debugging(
+    section: &config::debugging::Debugging,
+    collector: &Collector,
+) -> anyhow::Result<(impl FnOnce(Router) -> Router, Vec<Server>)> {
+    let requests = Requests::new(SystemClock);
+    let of_vars = collector.clone();
+    let series = Box::new(move || metrics::collector_series(of_vars.figures()));
+    let profiler = section.profiling.then(|| Profiler::new(SystemClock));
+    let debug = Debug::new(series, Arc::clone(&requests), profiler);
+    let debug = collector.for_admins(debug::router(debug));
+    let (beside, servers) = match bound(section.listen, "collector.debug_listen").await? {
+        Some(listener) => {
+            let router = requests.counted(debug::alone(debug));
+            (None, vec![collector.serve_beside(listener, router)])
+        }
+        None => (Some(debug), Vec::new()),
+    };
+    let around = move |router: Router| {
+        requests.counted(beside.into_iter().fold(router, |router, debug| router.merge(debug)))
+    };
+    Ok((around, servers))
+}
+
+fn tell_statsd(
+    name: &str,
+    section: &config::debugging::Statsd,
+    collector: &Collector,
+) -> anyhow::Result<Option<Statsd>> {
+    let Some(address) = &section.address else { return Ok(None) };
+    let (naming, collector) = (statsd::collector_naming(name, section.tags), collector.clone());
+    let lines = statsd::of_collector(move || collector.figures());
+    let (host, every) = (Host::new(Dns::from_system()?), statsd::COLLECTOR_INTERVAL);
+    Ok(Some(Statsd::start(address.clone(), (naming, lines), every, host, SystemClock)))
 }
 
 /// Opens the collector's store, and says what was found.

@@ -8,13 +8,17 @@ use std::{
     },
 };
 
-use aviary_core::Fault;
-use aviary_core::VantageKind;
+use aviary_collector::{Counts, Figures, ServiceFigures, SlotCounts};
+use aviary_core::{Fault, Phase, Protocol, State, Vantage, VantageKind, Window, histogram::Histogram};
 use aviary_probe::{Dns, Host, SystemClock};
 use proptest::prelude::*;
 
-use super::*;
-use crate::admin::standing::{Shipping, Spool};
+use super::{
+    agent::{LINES_MAX, SAMPLES_MAX, Told, added, samples},
+    line::{PACKET_MAX, Value},
+    *,
+};
+use crate::admin::standing::{Group, Shipping, Spool, Standing};
 
 fn group(delivered: u64, refused: u64, connect_us: &[u32]) -> Group {
     let mut timings = Histogram::default();
@@ -30,27 +34,28 @@ fn group(delivered: u64, refused: u64, connect_us: &[u32]) -> Group {
 }
 
 fn without_gauges(lines: Vec<Line>) -> Vec<Line> {
-    lines.into_iter().filter(|line| !matches!(line, Line::Gauge(..))).collect()
+    lines.into_iter().filter(|line| !matches!(line.value, Value::Gauge(_))).collect()
 }
 
 #[test]
 fn each_second_tells_what_was_added() {
     let mut told = Told::default();
     let mut since = |groups| without_gauges(told.since(&Standing { groups, ..Standing::default() }));
-    let name = "in_gest_1_c_x.pickle_tls";
-    let count = |what: &str, count| Line::Count(format!("{name}.{what}"), count);
+    let ours = [("service", "in_gest_1_c_x"), ("protocol", "pickle_tls")];
+    let slots = |what: &[(&'static str, &str)], count| {
+        Line::tagged("slots", &[&ours[..], what].concat(), Value::Count(count))
+    };
+    let delivered = |count| slots(&[("outcome", "delivered")], count);
+    let connect = Line::tagged("phase", &[ours[0], ours[1], ("phase", "connect")], Value::Timer(0.007));
     let first = since(vec![group(3, 1, &[7])]);
-    assert_eq!(
-        first,
-        [count("delivered", 3), count("lost.refused", 1), Line::Timer(format!("{name}.connect"), 0.007)]
-    );
+    assert_eq!(first[0].plain, "in_gest_1_c_x.pickle_tls.delivered");
+    assert_eq!(first[1].plain, "in_gest_1_c_x.pickle_tls.lost.refused");
+    let refused = slots(&[("outcome", "lost"), ("fault", "refused")], 1);
+    assert_eq!(first, [delivered(3), refused, connect.clone()]);
     assert_eq!(since(vec![group(3, 1, &[7])]), [], "nothing was added");
-    assert_eq!(
-        since(vec![group(5, 1, &[7, 7])]),
-        [count("delivered", 2), Line::Timer(format!("{name}.connect"), 0.007)]
-    );
+    assert_eq!(since(vec![group(5, 1, &[7, 7])]), [delivered(2), connect]);
     assert_eq!(since(vec![]), []);
-    assert_eq!(since(vec![group(1, 0, &[])]), [count("delivered", 1)], "back again, and begun anew");
+    assert_eq!(since(vec![group(1, 0, &[])]), [delivered(1)], "back again, and begun anew");
 }
 
 #[test]
@@ -63,7 +68,7 @@ fn gauges_have_no_sign() {
     };
     let lines = Told::default().since(&standing);
     for (name, value) in [("series", 6), ("spool.slots", 4), ("clock.apart_us", 1_500)] {
-        assert!(lines.contains(&Line::Gauge(name.to_owned(), value)), "{lines:?}");
+        assert!(lines.contains(&Line::gauge(name, value)), "{lines:?}");
     }
 }
 
@@ -173,10 +178,10 @@ fn the_address_is_looked_up_each_minute_and_nothing_ends_the_telling() {
             Standing { groups, ..Standing::default() }
         };
         let address = format!("statsd.example.com:{port}");
+        let plain = Naming::Plain("aviary.agent.eu.n".to_owned());
         // A second is five milliseconds here.
         let every = Duration::from_millis(5);
-        let telling =
-            run(address, "aviary.agent.eu.n".to_owned(), network, SystemClock, Arc::new(standing), every);
+        let telling = run(address, plain, of_agent(Arc::new(standing)), (every, 60), network, SystemClock);
         let statsd = Statsd(tokio::spawn(telling));
         let mut told = [Vec::new(), Vec::new()];
         while sum(&told[1], NAME) < 30 {
@@ -217,5 +222,73 @@ fn names_are_of_the_agent() {
         network: None,
         node: "canary.7".to_owned(),
     };
-    assert_eq!(prefix(&vantage), "aviary.agent.eu-west-1.canary_7");
+    let lines = [
+        Line::tagged("slots", &[("service", "a,b|#"), ("outcome", "lost")], Value::Count(2)),
+        Line::gauge("series.ticking", 6),
+    ];
+    assert_eq!(
+        agent_naming(&vantage, false).packets(&lines),
+        [
+            "aviary.agent.eu-west-1.canary_7.a_b__.lost:2|c\naviary.agent.eu-west-1.canary_7.series.ticking:6|g"
+        ]
+    );
+    assert_eq!(
+        agent_naming(&vantage, true).packets(&lines),
+        ["aviary.agent.slots:2|c|#region:eu-west-1,node:canary_7,service:a_b__,outcome:lost\n\
+          aviary.agent.series.ticking:6|g|#region:eu-west-1,node:canary_7"]
+    );
+}
+
+#[test]
+fn packets_hold_whole_lines_and_cross_any_network() {
+    let lines: Vec<_> = (0..500).map(|value| Line::gauge("spool.slots", value)).collect();
+    let packets = Naming::Plain("aviary.agent.eu.n".to_owned()).packets(&lines);
+    assert!(packets.len() > 1 && packets.iter().all(|packet| packet.len() <= PACKET_MAX));
+    assert_eq!(packets.iter().flat_map(|packet| packet.lines()).count(), 500);
+}
+
+#[test]
+fn a_collector_tells_what_was_added_since() {
+    let figures = |delivered, taken| Figures {
+        counts: Counts { reports: taken, ..Counts::default() },
+        agents: vec![("late", 3)],
+        services: vec![ServiceFigures {
+            name: "in.gest".to_owned(),
+            state: State::Down,
+            since: Second(0),
+            is_silenced: false,
+            incidents: 2,
+            acceptable_loss_ppm: 5_000,
+            vantages: 1,
+            protocols: Vec::new(),
+            readback: None,
+        }],
+        slots: vec![SlotCounts {
+            service: "in.gest".to_owned(),
+            protocol: "pickle+tls".to_owned(),
+            region: "eu".to_owned(),
+            total: Window { scheduled: delivered, delivered, ..Window::default() },
+            recent: Window::default(),
+        }],
+        ..Figures::default()
+    };
+    let table = Arc::new(Mutex::new(vec![figures(15, 4), figures(10, 4)]));
+    let mut lines = of_collector(move || table.lock().unwrap().pop().unwrap_or_default());
+    let mut told = |tags| collector_naming("ma in", tags).packets(&lines()).join("\n");
+    let first = told(false);
+    for line in [
+        "aviary.collector.ma_in.slots.in_gest.pickle_tls.eu.delivered:10|c",
+        "aviary.collector.ma_in.reports.taken:4|c",
+        "aviary.collector.ma_in.services.down:1|g",
+        "aviary.collector.ma_in.services.healthy:0|g",
+        "aviary.collector.ma_in.agents.late:3|g",
+        "aviary.collector.ma_in.incidents.in_gest:2|g",
+    ] {
+        assert!(first.lines().any(|told| told == line), "{line}\n{first}");
+    }
+    let second = told(true);
+    let tags = "collector:ma_in,service:in_gest,protocol:pickle_tls,region:eu,outcome:delivered";
+    let line = format!("aviary.collector.slots:5|c|#{tags}");
+    assert!(second.lines().any(|told| told == line), "{line}\n{second}");
+    assert!(!second.contains("reports"), "nothing was added: {second}");
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{ConnectInfo, FromRequestParts, Path, Query, State, rejection::PathRejection},
+    extract::{ConnectInfo, FromRequestParts, Path, Query, Request, State, rejection::PathRejection},
     http::{HeaderMap, StatusCode, Uri, request::Parts},
-    middleware,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -77,6 +77,19 @@ impl FromRequestParts<Collector> for Readable {
         let allowed = collector.access().allow(Scope::Read, &parts.headers, peer.ip());
         allowed.map_err(IntoResponse::into_response)?;
         Ok(Self(collector.clone()))
+    }
+}
+
+/// Lets nobody by but those who may administer the collector.
+pub(crate) async fn admins_only(
+    State(collector): State<Collector>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match collector.access().allow(Scope::Admin, request.headers(), peer.ip()) {
+        Ok(_) => next.run(request).await,
+        Err(error) => error.into_response(),
     }
 }
 

@@ -53,6 +53,7 @@ use std::{
 
 use aviary_core::{Clock, Micros, Second, Tag, Timestamp};
 use aviary_store::StoreError;
+use axum::{Router, middleware};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 pub use access::{Limits, Scope, SecretHash, SecretHashError, TokenCounts, TokenRule};
@@ -275,11 +276,32 @@ impl Collector {
 
     /// Serves the pages and the API on `listener`, and judges each second, until the server is stopped.
     pub fn serve<L: Listener<Addr = SocketAddr>>(&self, listener: L) -> Server {
+        self.serve_with(listener, |router| router)
+    }
+
+    /// The same, with what `around` makes of the pages and the API.
+    pub fn serve_with<L: Listener<Addr = SocketAddr>>(
+        &self,
+        listener: L,
+        around: impl FnOnce(Router) -> Router,
+    ) -> Server {
         let (stop, stopped) = watch::channel(false);
-        let http = serve_until(stopped.clone(), api::router(self.clone(), stopped.clone()), listener);
+        let router = around(api::router(self.clone(), stopped.clone()));
+        let http = serve_until(stopped.clone(), router, listener);
         let judged = tokio::spawn(self.clone().judge_each_second(stopped.clone()));
         let read_back = tokio::spawn(readback::task::run(self.clone(), stopped));
         Server { stop, http, own_work: vec![judged, read_back] }
+    }
+
+    /// Serves `router`, and nothing else, on `listener`, which knows who asks: see [`Self::for_admins`].
+    pub fn serve_beside<L: Listener<Addr = SocketAddr>>(&self, listener: L, router: Router) -> Server {
+        let (stop, stopped) = watch::channel(false);
+        Server { stop, http: serve_until(stopped, router, listener), own_work: Vec::new() }
+    }
+
+    /// `router`, for those who may administer this collector, on one of its listeners.
+    pub fn for_admins(&self, router: Router) -> Router {
+        router.route_layer(middleware::from_fn_with_state(self.clone(), api::admins_only))
     }
 
     /// Takes reports, and nothing else, on `listener` from whoever shows `token`: a way in for the agent of this

@@ -6,8 +6,9 @@ use aviary_core::{Phase, Protocol, histogram::Histogram};
 use prometheus_client::{
     collector::Collector, encoding::DescriptorEncoder, metrics::MetricType, registry::Unit,
 };
+use serde_json::{Map, Value};
 
-use super::{GROUPS_MAX, OTHERS, Page, count_of, open_metrics, seconds, signed, timings_of};
+use super::{GROUPS_MAX, OTHERS, Page, count_of, open_metrics, seconds, series, signed, timings_of};
 use crate::admin::{
     process::Process,
     readiness::readiness,
@@ -23,6 +24,12 @@ pub(super) const CERTIFICATES_MAX: usize = 1_000;
 /// None in practice: writing to memory does not fail.
 pub(crate) fn agent_page(standing: Standing, process: Process) -> Result<String, fmt::Error> {
     open_metrics(Snapshot { standing, process })
+}
+
+/// The same as the series of one object.
+pub(crate) fn agent_series(standing: Standing, process: Process) -> Map<String, Value> {
+    // Writing to memory does not fail.
+    agent_page(standing, process).map(|text| series(&text)).unwrap_or_default()
 }
 
 #[derive(Debug)]

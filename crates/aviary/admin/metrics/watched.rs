@@ -9,9 +9,9 @@ use prometheus_client::{metrics::MetricType, registry::Unit};
 use super::{Page, collector::Snapshot, count_of, signed, timings_of};
 
 /// What a slot is, and how many are that: the seven that add up to what was scheduled.
-type Class = (&'static str, fn(&Window) -> u64);
+pub(crate) type Class = (&'static str, fn(&Window) -> u64);
 
-pub(super) const CLASSES: [Class; 7] = [
+pub(crate) const CLASSES: [Class; 7] = [
     ("delivered", |it| it.delivered),
     ("lost", |it| it.lost),
     ("local", |it| it.local),
