@@ -108,7 +108,7 @@ impl Asker {
         if !parameters.is_empty() {
             url.query_pairs_mut().extend_pairs(parameters);
         }
-        self.answer(self.client.get(url)).await
+        self.answer(self.client.get(url).header("accept", "application/json")).await
     }
 
     /// The answer to `POST path` with `body`, which may take as long as it takes.
@@ -136,6 +136,11 @@ impl Asker {
     pub(crate) async fn text(&self, path: &str) -> anyhow::Result<String> {
         let body = self.body(self.client.get(self.at(path)?)).await?;
         String::from_utf8(body).with_context(|| self.misunderstood())
+    }
+
+    /// The collector's address.
+    pub(crate) fn url(&self) -> &str {
+        self.url.as_str()
     }
 
     fn at(&self, path: &str) -> anyhow::Result<Url> {

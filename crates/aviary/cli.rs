@@ -149,6 +149,7 @@ const STATUS_EXAMPLES: &str = "\
 Examples:
   aviary status
   aviary status --watch https://collector.example.net:8610
+  aviary status --watch --by zone --interval 1m >> status.log
   AVIARY_TOKEN=... aviary status --format json https://collector.example.net:8610";
 
 const INCIDENT_EXAMPLES: &str = "\

@@ -25,6 +25,7 @@ mod status;
 mod store;
 mod sums;
 mod telemetry;
+mod terminal;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -59,8 +60,8 @@ fn main() -> ExitCode {
     // What runs for days writes its log as its configuration has it.
     let log = match cli.command {
         Command::Run(_) => Ok(None),
-        // Its terminal is for what it shows.
-        Command::Demo => {
+        // Their terminal is for what they show.
+        Command::Demo | Command::Status(_) => {
             telemetry::start(&LogOptions::from_environment("error", cli.log_format.unwrap_or_default()))
                 .map(Some)
         }

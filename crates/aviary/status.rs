@@ -1,14 +1,21 @@
 //! `aviary status`: a collector's verdict on each service.
 
-use std::{io::Write, time::Duration};
+mod view;
+mod watch;
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use crate::{
     ask::{self, Asker, Whom},
     output::{Format, in_time_words, print_table},
+    silence::duration,
 };
 
 /// Shows a collector's verdict on each service.
@@ -17,14 +24,48 @@ pub(crate) struct StatusArguments {
     #[command(flatten)]
     whom: Whom,
 
-    /// Show it again each second, until Ctrl-C
+    /// Go on showing it, with what was delivered by protocol and place, until Ctrl-C or `q`
     #[arg(long)]
     watch: bool,
+
+    /// How often to ask; without it each second, and each 10 s where lines go to a file or another program
+    #[arg(long, value_name = "DURATION", requires = "watch", value_parser = duration)]
+    interval: Option<u64>,
+
+    /// What a place is: a column of the matrix
+    #[arg(long, requires = "watch", value_enum, default_value_t)]
+    by: Place,
 
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
+
+/// What the matrix can have as columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Place {
+    #[default]
+    Region,
+    Network,
+    Zone,
+    Node,
+    Kind,
+}
+
+impl Place {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Region => "region",
+            Self::Network => "network",
+            Self::Zone => "zone",
+            Self::Node => "node",
+            Self::Kind => "kind",
+        }
+    }
+}
+
+/// How often JSON is printed anew where nobody says.
+const JSON_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The states of agents of which nothing is heard, and who are expected back.
 const SILENT: &str = "late,unreachable";
@@ -99,24 +140,22 @@ struct Window {
 /// Prints the verdicts. Returns whether no service is degraded, down or blind.
 pub(crate) fn status(arguments: &StatusArguments, out: &mut impl Write) -> anyhow::Result<bool> {
     let asker = arguments.whom.asker()?;
-    let runtime = ask::runtime()?;
+    let every = arguments.interval.map(Duration::from_secs);
     if !arguments.watch {
-        return runtime.block_on(show(&asker, arguments.format, out));
+        return ask::runtime()?.block_on(show(&asker, arguments.format, out));
     }
+    if arguments.format == Format::Text {
+        return watch::watch(asker, arguments.by.name(), every, out);
+    }
+    let runtime = ask::runtime()?;
     loop {
-        let mut screen = Vec::new();
-        if let Err(error) = runtime.block_on(show(&asker, arguments.format, &mut screen)) {
-            match arguments.format {
-                Format::Text => writeln!(screen, "{error:#}")?,
-                Format::Json => tracing::error!("{error:#}"),
-            }
+        let mut lines = Vec::new();
+        if let Err(error) = runtime.block_on(show(&asker, Format::Json, &mut lines)) {
+            tracing::error!("{error:#}");
         }
-        if arguments.format == Format::Text && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
-            write!(out, "\x1b[2J\x1b[H")?;
-        }
-        out.write_all(&screen)?;
+        out.write_all(&lines)?;
         out.flush()?;
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(every.unwrap_or(JSON_INTERVAL));
     }
 }
 
@@ -159,7 +198,7 @@ async fn show(asker: &Asker, format: Format, out: &mut impl Write) -> anyhow::Re
 }
 
 /// Says of which agents nothing is heard, the longest silent first.
-fn tell_silent(mut agents: Vec<Agent>, out: &mut impl Write) -> std::io::Result<()> {
+fn tell_silent(mut agents: Vec<Agent>, out: &mut impl Write) -> io::Result<()> {
     if agents.is_empty() {
         return Ok(());
     }

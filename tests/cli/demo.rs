@@ -1,27 +1,11 @@
 //! `aviary demo`: by a script, and by keys at a real terminal.
 
-#![expect(clippy::disallowed_methods, reason = "a terminal keeps real time")]
+use std::{io::Write as _, process::Stdio};
 
-use std::{
-    fs::File,
-    io::{Read as _, Write as _},
-    os::fd::OwnedFd,
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
-    thread,
-    time::{Duration, Instant},
+use crate::support::{
+    aviary::{Ran, command},
+    terminal::Terminal,
 };
-
-use rustix::{
-    fs::{Mode, OFlags},
-    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
-};
-
-use crate::support::aviary::{AVIARY, Ran, command};
-
-/// It is well some seconds after its start, and a page takes as long.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs the demo by `script`.
 #[track_caller]
@@ -80,98 +64,12 @@ fn a_word_that_means_nothing_is_usage() {
     );
 }
 
-/// The demo at a terminal of its own.
-struct Terminal {
-    child: Child,
-    /// Whoever sits at it.
-    person: File,
-    /// Where its settings are read: open as long as this is, whoever else closes it.
-    line: OwnedFd,
-    seen: Arc<Mutex<String>>,
-}
-
-impl Terminal {
-    fn start(change: impl FnOnce(&mut Command)) -> Self {
-        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&person).unwrap();
-        unlockpt(&person).unwrap();
-        let path = ptsname(&person, Vec::new()).unwrap();
-        let line =
-            rustix::fs::open(path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        tcsetwinsize(&line, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-        let end = || Stdio::from(line.try_clone().unwrap());
-        // A session of its own, whose terminal this is: Ctrl-C is a signal for whoever has the terminal.
-        let mut command = Command::new("setsid");
-        command.args(["--ctty", "--wait", AVIARY, "demo"]).stdin(end()).stdout(end()).stderr(end());
-        command.env("TERM", "xterm").env_remove("NO_COLOR");
-        change(&mut command);
-        let child = command.spawn().unwrap();
-        let person = File::from(person);
-        let seen = Arc::<Mutex<String>>::default();
-        let (mut reader, shown) = (person.try_clone().unwrap(), Arc::clone(&seen));
-        thread::spawn(move || {
-            let mut part = [0; 4096];
-            // It ends with the terminal's last other end.
-            while let Ok(read @ 1..) = reader.read(&mut part) {
-                shown.lock().unwrap().push_str(&String::from_utf8_lossy(&part[..read]));
-            }
-        });
-        Self { child, person, line, seen }
-    }
-
-    fn seen(&self) -> String {
-        self.seen.lock().unwrap().clone()
-    }
-
-    #[track_caller]
-    fn wait_for(&self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.seen().contains(text) {
-            assert!(Instant::now() < deadline, "no {text:?} in {}", self.seen());
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Presses `key`, and waits for the end; its exit status.
-    #[track_caller]
-    fn end_by(&mut self, key: &[u8]) -> Option<i32> {
-        self.person.write_all(key).unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "still there: {}", self.seen());
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Whether keys are handed over one by one and not shown.
-    fn is_key_by_key(&self) -> bool {
-        !tcgetattr(&self.line).unwrap().local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO)
-    }
-
-    fn settings(&self) -> String {
-        format!("{:?}", tcgetattr(&self.line).unwrap())
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            // The end of its session's leader is a hang-up for the demo.
-            _ = self.child.kill();
-            _ = self.child.wait();
-        }
-    }
-}
-
 #[test]
 fn a_key_breaks_udp_and_another_ends_it() {
-    let mut terminal = Terminal::start(|_| {});
+    let mut terminal = Terminal::start(&["demo"], |_| {});
     terminal.wait_for("\r\x1b[Klost 0 %: ap 24/24 ");
     assert!(terminal.is_key_by_key());
-    terminal.person.write_all(b"u").unwrap();
+    terminal.press(b"u");
     terminal.wait_for(" s after you pressed u ");
     terminal.wait_for("\ningest: udp in every region (3/3), ");
     terminal.wait_for("udp 0/9!");
@@ -182,7 +80,7 @@ fn a_key_breaks_udp_and_another_ends_it() {
 
 #[test]
 fn the_terminal_is_as_it_was_also_after_ctrl_c() {
-    let mut terminal = Terminal::start(|command| {
+    let mut terminal = Terminal::start(&["demo"], |command| {
         command.env("NO_COLOR", "1");
     });
     let before = terminal.settings();

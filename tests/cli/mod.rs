@@ -7,3 +7,4 @@ mod probe;
 mod run;
 mod selftest;
 mod status;
+mod watch;

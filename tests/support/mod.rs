@@ -19,6 +19,7 @@ pub(crate) mod pager;
 pub(crate) mod pki;
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 pub(crate) mod receiver;
 pub(crate) mod recorder;
 pub(crate) mod relay;
@@ -27,4 +28,5 @@ pub(crate) mod service;
 #[path = "../../crates/store/tests/support/small_disk.rs"]
 pub(crate) mod small_disk;
 pub(crate) mod tcp_server;
+pub(crate) mod terminal;
 pub(crate) mod victoria_metrics;

@@ -2,6 +2,7 @@
 //!
 //! | address | answers |
 //! |---|---|
+//! | `/` | the [page](page) for people |
 //! | `/healthz`, `/v1/health` | 200 whenever the process serves |
 //! | `/readyz`, `/v1/ready` | 200 or 503, see [`readiness`] |
 //! | `/healthcheck` | 200 or 500, with what its checks of itself found, see [`checks`] |
@@ -15,6 +16,7 @@ mod checks;
 pub(crate) mod debug;
 mod depends;
 pub(crate) mod metrics;
+mod page;
 mod process;
 mod profile;
 mod readiness;
@@ -46,6 +48,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use self::{
     checks::{Check, Noted},
     debug::Debug,
+    page::Page,
     process::Process,
     standing::Standing,
 };
@@ -179,6 +182,8 @@ async fn note(shared: Arc<Shared>) {
 
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
+        .route("/", get(index))
+        .route("/style.css", get(page::style))
         .route("/healthz", get(health))
         .route("/v1/health", get(health))
         .route("/readyz", get(ready))
@@ -190,6 +195,10 @@ fn router(shared: Arc<Shared>) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(shared)
+}
+
+async fn index(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    Page::of((shared.standing)()).answer(&headers)
 }
 
 /// Answers without a look at the agent: whoever asks whether the process lives starts it again otherwise.
@@ -252,8 +261,10 @@ async fn metrics_page(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> 
 }
 
 async fn not_found(uri: Uri) -> Response {
-    let message =
-        format!("{}: nothing is here; see /healthz, /readyz, /healthcheck, /deepcheck, /metrics", uri.path());
+    let message = format!(
+        "{}: nothing is here; see / for people, and /healthz, /readyz, /healthcheck, /deepcheck, /metrics",
+        uri.path()
+    );
     error(StatusCode::NOT_FOUND, "not_found", message)
 }
 

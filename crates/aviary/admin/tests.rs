@@ -191,3 +191,88 @@ fn who_opens_connections_and_says_nothing_holds_neither_files_nor_places() {
     silent[0].set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     assert_eq!(silent[0].read(&mut [0]).unwrap(), 0, "closed");
 }
+
+#[test]
+fn people_see_the_agent_and_are_led_to_the_fleet() {
+    let rig = Rig::start();
+    rig.change(|standing| {
+        standing.shipping.collector = "https://c.example:8610".to_owned();
+        standing.shipping.last_error = Some("<b>refused</b>".to_owned());
+        let outcomes = [(("delivered", None, None), 41), (("lost", Some("connect"), Some("refused")), 2)];
+        standing.groups = vec![standing::Group {
+            service: "in<gest".to_owned(),
+            protocol: aviary_core::Protocol::Tcp,
+            outcomes: outcomes.into(),
+            phases: Default::default(),
+        }];
+        standing.now = Timestamp(107_000_000);
+    });
+    let (status, head, html) = rig.ask("GET", "/", "Accept: text/html,*/*;q=0.8\r\n");
+    assert_eq!(status, 200);
+    assert!(head.contains("content-security-policy: default-src 'none'; style-src 'self'"), "{head}");
+    for part in [
+        "<th scope=\"row\">in&lt;gest</th>",
+        "<td>41</td><td>2</td>",
+        "<a href=\"https://c.example:8610/\">https://c.example:8610</a>",
+        "took a report 7 s ago",
+        "&lt;b&gt;refused",
+        "6 of 6 series",
+    ] {
+        assert!(html.contains(part), "{part}: {html}");
+    }
+    assert!(!html.contains("<script") && !html.contains("style="), "{html}");
+    assert!(rig.ask("GET", "/style.css", "").1.contains("text/css"));
+    let (_, _, json) = rig.ask("GET", "/", "Accept: application/json\r\n");
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["slots"][0]["outcomes"], json!({"delivered": 41, "lost": 2}));
+    assert_eq!(json["collector"]["report_taken_seconds_ago"], 7);
+}
+
+#[test]
+fn the_process_can_be_looked_into_where_it_should_and_nowhere_else() {
+    let rig = Rig::start();
+    rig.ask("GET", "/healthz", "");
+    let (status, vars) = rig.json("/debug/vars");
+    assert_eq!((status, &vars["aviary_agent_series"]), (200, &json!(6)));
+    assert!(vars["cmdline"].as_array().is_some_and(|words| !words.is_empty()), "{vars}");
+    assert!(vars["requests"]["by_status"].is_object(), "{vars}");
+    rig.clock.0.store(11_000_000, Ordering::Relaxed);
+    assert_eq!(rig.json("/debug/vars").1["requests"]["by_status"], json!({"200": 2}));
+    for path in ["profile", "heap", "trace"] {
+        let (status, refused) = rig.json(&format!("/debug/pprof/{path}"));
+        assert_eq!((status, &refused["error"]["code"]), (404, &json!("no_profiles")), "{path}");
+    }
+
+    let (alone, profiler) = rig.runtime.block_on(async {
+        let bind = || TcpListener::bind("127.0.0.1:0");
+        let (listen, debug) = (bind().await.unwrap(), bind().await.unwrap());
+        let address = debug.local_addr().unwrap();
+        let source = Arc::clone(&rig.standing);
+        let standing = Arc::new(move || source.lock().unwrap().clone());
+        let profiler = Some(Profiler::new(rig.clock.clone()));
+        (Admin::start(Some(listen), Some(debug), profiler, rig.clock.clone(), standing).unwrap(), address)
+    });
+    let ask = |address: SocketAddr, path: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).split_whitespace().nth(1).unwrap().to_owned()
+    };
+    let main = alone.address().unwrap();
+    let table = [
+        (main, "/healthz", "200"),
+        (main, "/debug/vars", "404"),
+        (main, "/debug/pprof/heap", "404"),
+        (profiler, "/debug/vars", "200"),
+        (profiler, "/debug/pprof/heap", "200"),
+        (profiler, "/debug/pprof/profile?seconds=0", "400"),
+        (profiler, "/debug/pprof/profile?seconds=301", "400"),
+        (profiler, "/healthz", "404"),
+        (profiler, "/metrics", "404"),
+    ];
+    for (address, path, status) in table {
+        assert_eq!(ask(address, path), status, "{path} on {address}");
+    }
+    rig.runtime.block_on(alone.stop());
+}

@@ -1,16 +1,15 @@
 //! What the demo is told to do: by keys where somebody sits at a terminal, by words where a script does.
 
 use std::{
-    io::{self, IsTerminal as _, Read as _},
+    io::{self, Read as _},
     thread,
     time::Duration,
 };
 
-use anyhow::Context as _;
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use tokio::sync::mpsc;
 
 use super::fault::Fault;
+use crate::terminal::END_OF_TRANSMISSION;
 
 /// So many steps wait to be taken; the rest waits in the pipe.
 const STEPS_MAX: usize = 16;
@@ -18,9 +17,6 @@ const STEPS_MAX: usize = 16;
 /// What is played where nobody says what to play: each fault once. The way back to well takes a minute, in which the next
 /// service can be broken, and an agent comes last, for without it nothing is seen to recover.
 const TOUR: &str = "u wait m a wait m wait r wait m n wait";
-
-/// Ctrl-D, where the terminal makes nothing of it.
-const END_OF_TRANSMISSION: u8 = 4;
 
 /// One thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,35 +66,6 @@ impl Step {
             _ if word == "wait" => Some(Self::Wait),
             _ => seconds(),
         }
-    }
-}
-
-/// A terminal that hands over each key as it is pressed and shows none, until this is dropped: then it is as it was, also
-/// when a panic unwinds. Ctrl-C stays the signal that it is.
-pub(super) struct KeyByKey(Termios);
-
-impl KeyByKey {
-    /// Changes the terminal on standard input; none where there is none.
-    pub(super) fn on_stdin() -> anyhow::Result<Option<Self>> {
-        let stdin = io::stdin();
-        if !stdin.is_terminal() {
-            return Ok(None);
-        }
-        let before = tcgetattr(&stdin).context("the terminal does not say how it is set")?;
-        let mut changed = before.clone();
-        changed.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
-        changed.special_codes[SpecialCodeIndex::VMIN] = 1;
-        changed.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(&stdin, OptionalActions::Now, &changed)
-            .context("the terminal cannot be set to single keys")?;
-        Ok(Some(Self(before)))
-    }
-}
-
-impl Drop for KeyByKey {
-    fn drop(&mut self) {
-        // A terminal that is gone needs nothing back.
-        _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
     }
 }
 

@@ -12,21 +12,21 @@ mod show;
 
 use std::io::Write;
 
-use anyhow::{Context as _, bail};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::{Duration, MissedTickBehavior, interval},
-};
+use anyhow::bail;
+use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use self::{
     fault::Fault,
     fleet::Fleet,
-    input::{Input, KeyByKey, Step},
+    input::{Input, Step},
     pager::Pager,
     screen::Screen,
     show::{Awaited, Show},
 };
-use crate::ask::Whom;
+use crate::{
+    ask::Whom,
+    terminal::{KeyByKey, Signals},
+};
 
 /// So many of the newest closed seconds are shown in the last line, and beside a page.
 const SHOWN_SECONDS: u64 = 3;
@@ -45,27 +45,6 @@ pub(crate) fn demo(out: &mut impl Write) -> anyhow::Result<bool> {
     let is_well = played?;
     ended?;
     Ok(is_well)
-}
-
-/// What ends it from outside.
-struct Signals([Signal; 3]);
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let wait_for = |kind| signal(kind).context("cannot wait for signals");
-        let [interrupt, terminate, hangup] =
-            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        Ok(Self([wait_for(interrupt)?, wait_for(terminate)?, wait_for(hangup)?]))
-    }
-
-    async fn end(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
 }
 
 async fn play<W: Write>(screen: &mut Screen<'_, W>, is_keys: bool) -> anyhow::Result<bool> {

@@ -5,12 +5,7 @@ use std::{
     io::{self, IsTerminal as _, Write},
 };
 
-use rustix::termios::tcgetwinsize;
-
-use crate::probe::paint::Paint;
-
-/// Where nobody says how wide it is.
-const WIDTH: usize = 80;
+use crate::{probe::paint::Paint, terminal};
 
 /// Where the last line cannot be told anew, it is told as often.
 const APART: u64 = 10;
@@ -61,8 +56,7 @@ impl<'a, W: Write> Screen<'a, W> {
             }
             return self.out.flush();
         }
-        let columns = tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
-        let width = if columns == 0 { WIDTH } else { columns };
+        let (width, _) = terminal::size();
         self.line = if plain.chars().count() < width {
             let painted = |word: &Word| match word.is_bad {
                 true => self.paint.bad(&word.text),

@@ -1,0 +1,127 @@
+//! `aviary status --watch`: at a real terminal, and in a pipe.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    process::Stdio,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{
+    aviary::{Aviary, command},
+    ports::Port,
+    terminal::Terminal,
+};
+
+const OTHER_SCREEN: &str = "\x1b[?1049h";
+const BACK: &str = "\x1b[?25h\x1b[?1049l";
+
+/// A service of which one protocol is delivered and another has nobody who listens.
+fn half_dead() -> (Aviary, String) {
+    let (alive, dead) = (Port::claim(), Port::claim());
+    let running = Aviary::start(&format!(
+        "[vantage]\nregion = \"eu\"\nzone = \"eu-a\"\n[agent]\n[sink]\ntcp = \"{alive}\"\n[[service]]\nname = \"ingest\"\n\
+         endpoints = [\"tcp://{alive}\", \"pickle://{dead}\"]\n",
+        alive = alive.address(),
+        dead = dead.address(),
+    ));
+    let url = format!("http://{}", running.collector);
+    running.wait_for("/api/v1/services/ingest", Duration::from_secs(60), |ingest| ingest["state"] == "down");
+    (running, url)
+}
+
+/// The lines that stand on the screen.
+fn on_screen(terminal: &Terminal) -> Vec<String> {
+    let seen = terminal.seen();
+    let frame =
+        seen.rsplit("\x1b[H").find_map(|frame| Some(frame.split_once("\x1b[J")?.0.to_owned())).unwrap();
+    frame.lines().map(plain).collect()
+}
+
+/// Without what makes colours and takes away what stood there.
+fn plain(line: &str) -> String {
+    let mut parts = line.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once(['m', 'K']).unwrap().1)
+}
+
+#[test]
+fn the_matrix_keeps_to_the_terminal_and_says_when_nobody_answers() {
+    let (mut running, url) = half_dead();
+    let mut terminal = Terminal::start(&["status", "--watch", &url], |_| {});
+    let before = terminal.settings();
+    terminal.wait_for(OTHER_SCREEN);
+    terminal.wait_for("!! 0/");
+    let shown = on_screen(&terminal);
+    let row = |start: &str| {
+        shown.iter().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{shown:#?}"))
+    };
+    assert!(row("ingest").contains("!! down"), "{shown:#?}");
+    assert!(row("protocol").ends_with(" eu"), "{shown:#?}");
+    let delivered_of_scheduled = row("tcp").split_whitespace().nth(1).unwrap().split_once('/').unwrap();
+    assert_eq!(delivered_of_scheduled.0, delivered_of_scheduled.1, "{shown:#?}");
+    assert!(terminal.seen().contains("\x1b[7m"), "what is down stands out: {}", terminal.seen());
+
+    terminal.resize(40, 6);
+    terminal.wait_for("no room for ");
+    let shown = on_screen(&terminal);
+    assert!(shown.len() <= 6 && shown.iter().all(|line| line.chars().count() < 40), "{shown:#?}");
+    assert!(shown.iter().any(|line| line.starts_with("2 protocols, 1 of them losing")), "{shown:#?}");
+
+    terminal.resize(120, 24);
+    running.process().kill();
+    terminal.wait_for(" s old: cannot reach a collector at ");
+    assert!(on_screen(&terminal).iter().any(|line| line.contains("!! down")), "{:#?}", on_screen(&terminal));
+    assert_eq!(terminal.end_by(b"\x03"), Some(1), "{}", terminal.seen());
+    assert!(terminal.seen().ends_with(BACK), "{}", terminal.seen());
+    assert_eq!(terminal.seen().matches(OTHER_SCREEN).count(), 1);
+    assert_eq!(terminal.settings(), before);
+}
+
+#[test]
+fn a_terminal_without_colours_is_left_as_it_was_by_a_signal_and_by_a_key() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{nobody}");
+    type End = fn(&mut Terminal) -> Option<i32>;
+    let ends: [End; 2] = [Terminal::terminate, |terminal| terminal.end_by(b"q")];
+    for end in ends {
+        let mut terminal = Terminal::start(&["status", "--watch", &url], |command| {
+            command.env("NO_COLOR", "1");
+        });
+        let before = terminal.settings();
+        terminal.wait_for(&format!("Nothing is heard of {url}/: cannot reach a collector"));
+        assert_ne!(terminal.settings(), before);
+        assert_eq!(end(&mut terminal), Some(1), "{}", terminal.seen());
+        assert_eq!(terminal.settings(), before);
+        let seen = terminal.seen();
+        assert!(seen.ends_with(BACK), "{seen}");
+        assert!(!seen.contains("\x1b[1m") && !seen.contains("\x1b[7m") && !seen.contains("\x1b[3"), "{seen}");
+    }
+}
+
+#[test]
+fn a_pipe_gets_plain_lines_again_and_again() {
+    let (_running, url) = half_dead();
+    let mut command = command();
+    command.args(["status", "--watch", "--interval", "1s", "--by", "zone", &url]).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut blocks = 0;
+    // The address heads each block, of which the third is the end of the second.
+    let told: Vec<String> = lines
+        .by_ref()
+        .take_while(|line| {
+            blocks += usize::from(line.contains(&url));
+            blocks < 3
+        })
+        .collect();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(!told.iter().any(|line| line.contains('\x1b')), "{told:#?}");
+    for start in ["ingest ", "protocol ", "tcp ", "pickle "] {
+        assert_eq!(told.iter().filter(|line| line.starts_with(start)).count(), 2, "{start}: {told:#?}");
+    }
+    assert!(told.iter().any(|line| line.starts_with("protocol ") && line.ends_with(" eu-a")), "{told:#?}");
+}
