@@ -16,7 +16,7 @@ use self::board::{Board, Target, Values, deploy, filled};
 use crate::support::{
     http,
     node::Node,
-    prometheus::{Prometheus, promtool},
+    prometheus::{Prometheus, encoded, promtool},
     service::Service,
 };
 
@@ -238,7 +238,7 @@ fn graphite(fleet: &Fleet) {
             values.insert(name.to_owned(), vec![question.to_owned()]);
             continue;
         }
-        let query = http::encoded(&filled(question, &values, several));
+        let query = encoded(&filled(question, &values, several));
         let begun = Instant::now();
         let found = loop {
             // Grafana asks `/metrics/find`, which wants a database of people that this graphite-web does not have.
@@ -257,7 +257,7 @@ fn graphite(fleet: &Fleet) {
     }
     assert_eq!(values["region"], ["eu-west-1", "us-east-1"]);
     let answered = |query: &str| {
-        let answer = ask(&format!("/render?format=json&from=-30s&noCache=1&target={}", http::encoded(query)));
+        let answer = ask(&format!("/render?format=json&from=-30s&noCache=1&target={}", encoded(query)));
         let series = answer.as_array().unwrap();
         let has_point = |series: &Value| {
             series["datapoints"].as_array().unwrap().iter().any(|point| point[0].is_number())

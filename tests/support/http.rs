@@ -31,12 +31,3 @@ pub(crate) fn request(
         .and_then(|(head, body)| Some((head.split_whitespace().nth(1)?.parse().ok()?, body.to_owned())))
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("not an HTTP answer: {answer:?}")))
 }
-
-/// `text` as a part of a query or a form.
-pub(crate) fn encoded(text: &str) -> String {
-    let encoded = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encoded).collect()
-}

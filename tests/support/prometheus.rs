@@ -1,6 +1,13 @@
 //! Prometheus as Debian has it, and its promtool; unpacked by `tests/setup`, so that no service starts that nobody asked for.
 
-use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, process::Command, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -62,7 +69,7 @@ impl Prometheus {
     #[track_caller]
     pub(crate) fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, String> {
         let query: Vec<String> =
-            parameters.iter().map(|(name, value)| format!("{name}={}", http::encoded(value))).collect();
+            parameters.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
         let path = format!("{path}?{}", query.join("&"));
         let (status, body) =
             http::request(self.http.address(), "GET", &path, &[], &[], PATIENCE).expect("Prometheus answers");
@@ -81,8 +88,17 @@ pub(crate) fn promtool(arguments: &[&str], dir: &Path) -> String {
     said
 }
 
+/// `text` as a part of a query.
+pub(crate) fn encoded(text: &str) -> String {
+    let encoded = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encoded).collect()
+}
+
 /// Where `tests/setup` has put it, or what is on the PATH.
-fn tool(name: &str) -> std::path::PathBuf {
+fn tool(name: &str) -> PathBuf {
     let target =
         Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo puts it into the target directory");
     let unpacked = target.join("tools/prometheus/usr/bin").join(name);
