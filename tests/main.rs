@@ -10,6 +10,7 @@ mod graphite;
 mod history;
 mod local;
 mod metadata;
+mod metrics;
 mod ordeals;
 mod pages;
 mod readback;
