@@ -5,22 +5,24 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{ConnectInfo, FromRequestParts, Path, Query, State, rejection::PathRejection},
-    http::{HeaderMap, StatusCode, Uri, request::Parts},
+    extract::{FromRequestParts, Path, Query, State, rejection::PathRejection},
+    http::{StatusCode, Uri, request::Parts},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use tokio::sync::watch;
 
+pub(crate) use crate::visitor::Readable;
 use crate::{
-    Collector, Peer,
+    Collector,
     access::Scope,
     agents,
     delivery::pagerduty::{self, Subscription},
     document,
     error::ApiError,
     events, figures, health, intake, judgement, keeping, pages, services, slots, sums, timings,
+    visitor::Visitor,
 };
 
 /// What agents need and no more: reports.
@@ -63,21 +65,6 @@ fn acknowledgements(collector: Collector) -> Router {
     let subscription = Subscription::new(Arc::new(collector.clone()), collector.pagerduty());
     pagerduty::router(Arc::new(subscription))
         .route_layer(middleware::from_fn_with_state(collector, keeping::once_ready))
-}
-
-/// A collector in the hands of somebody who may read from it.
-pub(crate) struct Readable(pub(crate) Collector);
-
-impl FromRequestParts<Collector> for Readable {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, collector: &Collector) -> Result<Self, Response> {
-        let peer = ConnectInfo::from_request_parts(parts, collector).await;
-        let ConnectInfo(Peer(peer)) = peer.map_err(IntoResponse::into_response)?;
-        let allowed = collector.access().allow(Scope::Read, &parts.headers, peer.ip());
-        allowed.map_err(IntoResponse::into_response)?;
-        Ok(Self(collector.clone()))
-    }
 }
 
 /// What is asked after the question mark, in its order.
@@ -149,13 +136,14 @@ async fn events_of(
 
 async fn event(
     State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
+    visitor: Visitor,
     body: Body,
-) -> Result<(StatusCode, Json<events::Body>), ApiError> {
-    let token = collector.access().allow(Scope::Report, &headers, peer.ip())?;
-    let body = intake::read(body, events::EVENT_BYTES_MAX, events::too_large).await?;
-    let event = events::Event::parse(&body, token.map(|rule| &*rule.name), collector.now())?;
+) -> Result<(StatusCode, Json<events::Body>), Response> {
+    let caller = visitor.may(Scope::Report)?;
+    let refused = ApiError::into_response;
+    let body = intake::read(body, events::EVENT_BYTES_MAX, events::too_large).await.map_err(refused)?;
+    let by = caller.author(None);
+    let event = events::Event::parse(&body, by.as_deref(), collector.now()).map_err(refused)?;
     let shown = event.body();
     collector.state().note_event(event);
     Ok((StatusCode::CREATED, Json(shown)))

@@ -42,8 +42,10 @@ mod telling;
 mod timings;
 #[cfg(test)]
 mod troubled;
+mod visitor;
 
 use std::{
+    fmt,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -55,7 +57,10 @@ use aviary_core::{Clock, Micros, Second, Tag, Timestamp};
 use aviary_store::StoreError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
-pub use access::{Limits, Scope, SecretHash, SecretHashError, TokenCounts, TokenRule};
+pub use access::{
+    CertificateRule, Limits, Peer, ProxyRule, Scope, SecretHash, SecretHashError, SessionKey, Subject,
+    TokenCounts, TokenRule,
+};
 pub use aviary_store::Store;
 pub use axum::serve::Listener;
 pub use figures::{Figures, MetricsPage};
@@ -67,12 +72,11 @@ pub use readback::{
     Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError, Shown, look,
 };
 pub use received::{Arrived, ReceivedCounts};
-pub(crate) use serving::Peer;
 pub use serving::Server;
 pub use state::Counts;
 
 use crate::{
-    access::Access,
+    access::{Access, Rules},
     delivery::{DeliveryFigures, Signs, pagerduty},
     document::Document,
     history::{Fleet, History, Lives, Record},
@@ -187,7 +191,16 @@ impl Collector {
 
     fn assemble(options: Options, durable: Option<Durable>, clock: impl Clock) -> Result<Self, HistoryError> {
         let history = Arc::new(open_history(&options));
-        let access = Access::new(options.tokens, options.open, options.certified);
+        let access = Access::new(Rules {
+            tokens: options.tokens,
+            certificates: options.certificates,
+            proxy: options.proxy,
+            open: options.open,
+            certified: options.certified,
+            session_key: options.session_key,
+            probe_auth: options.probe_auth,
+            name: options.name.clone(),
+        });
         let judgement = Judgement::new(&options.name, options.store, options.paging);
         judgement.plan(options.silences, clock.wall());
         judgement.test_by(options.test_pages);
@@ -271,7 +284,11 @@ impl Collector {
     }
 
     /// Serves the pages and the API on `listener`, and judges each second, until the server is stopped.
-    pub fn serve<L: Listener<Addr = SocketAddr>>(&self, listener: L) -> Server {
+    pub fn serve<L>(&self, listener: L) -> Server
+    where
+        L: Listener,
+        L::Addr: Clone + fmt::Debug + Into<Peer>,
+    {
         let (stop, stopped) = watch::channel(false);
         let http = serve_until(stopped.clone(), api::router(self.clone(), stopped.clone()), listener);
         let judged = tokio::spawn(self.clone().judge_each_second(stopped.clone()));
@@ -283,8 +300,8 @@ impl Collector {
     /// process where the API is served in a way that it cannot use.
     pub fn serve_reports<L: Listener<Addr = SocketAddr>>(&self, listener: L, token: TokenRule) -> Server {
         let (stop, stopped) = watch::channel(false);
-        let way_in =
-            Self { inner: Arc::clone(&self.inner), access: Arc::new(Access::new(vec![token], false, false)) };
+        let rules = Rules { tokens: vec![token], ..Rules::default() };
+        let way_in = Self { inner: Arc::clone(&self.inner), access: Arc::new(Access::new(rules)) };
         Server { stop, http: serve_until(stopped, api::intake_only(way_in), listener), own_work: Vec::new() }
     }
 
