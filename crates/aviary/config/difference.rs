@@ -14,7 +14,7 @@ use super::{
 /// Keys, or beginnings of keys up to a dot, that a running process does not take up. What a sink or collector listens on
 /// is bound when it starts; where an agent keeps its spool cannot be moved under it; and another vantage is another
 /// place, so that every series would end and another begin.
-const NEEDS_RESTART: [&str; 26] = [
+const NEEDS_RESTART: [&str; 31] = [
     "vantage",
     "agent.controls",
     "agent.data",
@@ -22,12 +22,17 @@ const NEEDS_RESTART: [&str; 26] = [
     "agent.fallback_after",
     "agent.listen",
     "agent.name_servers",
+    "agent.probe_auth",
+    "agent.read_token",
     "agent.services",
     "agent.spool",
+    "collector.client",
     "collector.data",
     "collector.listen",
     "collector.name",
     "collector.open",
+    "collector.probe_auth",
+    "collector.proxy",
     "collector.quiet_hours",
     "collector.retain",
     "collector.shadow",

@@ -10,7 +10,7 @@
 //! | `Authorization: Bearer`, a `[[collector.token]]` | its scopes | the token |
 //! | a session, begun with a token at `/sign-in` ([`session`]) | the token's scopes | the token |
 //! | headers of the `[collector.proxy]` ([`proxy`]) | their groups' scopes | whom it names |
-//! | a certificate that a `[[collector.certificate]]` names | its scopes | the section's `name` |
+//! | a certificate that a `[[collector.client]]` names | its scopes | the section's `name` |
 //!
 //! Of a token nothing but a hash of its secret is held. One to report with may be for one region, and for one node; and it has
 //! [`Limits`], so that one agent that has gone wrong cannot take the collector away from the others. What is
@@ -175,7 +175,7 @@ impl Caller {
                 )
             }
             Known::Certificate => format!(
-                "the certificate of `{name}` lacks the scope for this; add it to its `scope` in [[collector.certificate]]"
+                "the certificate of `{name}` lacks the scope for this; add it to its `scope` in [[collector.client]]"
             ),
         };
         Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", message))

@@ -79,6 +79,8 @@ impl Snapshot {
         }
         let labels = [("token", UNKNOWN), ("reason", "unauthorized")];
         count_of(&mut family.encode_family(&labels)?, &self.0.strangers)?;
+        let labels = [("token", UNKNOWN), ("reason", "foreign_headers")];
+        count_of(&mut family.encode_family(&labels)?, &self.0.pretenders)?;
         let help = "Series that came first under a token.";
         let mut family = page.family("aviary_collector_series", help, None, MetricType::Gauge)?;
         for token in tokens {
@@ -197,6 +199,7 @@ mod tests {
             agents: vec![("late", 4)],
             tokens: vec![token],
             strangers: 11,
+            pretenders: 12,
             received: vec![("ingest".to_owned(), Protocol::Udp, received)],
             delivery: DeliveryFigures {
                 receivers: vec![aviary_collector::delivery::Figures {

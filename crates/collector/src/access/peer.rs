@@ -28,7 +28,7 @@ impl Subject {
     }
 
     /// The name without its kind.
-    pub(super) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         match self {
             Self::CommonName(name) | Self::Dns(name) | Self::Email(name) | Self::Uri(name) => name,
         }
