@@ -44,7 +44,8 @@ pub(super) async fn stand(State(guard): State<Arc<Guard>>, mut request: Request,
         request.extensions_mut().insert(MayRead(may_read));
         return next.run(request).await;
     }
-    let message = "send `Authorization: Bearer TOKEN` with the `read_token` of this agent's [agent]".to_owned();
+    let message =
+        "send `Authorization: Bearer TOKEN` with the `read_token` of this agent's [agent]".to_owned();
     let mut response = error(StatusCode::UNAUTHORIZED, "unauthorized", message);
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response

@@ -8,11 +8,14 @@
 //! | `/deepcheck` | 200 or 500, with what is known of what it depends on, see [`depends`] |
 //! | `/metrics`, `/v1/metrics` | 200, see [`metrics`] |
 //!
+//! [`guard`] says who may ask.
+//!
 //! Each is safe to ask without end: an answer costs a snapshot and a few small files of `/proc`.
 
 mod checks;
 mod connections;
 mod depends;
+pub(crate) mod guard;
 pub(crate) mod metrics;
 mod process;
 mod readiness;
@@ -30,9 +33,10 @@ use std::{
 
 use aviary_core::Clock;
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::State,
     http::{HeaderMap, Method, StatusCode, Uri, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -42,6 +46,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use self::{
     checks::{Check, Noted},
     connections::Bounded,
+    guard::{Guard, MayRead},
     process::Process,
     standing::Standing,
 };
@@ -70,11 +75,16 @@ struct Shared {
 }
 
 impl Admin {
-    /// Serves on `listener` how the agent of `standing` stands, on the runtime of the caller.
+    /// Serves on `listener` how the agent of `standing` stands, to who `guard` says, on the runtime of the caller.
     ///
     /// # Errors
     /// Where the listener does not know its address.
-    pub(crate) fn start<C: Clock>(listener: TcpListener, clock: C, standing: Source) -> io::Result<Self> {
+    pub(crate) fn start<C: Clock>(
+        listener: TcpListener,
+        clock: C,
+        standing: Source,
+        guard: Guard,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let started = clock.monotonic();
         let shared = Arc::new(Shared {
@@ -84,7 +94,7 @@ impl Admin {
             noted: Mutex::default(),
         });
         let (stop, mut stopped) = watch::channel(false);
-        let router = router(Arc::clone(&shared));
+        let router = router(Arc::clone(&shared), guard);
         let http = tokio::spawn(async move {
             let shutdown = async move {
                 // The other end gone means stop as well.
@@ -131,7 +141,7 @@ async fn note(shared: Arc<Shared>) {
     }
 }
 
-fn router(shared: Arc<Shared>) -> Router {
+fn router(shared: Arc<Shared>, guard: Guard) -> Router {
     Router::new()
         .route("/healthz", get(health))
         .route("/v1/health", get(health))
@@ -143,6 +153,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/metrics", get(metrics_page))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::new(guard), guard::stand))
         .with_state(shared)
 }
 
@@ -152,7 +163,10 @@ async fn health(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION"), "uptime_ms": uptime_ms}))
 }
 
-async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+async fn ready(
+    State(shared): State<Arc<Shared>>,
+    Extension(MayRead(may_read)): Extension<MayRead>,
+) -> Response {
     let unavailable = |body| {
         (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], Json::<Value>(body)).into_response()
     };
@@ -160,6 +174,12 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
         return unavailable(json!({"status": "shutting_down"}));
     }
     let readiness::Readiness { reasons, warnings } = readiness::readiness(&(shared.standing)());
+    // What follows the name of what is amiss has addresses and files in it.
+    let told = |said: Vec<String>| -> Vec<String> {
+        let name = |it: &String| it.split(':').next().unwrap_or_default().to_owned();
+        if may_read { said } else { said.iter().map(name).collect() }
+    };
+    let (reasons, warnings) = (told(reasons), told(warnings));
     let is_ready = reasons.is_empty();
     let mut body = json!({"status": if is_ready { "ready" } else { "not_ready" }});
     if !is_ready {
@@ -171,21 +191,31 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     if is_ready { Json(body).into_response() } else { unavailable(body) }
 }
 
-async fn healthcheck(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
+async fn healthcheck(
+    State(shared): State<Arc<Shared>>,
+    Extension(may_read): Extension<MayRead>,
+) -> (StatusCode, Json<Value>) {
     let standing = (shared.standing)();
     let recent = shared.noted.lock().unwrap_or_else(PoisonError::into_inner).recent(&standing);
-    told(&checks::checks(&standing, &Process::now(), recent, (shared.uptime)()))
+    told(&checks::checks(&standing, &Process::now(), recent, (shared.uptime)()), may_read)
 }
 
-async fn deepcheck(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
-    told(&depends::checks(&(shared.standing)()))
+async fn deepcheck(
+    State(shared): State<Arc<Shared>>,
+    Extension(may_read): Extension<MayRead>,
+) -> (StatusCode, Json<Value>) {
+    told(&depends::checks(&(shared.standing)()), may_read)
 }
 
-/// What was found, as those who ask for checks expect it.
-fn told(checks: &[Check]) -> (StatusCode, Json<Value>) {
+/// What was found, as those who ask for checks expect it; who may not read is told which checks.
+fn told(checks: &[Check], MayRead(may_read): MayRead) -> (StatusCode, Json<Value>) {
     let told = |failed| -> Vec<String> {
         let these = checks.iter().filter(|check| check.failed == failed);
-        these.map(|check| format!("{}: {}", check.name, check.found)).collect()
+        let said = |check: &Check| match may_read {
+            true => format!("{}: {}", check.name, check.found),
+            false => check.name.to_owned(),
+        };
+        these.map(said).collect()
     };
     let (ok, failed) = (told(false), told(true));
     let status = if failed.is_empty() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };

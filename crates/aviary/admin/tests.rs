@@ -34,6 +34,10 @@ struct Rig {
 
 impl Rig {
     fn start() -> Self {
+        Self::guarded(Guard::default())
+    }
+
+    fn guarded(guard: Guard) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shipping = Shipping { last_taken: Some(Timestamp(100_000_000)), ..Shipping::default() };
@@ -50,7 +54,8 @@ impl Rig {
         let source = Arc::clone(&standing);
         let admin = runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            Admin::start(listener, clock.clone(), Arc::new(move || source.lock().unwrap().clone())).unwrap()
+            let source = Arc::new(move || source.lock().unwrap().clone());
+            Admin::start(listener, clock.clone(), source, guard).unwrap()
         });
         clock.0.store(10_000_000, Ordering::Relaxed);
         Self { runtime, admin, standing, clock }
@@ -158,6 +163,39 @@ fn metrics_come_in_the_format_that_was_asked_for() {
     let (_, head, body) = rig.ask("GET", "/v1/metrics", "Accept: text/plain\r\n");
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     assert!(!body.contains("# EOF") && body.contains("\naviary_agent_series 6\n"), "{body}");
+}
+
+#[test]
+fn who_may_ask_is_as_the_table_says() {
+    let health = ["/healthz", "/v1/health", "/readyz", "/v1/ready", "/healthcheck", "/deepcheck"];
+    let others = ["/metrics", "/v1/metrics", "/nothing"];
+    let right = "Authorization: bearer 0123456789abcdef\r\n";
+    let wrong =
+        ["", "Authorization: Bearer 0123456789abcdeF\r\n", "Authorization: Basic 0123456789abcdef\r\n"];
+    for probe_auth in [false, true] {
+        let read_token = Some(aviary_collector::SecretHash::of("0123456789abcdef"));
+        let rig = Rig::guarded(Guard { read_token, probe_auth });
+        let error = Some("/etc/aviary.toml:3: no".to_owned());
+        rig.change(|standing| standing.reload = Reload { at: None, error });
+        let asked = |path, headers| rig.ask("GET", path, headers).0;
+        for headers in wrong {
+            for path in others {
+                assert_eq!(asked(path, headers), 401, "{path} {headers}");
+            }
+            for path in health {
+                assert_eq!(asked(path, headers) == 401, probe_auth, "{path} {headers}");
+            }
+        }
+        for path in health.iter().chain(&others) {
+            assert_ne!(asked(path, right), 401, "{path}");
+        }
+        assert!(rig.ask("GET", "/metrics", "").1.contains("www-authenticate: Bearer"));
+        for path in ["/readyz", "/healthcheck"] {
+            let (told, states) = (rig.ask("GET", path, right).2, rig.ask("GET", path, "").2);
+            assert!(told.contains("/etc/aviary.toml") && !states.contains("/etc/aviary.toml"), "{states}");
+            assert_eq!(states.contains(r#""configuration""#), !probe_auth, "{states}");
+        }
+    }
 }
 
 /// Connections to a port of ours that were taken from the kernel's queue: one that waits there has

@@ -148,7 +148,8 @@ pub(super) fn refuse_contradictions(reader: &Reader<'_>, collector: &Collector, 
     }
     for (index, At { path, value: later }) in clients.iter().enumerate() {
         let earlier = clients.iter().take(index).map(|earlier| &earlier.value);
-        let names = collector.tokens.iter().map(|token| &token.name).chain(earlier.clone().map(|it| &it.name));
+        let names =
+            collector.tokens.iter().map(|token| &token.name).chain(earlier.clone().map(|it| &it.name));
         if names.into_iter().any(|name| *name == later.name) {
             let message = format!("two tokens or clients are called `{}`", later.name);
             reader.context().refuse(&format!("{path}.name"), Refusal::new(message).help("rename one"));

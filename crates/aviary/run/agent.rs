@@ -25,6 +25,7 @@ use super::{
 use crate::{
     admin::{
         Admin,
+        guard::Guard,
         standing::{Reload, Standing},
     },
     config::{
@@ -134,7 +135,8 @@ impl RunningAgent {
         let reload = Arc::<Mutex<Reload>>::default();
         let admin = match listener {
             Some(listener) => {
-                Some(Admin::start(listener, SystemClock, source(&agent.observer(), &reload, heard))?)
+                let guard = Guard { read_token: section.read_token, probe_auth: section.probe_auth };
+                Some(Admin::start(listener, SystemClock, source(&agent.observer(), &reload, heard), guard)?)
             }
             None => None,
         };

@@ -4,8 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use aviary_collector::{
-    Arrived, CertificateRule, Collector, Limits, Options, ProxyRule, Scope, SecretHash, Server, ServiceOptions,
-    SessionKey, TokenRule,
+    Arrived, CertificateRule, Collector, Limits, Options, ProxyRule, Scope, SecretHash, Server,
+    ServiceOptions, SessionKey, TokenRule,
     delivery::{Delivery, Outside},
     replay::Rules,
 };

@@ -44,7 +44,8 @@ fn read_or_make(path: &Path, random: [u8; SessionKey::BYTES]) -> anyhow::Result<
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // A life that is killed while it writes leaves nothing that looks like a key.
             let new = path.with_extension("new");
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
             file.write_all(&random)?;
             file.sync_all()?;
             std::fs::rename(&new, path)?;

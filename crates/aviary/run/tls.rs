@@ -315,7 +315,8 @@ fn subjects(certificate: &CertificateDer<'_>) -> Vec<Subject> {
         })
         .collect();
     let common_names = certificate.subject().iter_common_name();
-    subjects.extend(common_names.filter_map(|name| Some(Subject::CommonName(name.as_str().ok()?.to_owned()))));
+    subjects
+        .extend(common_names.filter_map(|name| Some(Subject::CommonName(name.as_str().ok()?.to_owned()))));
     subjects
 }
 

@@ -222,6 +222,7 @@ mod tests {
             "aviary_collector_slots_total{token=\"eu\\\"agents\"} 40",
             "aviary_collector_refused_total{token=\"eu\\\"agents\",reason=\"reports\"} 7",
             "aviary_collector_refused_total{token=\"(unknown)\",reason=\"unauthorized\"} 11",
+            "aviary_collector_refused_total{token=\"(unknown)\",reason=\"foreign_headers\"} 12",
             "aviary_collector_series{token=\"eu\\\"agents\"} 2",
             "aviary_collector_agents{state=\"late\"} 4",
             &format!("aviary_collector_received_total{udp} 5"),
