@@ -8,7 +8,7 @@ use axum::{
     extract::{FromRequestParts, Path, Query, State, rejection::PathRejection},
     http::{StatusCode, Uri, request::Parts},
     middleware,
-    response::{IntoResponse, Response},
+    response::Response,
     routing::{get, post},
 };
 use tokio::sync::watch;
@@ -22,7 +22,7 @@ use crate::{
     document,
     error::ApiError,
     events, figures, health, intake, judgement, keeping, pages, services, slots, sums, timings,
-    visitor::Visitor,
+    visitor::{Refused, Visitor},
 };
 
 /// What agents need and no more: reports.
@@ -138,12 +138,11 @@ async fn event(
     State(collector): State<Collector>,
     visitor: Visitor,
     body: Body,
-) -> Result<(StatusCode, Json<events::Body>), Response> {
+) -> Result<(StatusCode, Json<events::Body>), Refused> {
     let caller = visitor.may(Scope::Report)?;
-    let refused = ApiError::into_response;
-    let body = intake::read(body, events::EVENT_BYTES_MAX, events::too_large).await.map_err(refused)?;
+    let body = intake::read(body, events::EVENT_BYTES_MAX, events::too_large).await?;
     let by = caller.author(None);
-    let event = events::Event::parse(&body, by.as_deref(), collector.now()).map_err(refused)?;
+    let event = events::Event::parse(&body, by.as_deref(), collector.now())?;
     let shown = event.body();
     collector.state().note_event(event);
     Ok((StatusCode::CREATED, Json(shown)))

@@ -7,7 +7,12 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use crate::{Collector, access::Scope, error::ApiError, visitor::Visitor};
+use crate::{
+    Collector,
+    access::Scope,
+    error::ApiError,
+    visitor::{Refused, Visitor},
+};
 
 /// A text with its version.
 pub(crate) struct Document {
@@ -39,12 +44,12 @@ pub(crate) async fn get(
     State(collector): State<Collector>,
     visitor: Visitor,
     headers: HeaderMap,
-) -> Result<Response, Response> {
+) -> Result<Response, Refused> {
     visitor.may_either(Scope::Report, Scope::Read)?;
     let Some(document) = collector.services_document() else {
         let message = "this collector has no services for agents; write its [[service]] sections, or those of \
                        the agent into its own file";
-        return Err(ApiError::new(StatusCode::NOT_FOUND, "no_services", message).into_response());
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "no_services", message).into());
     };
     let tag = (header::ETAG, document.tag.clone());
     if document.is_known(&headers) {

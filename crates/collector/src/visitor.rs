@@ -36,7 +36,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
     http::{Method, StatusCode, Uri, request::Parts},
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse, Response},
 };
 
 use crate::{
@@ -73,14 +73,14 @@ impl Visitor {
     ///
     /// # Errors
     /// What they are told otherwise: whoever looks at a page and is nobody yet is led to where they sign in.
-    pub(crate) fn may(self, scope: Scope) -> Result<Caller, Response> {
+    pub(crate) fn may(self, scope: Scope) -> Result<Caller, Refused> {
         let Self { collector, caller, back, wants_html, .. } = self;
         allowed(&collector, caller, scope).map_err(|error| match back {
             Some(back) if error.status() == StatusCode::UNAUTHORIZED && collector.access().has_sessions() => {
-                pages::lead_to_sign_in(&back)
+                Refused(Box::new(pages::lead_to_sign_in(&back)))
             }
-            _ if wants_html => pages::refused(&error),
-            _ => error.into_response(),
+            _ if wants_html => Refused(Box::new(pages::refused(&error))),
+            _ => error.into(),
         })
     }
 
@@ -93,7 +93,7 @@ impl Visitor {
     }
 
     /// Who they are, if they may do one of these.
-    pub(crate) fn may_either(self, one: Scope, other: Scope) -> Result<Caller, Response> {
+    pub(crate) fn may_either(self, one: Scope, other: Scope) -> Result<Caller, Refused> {
         let scope = if self.caller.as_ref().is_ok_and(|caller| caller.may(other)) { other } else { one };
         self.may(scope)
     }
@@ -104,6 +104,22 @@ impl FromRequestParts<Collector> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, collector: &Collector) -> Result<Self, Infallible> {
         Ok(Self::of(parts, collector))
+    }
+}
+
+/// What somebody is told who may not.
+pub(crate) struct Refused(Box<Response>);
+
+/// As programs are told.
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Self(Box::new(error.into_response()))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        *self.0
     }
 }
 
@@ -158,9 +174,9 @@ fn peer(parts: &Parts) -> Peer {
 pub(crate) struct Readable(pub(crate) Collector);
 
 impl FromRequestParts<Collector> for Readable {
-    type Rejection = Response;
+    type Rejection = Refused;
 
-    async fn from_request_parts(parts: &mut Parts, collector: &Collector) -> Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, collector: &Collector) -> Result<Self, Refused> {
         Visitor::of(parts, collector).may(Scope::Read).map(|_| Self(collector.clone()))
     }
 }
@@ -176,9 +192,9 @@ impl Admin {
 }
 
 impl FromRequestParts<Collector> for Admin {
-    type Rejection = Response;
+    type Rejection = Refused;
 
-    async fn from_request_parts(parts: &mut Parts, collector: &Collector) -> Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, collector: &Collector) -> Result<Self, Refused> {
         Visitor::of(parts, collector).may(Scope::Admin).map(Self)
     }
 }
@@ -191,9 +207,9 @@ pub(crate) struct Onlooker {
 }
 
 impl FromRequestParts<Collector> for Onlooker {
-    type Rejection = Response;
+    type Rejection = Refused;
 
-    async fn from_request_parts(parts: &mut Parts, collector: &Collector) -> Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, collector: &Collector) -> Result<Self, Refused> {
         let visitor = Visitor::of(parts, collector);
         let may_read = visitor.caller.as_ref().is_ok_and(|caller| caller.may(Scope::Read));
         if collector.access().closes_health() {

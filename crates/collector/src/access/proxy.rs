@@ -123,8 +123,8 @@ mod tests {
     fn who_asks_is_named_once_and_their_groups_say_what_they_may() {
         let (user, groups) = ("x-forwarded-user", "x-forwarded-groups");
         let long = "x".repeat(NAME_CHARACTERS_MAX + 1);
-        type Given<'g> = &'g [(&'static str, &'g str)];
-        let table: [(Given<'_>, Option<(&str, &[Scope])>); 9] = [
+        type Row<'g> = (&'g [(&'static str, &'g str)], Option<(&'g str, &'g [Scope])>);
+        let table: [Row<'_>; 9] = [
             (&[(user, "ada")], Some(("ada", &[Scope::Read]))),
             (&[(user, "adä"), (groups, "")], Some(("adä", &[Scope::Read]))),
             (&[(user, "ada"), (groups, "staff, oncall")], Some(("ada", &[Scope::Admin, Scope::Read]))),

@@ -141,7 +141,8 @@ fn a_certificate_allows_what_the_section_that_names_it_says() {
         rule("spire", &[Subject::Uri("spiffe://example/x".to_owned())], Scope::Read),
     ];
     let access = Access::new(Rules { certificates, certified: true, ..Rules::default() });
-    let table: [(&[Subject], Option<(&str, Scope)>); 7] = [
+    type Row<'t> = (&'t [Subject], Option<(&'t str, Scope)>);
+    let table: [Row<'_>; 7] = [
         (&[dns("B.example.net")], Some(("canaries", Scope::Report))),
         (&[dns("c"), Subject::Email("ada@example.net".to_owned())], Some(("ada", Scope::Admin))),
         (&[Subject::Uri("spiffe://example/x".to_owned())], Some(("spire", Scope::Read))),

@@ -140,7 +140,7 @@ impl Body {
     }
 
     /// The same for somebody who may only know states, unless they `may_read`.
-    fn to_whom(self, may_read: bool) -> Self {
+    fn told_to(self, may_read: bool) -> Self {
         if may_read { self } else { Self { reason: None, summary: None, ..self } }
     }
 }
@@ -178,7 +178,7 @@ pub(super) async fn all(Onlooker { collector, may_read }: Onlooker) -> Result<Re
     let told = collector.judgement().of_services();
     let state = collector.state();
     let body = |(name, standing): (&str, _)| {
-        Body::new(name, standing, told.get(name), places.get(name)).to_whom(may_read)
+        Body::new(name, standing, told.get(name), places.get(name)).told_to(may_read)
     };
     let services: Vec<Body> = state.standing().map(body).collect();
     drop(state);
@@ -209,7 +209,7 @@ pub(super) async fn one(
         Of::Down => StatusCode::SERVICE_UNAVAILABLE,
         Of::Blind | Of::Degraded | Of::Healthy | Of::Starting | Of::Unproven => StatusCode::OK,
     };
-    let body = Body::new(name, standing, told.get(name), places.get(name)).to_whom(may_read);
+    let body = Body::new(name, standing, told.get(name), places.get(name)).told_to(may_read);
     Ok((status, Json(body)).into_response())
 }
 
@@ -225,7 +225,7 @@ mod tests {
             summary: Some("tcp from canary-7".to_owned()),
             ..Body::default()
         };
-        let told = |may_read| serde_json::to_string(&body().to_whom(may_read)).unwrap();
+        let told = |may_read| serde_json::to_string(&body().told_to(may_read)).unwrap();
         assert!(told(true).contains("10.0.0.9") && told(true).contains("canary-7"));
         assert!(!told(false).contains("10.0.0.9") && !told(false).contains("canary-7"));
         assert!(told(false).contains(r#""state":"blind""#));

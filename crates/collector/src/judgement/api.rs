@@ -118,7 +118,8 @@ impl FromRequest<Collector> for Said {
 
     async fn from_request(request: Request, collector: &Collector) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let admin = Admin::from_request_parts(&mut parts, collector).await?;
+        let admin = Admin::from_request_parts(&mut parts, collector).await;
+        let admin = admin.map_err(IntoResponse::into_response)?;
         Self::read(&admin, body).await.map_err(IntoResponse::into_response)
     }
 }

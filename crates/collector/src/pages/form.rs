@@ -65,7 +65,8 @@ impl FromRequest<Collector> for Form {
 
     async fn from_request(request: Request, collector: &Collector) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let admin = Admin::from_request_parts(&mut parts, collector).await?;
+        let admin = Admin::from_request_parts(&mut parts, collector).await;
+        let admin = admin.map_err(IntoResponse::into_response)?;
         let said = read(collector, &admin, body).await;
         said.map(Self).map_err(|error| refused(&error))
     }

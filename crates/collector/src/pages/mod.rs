@@ -46,7 +46,7 @@ use axum::{
     extract::Request,
     http::{HeaderMap, HeaderValue, Uri, header},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse as _, Response},
     routing::{get, post},
 };
 use tokio::sync::watch;
@@ -104,7 +104,7 @@ async fn page(
     let collector = visitor.collector.clone();
     let caller = match visitor.may(Scope::Read) {
         Ok(caller) => caller,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     let asked =
         ready(&collector).and(parameters).and_then(|Parameters(given)| Question::read(uri.path(), &given));

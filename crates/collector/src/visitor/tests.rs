@@ -327,7 +327,8 @@ async fn where_all_is_open_it_says_so_and_foreign_pages_are_kept_out() {
     let html = ask_local(&served, "GET", "/sign-in", &[]).await.text().await.unwrap();
     assert!(html.contains("Nobody needs to sign in"), "{html}");
     let silences = "/api/v1/silences";
-    let table: [(&str, &[(&str, &str)], u16); 6] = [
+    type Row<'t> = (&'t str, &'t [(&'t str, &'t str)], u16);
+    let table: [Row<'_>; 6] = [
         ("GET", &[], 200),
         ("GET", &[("host", "evil.example")], 403),
         ("POST", &[], 400),
