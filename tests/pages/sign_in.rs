@@ -17,8 +17,8 @@ const ADMIN: &str = "an-admin-token-of-some-length";
 const READER: &str = "a-reader-token-of-some-length";
 const AGENT: &str = "an-agent-token-of-some-length";
 
-/// A collector that knows people and agents by their tokens, and keeps its data.
-fn start() -> (TempDir, Port, Process, String) {
+/// A collector that knows people and agents by their tokens, and keeps its data; `more` is said of it too.
+fn start(more: &str) -> (TempDir, Port, Process, String) {
     let dir = tempfile::Builder::new().prefix("aviary-sign-in-").tempdir().unwrap();
     let port = Port::claim();
     let configuration = format!(
@@ -26,7 +26,7 @@ fn start() -> (TempDir, Port, Process, String) {
          [[collector.token]]\nname = \"people\"\nsecret = {{ env = \"ADMIN\" }}\nscope = [\"admin\"]\n\
          [[collector.token]]\nname = \"guests\"\nsecret = {{ env = \"READER\" }}\nscope = [\"read\"]\n\
          [[collector.token]]\nname = \"agents\"\nsecret = {{ env = \"AGENT\" }}\n\
-         [[service]]\nname = \"ingest\"\nendpoints = [\"tcp://127.0.0.1:1\"]\n",
+         [[service]]\nname = \"ingest\"\nendpoints = [\"tcp://127.0.0.1:1\"]\n{more}",
         port.address()
     );
     let path = dir.path().join("aviary.toml");
@@ -51,7 +51,7 @@ fn sign_in(browser: &Browser, token: &str) {
 
 #[test]
 fn whoever_wants_to_look_signs_in_and_out() {
-    let (_dir, port, mut process, url) = start();
+    let (_dir, port, mut process, url) = start("");
     let browser = Browser::start();
     browser.look(768, "light");
     let open = |path: &str| browser.open(&format!("{url}{path}"));
@@ -99,7 +99,7 @@ fn whoever_wants_to_look_signs_in_and_out() {
 
 #[test]
 fn a_page_of_somebody_else_changes_nothing() {
-    let (_dir, _port, _process, url) = start();
+    let (_dir, _port, _process, url) = start("");
     let browser = Browser::start();
     browser.look(768, "light");
     browser.open(&format!("{url}/sign-in"));
@@ -118,4 +118,44 @@ fn a_page_of_somebody_else_changes_nothing() {
         browser.open(&format!("{url}/agents"));
         assert!(browser.text("header .caller").contains("Signed in as people"), "{action}");
     }
+}
+
+#[test]
+fn a_proxy_says_who_looks() {
+    let more = "[collector.proxy]\nfrom = [\"127.0.0.1\"]\nuser = \"X-Forwarded-User\"\n\
+                groups = \"X-Forwarded-Groups\"\n[[collector.proxy.group]]\nname = \"oncall\"\nscope = [\"admin\"]\n";
+    let (dir, port, _process, url) = start(more);
+    let fronts = [("ada", "staff,oncall", Port::claim()), ("bob", "staff", Port::claim())];
+    let front = |(user, groups, front): &(&str, &str, Port)| {
+        format!(
+            "frontend {user}\n    bind {}\n    http-request set-header X-Forwarded-User {user}\n    \
+             http-request set-header X-Forwarded-Groups {groups}\n    default_backend collector\n",
+            front.address()
+        )
+    };
+    let config = format!(
+        "defaults\n    mode http\n    timeout connect 5s\n    timeout client 1m\n    timeout server 1m\n{}{}\
+         backend collector\n    server collector {}\n",
+        front(&fronts[0]),
+        front(&fronts[1]),
+        port.address()
+    );
+    fs::write(dir.path().join("haproxy.cfg"), config).unwrap();
+    let mut command = program("haproxy");
+    command.arg("-f").arg(dir.path().join("haproxy.cfg"));
+    let haproxy = Process::start("haproxy", command, dir.path());
+    let browser = Browser::start();
+    browser.look(768, "light");
+    let silenced = "const asked = new XMLHttpRequest(); asked.open('POST', '/api/v1/silences', false); \
+        asked.send(JSON.stringify({match: {region: ['eu']}, until: Math.floor(Date.now() / 1000) + 600, by: 'eve', reason: 'x'})); \
+        return [asked.status, JSON.parse(asked.responseText).author ?? '']";
+    for ((user, _, front), silence) in fronts.iter().zip([json!([201, "ada"]), json!([403, ""])]) {
+        haproxy.wait_until_listening(front.address(), Duration::from_secs(20));
+        browser.open(&format!("http://{}/agents", front.address()));
+        assert_eq!(browser.text("header .caller"), format!("{user}, as the proxy says"));
+        assert_eq!(browser.script(silenced), silence, "{user} is the author, whomever the request names");
+    }
+    // Who comes past the proxy is nobody, also on its own host.
+    browser.open(&format!("{url}/agents"));
+    assert_eq!(browser.script("return location.pathname"), json!("/sign-in"));
 }

@@ -75,12 +75,17 @@ impl Visitor {
     /// What they are told otherwise: whoever looks at a page and is nobody yet is led to where they sign in.
     pub(crate) fn may(self, scope: Scope) -> Result<Caller, Refused> {
         let Self { collector, caller, back, wants_html, .. } = self;
-        allowed(&collector, caller, scope).map_err(|error| match back {
-            Some(back) if error.status() == StatusCode::UNAUTHORIZED && collector.access().has_sessions() => {
-                Refused(Box::new(pages::lead_to_sign_in(&back)))
-            }
-            _ if wants_html => Refused(Box::new(pages::refused(&error))),
-            _ => error.into(),
+        allowed(&collector, caller, scope).map_err(|error| {
+            let could_sign_in =
+                error.status() == StatusCode::UNAUTHORIZED && collector.access().has_sessions();
+            let page = match back {
+                _ if !wants_html => return error.into(),
+                Some(back) if could_sign_in => pages::lead_to_sign_in(&back),
+                // Whose session ended while they wrote something loses nothing of it.
+                None if could_sign_in => pages::refused(&signed_out()),
+                _ => pages::refused(&error),
+            };
+            Refused(Box::new(page))
         })
     }
 
@@ -147,6 +152,12 @@ fn allowed(
             collector.access().stranger();
         }
     })
+}
+
+fn signed_out() -> ApiError {
+    let message = "you are not signed in, or not any more; sign in in another window, come back to the page before this \
+                   one, and send again what you wrote";
+    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
 }
 
 /// Asks `question` of whoever sent `parts`.

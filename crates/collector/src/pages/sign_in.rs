@@ -165,6 +165,8 @@ fn form(to: &str, problem: Option<&str>) -> Markup {
         @if let Some(problem) = problem { p.problem id="problem" role="alert" { (problem) } }
         form method="post" action=(IN) {
             input type="hidden" name="to" value=(to);
+            // For what keeps passwords: it asks for a name to keep them by.
+            input type="text" name="username" value="aviary" autocomplete="username" hidden;
             p {
                 label for="token" { "Token" }
                 input id="token" name="token" type="password" required autofocus autocomplete="current-password"
