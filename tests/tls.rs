@@ -161,6 +161,22 @@ fn whoever_shows_no_certificate_of_ours_is_turned_away() {
 }
 
 #[test]
+fn what_a_certificate_allows_is_what_is_said_of_its_name() {
+    let (servers, clients) = (Authority::new(), Authority::new());
+    let client = clients.client((2024, 2124));
+    for (name, scope, expected) in
+        [("localhost", "read", 200), ("localhost", "report", 403), ("elsewhere.example.net", "read", 401)]
+    {
+        let more =
+            format!("[[collector.client]]\nname = \"ada\"\ndns = [\"{name}\"]\nscope = [\"{scope}\"]\n");
+        let rig = Rig::start(&servers.server(), Some(&clients), &more);
+        let (status, body) = rig.ask("/api/v1/services", &servers, Some(&client)).unwrap();
+        assert_eq!(status, expected, "{name} {scope}: {body}");
+        assert_eq!(rig.ask("/healthz", &servers, Some(&client)).unwrap().0, 200);
+    }
+}
+
+#[test]
 fn whoever_dawdles_holds_up_nobody_and_is_closed() {
     let servers = Authority::new();
     let rig = Rig::start(&servers.server(), None, "");

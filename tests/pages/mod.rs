@@ -1,6 +1,8 @@
 //! The operator's pages in a real browser: a fleet runs, one thing after another is broken, and somebody looks on.
 #![expect(clippy::disallowed_methods, reason = "a browser is waited for on the real clock")]
 
+mod sign_in;
+
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::Path,

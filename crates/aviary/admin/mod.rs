@@ -10,11 +10,14 @@
 //! | `/metrics`, `/v1/metrics` | 200, see [`metrics`] |
 //! | `/debug/...` | see [`debug`]; there for loopback only, and not at all where `debug_listen` has it |
 //!
+//! [`guard`] says who may ask.
+//!
 //! Each of the others is safe to ask without end: an answer costs a snapshot and a few small files of `/proc`.
 
 mod checks;
 pub(crate) mod debug;
 mod depends;
+pub(crate) mod guard;
 pub(crate) mod metrics;
 mod page;
 mod process;
@@ -35,7 +38,7 @@ use std::{
 
 use aviary_core::Clock;
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::{self, Next},
@@ -48,6 +51,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use self::{
     checks::{Check, Noted},
     debug::Debug,
+    guard::{Guard, MayRead},
     page::Page,
     process::Process,
     standing::Standing,
@@ -82,8 +86,8 @@ struct Shared {
 }
 
 impl Admin {
-    /// Serves on `listener` how the agent of `standing` stands, and on `debug`, or else there, what it looks like from within,
-    /// on the runtime of the caller.
+    /// Serves on `listener` how the agent of `standing` stands, and on `debug`, or else there, what it looks like from within, to
+    /// who `guard` says, on the runtime of the caller.
     ///
     /// # Errors
     /// Where a listener does not know its address.
@@ -93,6 +97,7 @@ impl Admin {
         profiler: Option<Arc<Profiler>>,
         clock: C,
         standing: Source,
+        guard: Guard,
     ) -> io::Result<Self> {
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let (started, requests) = (clock.monotonic(), Requests::new(clock.clone()));
@@ -108,16 +113,17 @@ impl Admin {
         let debugging = debug::router(Debug::new(Box::new(series), Arc::clone(&requests), profiler));
         let debugging = debugging.route_layer(middleware::from_fn(loopback_only));
         let mut work = Vec::new();
+        let stand = middleware::from_fn_with_state(Arc::new(guard), guard::stand);
         let mut router = router(Arc::clone(&shared));
         match debug {
             Some(listener) => {
-                let router = requests.counted(debug::alone(debugging));
+                let router = requests.counted(debug::alone(debugging).layer(stand.clone()));
                 work.push(tokio::spawn(serve(listener, router, stopped.clone())));
             }
             None => router = router.merge(debugging),
         }
         if let Some(listener) = listener {
-            work.push(tokio::spawn(serve(listener, requests.counted(router), stopped)));
+            work.push(tokio::spawn(serve(listener, requests.counted(router.layer(stand)), stopped)));
         }
         let noting = tokio::spawn(note(Arc::clone(&shared)));
         Ok(Self { shared, address, stop, work, noting })
@@ -160,7 +166,7 @@ async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiv
     }
 }
 
-/// An agent knows nobody by a token: who looks into it is to be on its host.
+/// Whoever looks into the process is to be on its host as well.
 async fn loopback_only(ConnectInfo(Peer(peer)): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
     if peer.ip().to_canonical().is_loopback() {
         return next.run(request).await;
@@ -207,7 +213,10 @@ async fn health(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION"), "uptime_ms": uptime_ms}))
 }
 
-async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+async fn ready(
+    State(shared): State<Arc<Shared>>,
+    Extension(MayRead(may_read)): Extension<MayRead>,
+) -> Response {
     let unavailable = |body| {
         (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], Json::<Value>(body)).into_response()
     };
@@ -215,6 +224,12 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
         return unavailable(json!({"status": "shutting_down"}));
     }
     let readiness::Readiness { reasons, warnings } = readiness::readiness(&(shared.standing)());
+    // What follows the name of what is amiss has addresses and files in it.
+    let told = |said: Vec<String>| -> Vec<String> {
+        let name = |it: &String| it.split(':').next().unwrap_or_default().to_owned();
+        if may_read { said } else { said.iter().map(name).collect() }
+    };
+    let (reasons, warnings) = (told(reasons), told(warnings));
     let is_ready = reasons.is_empty();
     let mut body = json!({"status": if is_ready { "ready" } else { "not_ready" }});
     if !is_ready {
@@ -226,21 +241,31 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     if is_ready { Json(body).into_response() } else { unavailable(body) }
 }
 
-async fn healthcheck(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
+async fn healthcheck(
+    State(shared): State<Arc<Shared>>,
+    Extension(may_read): Extension<MayRead>,
+) -> (StatusCode, Json<Value>) {
     let standing = (shared.standing)();
     let recent = shared.noted.lock().unwrap_or_else(PoisonError::into_inner).recent(&standing);
-    told(&checks::checks(&standing, &Process::now(), recent, (shared.uptime)()))
+    told(&checks::checks(&standing, &Process::now(), recent, (shared.uptime)()), may_read)
 }
 
-async fn deepcheck(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
-    told(&depends::checks(&(shared.standing)()))
+async fn deepcheck(
+    State(shared): State<Arc<Shared>>,
+    Extension(may_read): Extension<MayRead>,
+) -> (StatusCode, Json<Value>) {
+    told(&depends::checks(&(shared.standing)()), may_read)
 }
 
-/// What was found, as those who ask for checks expect it.
-fn told(checks: &[Check]) -> (StatusCode, Json<Value>) {
+/// What was found, as those who ask for checks expect it; who may not read is told which checks.
+fn told(checks: &[Check], MayRead(may_read): MayRead) -> (StatusCode, Json<Value>) {
     let told = |failed| -> Vec<String> {
         let these = checks.iter().filter(|check| check.failed == failed);
-        these.map(|check| format!("{}: {}", check.name, check.found)).collect()
+        let said = |check: &Check| match may_read {
+            true => format!("{}: {}", check.name, check.found),
+            false => check.name.to_owned(),
+        };
+        these.map(said).collect()
     };
     let (ok, failed) = (told(false), told(true));
     let status = if failed.is_empty() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };

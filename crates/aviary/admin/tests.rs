@@ -34,6 +34,10 @@ struct Rig {
 
 impl Rig {
     fn start() -> Self {
+        Self::guarded(Guard::default())
+    }
+
+    fn guarded(guard: Guard) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shipping = Shipping { last_taken: Some(Timestamp(100_000_000)), ..Shipping::default() };
@@ -51,7 +55,7 @@ impl Rig {
         let admin = runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let standing = Arc::new(move || source.lock().unwrap().clone());
-            Admin::start(Some(listener), None, None, clock.clone(), standing).unwrap()
+            Admin::start(Some(listener), None, None, clock.clone(), standing, guard).unwrap()
         });
         clock.0.store(10_000_000, Ordering::Relaxed);
         Self { runtime, admin, standing, clock }
@@ -168,6 +172,39 @@ fn metrics_come_in_the_format_that_was_asked_for() {
     assert!(json.as_object().unwrap().keys().eq(&names), "the same series: {json:#}");
 }
 
+#[test]
+fn who_may_ask_is_as_the_table_says() {
+    let health = ["/healthz", "/v1/health", "/readyz", "/v1/ready", "/healthcheck", "/deepcheck"];
+    let others = ["/", "/metrics", "/v1/metrics", "/debug/vars", "/nothing"];
+    let right = "Authorization: bearer 0123456789abcdef\r\n";
+    let wrong =
+        ["", "Authorization: Bearer 0123456789abcdeF\r\n", "Authorization: Basic 0123456789abcdef\r\n"];
+    for probe_auth in [false, true] {
+        let read_token = Some(aviary_collector::SecretHash::of("0123456789abcdef"));
+        let rig = Rig::guarded(Guard { read_token, probe_auth });
+        let error = Some("/etc/aviary.toml:3: no".to_owned());
+        rig.change(|standing| standing.reload = Reload { at: None, error });
+        let asked = |path, headers| rig.ask("GET", path, headers).0;
+        for headers in wrong {
+            for path in others {
+                assert_eq!(asked(path, headers), 401, "{path} {headers}");
+            }
+            for path in health {
+                assert_eq!(asked(path, headers) == 401, probe_auth, "{path} {headers}");
+            }
+        }
+        for path in health.iter().chain(&others) {
+            assert_ne!(asked(path, right), 401, "{path}");
+        }
+        assert!(rig.ask("GET", "/metrics", "").1.contains("www-authenticate: Bearer"));
+        for path in ["/readyz", "/healthcheck"] {
+            let (told, states) = (rig.ask("GET", path, right).2, rig.ask("GET", path, "").2);
+            assert!(told.contains("/etc/aviary.toml") && !states.contains("/etc/aviary.toml"), "{states}");
+            assert_eq!(states.contains(r#""configuration""#), !probe_auth, "{states}");
+        }
+    }
+}
+
 /// Connections to a port of ours that were taken from the kernel's queue: one that waits there has
 /// no inode yet (`get_tcp4_sock` of Linux' `net/ipv4/tcp_ipv4.c`).
 fn accepted_by(port: u16) -> usize {
@@ -250,7 +287,9 @@ fn the_process_can_be_looked_into_where_it_should_and_nowhere_else() {
         let source = Arc::clone(&rig.standing);
         let standing = Arc::new(move || source.lock().unwrap().clone());
         let profiler = Some(Profiler::new(rig.clock.clone()));
-        (Admin::start(Some(listen), Some(debug), profiler, rig.clock.clone(), standing).unwrap(), address)
+        let admin =
+            Admin::start(Some(listen), Some(debug), profiler, rig.clock.clone(), standing, Guard::default());
+        (admin.unwrap(), address)
     });
     let ask = |address: SocketAddr, path: &str| {
         let mut stream = TcpStream::connect(address).unwrap();

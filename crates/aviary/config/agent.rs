@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
+use aviary_collector::SecretHash;
 use aviary_core::Endpoint;
 use reqwest::Url;
 
 use super::{
     context::Refusal,
     debugging::{Debugging, Statsd, debugging, statsd},
-    kind::{At, choice, list, some, table, values},
+    kind::{At, Boolean, choice, list, some, table, values},
     network::{self, Source},
     reader::Reader,
     scalar,
@@ -40,6 +41,10 @@ pub(crate) struct Agent {
     pub(crate) debugging: Debugging,
     /// Where metrics are sent.
     pub(crate) statsd: Statsd,
+    /// What whoever asks there is recognised by; absent: everybody may.
+    pub(crate) read_token: Option<SecretHash>,
+    /// Whether also who asks for health is to show it.
+    pub(crate) probe_auth: bool,
     /// Endpoints known as good, none over UDP: they tell our fault from theirs.
     pub(crate) controls: Vec<Endpoint>,
     /// Who is asked for names; nobody: whom `/etc/resolv.conf` names.
@@ -107,6 +112,10 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
     let listen = reader.optional("listen", listen, scalar::listener("127.0.0.1:8611"));
     let debugging = debugging(reader, "127.0.0.1:8612", false);
     let statsd = statsd(reader);
+    let read_token = "what whoever asks there for more than health shows; absent: everybody may";
+    let read_token = reader.optional("read_token", read_token, secret::token_hash());
+    let probe_auth = "whether who asks for health must show `read_token` too; false by default";
+    let probe_auth = reader.optional("probe_auth", probe_auth, Boolean).unwrap_or(false);
     let controls = "endpoints known as good, to tell our fault from theirs; not udp";
     let controls = reader.optional("controls", controls, list(network::control()));
     let name_servers = "who is asked for names; absent: whom /etc/resolv.conf names";
@@ -128,6 +137,14 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
     }
 
     refuse_half_an_identity(reader);
+    if reader.has("read_token") && !reader.has("listen") {
+        let help = "add listen = \"127.0.0.1:8611\" to [agent], or take `read_token` out";
+        reader.refuse("read_token", Refusal::new("this agent answers nobody: it does not listen").help(help));
+    }
+    if probe_auth && !reader.has("read_token") {
+        let help = "add read_token = { file = \"PATH\" } to [agent], or take `probe_auth` out";
+        reader.refuse("probe_auth", Refusal::new("nothing says who may ask for health").help(help));
+    }
     let services_from_collector = reader.has("services");
     if services_from_collector && !reader.has("collector") {
         let message = "services from a collector need one elsewhere: the collector of this process has them from this file";
@@ -168,6 +185,8 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
         services_from_collector,
         fallback,
         fallback_after,
+        read_token,
+        probe_auth,
     })
 }
 

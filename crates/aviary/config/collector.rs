@@ -11,6 +11,7 @@ use aviary_core::silence::Hours;
 use reqwest::Url;
 
 use super::{
+    access::{self, Client, Proxy},
     context::Refusal,
     debugging::{Debugging, Statsd, debugging, statsd},
     hours::hours,
@@ -44,6 +45,12 @@ pub(crate) struct Collector {
     pub(crate) url: Option<Url>,
     /// Who may ask it; nobody named: whoever is on loopback.
     pub(crate) tokens: Vec<Token>,
+    /// What those may who show certificates.
+    pub(crate) clients: Vec<Client>,
+    /// Who says in headers who people are.
+    pub(crate) proxy: Option<Proxy>,
+    /// Whether also who asks for health must be known.
+    pub(crate) probe_auth: bool,
     /// Whether it is meant to take reports from beyond loopback without a token.
     pub(crate) open: bool,
     /// How long slots are kept.
@@ -125,6 +132,14 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
 
     let debugging = debugging(reader, "127.0.0.1:8613", open);
     let statsd = statsd(reader);
+    let about = "what those may who show certificates of `client_ca`; absent: report and read";
+    let clients = reader.optional("client", about, list(section(access::client)));
+    let about = "a proxy in front of this collector that says who people are";
+    let on = listen.unwrap_or(LISTEN);
+    let proxy = reader.optional("proxy", about, section(|reader| access::proxy(reader, on)));
+    let about = "whether who asks for health must show a token with the scope read; false by default";
+    let probe_auth = reader.optional("probe_auth", about, Boolean).unwrap_or(false);
+
     let data = "where the slots are kept; absent: in memory only";
     let data = reader.optional("data", data, scalar::place("/var/lib/aviary/collector"));
     let retain =
@@ -147,26 +162,25 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     let shadow = reader.optional("shadow", about, Boolean).unwrap_or(false);
 
     let listen = listen.unwrap_or(LISTEN);
-    if !listen.ip().to_canonical().is_loopback() && !reader.has("token") && !reader.has("client_ca") && !open
-    {
+    let is_known = ["token", "client_ca", "proxy"].iter().any(|key| reader.has(key));
+    if !listen.ip().to_canonical().is_loopback() && !is_known && !open {
         let message = format!("a collector on {listen} would take reports from anybody who reaches it");
         let help = "add a [[collector.token]] for the agents or a client_ca, listen on 127.0.0.1, or say that it is meant with open = true";
         reader.refuse("listen", Refusal::new(message).help(help));
     }
-    if open && reader.has("token") {
-        let message = "`open = true` would let anybody in beside the tokens, which then say nothing";
-        let help = "take one of the two out";
-        reader.refuse("open", Refusal::new(message).help(help));
-    }
     let tokens = tokens.unwrap_or_default();
     refuse_equal_tokens(reader, &tokens);
-    Some(Collector {
+    let clients = clients.unwrap_or_default();
+    let collector = Collector {
         name: name.unwrap_or_else(|| "main".to_owned()),
         listen,
         debugging,
         statsd,
         url,
         tokens: tokens.into_iter().map(|token| token.value).collect(),
+        clients: clients.iter().map(|client| client.value.clone()).collect(),
+        proxy,
+        probe_auth,
         open,
         retain: retain.unwrap_or(RETAIN),
         data,
@@ -175,7 +189,9 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
         watchdog,
         test_pages,
         shadow,
-    })
+    };
+    access::refuse_contradictions(reader, &collector, &clients);
+    Some(collector)
 }
 
 fn test_pages(reader: &mut Reader<'_>) -> Option<TestPages> {

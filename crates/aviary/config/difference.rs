@@ -14,7 +14,7 @@ use super::{
 /// Keys, or beginnings of keys up to a dot, that a running process does not take up. What a sink or collector listens on
 /// is bound when it starts; where an agent keeps its spool cannot be moved under it; and another vantage is another
 /// place, so that every series would end and another begin.
-const NEEDS_RESTART: [&str; 32] = [
+const NEEDS_RESTART: [&str; 37] = [
     "vantage",
     "agent.controls",
     "agent.data",
@@ -23,15 +23,20 @@ const NEEDS_RESTART: [&str; 32] = [
     "agent.fallback_after",
     "agent.listen",
     "agent.name_servers",
+    "agent.probe_auth",
     "agent.profiling",
+    "agent.read_token",
     "agent.services",
     "agent.spool",
+    "collector.client",
     "collector.data",
     "collector.debug_listen",
     "collector.listen",
     "collector.name",
     "collector.open",
+    "collector.probe_auth",
     "collector.profiling",
+    "collector.proxy",
     "collector.quiet_hours",
     "collector.retain",
     "collector.shadow",

@@ -13,6 +13,7 @@ use std::{
 use aviary_core::{page::Route, silence::Silence};
 use toml::de::DeTable;
 
+pub(crate) mod access;
 pub(crate) mod agent;
 pub(crate) mod alerting;
 pub(crate) mod collector;

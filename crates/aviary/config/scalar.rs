@@ -19,7 +19,7 @@ use super::{
 const TEXT_BYTES_MAX: usize = graphite::PART_BYTES_MAX;
 
 /// Names that paths of the HTTP API already have, so that a service of such a name could not be asked for.
-const RESERVED_NAMES: [&str; 13] = [
+const RESERVED_NAMES: [&str; 15] = [
     "agents",
     "api",
     "assets",
@@ -32,6 +32,8 @@ const RESERVED_NAMES: [&str; 13] = [
     "metrics",
     "readyz",
     "services",
+    "sign-in",
+    "sign-out",
     "v1",
 ];
 

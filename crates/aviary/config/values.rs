@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
-use aviary_collector::{Reader as Api, SecretHash, TestPages};
+use aviary_collector::{Reader as Api, SecretHash, Subject, TestPages};
 use aviary_probe::Family;
 
 use super::{
     Config,
+    access::{self, Client, Proxy},
     agent::Agent,
     collector::Collector,
     debugging::{Debugging, Statsd},
@@ -146,6 +147,8 @@ impl Keys {
             services_from_collector,
             fallback,
             fallback_after,
+            read_token,
+            probe_auth,
         } = agent;
         "agent".clone_into(&mut self.section);
         self.all("collector", collectors);
@@ -165,6 +168,10 @@ impl Keys {
         self.maybe("services.from", services_from_collector.then_some("collector"));
         self.maybe("fallback", fallback.as_ref());
         self.add("fallback_after", duration(Duration::from_secs(*fallback_after)));
+        if let Some(token) = read_token {
+            self.hash("read_token", token);
+        }
+        self.add("probe_auth", probe_auth);
     }
 
     fn debugging(&mut self, debugging: &Debugging) {
@@ -197,6 +204,25 @@ impl Keys {
         }
         if let Some(watchdog) = &collector.watchdog {
             self.watchdog(watchdog);
+        }
+        self.add("probe_auth", collector.probe_auth);
+        if let Some(Proxy { from, user, groups, scope, group }) = &collector.proxy {
+            self.all("proxy.from", from);
+            self.add("proxy.user", user);
+            self.maybe("proxy.groups", groups.as_ref());
+            self.all("proxy.scope", scope.iter().map(|scope| scope.name()));
+            for (name, scope) in group {
+                self.all(&format!("proxy.group.{name}"), scope.iter().map(|scope| scope.name()));
+            }
+        }
+        for Client { name, subjects, scope, region, node } in &collector.clients {
+            self.section = format!("collector.client.{name}");
+            for key in access::SUBJECTS {
+                self.all(key, subjects.iter().filter(|it| access::key_of(it) == key).map(Subject::text));
+            }
+            self.all("scope", scope.iter().map(|scope| scope.name()));
+            self.maybe("region", region.as_ref());
+            self.maybe("node", node.as_ref());
         }
         for token in &collector.tokens {
             self.section = format!("collector.token.{}", token.name);

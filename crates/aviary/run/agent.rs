@@ -25,6 +25,7 @@ use super::{
 use crate::{
     admin::{
         Admin, Profiler,
+        guard::Guard,
         standing::{Reload, Standing},
     },
     config::{
@@ -126,7 +127,8 @@ impl RunningAgent {
         let reload = Arc::<Mutex<Reload>>::default();
         let source = source(&agent.observer(), &reload, heard);
         let profiler = section.debugging.profiling.then(|| Profiler::new(SystemClock));
-        let admin = Admin::start(listener, debug, profiler, SystemClock, source)?;
+        let guard = Guard { read_token: section.read_token, probe_auth: section.probe_auth };
+        let admin = Admin::start(listener, debug, profiler, SystemClock, source, guard)?;
         let mut running = Self {
             agent,
             here,

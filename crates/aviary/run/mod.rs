@@ -7,6 +7,7 @@ mod paging;
 mod reload;
 mod roles;
 mod services;
+mod session_key;
 mod summary;
 mod tls;
 mod watch;

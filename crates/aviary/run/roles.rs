@@ -4,7 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use aviary_collector::{
-    Arrived, Collector, Limits, Options, Scope, SecretHash, Server, ServiceOptions, TokenRule,
+    Arrived, CertificateRule, Collector, Limits, Options, ProxyRule, Scope, SecretHash, Server,
+    ServiceOptions, SessionKey, TokenRule,
     delivery::{Delivery, Outside},
     replay::Rules,
 };
@@ -17,7 +18,7 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
 use super::{
     agent::{Here, RunningAgent, bound},
-    paging,
+    paging, session_key,
     tls::{Paths, Pems, Tls, TlsListener},
 };
 use crate::{
@@ -209,13 +210,22 @@ async fn start_collector(
         limits: Limits::AGENT,
     };
     let mut tokens: Vec<TokenRule> = section.tokens.iter().map(token_rule).collect();
-    if !tokens.is_empty() {
+    // Where somebody is asked who they are, so is the agent of this process.
+    if !tokens.is_empty() || !section.clients.is_empty() || section.proxy.is_some() {
         tokens.push(own_token.clone());
     }
+    let session_key = match &section.data {
+        Some(directory) => session_key::kept(directory.clone()).await?,
+        None => SessionKey::new(&session_key::random()?),
+    };
     let options = Options {
         name: section.name.clone(),
         services: services(config),
         tokens,
+        certificates: section.clients.iter().map(certificate_rule).collect(),
+        proxy: section.proxy.as_ref().map(proxy_rule),
+        session_key: Some(session_key),
+        probe_auth: section.probe_auth,
         open: section.open,
         certified: section.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
         services_document: config.services_document.clone(),
@@ -329,16 +339,31 @@ fn tls_files(section: &config::collector::Tls) -> (Pems, Paths) {
     (pems, paths)
 }
 
-fn token_rule(token: &config::collector::Token) -> TokenRule {
+fn scopes(given: &[config::collector::Scope]) -> Vec<Scope> {
     let scope = |scope: &config::collector::Scope| match scope {
         config::collector::Scope::Admin => Scope::Admin,
         config::collector::Scope::Read => Scope::Read,
         config::collector::Scope::Report => Scope::Report,
     };
+    given.iter().map(scope).collect()
+}
+
+fn certificate_rule(client: &config::access::Client) -> CertificateRule {
+    let config::access::Client { name, subjects, scope, region, node } = client.clone();
+    CertificateRule { name, subjects, scopes: scopes(&scope), region, node }
+}
+
+fn proxy_rule(proxy: &config::access::Proxy) -> ProxyRule {
+    let config::access::Proxy { from, user, groups, scope, group } = proxy.clone();
+    let scopes_of = group.into_iter().map(|(name, scope)| (name, scopes(&scope))).collect();
+    ProxyRule { from, user, groups, scopes_of, scopes: scopes(&scope) }
+}
+
+fn token_rule(token: &config::collector::Token) -> TokenRule {
     TokenRule {
         name: token.name.clone(),
         secret: token.secret,
-        scopes: token.scope.iter().map(scope).collect(),
+        scopes: scopes(&token.scope),
         region: token.region.clone(),
         node: token.node.clone(),
         limits: token.limits,

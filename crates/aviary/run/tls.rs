@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use aviary_collector::Listener;
+use aviary_collector::{Listener, Peer, Subject};
 use aviary_core::{Clock, Micros};
 use rustls::{
     RootCertStore, ServerConfig,
@@ -27,6 +27,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use x509_parser::extensions::GeneralName;
 
 /// A peer that takes longer to shake hands is turned away.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -200,7 +201,7 @@ fn read_file(path: &Path) -> io::Result<String> {
 /// A TCP listener whose connections have shaken hands.
 pub(super) struct TlsListener {
     address: SocketAddr,
-    ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+    ready: mpsc::Receiver<(TlsStream<TcpStream>, Peer)>,
     accepting: JoinHandle<()>,
 }
 
@@ -222,9 +223,9 @@ impl Drop for TlsListener {
 
 impl Listener for TlsListener {
     type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
+    type Addr = Peer;
 
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+    async fn accept(&mut self) -> (Self::Io, Peer) {
         match self.ready.recv().await {
             Some(accepted) => accepted,
             // The accepting task only ends with this listener.
@@ -232,8 +233,8 @@ impl Listener for TlsListener {
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
+    fn local_addr(&self) -> io::Result<Peer> {
+        Ok(self.address.into())
     }
 }
 
@@ -241,7 +242,7 @@ impl Listener for TlsListener {
 async fn accept(
     tcp: TcpListener,
     tls: Tls,
-    ready: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
+    ready: mpsc::Sender<(TlsStream<TcpStream>, Peer)>,
     clock: impl Clock,
 ) {
     let mut handshakes = JoinSet::new();
@@ -283,7 +284,7 @@ async fn shake_hands(
     stream: TcpStream,
     peer: SocketAddr,
     acceptor: TlsAcceptor,
-    ready: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
+    ready: mpsc::Sender<(TlsStream<TcpStream>, Peer)>,
 ) -> Result<(), String> {
     // Only answers' speed depends on it.
     _ = stream.set_nodelay(true);
@@ -292,9 +293,31 @@ async fn shake_hands(
         return Err(format!("{peer}: no handshake within {} s", HANDSHAKE_TIMEOUT.as_secs()));
     };
     let stream = shaken.map_err(|error| format!("{peer}: {error}"))?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let peer = Peer::over_tls(peer, shown.map(subjects).unwrap_or_default());
     // Nobody listens any more: the connection is closed.
     _ = ready.send((stream, peer)).await;
     Ok(())
+}
+
+/// The names in a certificate that was verified; none in one that only rustls can read.
+fn subjects(certificate: &CertificateDer<'_>) -> Vec<Subject> {
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return Vec::new() };
+    let alternative = certificate.subject_alternative_name().ok().flatten();
+    let alternative = alternative.map(|it| &*it.value.general_names).unwrap_or_default();
+    let mut subjects: Vec<Subject> = alternative
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(Subject::Dns((*name).to_owned())),
+            GeneralName::RFC822Name(name) => Some(Subject::Email((*name).to_owned())),
+            GeneralName::URI(name) => Some(Subject::Uri((*name).to_owned())),
+            _ => None,
+        })
+        .collect();
+    let common_names = certificate.subject().iter_common_name();
+    subjects
+        .extend(common_names.filter_map(|name| Some(Subject::CommonName(name.as_str().ok()?.to_owned()))));
+    subjects
 }
 
 #[cfg(test)]
@@ -305,6 +328,26 @@ mod tests {
         let rcgen::CertifiedKey { cert, signing_key } =
             rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         Pems { certificate: cert.pem(), key: signing_key.serialize_pem(), client_ca: None }
+    }
+
+    #[test]
+    fn the_names_in_a_certificate_are_told_with_their_kinds() {
+        let mut params = rcgen::CertificateParams::new(["canary.example.net".to_owned()]).unwrap();
+        let text = |text: &str| text.try_into().unwrap();
+        params.subject_alt_names.push(rcgen::SanType::URI(text("spiffe://example.net/canary")));
+        params.subject_alt_names.push(rcgen::SanType::Rfc822Name(text("ada@example.net")));
+        params.subject_alt_names.push(rcgen::SanType::IpAddress([192, 0, 2, 1].into()));
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "canary-7");
+        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let expected = [
+            Subject::Dns("canary.example.net".to_owned()),
+            Subject::Uri("spiffe://example.net/canary".to_owned()),
+            Subject::Email("ada@example.net".to_owned()),
+            Subject::CommonName("canary-7".to_owned()),
+        ];
+        assert_eq!(subjects(certificate.der()), expected);
+        assert_eq!(subjects(&CertificateDer::from(b"no certificate".to_vec())), []);
     }
 
     #[test]

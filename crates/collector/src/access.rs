@@ -1,33 +1,60 @@
-//! Who may do what, and how much of it.
+//! Who asks, and what they may do.
 //!
-//! Of a token nothing but a hash of its secret is held. A token to report with may be for one region, and for one node;
-//! and it has [`Limits`], so that one agent that has gone wrong cannot take the collector away from the others. What is
+//! [`Access::caller`] is the one place that says so. It looks in this order, and what somebody chose to show outranks what comes
+//! with their connection:
+//!
+//! | known by | may | named |
+//! |---|---|---|
+//! | `open = true` | everything | nobody |
+//! | loopback, or any certificate of `client_ca`, where nothing of what follows is configured | everything; to report and read | nobody |
+//! | `Authorization: Bearer`, a `[[collector.token]]` | its scopes | the token |
+//! | a session, begun with a token at `/sign-in` ([`session`]) | the token's scopes | the token |
+//! | headers of the `[collector.proxy]` ([`proxy`]) | their groups' scopes | whom it names |
+//! | a certificate that a `[[collector.client]]` names | its scopes | the section's `name` |
+//!
+//! Of a token nothing but a hash of its secret is held. One to report with may be for one region, and for one node; and it has
+//! [`Limits`], so that one agent that has gone wrong cannot take the collector away from the others. What is
 //! over a limit is refused, counted by token and reason, and stays in the agent's spool. Tokens come from the
 //! configuration, and so does the bound on how many there are to count by.
+//!
+//! All but a bearer's token is shown by a browser for whatever page makes it ask, so that a change by it must come from a page
+//! of ours ([`origin`]).
 
+mod attempts;
+mod entrance;
 mod limits;
+mod origin;
+mod peer;
+mod proxy;
 mod secret;
+mod session;
+#[cfg(test)]
+mod tests;
 
 use std::{
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use aviary_core::{Micros, named};
-use aviary_wire::report::Report;
-use axum::http::{HeaderMap, StatusCode, header};
+use aviary_core::{Micros, Timestamp};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 
-use self::limits::{Bucket, slots_told};
+pub(crate) use self::entrance::{Entrance, Reason, Reporter};
+use self::{attempts::Attempts, entrance::Grant, session::Sessions};
 pub use self::{
+    entrance::TokenCounts,
     limits::Limits,
+    peer::{Peer, Subject},
+    proxy::ProxyRule,
     secret::{SecretHash, SecretHashError},
+    session::SessionKey,
 };
 use crate::error::ApiError;
 
-/// What a token allows.
+/// What somebody may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Everything.
@@ -55,382 +82,419 @@ pub struct TokenRule {
     pub limits: Limits,
 }
 
-/// On whose behalf a report is taken.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reporter {
-    /// The token's name, empty where none is asked for. Rosters are known by it: what is told under one token cannot
-    /// refer to a roster that came under another.
-    pub(crate) token: Arc<str>,
-    /// The one region that it may claim.
-    pub(crate) region: Option<Arc<str>>,
-    /// The one node that it may claim.
-    pub(crate) node: Option<Arc<str>>,
-    /// How many series it may bring in all; `None`: as many as there is room for.
-    pub(crate) series_max: Option<usize>,
-}
-
-named! {
-    /// Why something was refused: each is counted by itself.
-    pub(crate) enum Reason {
-        /// More reports a second than allowed.
-        Reports = "reports",
-        /// More slots a second than allowed.
-        Slots = "slots",
-        /// A report of more bytes than allowed.
-        Bytes = "bytes",
-        /// More series than allowed.
-        Series = "series",
-        /// Another region, another node, or nothing that the token is for.
-        Forbidden = "forbidden",
-        /// No report, or one that contradicts itself or the clock.
-        Bad = "bad",
-    }
-}
-
-/// What was counted of a token to report with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenCounts {
-    /// The token's name; `(none)` where none is asked for.
+/// What somebody may do who shows a certificate.
+#[derive(Clone, Debug)]
+pub struct CertificateRule {
+    /// What logs and notes call whoever shows it.
     pub name: String,
-    /// Reports that were taken.
-    pub reports: u64,
-    /// Slots that they told.
-    pub slots: u64,
-    /// Series that this collector had first heard of under the token.
-    pub series: u64,
-    /// What was refused, by reason.
-    pub refused: Vec<(&'static str, u64)>,
+    /// The names of which a certificate has one.
+    pub subjects: Vec<Subject>,
+    /// What it allows.
+    pub scopes: Vec<Scope>,
+    /// The one region that reports under it may claim.
+    pub region: Option<String>,
+    /// The one node that reports under it may claim.
+    pub node: Option<String>,
 }
 
-/// What stands for a token where there is none to name.
-const NO_TOKEN: &str = "(none)";
-
-/// A token, with what was spent and counted of it.
-pub(crate) struct Entrance {
-    rule: TokenRule,
-    reporter: Reporter,
-    buckets: Mutex<Buckets>,
-    reports: AtomicU64,
-    slots: AtomicU64,
-    refused: [AtomicU64; Reason::ALL.len()],
+/// Who may do what, as it is configured.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rules {
+    pub(crate) tokens: Vec<TokenRule>,
+    pub(crate) certificates: Vec<CertificateRule>,
+    pub(crate) proxy: Option<ProxyRule>,
+    pub(crate) open: bool,
+    pub(crate) certified: bool,
+    pub(crate) session_key: Option<SessionKey>,
+    pub(crate) probe_auth: bool,
+    /// The collector's name.
+    pub(crate) name: String,
 }
 
-struct Buckets {
-    reports: Bucket,
-    slots: Bucket,
+/// What a request says of who sent it.
+pub(crate) struct Asked<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) peer: &'a Peer,
+    /// Under which URL people reach this collector, if that is configured.
+    pub(crate) url: Option<&'a str>,
+    pub(crate) now: Timestamp,
 }
 
-impl Entrance {
-    fn new(rule: TokenRule) -> Self {
-        let text = |text: &Option<String>| text.as_deref().map(Arc::from);
-        let reporter = Reporter {
-            token: rule.name.as_str().into(),
-            region: text(&rule.region),
-            node: text(&rule.node),
-            series_max: Some(rule.limits.series),
+/// How somebody is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Not at all: everybody on this machine may do everything.
+    Local,
+    /// Not at all: everybody may do everything.
+    Open,
+    Token,
+    Session,
+    Proxy,
+    Certificate,
+}
+
+/// Somebody who may do something.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    name: Arc<str>,
+    known: Known,
+    scopes: Arc<[Scope]>,
+    entrance: Arc<Entrance>,
+}
+
+impl Caller {
+    /// What they are called; empty where nobody is asked who they are.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) const fn known(&self) -> Known {
+        self.known
+    }
+
+    /// Whether they may do what needs `scope`.
+    pub(crate) fn may(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
+    }
+
+    /// Refuses whoever may not do what needs `scope`.
+    pub(crate) fn require(&self, scope: Scope) -> Result<(), ApiError> {
+        if self.may(scope) {
+            return Ok(());
+        }
+        self.entrance.refused(Reason::Forbidden);
+        let name = &self.name;
+        let message = match self.known {
+            Known::Local | Known::Open | Known::Session | Known::Token => {
+                format!("token `{name}` lacks the scope for this; add it to its `scope`")
+            }
+            Known::Proxy => {
+                format!(
+                    "`{name}` lacks the scope for this; add it to one of their groups in [collector.proxy]"
+                )
+            }
+            Known::Certificate => format!(
+                "the certificate of `{name}` lacks the scope for this; add it to its `scope` in [[collector.client]]"
+            ),
         };
-        Self {
-            // Full, so that when it was filled means nothing.
-            buckets: Mutex::new(Buckets {
-                reports: Bucket::full(rule.limits.reports, Micros(0)),
-                slots: Bucket::full(rule.limits.slots, Micros(0)),
-            }),
-            rule,
-            reporter,
-            reports: AtomicU64::new(0),
-            slots: AtomicU64::new(0),
-            refused: Default::default(),
-        }
+        Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", message))
     }
 
-    /// On whose behalf reports are taken here.
-    pub(crate) const fn reporter(&self) -> &Reporter {
-        &self.reporter
+    /// Where they report.
+    pub(crate) fn entrance(&self) -> Arc<Entrance> {
+        Arc::clone(&self.entrance)
     }
 
-    /// The largest report that is taken, in bytes.
-    pub(crate) const fn bytes_max(&self) -> usize {
-        self.rule.limits.bytes
-    }
-
-    /// Lets a report in to be read.
-    pub(crate) fn admit(&self, now: Micros) -> Result<(), ApiError> {
-        let limit = self.rule.limits.reports;
-        let mut buckets = self.buckets();
-        let ready = buckets.reports.ready(now);
-        if ready.is_ok() {
-            buckets.reports.charge(1);
-        }
-        drop(buckets);
-        ready.map_err(|wait| self.over(Reason::Reports, &format!("{limit} reports a second"), wait))
-    }
-
-    /// Lets in what a report tells. It costs when it is taken: one that is refused for what it says changes nothing.
-    pub(crate) fn admit_slots(&self, now: Micros) -> Result<(), ApiError> {
-        let limit = self.rule.limits.slots;
-        let ready = self.buckets().slots.ready(now);
-        ready.map_err(|wait| self.over(Reason::Slots, &format!("{limit} slots a second"), wait))
-    }
-
-    /// Why a report is too large to be taken here.
-    pub(crate) fn too_large(&self) -> ApiError {
-        let (limit, token) = (self.bytes_max(), self.name());
-        let message = format!(
-            "a report under token {token} has at most {limit} bytes, unpacked; raise its `report_size` in \
-             [[collector.token]]"
-        );
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large_for_token", message)
-    }
-
-    /// Counts what was taken.
-    pub(crate) fn taken(&self, report: &Report, slots: u64) {
-        self.buckets().slots.charge(slots_told(report));
-        self.reports.fetch_add(1, Ordering::Relaxed);
-        self.slots.fetch_add(slots, Ordering::Relaxed);
-    }
-
-    /// Counts what was refused.
-    pub(crate) fn refused(&self, reason: Reason) {
-        self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn buckets(&self) -> MutexGuard<'_, Buckets> {
-        // A bucket is whole whatever happened to who last held it.
-        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn over(&self, reason: Reason, limit: &str, wait: u64) -> ApiError {
-        let message = format!(
-            "token {} may report {limit}, and more came; raise its limit in [[collector.token]], or give each group of \
-             agents its own token",
-            self.name()
-        );
-        self.refused(reason);
-        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_fast", message).retry_after(wait)
-    }
-
-    fn name(&self) -> &str {
-        if self.rule.name.is_empty() { NO_TOKEN } else { &self.rule.name }
-    }
-
-    fn counts(&self) -> TokenCounts {
-        let refused = Reason::ALL.iter().zip(&self.refused);
-        TokenCounts {
-            name: self.name().to_owned(),
-            reports: self.reports.load(Ordering::Relaxed),
-            slots: self.slots.load(Ordering::Relaxed),
-            series: 0,
-            refused: refused.map(|(reason, count)| (reason.name(), count.load(Ordering::Relaxed))).collect(),
+    /// Who said something: who is signed in, whatever they say of it; and with a token, which programs show for people, whom
+    /// they name, or else the token.
+    pub(crate) fn author(&self, given: Option<String>) -> Option<String> {
+        let name = || Some(self.name.to_string()).filter(|name| !name.is_empty());
+        match self.known {
+            Known::Session | Known::Proxy | Known::Certificate => name().or(given),
+            Known::Local | Known::Open | Known::Token => given.or_else(name),
         }
     }
 }
 
 /// Who may do what.
 pub(crate) struct Access {
-    tokens: Vec<Entrance>,
-    /// Whoever is let in without a token.
-    nobody: Entrance,
+    tokens: Vec<(SecretHash, Arc<Entrance>)>,
+    certificates: Vec<(Vec<Subject>, Arc<Entrance>)>,
+    proxy: Option<ProxyRule>,
+    /// Whoever is let in without being named.
+    nobody: Arc<Entrance>,
     open: bool,
     certified: bool,
-    /// Requests that showed no token of ours where one was asked for.
+    probe_auth: bool,
+    sessions: Option<Sessions>,
+    attempts: Attempts,
+    cookie: [String; 2],
+    /// Requests that showed nothing of ours where something was asked for.
     strangers: AtomicU64,
+    /// Requests that said who they are in the proxy's headers, and did not come from it.
+    pretenders: AtomicU64,
+}
+
+/// Why nobody is signed in.
+pub(crate) enum NotSignedIn {
+    /// There is no such token.
+    Unknown,
+    /// There is, and it may neither read nor change anything.
+    OnlyReports,
+    /// Too many wrong ones came from there: so many seconds from now they may try again.
+    TooMany(u64),
+    /// Nobody can sign in to this collector.
+    Never,
 }
 
 impl Access {
-    pub(crate) fn new(tokens: Vec<TokenRule>, open: bool, certified: bool) -> Self {
-        let nobody = TokenRule {
-            name: String::new(),
-            secret: SecretHash::of(""),
-            scopes: Vec::new(),
-            region: None,
-            node: None,
-            limits: Limits::FLEET,
+    pub(crate) fn new(rules: Rules) -> Self {
+        let Rules { tokens, certificates, proxy, open, certified, session_key, probe_auth, name } = rules;
+        let entrance = |grant| Arc::new(Entrance::new(grant));
+        let token = |TokenRule { name, secret, scopes, region, node, limits }| {
+            (secret, entrance(Grant { name, scopes: scopes.into(), region, node, limits }))
         };
+        let certificate = |CertificateRule { name, subjects, scopes, region, node }| {
+            let limits = Limits::FLEET;
+            (subjects, entrance(Grant { name, scopes: scopes.into(), region, node, limits }))
+        };
+        let nobody =
+            Grant { name: String::new(), scopes: [].into(), region: None, node: None, limits: Limits::FLEET };
         Self {
-            tokens: tokens.into_iter().map(Entrance::new).collect(),
-            nobody: Entrance::new(nobody),
+            tokens: tokens.into_iter().map(token).collect(),
+            certificates: certificates.into_iter().map(certificate).collect(),
+            proxy,
+            nobody: entrance(nobody),
             open,
             certified,
+            probe_auth,
+            sessions: session_key.map(Sessions::new),
+            attempts: Attempts::default(),
+            // A browser sets the first over TLS alone, and for no other host. The names of two on one host differ.
+            cookie: ["__Host-aviary-", "aviary-"].map(|prefix| format!("{prefix}{name}")),
             strangers: AtomicU64::new(0),
+            pretenders: AtomicU64::new(0),
         }
     }
 
-    /// Whether whoever sent `headers` from `peer` may do what needs `scope`; with the token that says so, if one did.
-    pub(crate) fn allow(
+    /// Who asks, if they may do anything at all; where they change something, by a page of ours.
+    ///
+    /// # Errors
+    /// 401 where nobody is known, and 403 where a browser asks for somebody else.
+    pub(crate) fn caller(&self, asked: &Asked<'_>) -> Result<Caller, ApiError> {
+        let caller = self.known(asked)?;
+        if caller.known != Known::Token {
+            origin::refuse_foreign_change(asked.method, asked.headers, asked.url)?;
+        }
+        Ok(caller)
+    }
+
+    fn known(&self, asked: &Asked<'_>) -> Result<Caller, ApiError> {
+        let Asked { headers, peer, url, now, .. } = *asked;
+        if self.open {
+            return Ok(self.anybody(Known::Open, &[Scope::Admin]));
+        }
+        if self.names_nobody() {
+            if peer.ip().is_loopback() {
+                // Over TLS, a name that leads elsewhere has no certificate.
+                if !peer.is_over_tls() {
+                    origin::refuse_foreign_name(headers, url)?;
+                }
+                return Ok(self.anybody(Known::Local, &[Scope::Admin]));
+            }
+            if self.certified {
+                let name = peer.subjects().first().map_or("", Subject::text).into();
+                let caller = self.anybody(Known::Certificate, &[Scope::Report, Scope::Read]);
+                return Ok(Caller { name, ..caller });
+            }
+        }
+        if let Some(secret) = bearer(headers) {
+            let (_, entrance) = self.token(secret).ok_or_else(|| {
+                let message =
+                    "this collector has no such token; compare the agent's `token` with [[collector.token]]";
+                ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+            })?;
+            return Ok(granted(Known::Token, entrance));
+        }
+        if let Some(entrance) = self.session(headers, peer, now) {
+            return Ok(granted(Known::Session, entrance));
+        }
+        let is_proxy = match &self.proxy {
+            Some(proxy) if proxy.is_at(peer.ip()) => {
+                if let Some((name, scopes)) = proxy.caller(headers) {
+                    let entrance = Arc::clone(&self.nobody);
+                    return Ok(Caller { name, known: Known::Proxy, scopes, entrance });
+                }
+                true
+            }
+            Some(proxy) => {
+                if proxy.is_claimed(headers) {
+                    self.pretenders.fetch_add(1, Ordering::Relaxed);
+                }
+                false
+            }
+            None => false,
+        };
+        // The certificate of a proxy is its own, and not that of whoever asks it.
+        let shows = |subjects: &[Subject]| {
+            subjects.iter().any(|it| peer.subjects().iter().any(|shown| shown.names(it)))
+        };
+        let certificate = self.certificates.iter().find(|(subjects, _)| !is_proxy && shows(subjects));
+        if let Some((_, entrance)) = certificate {
+            return Ok(granted(Known::Certificate, entrance));
+        }
+        let message =
+            "send `Authorization: Bearer TOKEN` with a token of this collector's [[collector.token]]";
+        Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
+    }
+
+    /// Whether nothing is configured that would tell one from another.
+    fn names_nobody(&self) -> bool {
+        self.tokens.is_empty() && self.certificates.is_empty() && self.proxy.is_none()
+    }
+
+    /// Whether also whoever asks for health must be known.
+    pub(crate) const fn closes_health(&self) -> bool {
+        self.probe_auth
+    }
+
+    /// Somebody who is not named.
+    fn anybody(&self, known: Known, scopes: &[Scope]) -> Caller {
+        Caller { name: Arc::default(), known, scopes: scopes.into(), entrance: Arc::clone(&self.nobody) }
+    }
+
+    /// The token with this secret.
+    fn token(&self, secret: &str) -> Option<&(SecretHash, Arc<Entrance>)> {
+        let given = SecretHash::of(secret);
+        // Every token is compared, so that the time taken tells nothing of any.
+        self.tokens.iter().fold(None, |found, token| if token.0 == given { Some(token) } else { found })
+    }
+
+    /// The token with which whoever sent `headers` has signed in.
+    fn session(&self, headers: &HeaderMap, peer: &Peer, now: Timestamp) -> Option<&Arc<Entrance>> {
+        let (sessions, cookie) = (self.sessions.as_ref()?, self.cookie(headers, peer)?);
+        let of = |name: &str| self.tokens.iter().find(|(_, entrance)| *entrance.reporter().token == *name);
+        let name = sessions.token(cookie, now, |name| of(name).map(|(secret, _)| *secret))?;
+        of(name).map(|(_, entrance)| entrance)
+    }
+
+    /// The session's cookie among `headers`.
+    fn cookie<'h>(&self, headers: &'h HeaderMap, peer: &Peer) -> Option<&'h str> {
+        let name = self.cookie_name(headers, peer);
+        let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let mut cookies =
+            lines.flat_map(|line| line.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
+        cookies.find(|(given, _)| *given == name).map(|(_, value)| value)
+    }
+
+    fn cookie_name(&self, headers: &HeaderMap, peer: &Peer) -> &str {
+        let [over_tls, plain] = &self.cookie;
+        if self.is_over_tls(headers, peer) { over_tls } else { plain }
+    }
+
+    /// Whether what is sent back reaches the browser over TLS.
+    fn is_over_tls(&self, headers: &HeaderMap, peer: &Peer) -> bool {
+        let proxy = self.proxy.as_ref().filter(|proxy| proxy.is_at(peer.ip()));
+        proxy.map_or_else(|| peer.is_over_tls(), |proxy| proxy.asked_over_tls(headers))
+    }
+
+    /// From where somebody asks, also through the proxy.
+    fn asks_from(&self, headers: &HeaderMap, peer: &Peer) -> IpAddr {
+        let proxy = self.proxy.as_ref().filter(|proxy| proxy.is_at(peer.ip()));
+        proxy.and_then(|proxy| proxy.asked_from(headers)).unwrap_or_else(|| peer.ip())
+    }
+
+    /// Whether somebody could sign in: there is a token for people.
+    pub(crate) fn has_sessions(&self) -> bool {
+        self.sessions.is_some() && self.tokens.iter().any(|(_, entrance)| is_for_people(entrance))
+    }
+
+    /// Whether everybody may do everything.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open || self.names_nobody()
+    }
+
+    /// Signs somebody in who shows the secret of a token: the cookie that their browser is to keep. `monotonic` is for
+    /// how often they may be wrong.
+    pub(crate) fn sign_in(
         &self,
-        scope: Scope,
-        headers: &HeaderMap,
-        peer: IpAddr,
-    ) -> Result<Option<&TokenRule>, ApiError> {
-        self.entrance(scope, headers, peer).map(|entrance| entrance.map(|it| &it.rule))
+        asked: &Asked<'_>,
+        secret: &str,
+        monotonic: Micros,
+    ) -> Result<String, NotSignedIn> {
+        let Some(sessions) = self.sessions.as_ref().filter(|_| self.has_sessions()) else {
+            return Err(NotSignedIn::Never);
+        };
+        let from = self.asks_from(asked.headers, asked.peer);
+        self.attempts.ready(from, monotonic).map_err(NotSignedIn::TooMany)?;
+        let Some((hash, entrance)) = self.token(secret) else {
+            self.attempts.failed(from, monotonic);
+            self.stranger();
+            // At most once a second from each address, by the limit.
+            tracing::warn!(%from, "Somebody tried to sign in with what is no token of this collector.");
+            return Err(NotSignedIn::Unknown);
+        };
+        if !is_for_people(entrance) {
+            return Err(NotSignedIn::OnlyReports);
+        }
+        let name = &entrance.reporter().token;
+        tracing::info!(%from, token = &**name, "Somebody signed in.");
+        let session = sessions.begin(name, hash, asked.now);
+        Ok(self.set_cookie(asked, &session, session::LIFE_SECONDS))
     }
 
-    /// Where whoever sent `headers` from `peer` may report, if at all.
-    pub(crate) fn report(&self, headers: &HeaderMap, peer: IpAddr) -> Result<&Entrance, ApiError> {
-        self.entrance(Scope::Report, headers, peer).map(|entrance| entrance.unwrap_or(&self.nobody))
+    /// Signs out whoever asks, if they are signed in: the cookie that takes the place of theirs.
+    pub(crate) fn sign_out(&self, asked: &Asked<'_>) -> String {
+        if let (Some(sessions), Some(cookie), Some(_)) = (
+            &self.sessions,
+            self.cookie(asked.headers, asked.peer),
+            self.session(asked.headers, asked.peer, asked.now),
+        ) {
+            sessions.end(cookie, asked.now);
+        }
+        self.set_cookie(asked, "", 0)
     }
 
-    /// What was counted of each token that may report, and of whoever needs none; `series` says how many a token brought.
+    /// Not `Strict`: whoever comes by the link in a page would be asked to sign in again.
+    fn set_cookie(&self, asked: &Asked<'_>, value: &str, seconds: u64) -> String {
+        let name = self.cookie_name(asked.headers, asked.peer);
+        let secure = if self.is_over_tls(asked.headers, asked.peer) { "; Secure" } else { "" };
+        format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}")
+    }
+
+    /// What was counted of each who may report, and of whoever needs no name; `series` says how many a token brought.
     pub(crate) fn counts(&self, series: impl Fn(&str) -> usize) -> Vec<TokenCounts> {
         let may_report = |scopes: &[Scope]| scopes.iter().any(|scope| *scope != Scope::Read);
-        let tokens = self.tokens.iter().filter(|it| may_report(&it.rule.scopes));
-        let nobody = (self.open || self.tokens.is_empty()).then_some(&self.nobody);
-        tokens
+        let tokens = self.tokens.iter().map(|(_, entrance)| entrance);
+        let certificates = self.certificates.iter().map(|(_, entrance)| entrance);
+        let named = tokens.chain(certificates).filter(|it| may_report(it.scopes()));
+        let nobody = self.is_open().then_some(&self.nobody);
+        named
             .chain(nobody)
-            .map(|it| TokenCounts { series: series(&it.reporter.token) as u64, ..it.counts() })
+            .map(|it| TokenCounts { series: series(&it.reporter().token) as u64, ..it.counts() })
             .collect()
     }
 
-    /// How many requests showed no token of this collector where one was asked for.
+    /// How many requests showed nothing of this collector's where something was asked for.
     pub(crate) fn strangers(&self) -> u64 {
         self.strangers.load(Ordering::Relaxed)
     }
 
-    /// Lets by whoever may change something. Returns the name of the token that was shown, if one was asked for.
-    pub(crate) fn admin(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Option<String>, ApiError> {
-        Ok(self.allow(Scope::Admin, headers, peer)?.map(|rule| rule.name.clone()))
+    /// Counts one of them.
+    pub(crate) fn stranger(&self) {
+        self.strangers.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn entrance(
-        &self,
-        scope: Scope,
-        headers: &HeaderMap,
-        peer: IpAddr,
-    ) -> Result<Option<&Entrance>, ApiError> {
-        let is_known = peer.to_canonical().is_loopback() || (self.certified && scope != Scope::Admin);
-        if self.open || (self.tokens.is_empty() && is_known) {
-            return Ok(None);
-        }
-        let unauthorized = |message| {
-            self.strangers.fetch_add(1, Ordering::Relaxed);
-            ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
-        };
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let Some(secret) = given.and_then(|value| value.strip_prefix("Bearer ")) else {
-            return Err(unauthorized(
-                "send `Authorization: Bearer TOKEN` with a token of this collector's [[collector.token]]",
-            ));
-        };
-        let given = SecretHash::of(secret.trim());
-        // Every token is compared, so that the time taken tells nothing of any.
-        let mut matching = None;
-        for entrance in &self.tokens {
-            if entrance.rule.secret == given {
-                matching = Some(entrance);
-            }
-        }
-        let Some(entrance) = matching else {
-            return Err(unauthorized(
-                "this collector has no such token; compare the agent's `token` with [[collector.token]]",
-            ));
-        };
-        let rule = &entrance.rule;
-        if rule.scopes.contains(&scope) || rule.scopes.contains(&Scope::Admin) {
-            Ok(Some(entrance))
-        } else {
-            entrance.refused(Reason::Forbidden);
-            let message = format!("token `{}` lacks the scope for this; add it to its `scope`", rule.name);
-            Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", message))
-        }
+    /// How many requests said who they are in the headers of the proxy, and were not sent by it.
+    pub(crate) fn pretenders(&self) -> u64 {
+        self.pretenders.load(Ordering::Relaxed)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-    const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
-
-    fn bearer(token: &str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
-        headers
+/// Somebody to whom what `entrance` says is granted.
+fn granted(known: Known, entrance: &Arc<Entrance>) -> Caller {
+    Caller {
+        name: Arc::clone(&entrance.reporter().token),
+        known,
+        scopes: Arc::clone(entrance.scopes()),
+        entrance: Arc::clone(entrance),
     }
+}
 
-    fn rule(name: &str, scope: Scope) -> TokenRule {
-        TokenRule {
-            name: name.to_owned(),
-            secret: SecretHash::of(&format!("{name}-secret-of-some-length")),
-            scopes: vec![scope],
-            region: None,
-            node: None,
-            limits: Limits::FLEET,
-        }
-    }
+/// Whether it is of use to somebody who looks at pages.
+fn is_for_people(entrance: &Entrance) -> bool {
+    entrance.scopes().iter().any(|scope| matches!(scope, Scope::Admin | Scope::Read))
+}
 
-    #[test]
-    fn without_tokens_only_loopback_is_let_in() {
-        let access = Access::new(Vec::new(), false, false);
-        assert!(access.allow(Scope::Report, &HeaderMap::new(), LOOPBACK).is_ok());
-        let mapped = "::ffff:127.0.0.1".parse().unwrap();
-        assert!(access.allow(Scope::Report, &HeaderMap::new(), mapped).is_ok());
-        let refused = access.allow(Scope::Read, &HeaderMap::new(), ELSEWHERE).unwrap_err();
-        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
-        assert!(
-            Access::new(Vec::new(), true, false).allow(Scope::Report, &HeaderMap::new(), ELSEWHERE).is_ok()
-        );
-    }
+/// The token that `headers` show. What is authorised otherwise is the proxy's business.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let given = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, secret) = given.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
+}
 
-    #[test]
-    fn a_certificate_lets_in_to_report_and_read() {
-        let access = Access::new(Vec::new(), false, true);
-        let ask = |scope| access.allow(scope, &HeaderMap::new(), ELSEWHERE).is_ok();
-        assert_eq!([Scope::Report, Scope::Read, Scope::Admin].map(ask), [true, true, false]);
-    }
-
-    #[test]
-    fn a_token_allows_what_its_scope_says() {
-        let rules = vec![rule("agents", Scope::Report), rule("admins", Scope::Admin)];
-        assert!(!format!("{rules:?}").contains("secret-of"));
-        let access = Access::new(rules, false, true);
-        let ask = |scope, token: &str| {
-            access.allow(scope, &bearer(token), ELSEWHERE).map(|rule| rule.unwrap().name.clone())
-        };
-        assert_eq!(ask(Scope::Report, "agents-secret-of-some-length").unwrap(), "agents");
-        assert_eq!(ask(Scope::Read, "admins-secret-of-some-length").unwrap(), "admins");
-        assert_eq!(
-            ask(Scope::Read, "agents-secret-of-some-length").unwrap_err().status(),
-            StatusCode::FORBIDDEN
-        );
-        for other in ["agents-secret-of-some-lengtH", "agents-secret-of-some-lengt", ""] {
-            assert_eq!(ask(Scope::Report, other).unwrap_err().status(), StatusCode::UNAUTHORIZED, "{other}");
-        }
-        assert!(
-            access.allow(Scope::Report, &HeaderMap::new(), LOOPBACK).is_err(),
-            "with tokens, loopback needs one too"
-        );
-        let counts = access.counts(|_| 7);
-        assert_eq!((counts[0].name.as_str(), counts[0].series, access.strangers()), ("agents", 7, 4));
-        assert_eq!(counts[0].refused.iter().map(|(_, count)| count).sum::<u64>(), 1);
-    }
-
-    #[test]
-    fn a_token_over_its_rate_waits_and_the_others_do_not() {
-        let limits = Limits { reports: 2, ..Limits::FLEET };
-        let slow = TokenRule { limits, ..rule("slow", Scope::Report) };
-        let access = Access::new(vec![slow, rule("fast", Scope::Report)], false, false);
-        let entrance =
-            |name: &str| access.report(&bearer(&format!("{name}-secret-of-some-length")), ELSEWHERE).unwrap();
-        let admitted =
-            |name: &str, now| (0..20).filter(|_| entrance(name).admit(Micros(now)).is_ok()).count();
-        assert_eq!((admitted("slow", 5), admitted("fast", 5)), (8, 20));
-        let refused = entrance("slow").admit(Micros(5)).unwrap_err();
-        assert_eq!((refused.status(), refused.code()), (StatusCode::TOO_MANY_REQUESTS, "too_fast"));
-        assert!(refused.message().contains("token slow may report 2 reports a second"), "{refused:?}");
-        assert_eq!(admitted("slow", 1_000_005), 2);
-        let counts = access.counts(|_| 0);
-        assert_eq!(counts[0].refused[0], ("reports", 12 + 1 + 18));
-        assert!(counts[1].refused.iter().all(|(_, count)| *count == 0));
-    }
-
-    #[test]
-    fn whoever_needs_no_token_has_the_limits_of_a_fleet() {
-        let access = Access::new(Vec::new(), true, false);
-        let entrance = access.report(&HeaderMap::new(), ELSEWHERE).unwrap();
-        assert_eq!(entrance.reporter().series_max, Some(Limits::FLEET.series));
-        entrance.taken(&Report::default(), 5);
-        let [counts] = access.counts(|_| 0).try_into().unwrap();
-        assert_eq!((counts.name.as_str(), counts.reports, counts.slots), ("(none)", 1, 5));
-    }
+/// Refuses a change that a page of somebody else sent.
+pub(crate) fn refuse_foreign_change(asked: &Asked<'_>) -> Result<(), ApiError> {
+    origin::refuse_foreign_change(asked.method, asked.headers, asked.url)
 }

@@ -45,6 +45,8 @@ pub(crate) struct Answer {
     pub(crate) tokens: Vec<TokenBody>,
     /// Requests that showed no token of this collector where one was asked for.
     pub(crate) strangers: u64,
+    /// Requests that said who they are in the proxy's headers, and did not come from it.
+    pub(crate) pretenders: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -194,6 +196,7 @@ pub(crate) fn all(state: &State, states: &[AgentState], access: &Access, now: Ti
         agents: agents.collect(),
         tokens: access.counts(|token| state.introduced(token)).into_iter().map(token).collect(),
         strangers: access.strangers(),
+        pretenders: access.pretenders(),
     }
 }
 

@@ -5,22 +5,24 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{ConnectInfo, FromRequestParts, Path, Query, Request, State, rejection::PathRejection},
-    http::{HeaderMap, StatusCode, Uri, request::Parts},
+    extract::{FromRequestParts, Path, Query, Request, State, rejection::PathRejection},
+    http::{StatusCode, Uri, request::Parts},
     middleware::{self, Next},
-    response::{IntoResponse, Response},
+    response::Response,
     routing::{get, post},
 };
 use tokio::sync::watch;
 
+pub(crate) use crate::visitor::Readable;
 use crate::{
-    Collector, Peer,
+    Collector,
     access::Scope,
     agents,
     delivery::pagerduty::{self, Subscription},
     document,
     error::ApiError,
     events, figures, health, intake, judgement, keeping, pages, services, slots, sums, timings,
+    visitor::{Admin, Refused, Visitor},
 };
 
 /// What agents need and no more: reports.
@@ -65,32 +67,9 @@ fn acknowledgements(collector: Collector) -> Router {
         .route_layer(middleware::from_fn_with_state(collector, keeping::once_ready))
 }
 
-/// A collector in the hands of somebody who may read from it.
-pub(crate) struct Readable(pub(crate) Collector);
-
-impl FromRequestParts<Collector> for Readable {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, collector: &Collector) -> Result<Self, Response> {
-        let peer = ConnectInfo::from_request_parts(parts, collector).await;
-        let ConnectInfo(Peer(peer)) = peer.map_err(IntoResponse::into_response)?;
-        let allowed = collector.access().allow(Scope::Read, &parts.headers, peer.ip());
-        allowed.map_err(IntoResponse::into_response)?;
-        Ok(Self(collector.clone()))
-    }
-}
-
 /// Lets nobody by but those who may administer the collector.
-pub(crate) async fn admins_only(
-    State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match collector.access().allow(Scope::Admin, request.headers(), peer.ip()) {
-        Ok(_) => next.run(request).await,
-        Err(error) => error.into_response(),
-    }
+pub(crate) async fn admins_only(_: Admin, request: Request, next: Next) -> Response {
+    next.run(request).await
 }
 
 /// What is asked after the question mark, in its order.
@@ -162,13 +141,13 @@ async fn events_of(
 
 async fn event(
     State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
+    visitor: Visitor,
     body: Body,
-) -> Result<(StatusCode, Json<events::Body>), ApiError> {
-    let token = collector.access().allow(Scope::Report, &headers, peer.ip())?;
+) -> Result<(StatusCode, Json<events::Body>), Refused> {
+    let caller = visitor.may(Scope::Report)?;
     let body = intake::read(body, events::EVENT_BYTES_MAX, events::too_large).await?;
-    let event = events::Event::parse(&body, token.map(|rule| &*rule.name), collector.now())?;
+    let by = caller.author(None);
+    let event = events::Event::parse(&body, by.as_deref(), collector.now())?;
     let shown = event.body();
     collector.state().note_event(event);
     Ok((StatusCode::CREATED, Json(shown)))

@@ -2,15 +2,16 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
-    extract::{ConnectInfo, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 
 use crate::{
-    Collector, Peer,
-    access::{Access, Scope},
+    Collector,
+    access::Scope,
     error::ApiError,
+    visitor::{Refused, Visitor},
 };
 
 /// A text with its version.
@@ -38,16 +39,17 @@ impl Document {
     }
 }
 
+/// Agents may, and whoever may read.
 pub(crate) async fn get(
     State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    visitor: Visitor,
     headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    may_read(collector.access(), &headers, peer.ip())?;
+) -> Result<Response, Refused> {
+    visitor.may_either(Scope::Report, Scope::Read)?;
     let Some(document) = collector.services_document() else {
         let message = "this collector has no services for agents; write its [[service]] sections, or those of \
                        the agent into its own file";
-        return Err(ApiError::new(StatusCode::NOT_FOUND, "no_services", message));
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "no_services", message).into());
     };
     let tag = (header::ETAG, document.tag.clone());
     if document.is_known(&headers) {
@@ -55,16 +57,6 @@ pub(crate) async fn get(
     }
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/toml"));
     Ok(([tag, kind], document.text.clone()).into_response())
-}
-
-/// Agents may, and whoever may read.
-fn may_read(access: &Access, headers: &HeaderMap, peer: std::net::IpAddr) -> Result<(), ApiError> {
-    match access.allow(Scope::Report, headers, peer) {
-        Err(error) if error.status() == StatusCode::FORBIDDEN => {
-            access.allow(Scope::Read, headers, peer).map(|_| ())
-        }
-        allowed => allowed.map(|_| ()),
-    }
 }
 
 #[cfg(test)]
@@ -111,8 +103,9 @@ mod tests {
             services_document: text.map(str::to_owned),
             ..Options::default()
         };
-        let peer = ConnectInfo(Peer("192.0.2.1:1".parse().unwrap()));
-        get(State(Collector::new(options, Stopped).unwrap()), peer, headers).await.into_response()
+        let collector = Collector::new(options, Stopped).unwrap();
+        let visitor = Visitor::from("192.0.2.1:1", headers.clone(), &collector);
+        get(State(collector), visitor, headers).await.into_response()
     }
 
     #[tokio::test]

@@ -36,6 +36,8 @@ pub struct Figures {
     pub tokens: Vec<TokenCounts>,
     /// Requests that showed no token of this collector where one was asked for.
     pub strangers: u64,
+    /// Requests that said who they are in the headers of the proxy, and were not sent by it.
+    pub pretenders: u64,
     /// What the service under test forwarded, by service and protocol.
     pub received: Vec<(String, Protocol, ReceivedCounts)>,
     /// What became of pages, while somebody delivers them.
@@ -128,6 +130,7 @@ impl Collector {
         Figures {
             started: self.inner.started_at,
             strangers: self.access().strangers(),
+            pretenders: self.access().pretenders(),
             delivery: self.delivery_figures(),
             waiting: waiting.into_iter().map(age).collect(),
             canary_delay: self.canary_delay(),

@@ -1,4 +1,4 @@
-//! Health, for machines: whoever may know nothing else may ask here, without a token.
+//! Health, for machines: whoever may know nothing else may ask here, without a token, unless `probe_auth = true`.
 //!
 //! | address | answers | because |
 //! |---|---|---|
@@ -6,6 +6,7 @@
 //! | `/readyz`, `/v1/ready` | 200 `ready` | |
 //! | | 503 `not_ready` with `replayed` and Retry-After, while a start takes up what was kept | nothing is taken until then |
 //! | | 503 `shutting_down` from SIGTERM on, whatever else | whoever balances is to look elsewhere before the listener goes |
+//! | each of these | 401, or 403 with a token that may not read, where `probe_auth = true` | who asks is to be known |
 //! | `/healthcheck`, `/deepcheck` | 200, or 500 where a check failed | see [`checks`] |
 //! | `/services/health` | 200 when every service is `healthy` | it is asked whether all is well |
 //! | | 503 where one is `degraded` or `down`, also where that is silenced | a silence is about pages, and loss stays loss |
@@ -20,6 +21,10 @@
 //!
 //! `/services/health` is a question, and `/SERVICE/health` a switch: what steers traffic must fail static, and the state is
 //! in its body all the same. [`service`] says what else is.
+//!
+//! **Who is nobody here** gets the same status, and is told states: whether a check is well, and of what it is; the state of a
+//! service, by region and node. What errors say, with paths of files and addresses in them, why something is not well, where loss
+//! is in words, and what is counted, is for those who may read.
 
 mod checks;
 mod service;
@@ -28,7 +33,6 @@ mod tests;
 
 use axum::{
     Json, Router,
-    extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::get,
@@ -36,9 +40,9 @@ use axum::{
 use serde_json::{Value, json};
 
 pub(crate) use self::service::Newest;
-use crate::{Collector, Counts, keeping::RETRY_AFTER_SECONDS};
+use crate::{Collector, Counts, keeping::RETRY_AFTER_SECONDS, visitor::Onlooker};
 
-/// The addresses, of which none asks for a token and none waits until the collector is ready.
+/// The addresses, of which none waits until the collector is ready.
 pub(crate) fn routes() -> Router<Collector> {
     Router::new()
         .route("/healthz", get(healthz))
@@ -51,15 +55,19 @@ pub(crate) fn routes() -> Router<Collector> {
         .route("/{service}/health", get(service::one))
 }
 
-async fn healthz(State(collector): State<Collector>) -> Json<Value> {
+async fn healthz(Onlooker { collector, may_read }: Onlooker) -> Json<Value> {
     let uptime_ms = collector.uptime_us() / 1_000;
+    let version = env!("CARGO_PKG_VERSION");
+    if !may_read {
+        return Json(json!({"status": "ok", "version": version, "uptime_ms": uptime_ms}));
+    }
     let state = collector.state();
     let Counts { reports, refused, too_old, ahead, unowned } = state.counts();
     let (held, dropped) = state.events().counts();
     Json(json!({
         "status": "ok",
         "name": state.name(),
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": version,
         "uptime_ms": uptime_ms,
         "series": state.catalog().len(),
         "reports": {"taken": reports, "refused": refused},
@@ -71,7 +79,7 @@ async fn healthz(State(collector): State<Collector>) -> Json<Value> {
     }))
 }
 
-async fn readyz(State(collector): State<Collector>) -> Response {
+async fn readyz(Onlooker { collector, .. }: Onlooker) -> Response {
     let body = if collector.is_shutting_down() {
         json!({"status": "shutting_down"})
     } else if let Some(replayed) = collector.replaying() {

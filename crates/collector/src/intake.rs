@@ -10,7 +10,7 @@ use aviary_wire::{
 use axum::{
     Json,
     body::{Body, Bytes, to_bytes},
-    extract::{ConnectInfo, State},
+    extract::State,
     http::{HeaderMap, StatusCode, header},
 };
 use flate2::read::MultiGzDecoder;
@@ -18,12 +18,13 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::{
-    Collector, Peer,
+    Collector,
     access::{Entrance, Reason},
     error::ApiError,
     journal::{self, Journal, NotKept},
     start::Durable,
     state::{Refusal, Taken},
+    visitor::Visitor,
 };
 
 /// An agent that takes longer to send a report is told to come back.
@@ -35,17 +36,18 @@ const AT_ONCE_BYTES_MAX: usize = 64 << 10;
 /// `POST /api/v1/reports`
 pub(crate) async fn post(
     State(collector): State<Collector>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    visitor: Visitor,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let taken = take(&collector, peer, &headers, body).await;
+    let peer = visitor.address();
+    let taken = take(&collector, visitor, &headers, body).await;
     if let Err(error) = &taken
         && error.code() != "unknown_roster"
         && collector.state().refused(collector.now())
     {
         // Told at most once a second: anybody who reaches the port can be refused.
-        tracing::warn!(peer = %peer.0, status = error.status().as_u16(), code = error.code(), reason = error.message(),
+        tracing::warn!(%peer, status = error.status().as_u16(), code = error.code(), reason = error.message(),
             "A report was refused.");
     }
     taken
@@ -53,11 +55,11 @@ pub(crate) async fn post(
 
 async fn take(
     collector: &Collector,
-    Peer(peer): Peer,
+    visitor: Visitor,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let entrance = collector.access().report(headers, peer.ip())?;
+    let entrance = &*visitor.report()?;
     entrance.admit(collector.monotonic())?;
     let Some(place) = collector.admit() else {
         let message = "more reports come than can be read at once; come back in a moment";

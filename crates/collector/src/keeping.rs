@@ -10,15 +10,15 @@ use std::path::PathBuf;
 use axum::{
     Json,
     body::Body,
-    extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, StatusCode},
+    extract::{Request, State},
+    http::StatusCode,
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Collector, Peer, access::Scope, error::ApiError, intake};
+use crate::{Collector, error::ApiError, intake, visitor::Admin};
 
 /// Whoever comes too early is to come back after so many seconds.
 pub(crate) const RETRY_AFTER_SECONDS: u64 = 1;
@@ -57,11 +57,9 @@ struct Asked {
 /// `POST /api/v1/store/backup`
 pub(crate) async fn backup(
     State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
+    _: Admin,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    collector.access().allow(Scope::Admin, &headers, peer.ip())?;
     let too_large = || ApiError::bad("bad_request", "a path is not so long");
     let body = intake::read(body, BODY_BYTES_MAX, too_large).await?;
     let asked: Result<Asked, _> = serde_json::from_slice(&body);

@@ -42,8 +42,10 @@ mod telling;
 mod timings;
 #[cfg(test)]
 mod troubled;
+mod visitor;
 
 use std::{
+    fmt,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -56,7 +58,10 @@ use aviary_store::StoreError;
 use axum::{Router, middleware};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
-pub use access::{Limits, Scope, SecretHash, SecretHashError, TokenCounts, TokenRule};
+pub use access::{
+    CertificateRule, Limits, Peer, ProxyRule, Scope, SecretHash, SecretHashError, SessionKey, Subject,
+    TokenCounts, TokenRule,
+};
 pub use aviary_store::{Store, StoreFigures};
 pub use axum::serve::Listener;
 pub use figures::{Figures, MetricsPage, ServiceFigures};
@@ -69,12 +74,11 @@ pub use readback::{
     Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError, Shown, look,
 };
 pub use received::{Arrived, ReceivedCounts};
-pub(crate) use serving::Peer;
 pub use serving::Server;
 pub use state::{Counts, Phases, ReadBackFigures, SlotCounts};
 
 use crate::{
-    access::Access,
+    access::{Access, Rules},
     delivery::{DeliveryFigures, Signs, pagerduty},
     document::Document,
     history::{Fleet, History, Lives, Record},
@@ -190,7 +194,16 @@ impl Collector {
 
     fn assemble(options: Options, durable: Option<Durable>, clock: impl Clock) -> Result<Self, HistoryError> {
         let history = Arc::new(open_history(&options));
-        let access = Access::new(options.tokens, options.open, options.certified);
+        let access = Access::new(Rules {
+            tokens: options.tokens,
+            certificates: options.certificates,
+            proxy: options.proxy,
+            open: options.open,
+            certified: options.certified,
+            session_key: options.session_key,
+            probe_auth: options.probe_auth,
+            name: options.name.clone(),
+        });
         let judgement = Judgement::new(&options.name, options.store, options.paging);
         judgement.plan(options.silences, clock.wall());
         judgement.test_by(options.test_pages);
@@ -275,16 +288,20 @@ impl Collector {
     }
 
     /// Serves the pages and the API on `listener`, and judges each second, until the server is stopped.
-    pub fn serve<L: Listener<Addr = SocketAddr>>(&self, listener: L) -> Server {
+    pub fn serve<L>(&self, listener: L) -> Server
+    where
+        L: Listener,
+        L::Addr: Clone + fmt::Debug + Into<Peer>,
+    {
         self.serve_with(listener, |router| router)
     }
 
     /// The same, with what `around` makes of the pages and the API.
-    pub fn serve_with<L: Listener<Addr = SocketAddr>>(
-        &self,
-        listener: L,
-        around: impl FnOnce(Router) -> Router,
-    ) -> Server {
+    pub fn serve_with<L>(&self, listener: L, around: impl FnOnce(Router) -> Router) -> Server
+    where
+        L: Listener,
+        L::Addr: Clone + fmt::Debug + Into<Peer>,
+    {
         let (stop, stopped) = watch::channel(false);
         let router = around(api::router(self.clone(), stopped.clone()));
         let http = serve_until(stopped.clone(), router, listener);
@@ -294,7 +311,11 @@ impl Collector {
     }
 
     /// Serves `router`, and nothing else, on `listener`, which knows who asks: see [`Self::for_admins`].
-    pub fn serve_beside<L: Listener<Addr = SocketAddr>>(&self, listener: L, router: Router) -> Server {
+    pub fn serve_beside<L>(&self, listener: L, router: Router) -> Server
+    where
+        L: Listener,
+        L::Addr: Clone + fmt::Debug + Into<Peer>,
+    {
         let (stop, stopped) = watch::channel(false);
         Server { stop, http: serve_until(stopped, router, listener), own_work: Vec::new() }
     }
@@ -308,8 +329,8 @@ impl Collector {
     /// process where the API is served in a way that it cannot use.
     pub fn serve_reports<L: Listener<Addr = SocketAddr>>(&self, listener: L, token: TokenRule) -> Server {
         let (stop, stopped) = watch::channel(false);
-        let way_in =
-            Self { inner: Arc::clone(&self.inner), access: Arc::new(Access::new(vec![token], false, false)) };
+        let rules = Rules { tokens: vec![token], ..Rules::default() };
+        let way_in = Self { inner: Arc::clone(&self.inner), access: Arc::new(Access::new(rules)) };
         Server { stop, http: serve_until(stopped, api::intake_only(way_in), listener), own_work: Vec::new() }
     }
 

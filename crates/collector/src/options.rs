@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aviary_core::{Endpoint, Evidence, page::Paging, silence::Silence, verdict::Policy};
 use aviary_store::Store;
 
-use crate::{Alerting, MetricsPage, Readback, TestPages, TokenRule};
+use crate::{Alerting, CertificateRule, MetricsPage, ProxyRule, Readback, SessionKey, TestPages, TokenRule};
 
 /// What a collector is to do.
 #[derive(Clone, Debug, Default)]
@@ -14,11 +14,19 @@ pub struct Options {
     pub name: String,
     /// The services it judges. Others that agents report are kept and summed, and judged by the defaults.
     pub services: Vec<ServiceOptions>,
-    /// Who may do what. Without any, loopback may do everything.
+    /// Who may do what. Without any, and without the next two, loopback may do everything.
     pub tokens: Vec<TokenRule>,
+    /// What those may who show certificates with these names.
+    pub certificates: Vec<CertificateRule>,
+    /// Who says in headers who people are.
+    pub proxy: Option<ProxyRule>,
+    /// What sessions of browsers are signed with; without it nobody can sign in.
+    pub session_key: Option<SessionKey>,
+    /// Also who asks for health must be somebody who may read.
+    pub probe_auth: bool,
     /// Anybody may do everything, also from beyond loopback.
     pub open: bool,
-    /// Everybody has shown a certificate that was asked for: without tokens, they may report and read.
+    /// Everybody has shown a certificate that was asked for: where nothing else says who may what, they may report and read.
     pub certified: bool,
     /// The `[[service]]` sections for agents that take theirs from this collector, as TOML.
     pub services_document: Option<String>,

@@ -1,6 +1,6 @@
 //! A listener of any kind, served until it is stopped.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt, time::Duration};
 
 use axum::{
     Router,
@@ -9,37 +9,42 @@ use axum::{
 };
 use tokio::{sync::watch, task::JoinHandle};
 
-/// Who asks: the address of the other end, whatever the listener.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+use crate::Peer;
 
 /// Any listener, as one of which axum can tell the [`Peer`].
 struct Door<L>(L);
 
-impl<L: Listener<Addr = SocketAddr>> Listener for Door<L> {
+impl<L: Listener> Listener for Door<L> {
     type Io = L::Io;
-    type Addr = SocketAddr;
+    type Addr = L::Addr;
 
     fn accept(&mut self) -> impl Future<Output = (Self::Io, Self::Addr)> + Send {
         self.0.accept()
     }
 
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+    fn local_addr(&self) -> std::io::Result<L::Addr> {
         self.0.local_addr()
     }
 }
 
-impl<L: Listener<Addr = SocketAddr>> Connected<IncomingStream<'_, Door<L>>> for Peer {
+impl<L: Listener> Connected<IncomingStream<'_, Door<L>>> for Peer
+where
+    L::Addr: Clone + Into<Self>,
+{
     fn connect_info(stream: IncomingStream<'_, Door<L>>) -> Self {
-        Self(*stream.remote_addr())
+        stream.remote_addr().clone().into()
     }
 }
 
-pub(crate) fn serve_until<L: Listener<Addr = SocketAddr>>(
+pub(crate) fn serve_until<L>(
     mut stopped: watch::Receiver<bool>,
     router: Router,
     listener: L,
-) -> JoinHandle<()> {
+) -> JoinHandle<()>
+where
+    L: Listener,
+    L::Addr: Clone + fmt::Debug + Into<Peer>,
+{
     let shutdown = async move {
         // The other end gone means stop as well.
         _ = stopped.wait_for(|stop| *stop).await;

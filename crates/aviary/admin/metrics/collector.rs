@@ -91,6 +91,8 @@ impl Snapshot {
         }
         let labels = [("token", UNKNOWN), ("reason", "unauthorized")];
         count_of(&mut family.encode_family(&labels)?, &self.figures.strangers)?;
+        let labels = [("token", UNKNOWN), ("reason", "foreign_headers")];
+        count_of(&mut family.encode_family(&labels)?, &self.figures.pretenders)?;
         let help = "Series that came first under a token.";
         let mut family = page.family("aviary_collector_series", help, None, MetricType::Gauge)?;
         for token in tokens {

@@ -43,7 +43,9 @@ const SAMPLES: &[(&str, &str)] = &[
     ("COLLECTOR_KEY", "PEM"),
     ("AGENT_LISTEN", "127.0.0.1:8611"),
     ("AGENT_NAME_SERVERS", "192.0.2.53, 192.0.2.54:5353"),
+    ("AGENT_PROBE_AUTH", "true"),
     ("AGENT_PROFILING", "true"),
+    ("AGENT_READ_TOKEN", "0123456789abcdef"),
     ("AGENT_SERVICES_FROM", "collector"),
     ("AGENT_SOURCE", "eth1"),
     ("AGENT_SPOOL_AGE", "1d"),
@@ -56,7 +58,12 @@ const SAMPLES: &[(&str, &str)] = &[
     ("COLLECTOR_LISTEN", "127.0.0.1:2"),
     ("COLLECTOR_NAME", "spare"),
     ("COLLECTOR_OPEN", "true"),
+    ("COLLECTOR_PROBE_AUTH", "true"),
     ("COLLECTOR_PROFILING", "true"),
+    ("COLLECTOR_PROXY_FROM", "10.0.0.7, 10.1.0.0/24"),
+    ("COLLECTOR_PROXY_GROUPS", "X-Groups"),
+    ("COLLECTOR_PROXY_SCOPE", "read, admin"),
+    ("COLLECTOR_PROXY_USER", "X-User"),
     ("COLLECTOR_QUIET_HOURS_DAYS", "saturday, sunday"),
     ("COLLECTOR_QUIET_HOURS_FROM", "21:00"),
     ("COLLECTOR_QUIET_HOURS_UNTIL", "06:00"),
@@ -147,7 +154,9 @@ fn scalars(prefix: &str, schema: &Json, found: &mut BTreeSet<String>) {
     for alternative in alternatives(schema) {
         match alternative["properties"].as_object() {
             // A secret or certificate is a scalar for a variable, which holds the text itself.
-            Some(properties) if !properties.keys().all(|key| key == "file" || key == "env") => {
+            Some(properties)
+                if !properties.keys().all(|key| ["file", "env", "hash"].contains(&key.as_str())) =>
+            {
                 for (key, schema) in properties {
                     scalars(&environment::name(&format!("{prefix}_"), key), schema, found);
                 }
@@ -182,16 +191,24 @@ fn the_samples_are_all_scalars_of_the_language() {
 /// The file in which the variable called `name` changes something that makes sense there.
 fn file_for(name: &str) -> String {
     const RECEIVER: &str = "[[receiver]]\nname = \"oncall\"\nkind = \"command\"\ncommand = [\"page\"]\n";
+    const PROXY: &str = "proxy = { from = [\"10.0.0.9\"], user = \"X-Name\" }";
     const HOURS: &str = "{ from = \"22:00\", until = \"07:00\", zone = \"UTC\" }";
     let readback = |lines: &str| format!("{FILE}[service.readback]\n{lines}\n");
     let below = |header: &str, line: &str| FILE.replace(header, &format!("{header}\n{line}"));
-    let section = ["COLLECTOR_QUIET_HOURS_", "COLLECTOR_TEST_PAGES_", "COLLECTOR_WATCHDOG_"]
-        .into_iter()
-        .chain(["SERVICE_IN_GEST_QUIET_HOURS_", "SERVICE_IN_GEST_READBACK_"])
-        .find(|section| name.starts_with(section))
-        .unwrap_or_default();
+    let section =
+        ["COLLECTOR_PROXY_", "COLLECTOR_QUIET_HOURS_", "COLLECTOR_TEST_PAGES_", "COLLECTOR_WATCHDOG_"]
+            .into_iter()
+            .chain(["SERVICE_IN_GEST_QUIET_HOURS_", "SERVICE_IN_GEST_READBACK_"])
+            .find(|section| name.starts_with(section))
+            .unwrap_or_default();
     match (section, name.strip_prefix(section).unwrap_or_default()) {
         ("", "AGENT_FALLBACK") => format!("{FILE}{RECEIVER}"),
+        ("", "AGENT_PROBE_AUTH") => {
+            below("[agent]", "listen = \"127.0.0.1:3\"\nread_token = { env = \"TOKEN\" }")
+        }
+        ("", "AGENT_READ_TOKEN") => below("[agent]", "listen = \"127.0.0.1:3\""),
+        ("", "COLLECTOR_PROBE_AUTH") => below("[collector]", PROXY),
+        ("COLLECTOR_PROXY_", _) => below("[collector]", PROXY),
         ("COLLECTOR_QUIET_HOURS_", _) => below("[collector]", &format!("quiet_hours = {HOURS}")),
         ("COLLECTOR_TEST_PAGES_", _) => {
             below("[collector]", &format!("test_pages = {{ hours = {HOURS} }}")) + RECEIVER
@@ -235,9 +252,9 @@ fn every_scalar_is_overridden_by_its_variable() {
             _ => &[],
         };
         variables.extend(companions);
-        variables.push(("WORD", "0123456789"));
+        variables.extend([("WORD", "0123456789"), ("TOKEN", "fedcba9876543210")]);
         let file = file_for(name);
-        let before = read(&file, &[("WORD", "0123456789")]).unwrap();
+        let before = read(&file, &[("WORD", "0123456789"), ("TOKEN", "fedcba9876543210")]).unwrap();
         let text = match *name {
             "AGENT_SERVICES_FROM" => FILE.split("[[service]]").next().unwrap_or_default(),
             _ => &file,

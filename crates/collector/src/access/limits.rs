@@ -74,6 +74,11 @@ impl Bucket {
         Err(self.level.unsigned_abs().div_ceil(second.unsigned_abs()).max(1))
     }
 
+    /// Whether nothing was taken out for long.
+    pub(super) fn is_full(&mut self, now: Micros) -> bool {
+        self.ready(now).is_ok() && self.level == self.rate * 1_000_000 * BURST_SECONDS
+    }
+
     /// Takes `units` out, also where so many are not in it.
     pub(super) fn charge(&mut self, units: u64) {
         let cost = i64::try_from(units).unwrap_or(i64::MAX).saturating_mul(1_000_000);

@@ -32,6 +32,11 @@ impl SecretHash {
         Self(bytes)
     }
 
+    /// For what is made of it.
+    pub(super) const fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Reads `sha256:` and 64 hexadecimal digits.
     ///
     /// # Errors

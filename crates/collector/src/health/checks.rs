@@ -14,17 +14,19 @@
 //! | `reader of SERVICE` | what the service stores cannot be told |
 //! | `receiver NAME` | an incident waits for more than a minute that it is to be told of |
 //!
-//! Both answer `{"ok":[...],"failed":[...]}`, 200 or, where a check failed, 500. They ask nobody and touch no disk: whoever asks
+//! Both answer `{"ok":[...],"failed":[...]}`, 200 or, where a check failed, 500; who may not read is told which checks, and not
+//! what they found. They ask nobody and touch no disk: whoever asks
 //! without end is told what is known already. While a start takes up what was kept, nothing needs to have been judged. For 30 s after the start of the process nobody needs to have reported.
 
 use aviary_core::Timestamp;
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, http::StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
     Collector,
     delivery::{JUDGED_US_MAX, Signs, UNTOLD_US_MAX, lasted},
     journal::Condition,
+    visitor::Onlooker,
 };
 
 /// How long after the start nothing needs to have been judged, and no agent to have reported.
@@ -42,19 +44,20 @@ fn found(failed: bool, found: String) -> Result<String, String> {
 }
 
 /// `GET /healthcheck`
-pub(super) async fn of_itself(State(collector): State<Collector>) -> (StatusCode, Json<Value>) {
+pub(super) async fn of_itself(Onlooker { collector, may_read }: Onlooker) -> (StatusCode, Json<Value>) {
     let now = collector.now();
     let check = |of: &str, found| Check { of: of.to_owned(), found };
-    answer(vec![
+    let checks = vec![
         check("judgement", judgement(&collector, now)),
         check("journal", journal(&collector)),
         check("history", history(&collector)),
         check("canary", canary(&collector, now)),
-    ])
+    ];
+    answer(checks, may_read)
 }
 
 /// `GET /deepcheck`
-pub(super) async fn of_others(State(collector): State<Collector>) -> (StatusCode, Json<Value>) {
+pub(super) async fn of_others(Onlooker { collector, may_read }: Onlooker) -> (StatusCode, Json<Value>) {
     let now = collector.now();
     let check = |of: &str, found| Check { of: of.to_owned(), found };
     let mut checks = vec![check("store", store(&collector)), check("agents", agents(&collector))];
@@ -75,16 +78,18 @@ pub(super) async fn of_others(State(collector): State<Collector>) -> (StatusCode
         let words = format!("an incident has waited for {} to be told", lasted(age / 1_000_000));
         Check { of: format!("receiver {name}"), found: found(age > UNTOLD_US_MAX, words) }
     }));
-    answer(checks)
+    answer(checks, may_read)
 }
 
-fn answer(checks: Vec<Check>) -> (StatusCode, Json<Value>) {
+/// What was found, for whoever `may_read` it; for others what the checks are of.
+fn answer(checks: Vec<Check>, may_read: bool) -> (StatusCode, Json<Value>) {
     let (mut ok, mut failed) = (Vec::new(), Vec::new());
     for Check { of, found } in checks {
-        match found {
-            Ok(found) => ok.push(format!("{of}: {found}")),
-            Err(found) => failed.push(format!("{of}: {found}")),
-        }
+        let (list, found) = match found {
+            Ok(found) => (&mut ok, found),
+            Err(found) => (&mut failed, found),
+        };
+        list.push(if may_read { format!("{of}: {found}") } else { of });
     }
     let status = if failed.is_empty() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
     (status, Json(json!({"ok": ok, "failed": failed})))

@@ -10,14 +10,14 @@
 //! `/services/health` answers `{"all_healthy":false,"services":[...]}` with these. A region or node is judged by the newest
 //! closed minute alone and what its service may lose, as if it were all there is: so it may be `degraded` while the service,
 //! which is judged over windows of many lengths, is not. Of many, those that are not healthy come first, and
-//! `regions_left_out` and `nodes_left_out` say how many are not there.
+//! `regions_left_out` and `nodes_left_out` say how many are not there. `reason` and `summary` are for those who may read.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use aviary_core::{Second, State as Of};
 use axum::{
     Json,
-    extract::{Path, State, rejection::PathRejection},
+    extract::{Path, rejection::PathRejection},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
@@ -29,6 +29,7 @@ use crate::{
     judgement::OfService,
     keeping, services,
     state::{ByPlace, Cells, Place, Standing},
+    visitor::Onlooker,
 };
 
 /// So many regions, and so many nodes, are told of one service: anybody may ask, and an answer stays below 50 KiB.
@@ -137,6 +138,11 @@ impl Body {
             nodes_left_out,
         }
     }
+
+    /// The same for somebody who may only know states, unless they `may_read`.
+    fn told_to(self, may_read: bool) -> Self {
+        if may_read { self } else { Self { reason: None, summary: None, ..self } }
+    }
 }
 
 /// The first [`PLACES_MAX`] of these, those that are not healthy before all others, and how many are left out.
@@ -164,14 +170,16 @@ fn status(state: Of, is_silenced: bool, until: Option<Second>) -> String {
 }
 
 /// `GET /services/health`
-pub(super) async fn all(State(collector): State<Collector>) -> Result<Response, ApiError> {
+pub(super) async fn all(Onlooker { collector, may_read }: Onlooker) -> Result<Response, ApiError> {
     if let Some(replayed) = collector.replaying() {
         return Err(keeping::not_ready(replayed));
     }
     let places = collector.newest_by_place().await?;
     let told = collector.judgement().of_services();
     let state = collector.state();
-    let body = |(name, standing): (&str, _)| Body::new(name, standing, told.get(name), places.get(name));
+    let body = |(name, standing): (&str, _)| {
+        Body::new(name, standing, told.get(name), places.get(name)).told_to(may_read)
+    };
     let services: Vec<Body> = state.standing().map(body).collect();
     drop(state);
     let all_healthy = !services.is_empty() && services.iter().all(|it| it.state == Of::Healthy.name());
@@ -181,7 +189,7 @@ pub(super) async fn all(State(collector): State<Collector>) -> Result<Response, 
 
 /// `GET /SERVICE/health`
 pub(super) async fn one(
-    State(collector): State<Collector>,
+    Onlooker { collector, may_read }: Onlooker,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let Path(name) = name.map_err(|rejection| ApiError::bad("bad_parameter", rejection.body_text()))?;
@@ -201,5 +209,25 @@ pub(super) async fn one(
         Of::Down => StatusCode::SERVICE_UNAVAILABLE,
         Of::Blind | Of::Degraded | Of::Healthy | Of::Starting | Of::Unproven => StatusCode::OK,
     };
-    Ok((status, Json(Body::new(name, standing, told.get(name), places.get(name)))).into_response())
+    let body = Body::new(name, standing, told.get(name), places.get(name)).told_to(may_read);
+    Ok((status, Json(body)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_read_is_told_no_reasons() {
+        let body = || Body {
+            state: "blind",
+            reason: Some("https://10.0.0.9/render does not answer".to_owned()),
+            summary: Some("tcp from canary-7".to_owned()),
+            ..Body::default()
+        };
+        let told = |may_read| serde_json::to_string(&body().told_to(may_read)).unwrap();
+        assert!(told(true).contains("10.0.0.9") && told(true).contains("canary-7"));
+        assert!(!told(false).contains("10.0.0.9") && !told(false).contains("canary-7"));
+        assert!(told(false).contains(r#""state":"blind""#));
+    }
 }

@@ -33,8 +33,8 @@ use aviary_store::{StoreError, Table};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{ConnectInfo, FromRequest, FromRequestParts as _, Path, Query, Request, State},
-    http::{HeaderMap, StatusCode},
+    extract::{FromRequest, FromRequestParts as _, Path, Query, Request, State},
+    http::StatusCode,
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
@@ -43,12 +43,11 @@ use serde_json::{Value, json};
 
 use super::{Judgement, kept, record::Record, trial};
 use crate::{
-    Collector, Peer,
-    access::Scope,
-    api::Readable,
+    Collector,
     delivery::{beside, explain},
     error::ApiError,
     intake,
+    visitor::{Admin, Readable},
 };
 
 /// The longest body that is read here.
@@ -119,9 +118,9 @@ impl FromRequest<Collector> for Said {
 
     async fn from_request(request: Request, collector: &Collector) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let peer = ConnectInfo::from_request_parts(&mut parts, collector).await;
-        let ConnectInfo(Peer(peer)) = peer.map_err(IntoResponse::into_response)?;
-        Self::read(collector, &parts.headers, peer, body).await.map_err(IntoResponse::into_response)
+        let admin = Admin::from_request_parts(&mut parts, collector).await;
+        let admin = admin.map_err(IntoResponse::into_response)?;
+        Self::read(&admin, body).await.map_err(IntoResponse::into_response)
     }
 }
 
@@ -134,13 +133,7 @@ struct Posted {
 }
 
 impl Said {
-    async fn read(
-        collector: &Collector,
-        headers: &HeaderMap,
-        peer: std::net::SocketAddr,
-        body: Body,
-    ) -> Result<Self, ApiError> {
-        let token = collector.access().admin(headers, peer.ip())?;
+    async fn read(admin: &Admin, body: Body) -> Result<Self, ApiError> {
         let body = intake::read(body, BODY_BYTES_MAX, too_large).await?;
         let refuse = |message: String| {
             ApiError::bad("bad_request", message).detail(r#"send such as {"by":"ada","text":"the switch"}"#)
@@ -154,7 +147,7 @@ impl Said {
         if !by.iter().chain(&text).all(is_good) {
             return Err(refuse(format!("`by` and `text` have 1 to {TEXT_CHARACTERS_MAX} characters")));
         }
-        let by = by.or(token).ok_or_else(|| refuse("say who you are: `by`".to_owned()))?;
+        let by = admin.author(by).ok_or_else(|| refuse("say who you are: `by`".to_owned()))?;
         Ok(Self { by, text })
     }
 }
@@ -206,11 +199,9 @@ struct Asked {
 
 async fn silence(
     State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
+    admin: Admin,
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let by = collector.access().admin(&headers, peer.ip())?;
     let body = intake::read(body, BODY_BYTES_MAX, too_large).await?;
     let refuse = |message: String| {
         ApiError::bad("bad_silence", message)
@@ -232,7 +223,7 @@ async fn silence(
         }
     };
     let id = format!("{:016x}", fnv1a(body.iter().copied().chain(now.0.to_be_bytes())));
-    let author = asked.by.or(by).unwrap_or_default();
+    let author = admin.author(asked.by).unwrap_or_default();
     for text in [&author, &asked.reason] {
         if text.chars().count() > TEXT_CHARACTERS_MAX {
             return Err(refuse(format!("`by` and `reason` have at most {TEXT_CHARACTERS_MAX} characters")));
@@ -247,11 +238,9 @@ async fn silence(
 
 async fn expire(
     State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
+    _: Admin,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    collector.access().allow(Scope::Admin, &headers, peer.ip())?;
     let now = collector.now();
     if !collector.judgement().expire(&id, now) {
         let message = format!("silence `{id}` is not held, or has ended; see /api/v1/silences");

@@ -21,14 +21,18 @@ use aviary_core::{
 };
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, Path, State},
-    http::{HeaderMap, StatusCode},
+    extract::{Path, State},
+    http::StatusCode,
     routing::{get, post},
 };
 use serde::Serialize;
 
 use super::{Judgement, api::flushed, tested::notice};
-use crate::{Collector, Peer, access::Scope, api::Readable, error::ApiError};
+use crate::{
+    Collector,
+    error::ApiError,
+    visitor::{Admin, Readable},
+};
 
 /// So many are known at once, the newest.
 const TRIALS_MAX: usize = 64;
@@ -130,11 +134,9 @@ pub(super) fn routes() -> Router<Collector> {
 
 async fn begin(
     State(collector): State<Collector>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
+    _: Admin,
     Path(receiver): Path<String>,
 ) -> Result<(StatusCode, Json<Body>), ApiError> {
-    collector.access().allow(Scope::Admin, &headers, peer.ip())?;
     let id = collector.judgement().test(&receiver, collector.now()).map_err(|there| {
         let there = if there.is_empty() {
             "there is none".to_owned()

@@ -1,21 +1,20 @@
 //! What people say of an incident on its page, without any script: a form that is sent, and the page again.
 
-use std::net::SocketAddr;
-
 use axum::{
     body::Body,
-    extract::{ConnectInfo, FromRequest, FromRequestParts as _, Path, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    extract::{FromRequest, FromRequestParts as _, Path, Request, State},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
 use super::{negotiate::refused, shown::incident_path};
 use crate::{
-    Collector, Peer,
+    Collector,
     error::ApiError,
     intake,
     judgement::api::{Said, TEXT_CHARACTERS_MAX, change},
     keeping::ready,
+    visitor::Admin,
 };
 
 /// The longest form that is read: a text of the longest, each byte written as three.
@@ -66,33 +65,25 @@ impl FromRequest<Collector> for Form {
 
     async fn from_request(request: Request, collector: &Collector) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let peer = ConnectInfo::from_request_parts(&mut parts, collector).await;
-        let ConnectInfo(Peer(peer)) = peer.map_err(IntoResponse::into_response)?;
-        let said = read(collector, &parts.headers, peer, body).await;
+        let admin = Admin::from_request_parts(&mut parts, collector).await;
+        let admin = admin.map_err(IntoResponse::into_response)?;
+        let said = read(collector, &admin, body).await;
         said.map(Self).map_err(|error| refused(&error))
     }
 }
 
-async fn read(
-    collector: &Collector,
-    headers: &HeaderMap,
-    peer: SocketAddr,
-    body: Body,
-) -> Result<Said, ApiError> {
+async fn read(collector: &Collector, admin: &Admin, body: Body) -> Result<Said, ApiError> {
     ready(collector)?;
-    let token = collector.access().admin(headers, peer.ip())?;
-    if !is_of_our_pages(headers) {
-        let message =
-            "the form was sent by a page of somebody else; open the incident here, and send it from there";
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "foreign_form", message));
-    }
     let too_large =
         || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "a note is not so long");
     let body = intake::read(body, FORM_BYTES_MAX, too_large).await?;
-    parse(&body, token)
+    let (by, text) = parse(&body)?;
+    let by = admin.author(by).ok_or_else(|| ApiError::bad("bad_request", "say who you are: your name"))?;
+    Ok(Said { by, text })
 }
 
-fn parse(form: &[u8], token: Option<String>) -> Result<Said, ApiError> {
+/// Who says so, and what, as a form has it.
+fn parse(form: &[u8]) -> Result<(Option<String>, Option<String>), ApiError> {
     let (mut by, mut text) = (None, None);
     for (name, value) in url::form_urlencoded::parse(form) {
         let value = value.trim();
@@ -107,22 +98,7 @@ fn parse(form: &[u8], token: Option<String>) -> Result<Said, ApiError> {
             _ => {}
         }
     }
-    let by = by.or(token).ok_or_else(|| ApiError::bad("bad_request", "say who you are: your name"))?;
-    Ok(Said { by, text })
-}
-
-/// Whether a form was sent by a page of ours: a browser says where it comes from, and lets no page say otherwise. What says
-/// nothing of it is no browser.
-fn is_of_our_pages(headers: &HeaderMap) -> bool {
-    let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    match (said("sec-fetch-site"), said("origin"), said("host")) {
-        (Some(site), ..) => site == "same-origin",
-        (None, Some(origin), Some(host)) => {
-            origin.split_once("://").is_some_and(|(_, authority)| authority == host)
-        }
-        (None, Some(_), None) => false,
-        (None, None, _) => true,
-    }
+    Ok((by, text))
 }
 
 #[cfg(test)]
@@ -130,33 +106,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_own_pages_may_send_a_form() {
-        let table: [(&[(&str, &str)], bool); 7] = [
-            (&[("sec-fetch-site", "same-origin")], true),
-            (&[("sec-fetch-site", "cross-site"), ("host", "a:1"), ("origin", "http://a:1")], false),
-            (&[("sec-fetch-site", "same-site")], false),
-            (&[("host", "a:1"), ("origin", "http://a:1")], true),
-            (&[("host", "a:1"), ("origin", "http://a:2")], false),
-            (&[("host", "a:1"), ("origin", "null")], false),
-            (&[("host", "a:1")], true),
-        ];
-        for (given, expected) in table {
-            let headers = given.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-            assert_eq!(is_of_our_pages(&headers.collect::<HeaderMap>()), expected, "{given:?}");
-        }
-    }
-
-    #[test]
     fn a_form_says_who_and_what() {
-        let said = |form: &str, token: Option<&str>| {
-            let said = parse(form.as_bytes(), token.map(str::to_owned));
-            said.map(|said| (said.by, said.text)).map_err(|error| error.message().to_owned())
-        };
-        let of = |by: &str, text: Option<&str>| Ok((by.to_owned(), text.map(str::to_owned)));
-        assert_eq!(said("by=ada+l&text=the+%3Cswitch%3E", None), of("ada l", Some("the <switch>")));
-        assert_eq!(said("by=&text=+", Some("eve")), of("eve", None));
-        assert!(said("text=x", None).unwrap_err().contains("say who you are"));
+        let said = |form: &str| parse(form.as_bytes()).map_err(|error| error.message().to_owned());
+        let of = |by: Option<&str>, text: Option<&str>| Ok((by.map(str::to_owned), text.map(str::to_owned)));
+        assert_eq!(said("by=ada+l&text=the+%3Cswitch%3E"), of(Some("ada l"), Some("the <switch>")));
+        assert_eq!(said("by=&text=+&more=x"), of(None, None));
         let long = format!("by=a&text={}", "x".repeat(TEXT_CHARACTERS_MAX + 1));
-        assert!(said(&long, None).unwrap_err().contains("at most 1000 characters"));
+        assert!(said(&long).unwrap_err().contains("at most 1000 characters"));
     }
 }

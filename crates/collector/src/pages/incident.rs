@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     Collector,
+    access::{Caller, Scope},
     delivery::explain::{held, in_words},
     error::ApiError,
     judgement::api::{TEXT_CHARACTERS_MAX, unknown},
@@ -276,10 +277,16 @@ impl IncidentPage {
     }
 
     /// What people can say of it. Outside of what changes, so that nothing is taken from under their hands.
-    pub(crate) fn forms(&self) -> Markup {
+    pub(crate) fn forms(&self, caller: &Caller) -> Markup {
         let is_active = !matches!(self.short.state, "resolved" | "suspected");
-        let by = html! {
-            p { label for="by" { "Your name" } input id="by" name="by" required maxlength="100" autocomplete="username"; }
+        if !caller.may(Scope::Admin) {
+            return html! { p.quiet { "Notes and acknowledgements are taken from whoever has the scope " code { "admin" } "." } };
+        }
+        let by = match caller.author(None) {
+            Some(name) => html! { p { "As " strong { (name) } } },
+            None => {
+                html! { p { label for="by" { "Your name" } input id="by" name="by" required maxlength="100" autocomplete="username"; } }
+            }
         };
         html! {
             section aria-labelledby="say-heading" {

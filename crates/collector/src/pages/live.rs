@@ -49,6 +49,10 @@ const AFTER_JUDGEMENT_US: u64 = 150_000;
 /// A browser that lost its connection comes back after so many milliseconds.
 const RETRY_MS: u32 = 2_000;
 
+/// So long somebody is told without being asked again who they are: their browser comes back by itself, and is let in if they
+/// still may.
+const TOLD_FOR: Duration = Duration::from_secs(600);
+
 /// True once the server stops.
 #[derive(Clone)]
 pub(crate) struct Stopped(pub(crate) watch::Receiver<bool>);
@@ -159,19 +163,20 @@ pub(crate) async fn get(
     }
     let first = Bytes::from(format!("retry: {RETRY_MS}\n\n"));
     let events = stream::unfold(
-        (newest, stopped, Some(first), place),
-        async |(mut newest, mut stopped, first, place)| {
+        (newest, stopped, Some(first), Box::pin(sleep(TOLD_FOR)), place),
+        async |(mut newest, mut stopped, first, mut end, place)| {
             let event = match first {
                 Some(first) => first,
                 None => {
                     tokio::select! {
                         changed = newest.changed() => changed.ok()?,
                         _ = stopped.wait_for(|stop| *stop) => return None,
+                        () = &mut end => return None,
                     }
                     newest.borrow_and_update().clone()
                 }
             };
-            Some((Ok::<_, Infallible>(event), (newest, stopped, None, place)))
+            Some((Ok::<_, Infallible>(event), (newest, stopped, None, end, place)))
         },
     );
     let headers = [
@@ -260,6 +265,33 @@ mod tests {
         drop((one, other));
         assert!(!live.tell(&question(1), None), "nobody watches any more");
         assert_eq!(live.figures().views, 0);
+    }
+
+    /// A clock that stands still; that of the runtime does not.
+    #[derive(Clone)]
+    struct Standing;
+
+    impl aviary_core::Clock for Standing {
+        fn wall(&self) -> aviary_core::Timestamp {
+            aviary_core::Timestamp(1_763_690_400_000_000 + AFTER_JUDGEMENT_US)
+        }
+
+        fn monotonic(&self) -> aviary_core::Micros {
+            aviary_core::Micros(0)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_told_is_asked_who_they_are_again_after_a_while() {
+        let collector = Collector::new(crate::Options::default(), Standing).unwrap();
+        let (_stop, stopped) = watch::channel(false);
+        let asked = Parameters(vec![("at".to_owned(), "/agents".to_owned())]);
+        let told = get(Readable(collector.clone()), Extension(Stopped(stopped)), asked).await.unwrap();
+        let told = axum::body::to_bytes(told.into_body(), 10 << 20).await.unwrap();
+        let told = std::str::from_utf8(&told).unwrap();
+        assert!(told.starts_with("retry: 2000\n\n") && told.contains("event: title\ndata: Agents\n"));
+        assert!((500..=700).contains(&told.matches("event: title").count()), "once a second until then");
+        assert_eq!(collector.live_figures().viewers, 0);
     }
 
     #[test]

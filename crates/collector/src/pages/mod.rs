@@ -12,6 +12,7 @@
 //! | `/agents` | the fleet |
 //! | `/incidents`, `/incidents/ID` | what was wrong, and the whole record of one |
 //! | `/live?at=ADDRESS` | what changes of a page, each second, as server-sent events |
+//! | `/sign-in`, `/sign-out` | where somebody says who they are, see [`sign_in`] |
 //! | `/assets/NAME` | style, script and icon |
 //!
 //! **Invariants.** A page is gathered into a value that is rendered as HTML and as JSON, so that both say the same. A page is
@@ -33,6 +34,7 @@ mod page;
 mod series;
 mod service;
 mod shown;
+mod sign_in;
 mod timings;
 mod words;
 
@@ -44,21 +46,20 @@ use axum::{
     extract::Request,
     http::{HeaderMap, HeaderValue, Uri, header},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse as _, Response},
     routing::{get, post},
 };
 use tokio::sync::watch;
 use tower_http::compression::CompressionLayer;
 
-pub(crate) use self::live::Live;
 pub use self::live::LiveFigures;
 use self::page::{Page, Question};
-use crate::{
-    Collector,
-    api::{Parameters, Readable},
-    error::ApiError,
-    keeping::ready,
+pub(crate) use self::{
+    live::Live,
+    negotiate::{refused, wants_html},
+    sign_in::lead_to_sign_in,
 };
+use crate::{Collector, access::Scope, api::Parameters, error::ApiError, keeping::ready, visitor::Visitor};
 
 /// Nothing is loaded from elsewhere, nothing stands in the page itself that runs, and nobody puts it into a frame.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -74,6 +75,8 @@ pub(crate) fn routes(stopped: watch::Receiver<bool>) -> Router<Collector> {
         .route("/incidents/{id}/ack", post(form::acknowledge))
         .route("/incidents/{id}/notes", post(form::note))
         .route("/{service}", get(page))
+        .route(sign_in::IN, get(sign_in::get).post(sign_in::post))
+        .route(sign_in::OUT, post(sign_in::out))
         .route("/live", get(live::get))
         .route("/assets/{name}", get(assets::get))
         .layer(CompressionLayer::new())
@@ -93,14 +96,15 @@ async fn guarded(request: Request, next: Next) -> Response {
 
 /// Any page, as whoever asks wants it.
 async fn page(
-    readable: Result<Readable, Response>,
+    visitor: Visitor,
     uri: Uri,
     headers: HeaderMap,
     parameters: Result<Parameters, ApiError>,
 ) -> Response {
-    let Readable(collector) = match readable {
-        Ok(readable) => readable,
-        Err(refused) => return refused,
+    let collector = visitor.collector.clone();
+    let caller = match visitor.may(Scope::Read) {
+        Ok(caller) => caller,
+        Err(refused) => return refused.into_response(),
     };
     let asked =
         ready(&collector).and(parameters).and_then(|Parameters(given)| Question::read(uri.path(), &given));
@@ -108,7 +112,7 @@ async fn page(
         Ok(question) => gathered(&collector, &question).await.map(|page| (question, page)),
         Err(error) => Err(error),
     };
-    negotiate::answer(&headers, answered)
+    negotiate::answer(&headers, &caller, answered)
 }
 
 /// The page that answers `question`, made on a thread that may wait.

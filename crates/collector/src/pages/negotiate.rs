@@ -12,7 +12,7 @@ use super::{
     page::{Page, Question},
     shown::segment,
 };
-use crate::error::ApiError;
+use crate::{access::Caller, error::ApiError};
 
 /// How much somebody wants `kind`, of a thousand: as `Accept` says it, by its most exact range.
 fn wanted(headers: &HeaderMap, kind: &str) -> u32 {
@@ -35,16 +35,20 @@ fn wanted(headers: &HeaderMap, kind: &str) -> u32 {
 
 /// The page that answers a question, or an error, as HTML or as JSON. Who does not care gets pages as HTML and errors as the
 /// API has them.
-pub(crate) fn answer(headers: &HeaderMap, answered: Result<(Question, Page), ApiError>) -> Response {
+pub(crate) fn answer(
+    headers: &HeaderMap,
+    caller: &Caller,
+    answered: Result<(Question, Page), ApiError>,
+) -> Response {
     let (html, json) = (wanted(headers, "text/html"), wanted(headers, "application/json"));
     let mut response = match answered {
         Ok((_, page)) if json > html => Json(page).into_response(),
         Ok((question, page)) => {
             let live = format!("/live?at={}", segment(&question.address()));
-            let document = layout::document(&page.title(), Some(&live), &page.main());
+            let document = layout::document(&page.title(), Some(&live), Some(caller), &page.main(caller));
             Html(document.into_string()).into_response()
         }
-        Err(error) if html > json => refused(&error),
+        Err(error) if html > json => refused_to(Some(caller), &error),
         Err(error) => error.into_response(),
     };
     let headers = response.headers_mut();
@@ -53,8 +57,18 @@ pub(crate) fn answer(headers: &HeaderMap, answered: Result<(Question, Page), Api
     response
 }
 
-/// An error for people.
+/// Whether whoever asks wants to read the answer themselves.
+pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
+    wanted(headers, "text/html") > wanted(headers, "application/json")
+}
+
+/// An error for people who are nobody here.
 pub(crate) fn refused(error: &ApiError) -> Response {
+    refused_to(None, error)
+}
+
+/// An error for people.
+pub(crate) fn refused_to(caller: Option<&Caller>, error: &ApiError) -> Response {
     let title = match error.status() {
         StatusCode::NOT_FOUND => "Nothing is here",
         StatusCode::BAD_REQUEST => "Not understood",
@@ -68,7 +82,7 @@ pub(crate) fn refused(error: &ApiError) -> Response {
         p { a href="/" { "To the services" } }
     };
     let mut response =
-        (error.status(), Html(layout::document(title, None, &main).into_string())).into_response();
+        (error.status(), Html(layout::document(title, None, caller, &main).into_string())).into_response();
     if error.status() == StatusCode::SERVICE_UNAVAILABLE {
         // Whoever looks on sees it as soon as it is there, without a script as well.
         response.headers_mut().insert(header::REFRESH, HeaderValue::from_static("2"));

@@ -13,7 +13,7 @@ use super::{
     service::ServicePage,
     shown::{Shown, segment},
 };
-use crate::{Collector, error::ApiError};
+use crate::{Collector, access::Caller, error::ApiError};
 
 /// What somebody asks for: a page, and what of it. Those who ask the same are told the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -114,12 +114,12 @@ impl Page {
         }
     }
 
-    /// All of it.
-    pub(crate) fn main(&self) -> Markup {
+    /// All of it, for `caller`.
+    pub(crate) fn main(&self, caller: &Caller) -> Markup {
         html! {
             div id="changing" { (self.changing()) }
             // What somebody types into is left alone.
-            @if let Self::Incident(page) = self { (page.forms()) }
+            @if let Self::Incident(page) = self { (page.forms(caller)) }
         }
     }
 }

@@ -89,7 +89,7 @@ fn journalled(reports: u64) -> (Troubled<Slow>, SyncSender<()>) {
 async fn ask(address: SocketAddr, head: &'static str) -> String {
     let asked = tokio::task::spawn_blocking(move || {
         let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "{head} HTTP/1.0\r\nHost: collector\r\nContent-Length: 0\r\n\r\n").unwrap();
+        write!(stream, "{head} HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer.to_lowercase()

@@ -34,6 +34,7 @@ fn what_a_collector_counts_is_on_its_page() {
         agents: vec![("late", 4)],
         tokens: vec![token],
         strangers: 11,
+        pretenders: 12,
         received: vec![("ingest".to_owned(), Protocol::Udp, received)],
         delivery: DeliveryFigures {
             receivers: vec![aviary_collector::delivery::Figures {
@@ -145,6 +146,7 @@ fn what_a_collector_counts_is_on_its_page() {
         "aviary_collector_slots_total{token=\"eu\\\"agents\"} 40",
         "aviary_collector_refused_total{token=\"eu\\\"agents\",reason=\"reports\"} 7",
         "aviary_collector_refused_total{token=\"(unknown)\",reason=\"unauthorized\"} 11",
+        "aviary_collector_refused_total{token=\"(unknown)\",reason=\"foreign_headers\"} 12",
         "aviary_collector_series{token=\"eu\\\"agents\"} 2",
         "aviary_collector_agents{state=\"late\"} 4",
         &format!("aviary_collector_received_total{udp} 5"),

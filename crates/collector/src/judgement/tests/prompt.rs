@@ -1,14 +1,10 @@
 //! Between two seconds: whoever is to be woken does not wait for the next one.
 
-use axum::{
-    body::Body,
-    extract::{ConnectInfo, State},
-    http::HeaderMap,
-};
+use axum::{body::Body, extract::State, http::HeaderMap};
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use super::*;
-use crate::{Collector, Options, Peer, intake};
+use crate::{Collector, Options, intake, visitor::Visitor};
 
 /// The paused clock of the runtime.
 #[derive(Clone)]
@@ -28,9 +24,9 @@ impl aviary_core::Clock for Paused {
 async fn told(collector: &Collector, second: u64, outcome: Outcome) {
     for region in REGIONS {
         let report = told_by(region, second, outcome);
-        let peer = ConnectInfo(Peer(([127, 0, 0, 1], 1).into()));
+        let visitor = Visitor::from("127.0.0.1:1", HeaderMap::new(), collector);
         let body = Body::from(report.encode());
-        let taken = intake::post(State(collector.clone()), peer, HeaderMap::new(), body).await;
+        let taken = intake::post(State(collector.clone()), visitor, HeaderMap::new(), body).await;
         assert!(taken.is_ok(), "{taken:?}");
     }
 }
