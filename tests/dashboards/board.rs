@@ -58,7 +58,7 @@ impl Board {
             let name = format!("{}: {}", self.name, panel["title"].as_str().unwrap());
             panel["targets"].as_array().unwrap().iter().map(move |target| Target {
                 panel: name.clone(),
-                query: target["expr"].as_str().or(target["target"].as_str()).unwrap().to_owned(),
+                query: target["expr"].as_str().or_else(|| target["target"].as_str()).unwrap().to_owned(),
                 is_instant: target["instant"] == true,
             })
         });
@@ -71,7 +71,7 @@ impl Board {
         variables
             .filter(|variable| variable["type"] != "datasource")
             .map(|variable| {
-                let question = variable["query"].as_str().or(variable["query"]["query"].as_str());
+                let question = variable["query"].as_str().or_else(|| variable["query"]["query"].as_str());
                 (variable["name"].as_str().unwrap(), variable["type"].as_str().unwrap(), question.unwrap())
             })
             .collect()
