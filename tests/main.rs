@@ -11,6 +11,7 @@ mod graphite;
 mod history;
 mod local;
 mod metadata;
+mod metrics;
 mod ordeals;
 mod pages;
 mod readback;

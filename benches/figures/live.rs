@@ -24,6 +24,10 @@ use crate::{
 const NAME: &str = "live, 100000 series at one a second";
 const CPU_GOAL: f64 = 15.0;
 const RESIDENT_GOAL_MIB: f64 = 250.0;
+const METRICS_GOAL_MS: f64 = 50.0;
+
+/// So often it is asked for its metrics.
+const SCRAPES: usize = 21;
 
 /// Seconds that are told at once before any counts: so many that the live window is full, and minutes leave it.
 const BACKLOG: u64 = 870;
@@ -73,6 +77,7 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     }
     let cpu = (process::cpu_ns(id)? - before) as f64 / (seconds as f64 * 1e9) * 100.0;
     let resident = Memory::of(id)?.resident as f64 / 1_024.0;
+    let metrics_ms = metrics_ms(&mut connection)?;
     table.push(Figure {
         name: NAME.to_owned(),
         aviary: format!("{cpu:.1} % of a core"),
@@ -89,12 +94,34 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
         goal: format!("at most {RESIDENT_GOAL_MIB:.0} MiB"),
         met: resident <= RESIDENT_GOAL_MIB,
     });
+    table.push(Figure {
+        name: "live, /metrics".to_owned(),
+        aviary: format!("{metrics_ms:.1} ms"),
+        rival: String::new(),
+        ratio: String::new(),
+        goal: format!("at most {METRICS_GOAL_MS:.0} ms"),
+        met: metrics_ms <= METRICS_GOAL_MS,
+    });
     table.note(format!(
         "live: {AGENTS} agents of {SERIES} series each, a full live window, and then a report of each agent each second for {seconds} s over HTTP to \
          `aviary run` with its journal, checkpoints and history on this disk, judged each second; one slot \
          of a thousand lost. All CPU of that process; what is resident at the end, shared files included."
     ));
     Ok(())
+}
+
+/// The median of how long the whole of `/metrics` takes, asked over a connection that is open, a second after the last report.
+fn metrics_ms(connection: &mut Connection) -> anyhow::Result<f64> {
+    let mut took = Vec::new();
+    for _ in 0..SCRAPES {
+        thread::sleep(Duration::from_millis(100));
+        let began = SystemClock.monotonic();
+        let status = connection.ask("GET", "/metrics", &[])?;
+        anyhow::ensure!(status == 200, "/metrics was answered {status}");
+        took.push(SystemClock.monotonic().since(began) as f64 / 1e3);
+    }
+    took.sort_by(f64::total_cmp);
+    Ok(took[took.len() / 2])
 }
 
 /// `aviary run`, which ends when this is dropped.

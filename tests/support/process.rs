@@ -206,6 +206,16 @@ pub(crate) fn test_python() -> PathBuf {
     python
 }
 
+/// Where `tests/setup` has put who reads metrics and profiles.
+#[track_caller]
+pub(crate) fn readers() -> PathBuf {
+    let target =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo puts it into the target directory");
+    let readers = target.join("tools/readers");
+    assert!(readers.join("stamp").exists(), "{} is missing: run tests/setup", readers.display());
+    readers
+}
+
 #[track_caller]
 fn installed(name: &OsStr) -> PathBuf {
     // Debian keeps daemons where only root's PATH looks.

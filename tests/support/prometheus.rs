@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     time::Duration,
 };
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::{
     http,
     ports::Port,
-    process::{Process, program},
+    process::{Process, program, readers},
 };
 
 /// How long it may take to start, and to answer.
@@ -53,7 +53,7 @@ impl Prometheus {
         let rules = rules.lines().filter(|line| !line.trim_start().starts_with("interval:"));
         write("rules.yml", &rules.collect::<Vec<_>>().join("\n"));
         let http = Port::claim();
-        let mut command = program(tool("prometheus"));
+        let mut command = program(readers().join("bin/prometheus"));
         command.arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()));
         command.arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
         command.arg(format!("--web.listen-address={}", http.address()));
@@ -82,7 +82,7 @@ impl Prometheus {
 #[track_caller]
 pub(crate) fn promtool(arguments: &[&str], dir: &Path) -> String {
     let output =
-        Command::new(tool("promtool")).args(arguments).current_dir(dir).output().expect("promtool runs");
+        Command::new(readers().join("bin/promtool")).args(arguments).current_dir(dir).output().expect("promtool runs");
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "promtool {arguments:?}: {said}");
     said
@@ -95,12 +95,4 @@ pub(crate) fn encoded(text: &str) -> String {
         _ => format!("%{byte:02X}"),
     };
     text.bytes().map(encoded).collect()
-}
-
-/// Where `tests/setup` has put it, or what is on the PATH.
-fn tool(name: &str) -> PathBuf {
-    let target =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo puts it into the target directory");
-    let unpacked = target.join("tools/prometheus/usr/bin").join(name);
-    if unpacked.exists() { unpacked } else { name.into() }
 }

@@ -6,7 +6,7 @@ use crate::allocator::sampled::{self, EVERY_BYTES, Noted};
 /// The profile at `now_us`.
 pub(super) fn profile(now_us: u64) -> Vec<u8> {
     let samples = sampled::noted().into_iter().map(|Noted { stack, allocated, held }| {
-        let frames = stack.into_iter().map(|address| named(address)).collect();
+        let frames = stack.into_iter().map(named).collect();
         let values = [allocated.objects, allocated.bytes, held.objects, held.bytes];
         let values = values.map(|value| i64::try_from(value).unwrap_or(i64::MAX));
         Sample { frames, values: values.to_vec(), thread: None }

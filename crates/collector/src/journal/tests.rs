@@ -66,6 +66,15 @@ fn what_waits_together_is_committed_together_and_in_order() {
     assert_eq!(numbers(&store), (7..57).collect::<Vec<_>>());
     assert_eq!(store.trouble.commits.load(Ordering::SeqCst), 1);
     assert_eq!(journal.since_checkpoint(), 50 * report().len() as u64);
+    let bytes = journal.since_checkpoint();
+    let figures = JournalFigures {
+        frames: 50,
+        batches: 1,
+        bytes,
+        since_checkpoint: bytes,
+        ..JournalFigures::default()
+    };
+    assert_eq!(journal.figures(), JournalFigures { waiting_peak: 50, ..figures });
     assert_eq!(read(&report()), Ok(Kept { arrived: Timestamp(5), token: "eu", report: b"report" }));
     assert_eq!(read(&[9; 20]), Err(9));
 }
@@ -81,6 +90,8 @@ fn what_a_full_disk_did_not_take_is_refused_until_a_checkpoint_is_kept() {
             assert!(matches!(refused, Ok(Err(NotKept::Later(_)))), "{refused:?}");
         }
         assert!(journal.is_behind());
+        let figures = journal.figures();
+        assert_eq!((figures.frames, figures.no_room, figures.ended), (1, 3, 0));
         // There is no room for a checkpoint either, and what came meanwhile is told so.
         journal.begin_checkpoint();
         let waiting = journal.append(report());
@@ -116,6 +127,7 @@ fn after_a_disk_that_confirmed_nothing_nothing_more_is_tried() {
         store.trouble.mood.store(0, Ordering::SeqCst);
         assert!(matches!(journal.append(report()).blocking_recv(), Ok(Err(NotKept::Never(_)))));
         assert_eq!(store.trouble.commits.load(Ordering::SeqCst), 1);
+        assert_eq!(journal.figures().ended, 2);
     });
     assert!(matches!(told.as_slice(), [Told::Ended(_)]), "{told:?}");
 }

@@ -60,3 +60,32 @@ fn a_file_of_a_later_version_is_refused_and_keeps_what_it_has() {
         "kept"
     );
 }
+
+/// A clock on which each look is a millisecond later than the one before.
+#[derive(Clone, Default)]
+struct Ticking(std::sync::Arc<std::sync::atomic::AtomicU64>);
+
+impl Clock for Ticking {
+    fn wall(&self) -> aviary_core::Timestamp {
+        aviary_core::Timestamp(0)
+    }
+
+    fn monotonic(&self) -> aviary_core::Micros {
+        aviary_core::Micros(self.0.fetch_add(1_000, Ordering::SeqCst))
+    }
+}
+
+#[test]
+fn what_a_store_costs_its_disk_is_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = RedbStore::open(directory.path()).unwrap();
+    let size = |store: &RedbStore| store.figures().bytes;
+    assert_eq!(size(&store), fs::metadata(directory.path().join(FILE_NAME)).unwrap().len());
+    store.commit(put("a", "untimed")).unwrap();
+    assert_eq!(store.figures().syncs.count(), 0);
+    store.time_syncs(Ticking::default());
+    store.commit(put("b", &"timed".repeat(1 << 20))).unwrap();
+    let StoreFigures { bytes, syncs } = store.figures();
+    assert!(syncs.count() > 0 && syncs.quantile(1.0) == Some(960), "a millisecond each: {syncs:?}");
+    assert!(bytes > 5 << 20, "{bytes}");
+}
