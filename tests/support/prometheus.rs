@@ -1,13 +1,6 @@
 //! Prometheus as Debian has it, and its promtool; unpacked by `tests/setup`, so that no service starts that nobody asked for.
 
-use std::{
-    fmt::Write as _,
-    fs,
-    net::SocketAddr,
-    path::Path,
-    process::Command,
-    time::Duration,
-};
+use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, process::Command, time::Duration};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -81,8 +74,11 @@ impl Prometheus {
 /// Runs promtool, which must be content; what it says.
 #[track_caller]
 pub(crate) fn promtool(arguments: &[&str], dir: &Path) -> String {
-    let output =
-        Command::new(readers().join("bin/promtool")).args(arguments).current_dir(dir).output().expect("promtool runs");
+    let output = Command::new(readers().join("bin/promtool"))
+        .args(arguments)
+        .current_dir(dir)
+        .output()
+        .expect("promtool runs");
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "promtool {arguments:?}: {said}");
     said
