@@ -1,13 +1,6 @@
 //! Prometheus as Debian has it, and its promtool; unpacked by `tests/setup`, so that no service starts that nobody asked for.
 
-use std::{
-    fmt::Write as _,
-    fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, process::Command, time::Duration};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -15,7 +8,7 @@ use tempfile::TempDir;
 use super::{
     http,
     ports::Port,
-    process::{Process, program},
+    process::{Process, program, readers},
 };
 
 /// How long it may take to start, and to answer.
@@ -53,7 +46,7 @@ impl Prometheus {
         let rules = rules.lines().filter(|line| !line.trim_start().starts_with("interval:"));
         write("rules.yml", &rules.collect::<Vec<_>>().join("\n"));
         let http = Port::claim();
-        let mut command = program(tool("prometheus"));
+        let mut command = program(readers().join("bin/prometheus"));
         command.arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()));
         command.arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
         command.arg(format!("--web.listen-address={}", http.address()));
@@ -81,8 +74,11 @@ impl Prometheus {
 /// Runs promtool, which must be content; what it says.
 #[track_caller]
 pub(crate) fn promtool(arguments: &[&str], dir: &Path) -> String {
-    let output =
-        Command::new(tool("promtool")).args(arguments).current_dir(dir).output().expect("promtool runs");
+    let output = Command::new(readers().join("bin/promtool"))
+        .args(arguments)
+        .current_dir(dir)
+        .output()
+        .expect("promtool runs");
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "promtool {arguments:?}: {said}");
     said
@@ -95,12 +91,4 @@ pub(crate) fn encoded(text: &str) -> String {
         _ => format!("%{byte:02X}"),
     };
     text.bytes().map(encoded).collect()
-}
-
-/// Where `tests/setup` has put it, or what is on the PATH.
-fn tool(name: &str) -> PathBuf {
-    let target =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo puts it into the target directory");
-    let unpacked = target.join("tools/prometheus/usr/bin").join(name);
-    if unpacked.exists() { unpacked } else { name.into() }
 }

@@ -6,17 +6,17 @@
 //!
 //! What is amiss has a sign beside its colour. What finds no room is counted in words, and is what loses the least.
 
+mod fit;
+
 use std::cmp::Reverse;
 
-use anstyle::{AnsiColor, Style};
 use aviary_core::extent::percent;
 use serde::Deserialize;
 
+use self::fit::{Block, Mark, Table, clean, more, shortened};
+pub(super) use self::fit::{Line, Room};
 use super::in_words;
-use crate::{output::in_time_words, probe::paint::Paint};
-
-/// What stands between two columns.
-const GAP: &str = "  ";
+use crate::output::in_time_words;
 
 /// Whoever has no room for so many rows or columns is told a single line.
 const ROWS_MIN: usize = 4;
@@ -81,53 +81,7 @@ struct Window {
     unknown: u64,
 }
 
-/// How much can be shown.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
-    pub(super) columns: usize,
-    pub(super) rows: usize,
-}
-
-impl Room {
-    /// Where lines are as long, and as many, as they are.
-    pub(super) const BOUNDLESS: Self = Self { columns: usize::MAX, rows: usize::MAX };
-}
-
-/// What a word means, which no colour says alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Mark {
-    Plain,
-    Unprobed,
-    Unproven,
-    Unknown,
-    Lost,
-    /// Half of it or more.
-    MostlyLost,
-}
-
 impl Mark {
-    const fn sign(self) -> &'static str {
-        match self {
-            Self::Plain => "",
-            Self::Unprobed => "-",
-            Self::Unproven => "~",
-            Self::Unknown => "?",
-            Self::Lost => "!",
-            Self::MostlyLost => "!!",
-        }
-    }
-
-    /// They differ in brightness too, for whoever sees few colours or none.
-    const fn style(self) -> Style {
-        match self {
-            Self::Plain => Style::new(),
-            Self::Unprobed | Self::Unproven => Style::new().dimmed(),
-            Self::Unknown => AnsiColor::Cyan.on_default(),
-            Self::Lost => AnsiColor::Yellow.on_default().bold(),
-            Self::MostlyLost => Style::new().bold().invert(),
-        }
-    }
-
     fn of_state(state: &str) -> Self {
         match state {
             "down" => Self::MostlyLost,
@@ -150,158 +104,6 @@ impl Mark {
             _ => Self::Plain,
         }
     }
-}
-
-/// A line: words, and what each means.
-#[derive(Clone, Debug)]
-pub(super) struct Line(Vec<(String, Mark)>);
-
-impl Line {
-    pub(super) fn plain(text: impl Into<String>) -> Self {
-        Self(vec![(text.into(), Mark::Plain)])
-    }
-
-    /// What is not as it should be.
-    pub(super) fn amiss(text: &str) -> Self {
-        Self(vec![(clean(text), Mark::MostlyLost)])
-    }
-
-    /// As it is written, with colours if there are to be any.
-    pub(super) fn painted(&self, paint: Paint) -> String {
-        let painted = |(text, mark): &(String, Mark)| paint.with(mark.style(), text);
-        self.0.iter().map(painted).collect::<String>().trim_end().to_owned()
-    }
-
-    /// No longer than `columns`, and where it was, that shows.
-    pub(super) fn cut(self, columns: usize) -> Self {
-        let whole: String = self.0.iter().map(|(text, _)| text.as_str()).collect();
-        if whole.trim_end().chars().count() <= columns {
-            return self;
-        }
-        let mut left = columns.saturating_sub(1);
-        let mut cut = Vec::new();
-        for (text, mark) in self.0 {
-            let part: String = text.chars().take(left).collect();
-            left -= part.chars().count();
-            cut.push((part, mark));
-        }
-        cut.push(("…".to_owned(), Mark::Plain));
-        Self(cut)
-    }
-}
-
-/// `text` without what a terminal would obey: names come from whoever reports.
-fn clean(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
-}
-
-fn shortened(text: &str, length: usize) -> String {
-    if text.chars().count() <= length {
-        return text.to_owned();
-    }
-    text.chars().take(length.saturating_sub(1)).chain(['…']).collect()
-}
-
-/// A table of which some columns may find no room.
-struct Table {
-    head: Vec<String>,
-    rows: Vec<Vec<(String, Mark)>>,
-    /// From this column on, cells are set to the right.
-    right_from: usize,
-    /// The last column may be cut to so many letters.
-    last_min: usize,
-}
-
-impl Table {
-    fn width(&self, column: usize) -> usize {
-        let cells = self.rows.iter().map(|row| row[column].0.chars().count());
-        cells.chain([self.head[column].chars().count()]).max().unwrap_or(0)
-    }
-
-    /// Those of `wanted`, the most wanted first, that find room beside each other, as they stand.
-    fn fitted(&self, wanted: &[usize], room: usize) -> Vec<usize> {
-        let mut used = 0;
-        let fits = |column: &&usize| {
-            let is_last = **column + 1 == self.head.len();
-            let width = if is_last { self.width(**column).min(self.last_min) } else { self.width(**column) };
-            used += width + if used == 0 { 0 } else { GAP.len() };
-            used <= room
-        };
-        let mut shown: Vec<usize> = wanted.iter().take_while(fits).copied().collect();
-        shown.sort_unstable();
-        shown
-    }
-
-    /// The head and the rows, as far as `columns` go.
-    fn lines(&self, columns: &[usize]) -> (Line, Vec<Line>) {
-        let widths: Vec<usize> = (0..self.head.len()).map(|column| self.width(column)).collect();
-        let line = |cells: &[(String, Mark)]| {
-            let padded = columns.iter().enumerate().flat_map(|(place, &column)| {
-                let (text, mark) = &cells[column];
-                let pad = " ".repeat(widths[column].saturating_sub(text.chars().count()));
-                let (before, after) =
-                    if column < self.right_from { ("", pad.as_str()) } else { (pad.as_str(), "") };
-                let gap = if place == 0 { "" } else { GAP };
-                [
-                    (format!("{gap}{before}"), Mark::Plain),
-                    (text.clone(), *mark),
-                    (after.to_owned(), Mark::Plain),
-                ]
-            });
-            Line(padded.collect())
-        };
-        let head: Vec<(String, Mark)> = self.head.iter().map(|text| (text.clone(), Mark::Plain)).collect();
-        (line(&head), self.rows.iter().map(|row| line(row)).collect())
-    }
-}
-
-/// Rows under a heading, of which some may find no room.
-struct Block {
-    heading: Vec<Line>,
-    /// Each with how bad it is; 0 is not worth a word.
-    rows: Vec<(u64, Line)>,
-    /// What is said below of columns that find no room.
-    below: Option<Line>,
-    /// What a row is, and what of it is worth a word.
-    words: (&'static str, &'static str),
-}
-
-impl Block {
-    fn len(&self) -> usize {
-        self.heading.len() + self.rows.len() + usize::from(self.below.is_some())
-    }
-
-    /// No more than `room` lines, of which one counts the rows that find none: those that are the least bad.
-    fn fitted(self, room: usize) -> Vec<Line> {
-        let whole = self.len();
-        let Self { mut heading, rows, below, words } = self;
-        let line = |(_, line)| line;
-        if whole <= room {
-            heading.extend(rows.into_iter().map(line).chain(below));
-            return heading;
-        }
-        let places = room.saturating_sub(heading.len() + 1 + usize::from(below.is_some()));
-        let mut worst: Vec<usize> = (0..rows.len()).collect();
-        worst.sort_by_key(|place| Reverse(rows[*place].0));
-        let (shown, left_out) = worst.split_at(places.min(rows.len()));
-        let amiss = left_out.iter().filter(|place| rows[**place].0 > 0).count();
-        let more = Line::plain(more(left_out.len(), amiss, places > 0, words));
-        if places == 0 {
-            return [more].into_iter().chain(below).take(room).collect();
-        }
-        let shown =
-            rows.iter().enumerate().filter(|(place, _)| shown.contains(place)).map(|(_, row)| row.clone());
-        heading.extend(shown.map(line).chain([more]).chain(below));
-        heading
-    }
-}
-
-/// Such as `3 more services, 1 of them unwell`.
-fn more(count: usize, amiss: usize, is_more: bool, (noun, word): (&str, &str)) -> String {
-    let more = if is_more { " more" } else { "" };
-    let plural = if count == 1 { "" } else { "s" };
-    let of_them = if amiss == 0 { "none".to_owned() } else { amiss.to_string() };
-    format!("{count}{more} {noun}{plural}, {of_them} of them {word}")
 }
 
 /// What `seen` shows, in a `room`.
@@ -346,6 +148,13 @@ impl Overview {
     /// Whether no service is degraded, down or blind: the worst are all here.
     pub(super) fn is_well(&self) -> bool {
         self.services.iter().all(|service| service.badness() == 0)
+    }
+}
+
+impl Row {
+    /// The cell in a column, if anything is probed there.
+    fn at(&self, column: usize) -> Option<&Window> {
+        self.cells.get(column)?.as_ref()
     }
 }
 
@@ -395,7 +204,7 @@ fn matrix(matrix: &Matrix, columns: usize) -> Block {
         return Block { heading, rows: Vec::new(), below: None, words: PROTOCOLS };
     }
     let lost = |cell: Option<&Window>| cell.map_or(0, |window| window.lost);
-    let cell = |cell: &Option<Window>| {
+    let cell = |cell: Option<&Window>| {
         let Some(window) = cell else { return (Mark::Unprobed.sign().to_owned(), Mark::Unprobed) };
         let mark = Mark::of_window(window);
         (format!("{:>2} {}/{}", mark.sign(), window.delivered, window.scheduled), mark)
@@ -404,12 +213,12 @@ fn matrix(matrix: &Matrix, columns: usize) -> Block {
         .into_iter()
         .chain(matrix.columns.iter().map(|place| shortened(&clean(place), NAME_MIN.max(columns / 4))));
     let row = |row: &Row| {
-        [(clean(&row.protocol), Mark::Plain)].into_iter().chain(row.cells.iter().map(cell)).collect()
+        let cells = (0..matrix.columns.len()).map(|place| cell(row.at(place)));
+        [(clean(&row.protocol), Mark::Plain)].into_iter().chain(cells).collect()
     };
     let rows = matrix.rows.iter().map(row).collect();
     let table = Table { head: head.collect(), rows, right_from: 1, last_min: usize::MAX };
-    let lost_there =
-        |place: usize| -> u64 { matrix.rows.iter().map(|row| lost(row.cells[place].as_ref())).sum() };
+    let lost_there = |place: usize| -> u64 { matrix.rows.iter().map(|row| lost(row.at(place))).sum() };
     let mut wanted: Vec<usize> = (0..matrix.columns.len()).collect();
     wanted.sort_by_key(|place| Reverse(lost_there(*place)));
     let wanted: Vec<usize> = [0].into_iter().chain(wanted.into_iter().map(|place| place + 1)).collect();

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::probe::paint::Paint;
 
 fn window(delivered: u64, lost: u64) -> Value {
     let mut window = json!({"scheduled": delivered + lost, "delivered": delivered, "lost": lost});
