@@ -2,7 +2,7 @@
 //!
 //! | address | answers |
 //! |---|---|
-//! | `/` | the [page](page) for people |
+//! | `/` | the [`page`] for people |
 //! | `/healthz`, `/v1/health` | 200 whenever the process serves |
 //! | `/readyz`, `/v1/ready` | 200 or 503, see [`readiness`] |
 //! | `/healthcheck` | 200 or 500, with what its checks of itself found, see [`checks`] |
