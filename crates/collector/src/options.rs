@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aviary_core::{Endpoint, Evidence, page::Paging, silence::Silence, verdict::Policy};
 use aviary_store::Store;
 
-use crate::{Alerting, MetricsPage, Readback, TestPages, TokenRule};
+use crate::{Alerting, MetricsPage, Readback, ServiceStatus, TestPages, TokenRule};
 
 /// What a collector is to do.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,8 @@ pub struct Options {
     pub silences: Vec<Silence>,
     /// When test pages are sent, and to whom; none without.
     pub test_pages: Option<TestPages>,
+    /// There is a public status page: incidents open drafts for it.
+    pub has_status: bool,
 }
 
 /// A service that is judged.
@@ -60,6 +62,8 @@ pub struct ServiceOptions {
     pub owner: Option<String>,
     /// What to do when it is not well.
     pub runbook: Option<String>,
+    /// What customers know it as, where there is a status page.
+    pub status: ServiceStatus,
 }
 
 impl ServiceOptions {
@@ -75,6 +79,7 @@ impl ServiceOptions {
             alerting: Alerting::default(),
             owner: None,
             runbook: None,
+            status: ServiceStatus::default(),
         }
     }
 

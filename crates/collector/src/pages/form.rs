@@ -14,23 +14,21 @@ use crate::{
     Collector, Peer,
     error::ApiError,
     intake,
-    judgement::api::{Said, TEXT_CHARACTERS_MAX, change},
+    judgement::api::{PUBLIC_CHARACTERS_MAX, Said, change},
     keeping::ready,
 };
 
 /// The longest form that is read: a text of the longest, each byte written as three.
-const FORM_BYTES_MAX: usize = 16 << 10;
+const FORM_BYTES_MAX: usize = 64 << 10;
 
 /// `POST /incidents/ID/notes`
 pub(crate) async fn note(
     State(collector): State<Collector>,
     Path(id): Path<String>,
-    Form(Said { by, text }): Form,
+    Form(said): Form,
 ) -> Response {
     let noted = async {
-        let text = text.ok_or_else(|| {
-            ApiError::bad("bad_request", "a note says something: write it, and send it again")
-        })?;
+        let (text, by) = (said.noted()?, said.by);
         change(collector, &id, move |judgement, id, now| judgement.note(id, &by, &text, now)).await
     };
     seen_again(&id, noted.await.map(|_| ()))
@@ -45,6 +43,16 @@ pub(crate) async fn acknowledge(
     let acknowledged =
         change(collector, &id, move |judgement, id, now| Ok(judgement.acknowledge(id, &by, now)));
     seen_again(&id, acknowledged.await.map(|_| ()))
+}
+
+/// `POST /incidents/ID/public/ACT`
+pub(crate) async fn public(
+    State(collector): State<Collector>,
+    Path((id, act)): Path<(String, String)>,
+    Form(said): Form,
+) -> Response {
+    let told = crate::status::tell(&collector, &id, &act, said);
+    seen_again(&id, told.await.map(|_| ()))
 }
 
 /// The page again, or why not: a form is only ever sent by somebody who looks at one.
@@ -93,22 +101,25 @@ async fn read(
 }
 
 fn parse(form: &[u8], token: Option<String>) -> Result<Said, ApiError> {
-    let (mut by, mut text) = (None, None);
+    let (mut by, mut text, mut title, mut status, mut impact) = (None, None, None, None, None);
     for (name, value) in url::form_urlencoded::parse(form) {
         let value = value.trim();
-        if value.chars().count() > TEXT_CHARACTERS_MAX {
-            let message = format!("`{name}` has at most {TEXT_CHARACTERS_MAX} characters");
+        if value.chars().count() > PUBLIC_CHARACTERS_MAX {
+            let message = format!("`{name}` has at most {PUBLIC_CHARACTERS_MAX} characters");
             return Err(ApiError::bad("bad_request", message));
         }
         let value = Some(value.to_owned()).filter(|value| !value.is_empty());
         match &*name {
             "by" => by = value,
             "text" => text = value,
+            "title" => title = value,
+            "status" => status = value,
+            "impact" => impact = value,
             _ => {}
         }
     }
     let by = by.or(token).ok_or_else(|| ApiError::bad("bad_request", "say who you are: your name"))?;
-    Ok(Said { by, text })
+    Ok(Said { by, text, title, status, impact })
 }
 
 /// Whether a form was sent by a page of ours: a browser says where it comes from, and lets no page say otherwise. What says
@@ -156,7 +167,7 @@ mod tests {
         assert_eq!(said("by=ada+l&text=the+%3Cswitch%3E", None), of("ada l", Some("the <switch>")));
         assert_eq!(said("by=&text=+", Some("eve")), of("eve", None));
         assert!(said("text=x", None).unwrap_err().contains("say who you are"));
-        let long = format!("by=a&text={}", "x".repeat(TEXT_CHARACTERS_MAX + 1));
-        assert!(said(&long, None).unwrap_err().contains("at most 1000 characters"));
+        let long = format!("by=a&text={}", "x".repeat(PUBLIC_CHARACTERS_MAX + 1));
+        assert!(said(&long, None).unwrap_err().contains("at most 4000 characters"));
     }
 }

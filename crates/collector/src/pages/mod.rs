@@ -73,6 +73,7 @@ pub(crate) fn routes(stopped: watch::Receiver<bool>) -> Router<Collector> {
         .route("/incidents/{id}", get(page))
         .route("/incidents/{id}/ack", post(form::acknowledge))
         .route("/incidents/{id}/notes", post(form::note))
+        .route("/incidents/{id}/public/{act}", post(form::public))
         .route("/{service}", get(page))
         .route("/live", get(live::get))
         .route("/assets/{name}", get(assets::get))
