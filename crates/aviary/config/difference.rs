@@ -14,7 +14,7 @@ use super::{
 /// Keys, or beginnings of keys up to a dot, that a running process does not take up. What a sink or collector listens on
 /// is bound when it starts; where an agent keeps its spool cannot be moved under it; and another vantage is another
 /// place, so that every series would end and another begin.
-const NEEDS_RESTART: [&str; 26] = [
+const NEEDS_RESTART: [&str; 27] = [
     "vantage",
     "agent.controls",
     "agent.data",
@@ -31,6 +31,7 @@ const NEEDS_RESTART: [&str; 26] = [
     "collector.quiet_hours",
     "collector.retain",
     "collector.shadow",
+    "collector.status",
     "collector.test_pages",
     "collector.token",
     "collector.url",

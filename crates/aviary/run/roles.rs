@@ -41,6 +41,8 @@ struct RunningCollector {
     delivery: Delivery<SystemClock>,
     servers: Vec<Server>,
     address: SocketAddr,
+    /// Where the status page is served.
+    status: Option<SocketAddr>,
     /// Where the agent of this process reports to: in plain HTTP, also where the API is served over TLS.
     way_in: SocketAddr,
     /// Follows the files of certificates.
@@ -89,6 +91,11 @@ impl Roles {
     /// The collector of this process and where it listens.
     pub(super) fn collector(&self) -> Option<(&Collector, SocketAddr)> {
         self.collector.as_ref().map(|running| (&running.collector, running.address))
+    }
+
+    /// Where the status page is served.
+    pub(super) fn status(&self) -> Option<SocketAddr> {
+        self.collector.as_ref().and_then(|running| running.status)
     }
 
     /// Lets the collector of this process judge and tell as `config` says from now on, by the ways `outside`.
@@ -211,17 +218,30 @@ async fn start_collector(
         paging: paging::paging(config),
         silences: config.silences.clone(),
         test_pages: paging::test_pages(config),
+        has_status: section.status.is_some(),
     };
     let outside = paging::outside(config)?;
+    let status = match &section.status {
+        Some(status) => Some((status.page.clone(), listen_for_customers(status).await?)),
+        None => None,
+    };
     let collector = Collector::new(options, SystemClock)?;
     let delivery = paging::deliver(&collector, config, outside);
+    let mut servers = Vec::new();
+    let mut status_address = None;
+    if let Some((page, listener)) = status {
+        status_address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        servers.push(collector.serve_status(page, listener));
+    }
+    let status = status_address;
     let Some(section) = &section.tls else {
-        let servers = vec![collector.serve(listener)];
-        return Ok(RunningCollector { collector, delivery, servers, address, way_in: address, follow: None });
+        servers.push(collector.serve(listener));
+        let way_in = address;
+        return Ok(RunningCollector { collector, delivery, servers, address, status, way_in, follow: None });
     };
     let (pems, paths) = tls_files(section);
     let tls = Tls::new(&pems)?;
-    let (mut servers, mut way_in) = (Vec::new(), address);
+    let mut way_in = address;
     if config.agent.as_ref().is_some_and(|agent| agent.collectors.is_empty()) {
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
         way_in = listener.local_addr()?;
@@ -229,7 +249,20 @@ async fn start_collector(
     }
     servers.push(collector.serve(TlsListener::new(listener, tls.clone(), SystemClock)?));
     let follow = Some(tokio::spawn(tls.follow(paths, pems)));
-    Ok(RunningCollector { collector, delivery, servers, address, way_in, follow })
+    Ok(RunningCollector { collector, delivery, servers, address, status, way_in, follow })
+}
+
+/// Where the status page is served, if it is.
+async fn listen_for_customers(status: &config::status::Status) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = status.listen else { return Ok(None) };
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        let port = address.port();
+        format!(
+            "the status page cannot be served on {address}; find who has the port with `ss -ltnp sport = :{port}`, or set \
+             another collector.status.listen"
+        )
+    })?;
+    Ok(Some(listener))
 }
 
 /// Opens the collector's store, and says what was found.
@@ -307,6 +340,7 @@ fn service_options(service: &config::service::Service, config: &Config) -> Servi
         alerting: paging::alerting(service, config),
         owner: service.owner.clone(),
         runbook: service.runbook.clone(),
+        status: service.status.clone(),
     }
 }
 

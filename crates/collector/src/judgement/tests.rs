@@ -4,6 +4,7 @@ mod conditions;
 mod late;
 mod paged;
 mod prompt;
+mod public;
 mod quiet;
 mod served;
 

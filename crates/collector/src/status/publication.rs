@@ -92,15 +92,26 @@ words! {
     }
 }
 
-words! {
-    /// Who may read it.
-    Standing {
-        /// Whoever may look at the operator's page.
-        Draft = "draft", "Draft";
-        /// Everybody.
-        Published = "published", "Published";
-        /// Everybody reads that it was withdrawn, and why.
-        Withdrawn = "withdrawn", "Withdrawn";
+/// Who may read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Standing {
+    /// Whoever may look at the operator's page.
+    Draft,
+    /// Everybody.
+    Published,
+    /// Everybody reads that it was withdrawn, and why.
+    Withdrawn,
+}
+
+impl Standing {
+    /// As people read it.
+    pub(crate) const fn said(self) -> &'static str {
+        match self {
+            Self::Draft => "Draft",
+            Self::Published => "Published",
+            Self::Withdrawn => "Withdrawn",
+        }
     }
 }
 
@@ -159,7 +170,7 @@ pub(crate) struct Words {
 /// What a person has done to a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// Other words: of a draft what will be said first, and of what is public the newest update's.
+    /// Other words: of what is public the newest update's, and else what will be said first.
     Edit(Words),
     /// Everybody may read it.
     Publish,
@@ -277,7 +288,7 @@ impl Publication {
         self.title = title.unwrap_or_else(|| std::mem::take(&mut self.title));
         self.impact = impact.unwrap_or(self.impact);
         if let Some(text) = text {
-            match self.updates.last_mut().filter(|_| self.standing != Standing::Draft) {
+            match self.updates.last_mut().filter(|_| self.standing == Standing::Published) {
                 Some(newest) => (newest.text, newest.edited) = (text, Some(now)),
                 None => self.text = text,
             }
@@ -406,8 +417,12 @@ mod tests {
         take(&mut it, Act::Withdraw("Our own network was to blame.".to_owned()), 140).unwrap();
         assert_eq!((it.standing, it.updates.len()), (Standing::Withdrawn, 2));
         assert_eq!(take(&mut it, update(None, "x"), 150), Err(Refusal::Withdrawn));
+        let words = Words { text: Some("It was not our network.".to_owned()), ..Words::default() };
+        take(&mut it, Act::Edit(words), 155).unwrap();
         take(&mut it, Act::Publish, 160).unwrap();
         assert!(it.is_unresolved());
+        let said: Vec<&str> = it.updates.iter().map(|it| it.text.as_str()).collect();
+        assert_eq!(said, ["We look into it.", "Our own network was to blame.", "It was not our network."]);
     }
 
     #[test]
@@ -453,7 +468,7 @@ mod tests {
                     Ok(()) => {
                         let said = before.updates.len();
                         prop_assert_eq!(it.updates.len(), said + usize::from(!is_edit));
-                        let kept = if is_edit { said.saturating_sub(1) } else { said };
+                        let kept = if is_edit && said > 0 { said - 1 } else { said };
                         prop_assert_eq!(&it.updates[..kept], &before.updates[..kept]);
                     }
                 }

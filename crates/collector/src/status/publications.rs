@@ -279,6 +279,3 @@ pub(crate) enum Refused {
     #[error(transparent)]
     Act(#[from] Refusal),
 }
-
-#[cfg(test)]
-mod tests;

@@ -123,7 +123,7 @@ async fn keep(collector: Collector, page: StatusPage, mut stopped: watch::Receiv
 }
 
 /// What is needed from one page to the next.
-struct Keeper {
+pub(super) struct Keeper {
     page: StatusPage,
     writer: Option<Writer>,
     reader: Reader,
@@ -141,7 +141,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(page: StatusPage) -> Self {
+    pub(super) fn new(page: StatusPage) -> Self {
         Self {
             writer: page.directory.clone().map(Writer::new),
             page,
@@ -163,7 +163,7 @@ impl Keeper {
     }
 
     /// Looks, and brings the page up to date where it is not. Blocks.
-    fn turn(&mut self, collector: &Collector) {
+    pub(super) fn turn(&mut self, collector: &Collector) {
         self.looked = collector.now().second();
         self.revision = collector.judgement().public_revision();
         let made = self.gather(collector).and_then(|site| self.show(collector, site));

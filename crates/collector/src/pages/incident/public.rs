@@ -25,7 +25,7 @@ pub(super) fn html(publication: &Publication) -> Markup {
                 "."
             }
             p { strong { (publication.title) } " (" (publication.impact.said().to_lowercase()) ")" }
-            @if publication.standing == Standing::Draft { p { (publication.text) } }
+            @if publication.standing != Standing::Published { p { (publication.text) } }
             ul.times {
                 @for update in publication.updates.iter().rev() {
                     li {
@@ -50,7 +50,7 @@ pub(super) fn forms(path: &str, publication: &Publication) -> Markup {
         html! { p { label for=(id) { (label) } textarea id=(id) name="text" required rows="5" maxlength=(PUBLIC_CHARACTERS_MAX) { (text) } } }
     };
     let is_public = publication.standing == Standing::Published;
-    let newest = publication.updates.last().filter(|_| publication.standing != Standing::Draft);
+    let newest = publication.updates.last().filter(|_| is_public);
     let newest = newest.map_or(publication.text.as_str(), |update| update.text.as_str());
     html! {
         details {
