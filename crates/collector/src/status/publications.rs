@@ -209,9 +209,11 @@ impl Publications {
         publication.over = incident.resolved.map(|at| at.0);
         if let Some(fresh) = fresh.filter(|_| incident.state.is_active()) {
             publication.services.extend(fresh.services);
-            publication.impact = publication.impact.max(fresh.impact);
-            if publication.standing == Standing::Draft && publication.edited_by.is_none() {
-                (publication.title, publication.text) = (fresh.title, fresh.text);
+            if publication.edited_by.is_none() {
+                publication.impact = publication.impact.max(fresh.impact);
+                if publication.standing == Standing::Draft {
+                    (publication.title, publication.text) = (fresh.title, fresh.text);
+                }
             }
         }
         if let Some(after) = self.shown.automatic_after(&publication.services)

@@ -61,10 +61,15 @@ fn an_incident_opens_a_draft_that_nobody_but_a_person_publishes() {
     assert_eq!(stage.publication().standing, Standing::Draft);
     assert!(stage.judgement.public().1.is_empty(), "customers read nothing of a draft");
 
-    let words = Words { title: Some("TCP is lost".to_owned()), ..Words::default() };
+    let words = Words { title: Some("TCP is lost".to_owned()), impact: Some(Impact::Minor), text: None };
     stage.act(Act::Edit(words)).unwrap();
     stage.run(5, tcp_lost);
-    assert_eq!(stage.publication().title, "TCP is lost", "what a person wrote stays");
+    let edited = stage.publication();
+    assert_eq!(
+        (edited.title.as_str(), edited.impact),
+        ("TCP is lost", Impact::Minor),
+        "what a person said stays"
+    );
     stage.act(Act::Publish).unwrap();
     stage.judgement.flush().unwrap();
     assert_eq!(only(stage.judgement.public().1), stage.publication());
