@@ -379,7 +379,7 @@ impl Judgement {
         now: Timestamp,
     ) -> Result<Publication, Refused> {
         let mut held = self.held();
-        let publication = held.publications.act(incident, acts, by, now.second())?.clone();
+        let publication = held.publications.act(incident, acts, by, now.second())?;
         held.pending.put_publication(&publication);
         Ok(publication)
     }

@@ -297,11 +297,9 @@ fn bars(site: &Site, it: &Component, more: Option<&str>) -> Markup {
     html! {
         article.component {
             header {
-                h3 {
-                    @match more {
-                        Some(more) => a href={ (more) (it.id) ".html" } { (it.name) },
-                        None => "Now and in ninety days",
-                    }
+                @match more {
+                    Some(more) => h3 { a href={ (more) (it.id) ".html" } { (it.name) } },
+                    None => h2 { "Now and in ninety days" },
                 }
                 span class={ "status " (class(it.now.status, it.now.is_measured)) } {
                     span.shape aria-hidden="true" { (shape(it.now.status, it.now.is_measured)) } " " (it.now.said())

@@ -115,15 +115,15 @@ impl Publications {
         acts: Vec<Act>,
         by: &str,
         now: Second,
-    ) -> Result<&Publication, Refused> {
+    ) -> Result<Publication, Refused> {
         let known = self.held.get(incident.id.as_str()).cloned();
         let mut publication = known.or_else(|| self.draft(incident, now)).ok_or(Refused::Hidden)?;
         for act in acts {
             publication.act(act, Some(by), &self.statuses, now.0)?;
         }
         self.revision += 1;
-        let id = publication.id.clone();
-        Ok(self.held.entry(id).insert_entry(publication).into_mut())
+        self.held.insert(publication.id.clone(), publication.clone());
+        Ok(publication)
     }
 
     /// What would be said of `incident` now, if any service that it touches is shown.

@@ -231,7 +231,7 @@ impl Keeper {
         let mut statuses = BTreeMap::new();
         for (service, now_of) in &states {
             let since = self.since.get(service).filter(|(status, _)| *status == now_of.status);
-            let since = since.map_or(now.second(), |(_, since)| *since);
+            let since = since.map_or_else(|| now.second(), |(_, since)| *since);
             statuses.insert(service.clone(), (now_of.status, since));
         }
         self.since = statuses;
