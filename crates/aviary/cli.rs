@@ -184,6 +184,8 @@ Examples:
       --zone Europe/Berlin --author ada --reason 'carbon is upgraded'
   aviary silence add --match region=eu-west-1 --for 2160h --hours 02:00-04:00 --days sunday --zone Europe/Berlin \\
       --author ada --reason 'maintenance window'
+  aviary silence add --match service=ingest --for 2h --from 2026-11-22T02:00Z --author ada --reason 'rack 4 moves' \\
+      --announce 'We move some of our servers.'         customers read it on the status page
   aviary silence expire 5f2c9a1e00b3d874
 What is lost meanwhile is counted and shown; what reaches further than the silence, or goes on when it ends, is paged.
 Exit status: 0 done; 2 usage, or the collector cannot be reached or refuses.";

@@ -13,7 +13,7 @@
 //! | `feed.atom`, `components/ID.atom` | an entry for each thing that was said |
 //! | `api/v2/...json` | the shapes that readers of status pages know ([`v2`]) |
 //!
-//! **Invariants.** All forms are made of one [`Site`], and what is served is what is written ([`Rendered`]). What is measured is
+//! **Invariants.** All forms are made of one [`Site`], and what is served is what is written ([`rendered`]). What is measured is
 //! shown whether or not anybody published anything: a draft holds back words, never a bar or the state of a component. 100 % is
 //! said of nothing that was not all measured ([`days`]). No name of a host, node or service as it is configured is shown to
 //! customers ([`words`]); a service has a name of its own for that.
