@@ -165,8 +165,10 @@ impl Added {
         for (tag, values) in &self.matches {
             matches.entry(tag.name()).or_default().extend(values.iter().map(String::as_str));
         }
-        let mut body = json!({"match": matches, "from": from.0, "until": until.0, "by": self.author, "reason": self.reason,
-            "announce": self.announce});
+        let mut body = json!({"match": matches, "from": from.0, "until": until.0, "by": self.author, "reason": self.reason});
+        if let Some(announce) = &self.announce {
+            body["announce"] = announce.as_str().into();
+        }
         if let Some(hours) = &self.hours {
             let (from, until) = hours.split_once('-').ok_or_else(|| {
                 anyhow!("--hours: `{hours}` is no pair of times: write such as 02:00-04:00")
