@@ -21,6 +21,7 @@ mod reports;
 mod rig;
 mod scenes;
 mod secrets;
+mod status;
 mod support;
 mod tls;
 

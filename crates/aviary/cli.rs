@@ -12,6 +12,7 @@ use crate::{
     page_test::PageTestArguments,
     probe::ProbeArguments,
     replay::ReplayArguments,
+    report::ReportArguments,
     selftest::SelftestArguments,
     silence::SilenceArguments,
     status::StatusArguments,
@@ -62,7 +63,7 @@ pub(crate) enum Command {
     /// Show a collector's verdict on each service
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArguments),
-    /// Show incidents, say something of one, or say that it is over
+    /// Show incidents, say something of one, say that it is over, or let customers know
     #[command(after_help = INCIDENT_EXAMPLES)]
     Incident(IncidentArguments),
     /// Say that you are on an incident: nobody else is woken for it
@@ -74,6 +75,9 @@ pub(crate) enum Command {
     /// Send a test page to a receiver, and show what it says
     #[command(after_help = PAGE_TEST_EXAMPLES)]
     PageTest(PageTestArguments),
+    /// Say what was delivered in a month, how much of what may be lost was, and for how long nobody measured
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArguments),
     /// Say what a configuration's rules would have paged of stored slots, and when
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(ReplayArguments),
@@ -158,6 +162,12 @@ Examples:
   aviary incident list --all --format json | jq -r 'select(.severity == \"critical\") | .summary'
   aviary incident note 01KAJ27J80 'the relay in eu-west-1 restarts' --by ada
   aviary incident resolve 01KAJ27J80 --by ada --collector https://collector.example.net:8610
+  aviary incident draft 01KAJ27J80                          what customers would be told, or are
+  aviary incident edit 01KAJ27J80 --title 'UDP is lost in Europe' --impact minor --by ada
+  aviary incident publish 01KAJ27J80 --by ada
+  aviary incident update 01KAJ27J80 'A switch is replaced.' --status identified --by ada
+  aviary incident post-mortem 01KAJ27J80 \"$(cat post-mortem.txt)\" --by ada
+  aviary incident unpublish 01KAJ27J80 'Our own network was to blame.' --by ada
 An id may be cut short where no other begins alike. Exit status: 0 done, or none of those listed is there still; 1 one
 is; 2 usage, or the collector cannot be reached or refuses.";
 
@@ -175,6 +185,8 @@ Examples:
       --zone Europe/Berlin --author ada --reason 'carbon is upgraded'
   aviary silence add --match region=eu-west-1 --for 2160h --hours 02:00-04:00 --days sunday --zone Europe/Berlin \\
       --author ada --reason 'maintenance window'
+  aviary silence add --match service=ingest --for 2h --from 2026-11-22T02:00Z --author ada --reason 'rack 4 moves' \\
+      --announce 'We move some of our servers.'         customers read it on the status page
   aviary silence expire 5f2c9a1e00b3d874
 What is lost meanwhile is counted and shown; what reaches further than the silence, or goes on when it ends, is paged.
 Exit status: 0 done; 2 usage, or the collector cannot be reached or refuses.";
@@ -185,6 +197,16 @@ Examples:
   AVIARY_TOKEN=... aviary page-test hook --within 30s --collector https://collector.example.net:8610
 The collector sends it as it sends any page, marked as a test, and then its end. Exit status: 0 both were taken; 1 they
 were refused, or not taken in time; 2 usage, there is no such receiver, or the collector cannot be reached.";
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  aviary report                                     the last whole month
+  aviary report --month 2026-11 --service ingest
+  aviary report --month 2026-11 --format csv > november.csv
+  aviary report --format json --collector https://collector.example.net:8610 | jq 'select(.spent > 100)'
+Months are of UTC. Delivery is of what was measured, and 100 % only where all of it was measured and delivered; the budget
+is what may be lost of what was measured, and what is spent of it is rounded up. Exit status: 0 every budget holds; 1 one
+is overspent; 2 usage, or the collector cannot be reached or knows nothing of that month.";
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:

@@ -32,6 +32,8 @@ pub(crate) struct IncidentArguments {
     what: What,
 }
 
+mod public;
+
 #[derive(Debug, Subcommand)]
 enum What {
     /// Show the newest incidents
@@ -65,6 +67,85 @@ enum What {
         #[command(flatten)]
         who: Who,
     },
+    /// Show what customers would be told of an incident, or are
+    Draft {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        at: At,
+        /// How to print
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Give a draft other words; of what is public, the title and the newest update
+    Edit {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        words: Words,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Let customers read of an incident, in other words if some are given
+    Publish {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        words: Words,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Tell customers more of an incident
+    Update {
+        #[command(flatten)]
+        which: Which,
+        /// What there is to say
+        #[arg(value_name = "TEXT")]
+        text: String,
+        /// How far you are; as before by default
+        #[arg(long, value_parser = STAGES)]
+        status: Option<String>,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Tell customers what was learnt of an incident that is resolved
+    PostMortem {
+        #[command(flatten)]
+        which: Which,
+        /// What was learnt
+        #[arg(value_name = "TEXT")]
+        text: String,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Withdraw what should not have been public: customers read why in its place
+    Unpublish {
+        #[command(flatten)]
+        which: Which,
+        /// Why it should not have been public
+        #[arg(value_name = "REASON")]
+        text: String,
+        #[command(flatten)]
+        who: Who,
+    },
+}
+
+const STAGES: [&str; 4] = ["investigating", "identified", "monitoring", "resolved"];
+
+const IMPACTS: [&str; 4] = ["none", "minor", "major", "critical"];
+
+/// Words for customers.
+#[derive(Args, Debug)]
+struct Words {
+    /// What stands above it
+    #[arg(long)]
+    title: Option<String>,
+    /// What is said
+    #[arg(long)]
+    text: Option<String>,
+    /// How much it matters to customers
+    #[arg(long, value_parser = IMPACTS)]
+    impact: Option<String>,
 }
 
 /// Which incident.
@@ -145,6 +226,24 @@ pub(crate) fn incident(arguments: &IncidentArguments, out: &mut impl Write) -> a
                 runtime.block_on(change(which, who, "resolve", None))?;
             writeln!(out, "{id}: {} ({summary})", resolution.as_deref().unwrap_or("over"))?;
             Ok(true)
+        }
+        What::Draft { which, at, format } => {
+            let body = runtime.block_on(public::draft(which, at))?;
+            public::print(&body, *format, out)
+        }
+        What::Edit { which, words, who } => runtime.block_on(words.tell(which, who, "edit", out)),
+        What::Publish { which, words, who } => runtime.block_on(words.tell(which, who, "publish", out)),
+        What::Update { which, text, status, who } => {
+            let body = json!({"by": who.by, "text": text, "status": status});
+            runtime.block_on(public::tell(which, who, "update", &body, out))
+        }
+        What::PostMortem { which, text, who } => {
+            let body = json!({"by": who.by, "text": text});
+            runtime.block_on(public::tell(which, who, "post-mortem", &body, out))
+        }
+        What::Unpublish { which, text, who } => {
+            let body = json!({"by": who.by, "text": text});
+            runtime.block_on(public::tell(which, who, "unpublish", &body, out))
         }
     }
 }

@@ -16,6 +16,7 @@ mod output;
 mod page_test;
 mod probe;
 mod replay;
+mod report;
 mod run;
 mod selftest;
 mod service_manager;
@@ -109,6 +110,7 @@ fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<En
         Command::Init(arguments) => init::init(&arguments, &mut out).map(Ending::from),
         Command::PageTest(arguments) => page_test::page_test(&arguments, &mut out).map(Ending::from),
         Command::Probe(arguments) => probe::probe(&arguments, &mut out).map(Ending::from),
+        Command::Report(arguments) => report::report(&arguments, &mut out).map(Ending::from),
         Command::Replay(arguments) => {
             replay::replay(&arguments, &mut out, environment, host).map(Ending::from)
         }

@@ -77,6 +77,9 @@ struct Added {
     /// Why, for whoever wonders tonight why nobody was paged
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    /// What customers read of it on the status page, as scheduled maintenance; by default nothing
+    #[arg(long, value_name = "TEXT")]
+    announce: Option<String>,
     #[command(flatten)]
     at: At,
 }
@@ -163,6 +166,9 @@ impl Added {
             matches.entry(tag.name()).or_default().extend(values.iter().map(String::as_str));
         }
         let mut body = json!({"match": matches, "from": from.0, "until": until.0, "by": self.author, "reason": self.reason});
+        if let Some(announce) = &self.announce {
+            body["announce"] = announce.as_str().into();
+        }
         if let Some(hours) = &self.hours {
             let (from, until) = hours.split_once('-').ok_or_else(|| {
                 anyhow!("--hours: `{hours}` is no pair of times: write such as 02:00-04:00")

@@ -54,7 +54,7 @@ impl Drop for Demo {
 
 /// Looks at the page that is open on each screen, in both schemes, and with axe-core.
 #[track_caller]
-fn look_at(browser: &Browser, name: &str) {
+pub(crate) fn look_at(browser: &Browser, name: &str) {
     let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
     for scheme in ["light", "dark"] {
         for width in [320, 768, 1440] {

@@ -19,6 +19,7 @@ use super::{
     reader::Reader,
     scalar,
     secret::{self, Pem},
+    status::{Status, status},
     watchdog::{Watchdog, watchdog},
 };
 
@@ -65,6 +66,8 @@ pub(crate) struct Collector {
     pub(crate) watchdog: Option<Watchdog>,
     /// When somebody is sent a page that is none; absent: never.
     pub(crate) test_pages: Option<TestPages>,
+    /// What customers are told, and where.
+    pub(crate) status: Option<Status>,
     /// Everything happens, and messages go to the log only, whatever a service says.
     pub(crate) shadow: bool,
 }
@@ -158,6 +161,8 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     let example =
         "{ hours = { days = [\"monday\"], from = \"10:00\", until = \"11:00\", zone = \"Europe/Berlin\" } }";
     let test_pages = reader.optional("test_pages", about, table(example, test_pages));
+    let about = "the public status page; absent: there is none";
+    let status = reader.optional("status", about, section(status));
     let about = "whether messages of all services go to the log only; false by default";
     let shadow = reader.optional("shadow", about, Boolean).unwrap_or(false);
 
@@ -167,6 +172,10 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
         let message = format!("a collector on {listen} would take reports from anybody who reaches it");
         let help = "add a [[collector.token]] for the agents or a client_ca, listen on 127.0.0.1, or say that it is meant with open = true";
         reader.refuse("listen", Refusal::new(message).help(help));
+    }
+    if status.as_ref().is_some_and(|status| status.listen.is_some_and(|at| at.port() != 0 && at == listen)) {
+        let message = format!("the API listens on {listen} already, which is not for everybody");
+        reader.refuse("status", Refusal::new(message).help("give the status page another port"));
     }
     let tokens = tokens.unwrap_or_default();
     refuse_equal_tokens(reader, &tokens);
@@ -188,6 +197,7 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
         quiet_hours,
         watchdog,
         test_pages,
+        status,
         shadow,
     };
     access::refuse_contradictions(reader, &collector, &clients);

@@ -28,6 +28,7 @@ pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod silence;
 pub(crate) mod sink;
+pub(crate) mod status;
 pub(crate) mod vantage;
 pub(crate) mod watchdog;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aviary_collector::Alerting;
+use aviary_collector::{Alerting, ServiceStatus};
 use aviary_core::{
     AcceptableLoss, Endpoint, Evidence, Protocol, Series, Vantage, VantageKind, vantage::ABSENT,
     verdict::Policy,
@@ -18,6 +18,7 @@ use super::{
     reader::Reader,
     scalar,
     secret::{self, Pem, Secret},
+    status,
 };
 
 /// The most bytes of a datapoint on the wire: no configuration makes a weapon of a prober.
@@ -58,6 +59,8 @@ pub(crate) struct Service {
     pub(crate) readback: Option<Readback>,
     /// What it wants somebody to be told of, and how.
     pub(crate) alerting: Alerting,
+    /// What customers know it as.
+    pub(crate) status: ServiceStatus,
 }
 
 /// One endpoint of a service.
@@ -153,6 +156,8 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
     let runbook = "https://runbooks.example.com/ingest";
     let runbook = reader.optional("runbook", "what to do when it is down", scalar::line(runbook));
     let alerting = alerting::alerting(reader);
+    let about = "what customers know it as, where there is a status page";
+    let shown = reader.optional("status", about, table("{ name = \"Ingest\" }", status::of_service));
     let readback =
         reader.optional("readback", "where the service tells what it stored", section(readback::readback));
 
@@ -181,6 +186,7 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
             runbook,
             readback,
             alerting,
+            status: shown.unwrap_or_default(),
         },
         endpoint_paths: Vec::new(),
         has_readback: reader.has("readback"),

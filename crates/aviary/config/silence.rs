@@ -53,6 +53,8 @@ pub(super) fn silence(reader: &mut Reader<'_>) -> Option<Draft> {
     let has_hours = reader.has("hours");
     let author = reader.required("author", "who asked for it", scalar::line("ada"));
     let reason = reader.required("reason", "why, for whoever wonders at night", scalar::line("new switches"));
+    let about = "what customers read of it on the status page, as scheduled maintenance; absent: nothing";
+    let announce = reader.optional("announce", about, scalar::line("We replace switches."));
 
     let span = until.map(|until| Span::new(from.unwrap_or_default(), until));
     if span.is_some_and(|span| span.is_empty()) {
@@ -72,6 +74,7 @@ pub(super) fn silence(reader: &mut Reader<'_>) -> Option<Draft> {
         when,
         author,
         reason,
+        announce,
     });
     Some(Draft { name, tags, silence })
 }

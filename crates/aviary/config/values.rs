@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
-use aviary_collector::{Reader as Api, SecretHash, Subject, TestPages};
+use aviary_collector::{Publish, Reader as Api, SecretHash, ServiceStatus, StatusPage, Subject, TestPages};
 use aviary_probe::Family;
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     secret::{Pem, Secret},
     service::Service,
     sink::Sink,
+    status::Status,
     vantage::{Tag, Vantage},
 };
 use crate::telemetry::LogFormat;
@@ -224,6 +225,15 @@ impl Keys {
             self.maybe("region", region.as_ref());
             self.maybe("node", node.as_ref());
         }
+        if let Some(Status { listen, page: StatusPage { title, url, contact, directory } }) =
+            &collector.status
+        {
+            self.add("status.title", title);
+            self.maybe("status.listen", *listen);
+            self.maybe("status.directory", directory.as_ref().map(|path| path.display()));
+            self.maybe("status.url", url.as_ref());
+            self.maybe("status.contact", contact.as_ref());
+        }
         for token in &collector.tokens {
             self.section = format!("collector.token.{}", token.name);
             self.hash("secret", &token.secret);
@@ -275,6 +285,7 @@ impl Keys {
             runbook,
             readback,
             alerting,
+            status,
         } = service;
         self.section = format!("service.{name}");
         self.add("prefix", prefix);
@@ -304,8 +315,24 @@ impl Keys {
         self.maybe("owner", owner.as_ref());
         self.maybe("runbook", runbook.as_ref());
         self.alerting(alerting);
+        self.status(status);
         if let Some(readback) = readback {
             self.readback(name, readback);
+        }
+    }
+
+    fn status(&mut self, status: &ServiceStatus) {
+        let ServiceStatus { name, description, group, publish } = status;
+        self.maybe("status.name", name.as_ref());
+        self.maybe("status.description", description.as_ref());
+        self.maybe("status.group", group.as_ref());
+        match publish {
+            Publish::Draft => self.add("status.publish", "draft"),
+            Publish::Hidden => self.add("status.publish", "hidden"),
+            Publish::Automatic { after_seconds } => {
+                self.add("status.publish", "automatic");
+                self.add("status.publish_after", duration(Duration::from_secs(*after_seconds)));
+            }
         }
     }
 

@@ -56,6 +56,8 @@ struct RunningCollector {
     servers: Vec<Server>,
     statsd: Option<Statsd>,
     address: SocketAddr,
+    /// Where the status page is served.
+    status: Option<SocketAddr>,
     /// Where the agent of this process reports to: in plain HTTP, also where the API is served over TLS.
     way_in: SocketAddr,
     /// Follows the files of certificates.
@@ -104,6 +106,11 @@ impl Roles {
     /// The collector of this process and where it listens.
     pub(super) fn collector(&self) -> Option<(&Collector, SocketAddr)> {
         self.collector.as_ref().map(|running| (&running.collector, running.address))
+    }
+
+    /// Where the status page is served.
+    pub(super) fn status(&self) -> Option<SocketAddr> {
+        self.collector.as_ref().and_then(|running| running.status)
     }
 
     /// Lets the collector of this process judge and tell as `config` says from now on, by the ways `outside`.
@@ -236,17 +243,37 @@ async fn start_collector(
         paging: paging::paging(config),
         silences: config.silences.clone(),
         test_pages: paging::test_pages(config),
+        has_status: section.status.is_some(),
     };
     let outside = paging::outside(config)?;
+    let status = match &section.status {
+        Some(status) => Some((status.page.clone(), listen_for_customers(status).await?)),
+        None => None,
+    };
     let collector = Collector::new(options, SystemClock)?;
     let delivery = paging::deliver(&collector, config, outside);
     let statsd = tell_statsd(&section.name, &section.statsd, &collector)?;
     let (around, mut servers) = debugging(&section.debugging, &collector).await?;
     let open_max = connections_max();
+    let mut status_address = None;
+    if let Some((page, listener)) = status {
+        status_address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        servers.push(collector.serve_status(page, listener.map(|listener| Bounded::new(listener, open_max))));
+    }
+    let status = status_address;
     let Some(section) = &section.tls else {
         servers.push(collector.serve_with(Bounded::new(listener, open_max), around));
         let (way_in, follow) = (address, None);
-        return Ok(RunningCollector { collector, delivery, servers, statsd, address, way_in, follow });
+        return Ok(RunningCollector {
+            collector,
+            delivery,
+            servers,
+            statsd,
+            address,
+            status,
+            way_in,
+            follow,
+        });
     };
     let (pems, paths) = tls_files(section);
     let tls = Tls::new(&pems)?;
@@ -259,7 +286,7 @@ async fn start_collector(
     let listener = TlsListener::new(listener, tls.clone(), SystemClock)?;
     servers.push(collector.serve_with(Bounded::new(listener, open_max), around));
     let follow = Some(tokio::spawn(tls.follow(paths, pems)));
-    Ok(RunningCollector { collector, delivery, servers, statsd, address, way_in, follow })
+    Ok(RunningCollector { collector, delivery, servers, statsd, address, status, way_in, follow })
 }
 
 /// What is to be put around the pages and the API of `collector`, and the server of what has an address of its own.
@@ -303,6 +330,19 @@ fn tell_statsd(
 fn connections_max() -> usize {
     let half = HostLimits::of_this_process().files / 2;
     half.min(CONNECTIONS_MAX as u64) as usize
+}
+
+/// Where the status page is served, if it is.
+async fn listen_for_customers(status: &config::status::Status) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = status.listen else { return Ok(None) };
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        let port = address.port();
+        format!(
+            "the status page cannot be served on {address}; find who has the port with `ss -ltnp sport = :{port}`, or set \
+             another collector.status.listen"
+        )
+    })?;
+    Ok(Some(listener))
 }
 
 /// Opens the collector's store, and says what was found.
@@ -396,6 +436,7 @@ fn service_options(service: &config::service::Service, config: &Config) -> Servi
         alerting: paging::alerting(service, config),
         owner: service.owner.clone(),
         runbook: service.runbook.clone(),
+        status: service.status.clone(),
     }
 }
 

@@ -79,6 +79,9 @@ pub(super) fn where_to_look(config: &Config, vantage: Option<&Vantage>, roles: &
         lines.push(format!("  collector  {base}/"));
         lines.push(format!("             {base}/api/v1/services, /api/v1/sums?by=protocol&window=60s"));
         lines.push(format!("             aviary status {base}"));
+        if let Some(address) = roles.status() {
+            lines.push(format!("  customers  http://{}/", reachable(address)));
+        }
     }
     lines.push(match interval(config) {
         Some(every) => format!("A line follows every {} s; Ctrl-C ends it.", every.as_secs()),

@@ -35,6 +35,7 @@ mod serving;
 mod slots;
 mod start;
 mod state;
+mod status;
 mod stored;
 mod stream;
 mod sums;
@@ -76,6 +77,7 @@ pub use readback::{
 pub use received::{Arrived, ReceivedCounts};
 pub use serving::Server;
 pub use state::{Counts, Phases, ReadBackFigures, SlotCounts};
+pub use status::{Publish, ServiceStatus, StatusFigures, StatusPage};
 
 use crate::{
     access::{Access, Rules},
@@ -132,6 +134,9 @@ struct Inner {
     url: Mutex<Option<String>>,
     /// Those who watch pages change.
     live: pages::Live,
+    /// The public status page, if there is to be one.
+    status: status::Running,
+    has_status: bool,
     /// Tells what became of pages.
     delivery: Mutex<Option<Box<dyn Fn() -> DeliveryFigures + Send + Sync>>>,
     durable: Option<Durable>,
@@ -172,6 +177,12 @@ impl Fleet for Inner {
     }
 }
 
+/// What the public is told of.
+fn shown(services: &[ServiceOptions], has_status: bool) -> status::Shown {
+    let services = services.iter().filter(|_| has_status);
+    status::Shown::new(services.map(|service| (service.name.clone(), service.status.clone())))
+}
+
 /// Where slots are kept beyond the ledger.
 fn open_history(options: &Options) -> History {
     let retain_seconds = options.retain_seconds.unwrap_or(u64::MAX);
@@ -207,6 +218,7 @@ impl Collector {
         let judgement = Judgement::new(&options.name, options.store, options.paging);
         judgement.plan(options.silences, clock.wall());
         judgement.test_by(options.test_pages);
+        judgement.show(shown(&options.services, options.has_status));
         let state = State::new(options.name, options.services, clock.wall());
         let (monotonic, started, started_at) = (clock.clone(), clock.monotonic(), clock.wall());
         let inner = Inner {
@@ -228,6 +240,8 @@ impl Collector {
             signs: watch::Sender::new(None),
             url: Mutex::new(options.url),
             live: pages::Live::default(),
+            status: status::Running::default(),
+            has_status: options.has_status,
             delivery: Mutex::new(None),
             durable,
         };
@@ -341,6 +355,7 @@ impl Collector {
         for name in known.iter().filter(|name| !services.iter().any(|service| service.name == **name)) {
             self.judgement().removed(Tag::Service, name, now);
         }
+        self.judgement().show(shown(&services, self.inner.has_status));
         {
             let mut state = self.state();
             state.configure(services, now);
@@ -436,6 +451,10 @@ impl Collector {
 
     fn history(&self) -> &History {
         &self.inner.history
+    }
+
+    fn status_page(&self) -> &status::Running {
+        &self.inner.status
     }
 
     fn access(&self) -> &Access {

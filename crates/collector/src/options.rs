@@ -5,7 +5,10 @@ use std::sync::Arc;
 use aviary_core::{Endpoint, Evidence, page::Paging, silence::Silence, verdict::Policy};
 use aviary_store::Store;
 
-use crate::{Alerting, CertificateRule, MetricsPage, ProxyRule, Readback, SessionKey, TestPages, TokenRule};
+use crate::{
+    Alerting, CertificateRule, MetricsPage, ProxyRule, Readback, ServiceStatus, SessionKey, TestPages,
+    TokenRule,
+};
 
 /// What a collector is to do.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +47,8 @@ pub struct Options {
     pub silences: Vec<Silence>,
     /// When test pages are sent, and to whom; none without.
     pub test_pages: Option<TestPages>,
+    /// There is a public status page: incidents open drafts for it.
+    pub has_status: bool,
 }
 
 /// A service that is judged.
@@ -68,6 +73,8 @@ pub struct ServiceOptions {
     pub owner: Option<String>,
     /// What to do when it is not well.
     pub runbook: Option<String>,
+    /// What customers know it as, where there is a status page.
+    pub status: ServiceStatus,
 }
 
 impl ServiceOptions {
@@ -83,6 +90,7 @@ impl ServiceOptions {
             alerting: Alerting::default(),
             owner: None,
             runbook: None,
+            status: ServiceStatus::default(),
         }
     }
 

@@ -72,6 +72,11 @@ const SAMPLES: &[(&str, &str)] = &[
     ("COLLECTOR_SHADOW", "true"),
     ("COLLECTOR_STATSD", "statsd.example.com:8125"),
     ("COLLECTOR_STATSD_TAGS", "true"),
+    ("COLLECTOR_STATUS_CONTACT", "help@example.com"),
+    ("COLLECTOR_STATUS_DIRECTORY", "/var/lib/aviary/status"),
+    ("COLLECTOR_STATUS_LISTEN", "127.0.0.1:9"),
+    ("COLLECTOR_STATUS_TITLE", "Ours"),
+    ("COLLECTOR_STATUS_URL", "https://status.example.com"),
     ("COLLECTOR_TEST_PAGES_HOURS_DAYS", "monday"),
     ("COLLECTOR_TEST_PAGES_HOURS_FROM", "21:00"),
     ("COLLECTOR_TEST_PAGES_HOURS_UNTIL", "06:00"),
@@ -133,6 +138,11 @@ const SAMPLES: &[(&str, &str)] = &[
     ("SERVICE_IN_GEST_SHADOW", "true"),
     ("SERVICE_IN_GEST_SOURCE", "10.0.0.7"),
     ("SERVICE_IN_GEST_START_UP_GRACE", "5m"),
+    ("SERVICE_IN_GEST_STATUS_DESCRIPTION", "Takes your metrics."),
+    ("SERVICE_IN_GEST_STATUS_GROUP", "Metrics"),
+    ("SERVICE_IN_GEST_STATUS_NAME", "Ingest"),
+    ("SERVICE_IN_GEST_STATUS_PUBLISH", "hidden"),
+    ("SERVICE_IN_GEST_STATUS_PUBLISH_AFTER", "2m"),
     ("SINK_CERTIFICATE", "PEM"),
     ("SINK_HTTPS", "127.0.0.1:4"),
     ("SINK_PICKLE", "127.0.0.1:4"),
@@ -195,12 +205,17 @@ fn file_for(name: &str) -> String {
     const HOURS: &str = "{ from = \"22:00\", until = \"07:00\", zone = \"UTC\" }";
     let readback = |lines: &str| format!("{FILE}[service.readback]\n{lines}\n");
     let below = |header: &str, line: &str| FILE.replace(header, &format!("{header}\n{line}"));
-    let section =
-        ["COLLECTOR_PROXY_", "COLLECTOR_QUIET_HOURS_", "COLLECTOR_TEST_PAGES_", "COLLECTOR_WATCHDOG_"]
-            .into_iter()
-            .chain(["SERVICE_IN_GEST_QUIET_HOURS_", "SERVICE_IN_GEST_READBACK_"])
-            .find(|section| name.starts_with(section))
-            .unwrap_or_default();
+    let section = [
+        "COLLECTOR_PROXY_",
+        "COLLECTOR_QUIET_HOURS_",
+        "COLLECTOR_STATUS_",
+        "COLLECTOR_TEST_PAGES_",
+        "COLLECTOR_WATCHDOG_",
+    ]
+    .into_iter()
+    .chain(["SERVICE_IN_GEST_QUIET_HOURS_", "SERVICE_IN_GEST_READBACK_", "SERVICE_IN_GEST_STATUS_"])
+    .find(|section| name.starts_with(section))
+    .unwrap_or_default();
     match (section, name.strip_prefix(section).unwrap_or_default()) {
         ("", "AGENT_FALLBACK") => format!("{FILE}{RECEIVER}"),
         ("", "AGENT_PROBE_AUTH") => {
@@ -212,6 +227,12 @@ fn file_for(name: &str) -> String {
         ("COLLECTOR_QUIET_HOURS_", _) => below("[collector]", &format!("quiet_hours = {HOURS}")),
         ("COLLECTOR_TEST_PAGES_", _) => {
             below("[collector]", &format!("test_pages = {{ hours = {HOURS} }}")) + RECEIVER
+        }
+        ("COLLECTOR_STATUS_", _) => {
+            below("[collector]", "status = { title = \"A\", listen = \"127.0.0.1:8\" }")
+        }
+        ("SERVICE_IN_GEST_STATUS_", "PUBLISH_AFTER") => {
+            below("[[service]]", "status = { publish = \"automatic\" }")
         }
         ("COLLECTOR_WATCHDOG_", "CA" | "INTERVAL" | "KEY") => {
             below("[collector]", "watchdog = { alertmanager = [\"https://am:9093\"] }")

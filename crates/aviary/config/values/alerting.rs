@@ -124,7 +124,7 @@ impl Keys {
     }
 
     pub(super) fn silence(&mut self, silence: &Silence) {
-        let Silence { id, matches, when, author, reason } = silence;
+        let Silence { id, matches, when, author, reason, announce } = silence;
         self.section = format!("silence.{id}");
         self.matches(matches);
         let span = when.span();
@@ -135,6 +135,7 @@ impl Keys {
         }
         self.add("author", author);
         self.add("reason", reason);
+        self.maybe("announce", announce.as_ref());
     }
 
     fn matches(&mut self, Matches(tags): &Matches) {

@@ -15,7 +15,8 @@
 //!
 //! `GET /api/v1/silences` answers `{"silences":[...]}`, `POST` with `{"match":{"region":["eu"]},"until":1763694000,
 //! "by":"ada","reason":"new switches"}` holds one more and answers 201 with it, `DELETE /api/v1/silences/ID` ends one now.
-//! `from`, which is now otherwise, and `hours`, for windows that come back, may be given; `hours` is
+//! `from`, which is now otherwise, `announce`, which customers read on the status page, and `hours`, for windows that come
+//! back, may be given; `hours` is
 //! `{"zone":"Europe/Berlin","days":["sunday"],"from":"02:00","until":"04:00"}`.
 
 use std::{
@@ -51,10 +52,13 @@ use crate::{
 };
 
 /// The longest body that is read here.
-const BODY_BYTES_MAX: usize = 16 << 10;
+const BODY_BYTES_MAX: usize = 32 << 10;
 
-/// A text that somebody gives is at most so long.
+/// A note is at most so long.
 pub(crate) const TEXT_CHARACTERS_MAX: usize = 1_000;
+
+/// And a text for everybody.
+pub(crate) const PUBLIC_CHARACTERS_MAX: usize = 4_000;
 
 /// So many incidents are listed unless told otherwise, and at most.
 const LISTED: usize = 100;
@@ -111,6 +115,10 @@ async fn explanation(Readable(collector): Readable, Path(id): Path<String>) -> R
 pub(crate) struct Said {
     pub(crate) by: String,
     pub(crate) text: Option<String>,
+    /// Of what the public is told: what stands above it, how far people are, and how much it matters.
+    pub(crate) title: Option<String>,
+    pub(crate) status: Option<String>,
+    pub(crate) impact: Option<String>,
 }
 
 impl FromRequest<Collector> for Said {
@@ -130,6 +138,9 @@ impl FromRequest<Collector> for Said {
 struct Posted {
     by: Option<String>,
     text: Option<String>,
+    title: Option<String>,
+    status: Option<String>,
+    impact: Option<String>,
 }
 
 impl Said {
@@ -138,17 +149,28 @@ impl Said {
         let refuse = |message: String| {
             ApiError::bad("bad_request", message).detail(r#"send such as {"by":"ada","text":"the switch"}"#)
         };
-        let Posted { by, text } = if body.is_empty() {
+        let Posted { by, text, title, status, impact } = if body.is_empty() {
             Posted::default()
         } else {
             serde_json::from_slice(&body).map_err(|error| refuse(error.to_string()))?
         };
-        let is_good = |text: &String| !text.trim().is_empty() && text.chars().count() <= TEXT_CHARACTERS_MAX;
+        let is_good =
+            |text: &String| !text.trim().is_empty() && text.chars().count() <= PUBLIC_CHARACTERS_MAX;
         if !by.iter().chain(&text).all(is_good) {
-            return Err(refuse(format!("`by` and `text` have 1 to {TEXT_CHARACTERS_MAX} characters")));
+            return Err(refuse(format!("`by` and `text` have 1 to {PUBLIC_CHARACTERS_MAX} characters")));
         }
         let by = admin.author(by).ok_or_else(|| refuse("say who you are: `by`".to_owned()))?;
-        Ok(Self { by, text })
+        Ok(Self { by, text, title, status, impact })
+    }
+
+    /// What somebody says in a note.
+    pub(crate) fn noted(&self) -> Result<String, ApiError> {
+        let text = self.text.clone().filter(|text| text.chars().count() <= TEXT_CHARACTERS_MAX);
+        text.ok_or_else(|| {
+            let message =
+                format!("a note says something: its \"text\", of 1 to {TEXT_CHARACTERS_MAX} characters");
+            ApiError::bad("bad_request", message)
+        })
     }
 }
 
@@ -171,10 +193,9 @@ async fn resolve(
 async fn note(
     State(collector): State<Collector>,
     Path(id): Path<String>,
-    Said { by, text }: Said,
+    said: Said,
 ) -> Result<Json<Value>, ApiError> {
-    let text =
-        text.ok_or_else(|| ApiError::bad("bad_request", r#"a note says something: send its "text""#))?;
+    let (text, by) = (said.noted()?, said.by);
     change(collector, &id, move |judgement, id, now| judgement.note(id, &by, &text, now)).await
 }
 
@@ -195,6 +216,7 @@ struct Asked {
     hours: Option<Value>,
     by: Option<String>,
     reason: String,
+    announce: Option<String>,
 }
 
 async fn silence(
@@ -224,12 +246,14 @@ async fn silence(
     };
     let id = format!("{:016x}", fnv1a(body.iter().copied().chain(now.0.to_be_bytes())));
     let author = admin.author(asked.by).unwrap_or_default();
-    for text in [&author, &asked.reason] {
+    for text in [&author, &asked.reason].into_iter().chain(&asked.announce) {
         if text.chars().count() > TEXT_CHARACTERS_MAX {
-            return Err(refuse(format!("`by` and `reason` have at most {TEXT_CHARACTERS_MAX} characters")));
+            let message =
+                format!("`by`, `reason` and `announce` have at most {TEXT_CHARACTERS_MAX} characters");
+            return Err(refuse(message));
         }
     }
-    let silence = Silence { id, matches, when, author, reason: asked.reason };
+    let silence = Silence { id, matches, when, author, reason: asked.reason, announce: asked.announce };
     let body = shown(&silence, now.second());
     collector.judgement().silence(silence, now).map_err(|error| refuse(error.to_string()))?;
     flushed(collector).await?;
@@ -327,7 +351,7 @@ fn shown(silence: &Silence, now: Second) -> Value {
 }
 
 /// An incident, also one that was over long ago.
-async fn known(collector: &Collector, id: &str) -> Result<(Id, Incident), ApiError> {
+pub(crate) async fn known(collector: &Collector, id: &str) -> Result<(Id, Incident), ApiError> {
     let (id, asked) = (Id::given(id), collector.clone());
     let wanted = id.clone();
     let incident = blocking(move || asked.incident(&wanted)).await??.ok_or_else(|| unknown(&id))?;
@@ -350,7 +374,7 @@ pub(crate) async fn change(
     if changed { Ok(Json(short(&incident))) } else { Err(refused(&id, &incident)) }
 }
 
-pub(super) async fn flushed(collector: Collector) -> Result<(), ApiError> {
+pub(crate) async fn flushed(collector: Collector) -> Result<(), ApiError> {
     let kept = blocking(move || collector.judgement().flush()).await?;
     kept.map_err(|error| {
         let message = format!("it is in force, and could not be kept for the next start yet: {error}");

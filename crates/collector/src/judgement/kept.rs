@@ -8,6 +8,7 @@
 //! | | `s` | silences |
 //! | | `l` and a group | in which way it loses |
 //! | | `t` | when the hours began in which test pages were sent last |
+//! | | `p` and an incident's id | what the public is told of it |
 //! | | `w` | endpoints that worked once, and when losses were cleared |
 
 use std::{collections::BTreeMap, ops::ControlFlow};
@@ -24,7 +25,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::record::{Damage, Record, records};
-use crate::state::{Endpoint, Key};
+use crate::{
+    state::{Endpoint, Key},
+    status::Publication,
+};
 
 const CASE: u8 = b'c';
 const MACHINE: u8 = b'm';
@@ -32,6 +36,7 @@ const SILENCES: u8 = b's';
 const LEARNT: u8 = b'l';
 const TESTED: u8 = b't';
 const WORKED: u8 = b'w';
+const PUBLIC: u8 = b'p';
 
 /// So many incidents are let go of at once.
 const EXPIRED_MAX: usize = 256;
@@ -49,6 +54,7 @@ pub(crate) struct Life {
     pub(crate) cleared: BTreeMap<String, Second>,
     /// When the hours began in which test pages were sent last.
     pub(crate) tested: Option<Second>,
+    pub(crate) publications: Vec<Publication>,
 }
 
 /// What is to be kept: the newest value of each key, none where it is to be removed.
@@ -106,6 +112,15 @@ impl Pending {
 
     pub(super) fn put_case(&mut self, id: &Id, case: Option<&Case>) {
         self.put([&[CASE], id.as_str().as_bytes()].concat(), case.map(Record::bytes));
+    }
+
+    pub(super) fn put_publication(&mut self, publication: &Publication) {
+        let bytes = publication.bytes();
+        self.put([&[PUBLIC], publication.id.as_bytes()].concat(), Some(bytes));
+    }
+
+    pub(super) fn remove_publication(&mut self, id: &str) {
+        self.put([&[PUBLIC], id.as_bytes()].concat(), None);
     }
 
     pub(super) fn put_machine(&mut self, machine: &[u8]) {
@@ -245,6 +260,7 @@ impl Life {
                 let Worked { worked, cleared } = Record::of_bytes(value)?;
                 (self.worked, self.cleared) = (worked.into_iter().collect(), cleared);
             }
+            Some((&PUBLIC, _)) => self.publications.push(Publication::of_bytes(value)?),
             Some((&TESTED, _)) => self.tested = Some(Record::of_bytes(value)?),
             // A later version's.
             _ => {}

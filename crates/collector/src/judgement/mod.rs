@@ -49,6 +49,7 @@ pub use self::{
 use crate::{
     delivery::{oldest_waiting, untold_since},
     state::{Asked, LateAsked, Seen},
+    status::{Act, Changed, Publication, Publications, Refused, Shown, Status},
 };
 
 /// So many actions wait for whoever delivers; more wait here, as many as receivers take at once.
@@ -94,6 +95,8 @@ struct Held {
     incidents: Incidents,
     outbox: Outbox,
     silences: Silences,
+    /// What the public is told.
+    publications: Publications,
     paging: Paging,
     pending: Pending,
     /// What is to be done once the pending is kept.
@@ -122,6 +125,7 @@ impl Judgement {
             incidents: Incidents::new(name),
             outbox: Outbox::default(),
             silences: Silences::default(),
+            publications: Publications::default(),
             paging,
             pending: Pending::default(),
             actions: VecDeque::new(),
@@ -155,6 +159,7 @@ impl Judgement {
         let configured = std::mem::take(&mut held.silences);
         let told = life.silences.into_iter().filter(|silence| !is_planned(silence));
         held.silences = Silences::from_kept(told.chain(configured.kept().cloned()));
+        held.publications.restore(life.publications);
     }
 
     /// What is to be done, for the one who does it; none if somebody has it.
@@ -217,6 +222,7 @@ impl Judgement {
         held.step(incident::Event::Observed(observed), now);
         held.deliver(page::Event::Tick, now);
         held.test_pages(now);
+        held.follow_in_public(now);
         held.canary.get_or_insert_with(|| Canary::new(now)).step(now);
         held.keep_all();
     }
@@ -334,6 +340,48 @@ impl Judgement {
     /// All silences that are held.
     pub(crate) fn silences(&self) -> Vec<Silence> {
         self.held().silences.kept().cloned().collect()
+    }
+
+    /// The public is told of these services from now on.
+    pub(crate) fn show(&self, shown: Shown) {
+        self.held().publications.show(shown);
+    }
+
+    /// What the public is told of, and all that was published, the newest first.
+    pub(crate) fn public(&self) -> (Shown, Vec<Publication>) {
+        let held = self.held();
+        (held.publications.shown().clone(), held.publications.public().cloned().collect())
+    }
+
+    /// Another number than before where something of that has changed.
+    pub(crate) fn public_revision(&self) -> u64 {
+        self.held().publications.revision()
+    }
+
+    /// The services do so now, as the public sees it.
+    pub(crate) fn note_statuses(&self, statuses: BTreeMap<String, Status>) {
+        self.held().publications.note_statuses(statuses);
+    }
+
+    /// What the public is told of an incident, or would be; nothing where no service of it is shown.
+    pub(crate) fn publication(&self, incident: &Incident, now: Timestamp) -> Option<Publication> {
+        let held = self.held();
+        let known = held.publications.get(incident.id.as_str()).cloned();
+        known.or_else(|| held.publications.draft(incident, now.second()))
+    }
+
+    /// Has somebody do something about what the public is told of an incident: all of it or nothing.
+    pub(crate) fn tell_public(
+        &self,
+        incident: &Incident,
+        acts: Vec<Act>,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Publication, Refused> {
+        let mut held = self.held();
+        let publication = held.publications.act(incident, acts, by, now.second())?;
+        held.pending.put_publication(&publication);
+        Ok(publication)
     }
 
     /// Others are to be told, or in another way.
@@ -511,6 +559,19 @@ impl Held {
                 // What was kept of it stands.
                 incident::Action::Archived(_) => {}
             }
+        }
+    }
+
+    /// Brings what the public is told up to what became of incidents.
+    fn follow_in_public(&mut self, now: Timestamp) {
+        let Changed { kept, gone } = self.publications.follow(self.incidents.iter(), now.second());
+        for id in kept {
+            if let Some(publication) = self.publications.get(&id) {
+                self.pending.put_publication(publication);
+            }
+        }
+        for id in gone {
+            self.pending.remove_publication(&id);
         }
     }
 

@@ -17,6 +17,8 @@ use aviary_core::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::status::Publication;
+
 /// What is not as it was written, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -42,6 +44,17 @@ pub(crate) trait Record: Sized {
     fn of_bytes(bytes: &[u8]) -> Result<Self, Damage> {
         let value = serde_json::from_slice(bytes).map_err(|error| Damage(error.to_string()))?;
         Self::read(&value)
+    }
+}
+
+/// It has a form in JSON of its own.
+impl Record for Publication {
+    fn write(&self) -> Value {
+        json!(self)
+    }
+
+    fn read(value: &Value) -> Result<Self, Damage> {
+        serde::Deserialize::deserialize(value).map_err(|error: serde_json::Error| Damage(error.to_string()))
     }
 }
 
@@ -290,7 +303,7 @@ records! {
     Dead { message, revision, reopens, why }
     Delivery { belief, taken, sent, in_vain, not_before, say_again, in_flight, dead }
     Case { notice, opened, over, acknowledged, steps, widened, deliveries, is_test }
-    Silence { id, matches, when, author, reason }
+    Silence { id, matches, when, author, reason, announce }
     Minutes { count, lossy, lost, squares }
     Quiet { minutes, bursts, sizes }
 }

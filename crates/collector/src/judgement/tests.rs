@@ -4,6 +4,7 @@ mod conditions;
 mod late;
 mod paged;
 mod prompt;
+mod public;
 mod quiet;
 mod served;
 
@@ -484,6 +485,7 @@ fn a_silence_holds_pages_back_and_hides_nothing() {
         when: When::Once(Span::new(Second(START), Second(START + 200))),
         author: "ada".to_owned(),
         reason: "new switches".to_owned(),
+        announce: None,
     };
     stage.judgement.silence(silence, at(120)).unwrap();
     stage.run(79, only_eu);

@@ -12,24 +12,22 @@ use crate::{
     Collector,
     error::ApiError,
     intake,
-    judgement::api::{Said, TEXT_CHARACTERS_MAX, change},
+    judgement::api::{PUBLIC_CHARACTERS_MAX, Said, change},
     keeping::ready,
     visitor::Admin,
 };
 
 /// The longest form that is read: a text of the longest, each byte written as three.
-const FORM_BYTES_MAX: usize = 16 << 10;
+const FORM_BYTES_MAX: usize = 64 << 10;
 
 /// `POST /incidents/ID/notes`
 pub(crate) async fn note(
     State(collector): State<Collector>,
     Path(id): Path<String>,
-    Form(Said { by, text }): Form,
+    Form(said): Form,
 ) -> Response {
     let noted = async {
-        let text = text.ok_or_else(|| {
-            ApiError::bad("bad_request", "a note says something: write it, and send it again")
-        })?;
+        let (text, by) = (said.noted()?, said.by);
         change(collector, &id, move |judgement, id, now| judgement.note(id, &by, &text, now)).await
     };
     seen_again(&id, noted.await.map(|_| ()))
@@ -44,6 +42,16 @@ pub(crate) async fn acknowledge(
     let acknowledged =
         change(collector, &id, move |judgement, id, now| Ok(judgement.acknowledge(id, &by, now)));
     seen_again(&id, acknowledged.await.map(|_| ()))
+}
+
+/// `POST /incidents/ID/public/ACT`
+pub(crate) async fn public(
+    State(collector): State<Collector>,
+    Path((id, act)): Path<(String, String)>,
+    Form(said): Form,
+) -> Response {
+    let told = crate::status::tell(&collector, &id, &act, said);
+    seen_again(&id, told.await.map(|_| ()))
 }
 
 /// The page again, or why not: a form is only ever sent by somebody who looks at one.
@@ -77,28 +85,30 @@ async fn read(collector: &Collector, admin: &Admin, body: Body) -> Result<Said, 
     let too_large =
         || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "a note is not so long");
     let body = intake::read(body, FORM_BYTES_MAX, too_large).await?;
-    let (by, text) = parse(&body)?;
-    let by = admin.author(by).ok_or_else(|| ApiError::bad("bad_request", "say who you are: your name"))?;
-    Ok(Said { by, text })
+    parse(&body, |by| admin.author(by))
 }
 
-/// Who says so, and what, as a form has it.
-fn parse(form: &[u8]) -> Result<(Option<String>, Option<String>), ApiError> {
-    let (mut by, mut text) = (None, None);
+/// Who says so, as `author` has it, and what, as a form has it.
+fn parse(form: &[u8], author: impl FnOnce(Option<String>) -> Option<String>) -> Result<Said, ApiError> {
+    let (mut by, mut text, mut title, mut status, mut impact) = (None, None, None, None, None);
     for (name, value) in url::form_urlencoded::parse(form) {
         let value = value.trim();
-        if value.chars().count() > TEXT_CHARACTERS_MAX {
-            let message = format!("`{name}` has at most {TEXT_CHARACTERS_MAX} characters");
+        if value.chars().count() > PUBLIC_CHARACTERS_MAX {
+            let message = format!("`{name}` has at most {PUBLIC_CHARACTERS_MAX} characters");
             return Err(ApiError::bad("bad_request", message));
         }
         let value = Some(value.to_owned()).filter(|value| !value.is_empty());
         match &*name {
             "by" => by = value,
             "text" => text = value,
+            "title" => title = value,
+            "status" => status = value,
+            "impact" => impact = value,
             _ => {}
         }
     }
-    Ok((by, text))
+    let by = author(by).ok_or_else(|| ApiError::bad("bad_request", "say who you are: your name"))?;
+    Ok(Said { by, text, title, status, impact })
 }
 
 #[cfg(test)]
@@ -107,11 +117,15 @@ mod tests {
 
     #[test]
     fn a_form_says_who_and_what() {
-        let said = |form: &str| parse(form.as_bytes()).map_err(|error| error.message().to_owned());
-        let of = |by: Option<&str>, text: Option<&str>| Ok((by.map(str::to_owned), text.map(str::to_owned)));
-        assert_eq!(said("by=ada+l&text=the+%3Cswitch%3E"), of(Some("ada l"), Some("the <switch>")));
-        assert_eq!(said("by=&text=+&more=x"), of(None, None));
-        let long = format!("by=a&text={}", "x".repeat(TEXT_CHARACTERS_MAX + 1));
-        assert!(said(&long).unwrap_err().contains("at most 1000 characters"));
+        let said = |form: &str, token: Option<&str>| {
+            let said = parse(form.as_bytes(), |by| by.or_else(|| token.map(str::to_owned)));
+            said.map(|said| (said.by, said.text)).map_err(|error| error.message().to_owned())
+        };
+        let of = |by: &str, text: Option<&str>| Ok((by.to_owned(), text.map(str::to_owned)));
+        assert_eq!(said("by=ada+l&text=the+%3Cswitch%3E", None), of("ada l", Some("the <switch>")));
+        assert_eq!(said("by=&text=+", Some("eve")), of("eve", None));
+        assert!(said("text=x", None).unwrap_err().contains("say who you are"));
+        let long = format!("by=a&text={}", "x".repeat(PUBLIC_CHARACTERS_MAX + 1));
+        assert!(said(&long, None).unwrap_err().contains("at most 4000 characters"));
     }
 }

@@ -22,7 +22,10 @@ use crate::{
     delivery::explain::{held, in_words},
     error::ApiError,
     judgement::api::{TEXT_CHARACTERS_MAX, unknown},
+    status::{self, Publication},
 };
+
+mod public;
 
 /// So many lost slots are shown one by one, the first ones: they tell the most of what began.
 const SLOTS_MAX: usize = 100;
@@ -55,6 +58,8 @@ pub(crate) struct IncidentPage {
     receivers: Vec<Receiver>,
     receipts: Vec<Said>,
     notes: Vec<Said>,
+    /// What the public is told; nothing, where no service of it is shown.
+    public: Option<Publication>,
     chart: Option<Chart>,
     #[serde(skip)]
     shown: Shown,
@@ -161,6 +166,7 @@ impl IncidentPage {
                 .iter()
                 .map(|note| said(note.at, Some(&note.by), note.text.clone()))
                 .collect(),
+            public: status::seen(collector, &incident),
             chart,
             shown,
         })
@@ -221,6 +227,7 @@ impl IncidentPage {
                 @if self.notes.is_empty() { p { "Nothing yet." } }
                 ul.times { @for note in &self.notes { li { (words::time(note.at)) " " strong { (note.by.as_deref().unwrap_or_default()) } ": " (note.text) } } }
             }
+            @if let Some(publication) = &self.public { (public::html(publication)) }
         }
     }
 
@@ -305,6 +312,7 @@ impl IncidentPage {
                     }
                 }
             }
+            @if let Some(publication) = &self.public { (public::forms(&self.path(), publication)) }
         }
     }
 }

@@ -74,6 +74,7 @@ pub(crate) fn routes(stopped: watch::Receiver<bool>) -> Router<Collector> {
         .route("/incidents/{id}", get(page))
         .route("/incidents/{id}/ack", post(form::acknowledge))
         .route("/incidents/{id}/notes", post(form::note))
+        .route("/incidents/{id}/public/{act}", post(form::public))
         .route("/{service}", get(page))
         .route(sign_in::IN, get(sign_in::get).post(sign_in::post))
         .route(sign_in::OUT, post(sign_in::out))

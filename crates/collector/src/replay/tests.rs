@@ -214,6 +214,7 @@ async fn a_stricter_rule_pages_earlier_and_a_silenced_one_not_at_all() {
         when: When::Once(Span::new(Second(START), Second(START + 300))),
         author: "ada".to_owned(),
         reason: "new switches".to_owned(),
+        announce: None,
     };
     let silent = Rules { silences: vec![silence], ..usual.clone() };
     assert_eq!(replayed(silent, parts(&stored, 300, 300)), []);

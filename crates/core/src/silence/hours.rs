@@ -107,6 +107,14 @@ impl Hours {
             .find(|span| span.contains(second))
     }
 
+    /// The hours around `second`, or those that come next, within a week.
+    pub(super) fn next(&self, second: Second) -> Option<Span> {
+        let instant = jiff::Timestamp::from_second(i64::try_from(second.0).ok()?).ok()?;
+        let today = self.zone.to_datetime(instant).date();
+        let days = (-2..=7).filter_map(|days| today.checked_add(jiff::Span::new().days(days)).ok());
+        days.filter_map(|day| self.beginning(day)).find(|span| span.until > second)
+    }
+
     /// The hours that begin on `day`, if any do.
     fn beginning(&self, day: Date) -> Option<Span> {
         if !self.days.contains(&number(day.weekday())) {

@@ -69,6 +69,18 @@ impl When {
             Self::Once(span) | Self::Recurring(_, span) => *span,
         }
     }
+
+    /// When it holds at `now`, or holds next, as far as that is within a week.
+    pub fn next(&self, now: Second) -> Option<Span> {
+        match self {
+            Self::Once(span) => (span.until > now).then_some(*span),
+            Self::Recurring(hours, within) => {
+                let next = hours.next(now.max(within.from))?;
+                let span = Span::new(next.from.max(within.from), next.until.min(within.until));
+                (!span.is_empty()).then_some(span)
+            }
+        }
+    }
 }
 
 /// Who does not want to be paged about what, until when, and why.
@@ -84,6 +96,8 @@ pub struct Silence {
     pub author: String,
     /// Why.
     pub reason: String,
+    /// What customers are told of it; nothing, where it is nobody else's business.
+    pub announce: Option<String>,
 }
 
 /// A silence that is refused.
@@ -235,7 +249,14 @@ mod tests {
 
     fn silence(id: &str, when: When) -> Silence {
         let matches = Matches::one(Tag::Region, "eu");
-        Silence { id: id.into(), matches, when, author: "ada".into(), reason: "new switches".into() }
+        Silence {
+            id: id.into(),
+            matches,
+            when,
+            author: "ada".into(),
+            reason: "new switches".into(),
+            announce: None,
+        }
     }
 
     fn once(from: u64, until: u64) -> When {
@@ -305,6 +326,17 @@ mod tests {
             (4 * day + 2 * 3_600, None),
         ] {
             assert_eq!(silence.holds_until(Second(now)), until.map(Second), "{now}");
+        }
+        let hour = 3_600;
+        for (now, next) in [
+            (0, Some((2 * hour, 4 * hour))),
+            (3 * hour, Some((2 * hour, 4 * hour))),
+            (4 * hour, Some((day + 2 * hour, day + 4 * hour))),
+            (2 * day + 5 * hour, Some((3 * day + 2 * hour, 3 * day + 3 * hour))),
+            (3 * day + 3 * hour, None),
+        ] {
+            let next = next.map(|(from, until)| Span::new(Second(from), Second(until)));
+            assert_eq!(silence.when.next(Second(now)), next, "{now}");
         }
     }
 

@@ -1,0 +1,178 @@
+//! The page as a directory of files, for whoever hosts it away from here, so that it outlives us.
+//!
+//! Each file is replaced whole: written beside, then renamed. The index comes last, and what nothing leads to any more goes
+//! after it, so that at no moment a page leads to what is not there. Only files that this process wrote are removed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::rendered::Rendered;
+
+/// What cannot be written, and why.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the status page cannot be written to {path}: {reason}; give the user of this process the right to write there, or set another \
+     collector.status.directory",
+    path = path.display()
+)]
+pub(crate) struct WriteError {
+    path: PathBuf,
+    reason: io::Error,
+}
+
+/// Writes one page again and again.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    directory: PathBuf,
+    /// What stands there, by its path below the directory: the hash of its bytes.
+    written: BTreeMap<String, String>,
+}
+
+impl Writer {
+    pub(crate) const fn new(directory: PathBuf) -> Self {
+        Self { directory, written: BTreeMap::new() }
+    }
+
+    /// Brings the directory up to date. Blocks. After an error the rest is as it was, and the next call goes on.
+    ///
+    /// # Errors
+    /// Names the first file that cannot be written.
+    pub(crate) fn write(&mut self, rendered: &Rendered) -> Result<(), WriteError> {
+        let last = |path: &&String| (path.ends_with(".html"), path.as_str() == "index.html");
+        let mut paths: Vec<&String> = rendered.paths().collect();
+        paths.sort_by_key(last);
+        for path in paths {
+            let Some(file) = rendered.get(path) else { continue };
+            let target = self.directory.join(path);
+            // What somebody has taken away is put there again.
+            if self.written.get(path) == Some(&file.tag) && target.is_file() {
+                continue;
+            }
+            replace(&target, &file.bytes).map_err(|reason| WriteError { path: target, reason })?;
+            self.written.insert(path.clone(), file.tag.clone());
+        }
+        let there: BTreeSet<&String> = rendered.paths().collect();
+        let gone: Vec<String> = self.written.keys().filter(|path| !there.contains(path)).cloned().collect();
+        for path in gone {
+            let target = self.directory.join(&path);
+            match fs::remove_file(&target) {
+                Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
+                    return Err(WriteError { path: target, reason });
+                }
+                _ => _ = self.written.remove(&path),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts `bytes` in the place of what `target` holds, all at once.
+fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = target.parent().unwrap_or_else(|| Path::new("."));
+    fs::create_dir_all(directory)?;
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = directory.join(name);
+    let written = fs::File::create(&beside).and_then(|mut file| {
+        io::Write::write_all(&mut file, bytes)?;
+        // Otherwise a power cut may leave the new name without its content.
+        file.sync_data()
+    });
+    let moved = written.and_then(|()| fs::rename(&beside, target));
+    if moved.is_err() {
+        // It may never have come into being; the error that matters is the first.
+        _ = fs::remove_file(&beside);
+    }
+    moved
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    use super::*;
+
+    fn rendered(files: &[(&str, &str)]) -> Rendered {
+        let mut rendered = Rendered::default();
+        files.iter().for_each(|(path, text)| rendered.add(path, "text/plain", text.as_bytes().to_vec()));
+        rendered
+    }
+
+    fn found(directory: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut waiting = vec![directory.to_owned()];
+        while let Some(directory) = waiting.pop() {
+            for entry in fs::read_dir(&directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { waiting.push(path) } else { found.push(path) }
+            }
+        }
+        let mut found: Vec<String> = found
+            .iter()
+            .map(|path| path.strip_prefix(directory).unwrap().to_string_lossy().into_owned())
+            .collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn files_are_replaced_whole_and_only_where_they_changed() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = Writer::new(directory.path().join("public"));
+        fs::create_dir(directory.path().join("public")).unwrap();
+        fs::write(directory.path().join("public/robots.txt"), "not ours").unwrap();
+        writer
+            .write(&rendered(&[("index.html", "1"), ("api/v2/status.json", "{}"), ("incidents/a.html", "a")]))
+            .unwrap();
+        let inode = |path: &str| fs::metadata(directory.path().join("public").join(path)).unwrap().ino();
+        let (index, status) = (inode("index.html"), inode("api/v2/status.json"));
+        // Who reads goes on reading what was there when it was opened.
+        let open = fs::File::open(directory.path().join("public/index.html")).unwrap();
+        writer.write(&rendered(&[("index.html", "2"), ("api/v2/status.json", "{}")])).unwrap();
+        assert_eq!(io::read_to_string(open).unwrap(), "1");
+        assert_ne!(inode("index.html"), index);
+        assert_eq!(inode("api/v2/status.json"), status);
+        assert_eq!(
+            found(&directory.path().join("public")),
+            ["api/v2/status.json", "index.html", "robots.txt"]
+        );
+        fs::remove_file(directory.path().join("public/api/v2/status.json")).unwrap();
+        writer.write(&rendered(&[("index.html", "2"), ("api/v2/status.json", "{}")])).unwrap();
+        assert_eq!(fs::read_to_string(directory.path().join("public/api/v2/status.json")).unwrap(), "{}");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_named_and_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let public = directory.path().join("public");
+        // No right keeps root out, but a file in the place of a directory does.
+        fs::write(&public, "in the way").unwrap();
+        let mut writer = Writer::new(public.clone());
+        let files = rendered(&[("index.html", "1"), ("feed.atom", "2")]);
+        let error = writer.write(&files).unwrap_err().to_string();
+        assert!(error.contains(&*public.join("feed.atom").to_string_lossy()), "{error}");
+        assert!(error.contains("collector.status.directory"), "{error}");
+        fs::remove_file(&public).unwrap();
+        writer.write(&files).unwrap();
+        assert_eq!(found(&public), ["feed.atom", "index.html"]);
+        let mode = fs::metadata(public.join("index.html")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o400, 0o400);
+    }
+
+    #[test]
+    fn the_index_comes_last() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("incidents"), "in the way").unwrap();
+        let mut writer = Writer::new(directory.path().to_owned());
+        let files = rendered(&[
+            ("index.html", "leads to incidents/a.html"),
+            ("incidents/a.html", "a"),
+            ("assets/a.css", ""),
+        ]);
+        writer.write(&files).unwrap_err();
+        assert_eq!(found(directory.path()), ["assets/a.css", "incidents"]);
+    }
+}
