@@ -135,7 +135,7 @@ const ANY_TOKEN: [u16; 8] = [401, 401, 0, 0, 0, 0, 0, 0];
 const EVERYBODY: [u16; 8] = [0; 8];
 
 /// Method, path and body, who may, and what they are answered then: nothing is there, so that much is not found.
-const ROUTES: [(&str, &str, &str, [u16; 8], u16); 42] = [
+const ROUTES: [(&str, &str, &str, [u16; 8], u16); 46] = [
     ("GET", "/", "", READ, 200),
     ("GET", "/agents", "", READ, 200),
     ("GET", "/incidents", "", READ, 200),
@@ -153,6 +153,8 @@ const ROUTES: [(&str, &str, &str, [u16; 8], u16); 42] = [
     ("GET", "/api/v1/incidents", "", READ, 200),
     ("GET", "/api/v1/incidents/x", "", READ, 404),
     ("GET", "/api/v1/incidents/x/explanation", "", READ, 404),
+    ("GET", "/api/v1/incidents/x/public", "", READ, 404),
+    ("GET", "/api/v1/report?month=2025-11", "", READ, 200),
     ("GET", "/api/v1/silences", "", READ, 200),
     ("GET", "/api/v1/receivers/x/test/y", "", READ, 404),
     ("GET", "/metrics", "", READ, 200),
@@ -161,6 +163,8 @@ const ROUTES: [(&str, &str, &str, [u16; 8], u16); 42] = [
     ("POST", "/api/v1/events", r#"{"kind":"deploy","text":"x"}"#, REPORT, 201),
     ("POST", "/incidents/x/notes", "by=ada&text=x", CHANGE, 404),
     ("POST", "/incidents/x/ack", "by=ada", CHANGE, 404),
+    ("POST", "/incidents/x/public/publish", "by=ada", CHANGE, 404),
+    ("POST", "/api/v1/incidents/x/public/publish", "", CHANGE, 404),
     ("POST", "/api/v1/incidents/x/ack", "", CHANGE, 404),
     ("POST", "/api/v1/incidents/x/notes", r#"{"text":"x"}"#, CHANGE, 404),
     ("POST", "/api/v1/incidents/x/resolve", "", CHANGE, 404),
@@ -259,6 +263,7 @@ fn no_route_is_left_out() {
         include_str!("../judgement/api.rs"),
         include_str!("../judgement/trial.rs"),
         include_str!("../pages/mod.rs"),
+        include_str!("../status/api.rs"),
     ];
     let segments = |path: &str| {
         let path = path.split('?').next().unwrap_or_default().to_owned();
