@@ -20,6 +20,7 @@ use crate::support::{
     http,
     ports::Port,
     process::{Process, program, readers},
+    prometheus::Prometheus,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -82,53 +83,20 @@ fn piped(command: &mut Command, input: &[u8]) -> String {
     said
 }
 
-/// A Prometheus that scrapes these, each as a job of its own, every second.
-struct Prometheus {
-    process: Process,
-    port: Port,
-    _dir: TempDir,
-}
-
-impl Prometheus {
-    fn start(jobs: &[(&str, SocketAddr)]) -> Self {
-        let dir = tempfile::Builder::new().prefix("aviary-prometheus-").tempdir().unwrap();
-        let job = |(name, address): &(&str, SocketAddr)| {
-            format!("  - job_name: {name}\n    static_configs: [{{targets: ['{address}']}}]\n")
-        };
-        let jobs: String = jobs.iter().map(job).collect();
-        let text = format!("global: {{scrape_interval: 1s}}\nscrape_configs:\n{jobs}");
-        fs::write(dir.path().join("prometheus.yml"), text).unwrap();
-        let port = Port::claim();
-        let mut command = program(readers().join("bin/prometheus"));
-        command.arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()));
-        command.arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
-        command.arg(format!("--web.listen-address={}", port.address()));
-        let process = Process::start("prometheus", command, dir.path());
-        process.wait_until_listening(port.address(), PATIENCE);
-        Self { process, port, _dir: dir }
-    }
-
-    /// The values that `query` has, each with its labels.
-    fn query(&self, query: &str) -> Vec<(Value, f64)> {
-        let query: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let (status, body) = ask(self.port.address(), &format!("/api/v1/query?query={query}"), "");
-        // It says 503 until it is ready.
-        if status != 200 {
-            return Vec::new();
-        }
-        let body: Value = serde_json::from_str(&body).unwrap();
-        let results = body["data"]["result"].as_array().unwrap();
-        let value = |result: &Value| result["value"][1].as_str().unwrap().parse().unwrap();
-        results.iter().map(|result| (result["metric"].clone(), value(result))).collect()
-    }
+/// The values that `query` has, each with its labels; none before Prometheus is ready.
+fn queried(prometheus: &Prometheus, query: &str) -> Vec<(Value, f64)> {
+    let Ok(data) = prometheus.ask("/api/v1/query", &[("query", query)]) else { return Vec::new() };
+    let value = |result: &Value| result["value"][1].as_str().unwrap().parse().unwrap();
+    let results = data["result"].as_array().unwrap();
+    results.iter().map(|result| (result["metric"].clone(), value(result))).collect()
 }
 
 #[test]
 fn prometheus_and_promtool_read_agent_and_collector() {
     let fleet = Fleet::start("", &[]);
     let (agent, collector) = (fleet.agent, fleet.aviary.collector);
-    let prometheus = Prometheus::start(&[("agent", agent), ("collector", collector)]);
-    let log = || format!("{}\n{}", prometheus.process.log(), fleet.aviary.log());
+    let prometheus = Prometheus::start(&[("agent", agent), ("collector", collector)], "groups: []\n");
+    let log = || format!("{}\n{}", prometheus.log(), fleet.aviary.log());
     for (query, least) in [
         ("min(up)", 1.0),
         ("count(up == 1)", 2.0),
@@ -154,19 +122,19 @@ fn prometheus_and_promtool_read_agent_and_collector() {
         ("process_start_time_seconds{job='collector'}", 1.7e9),
     ] {
         wait_for(query, log, || {
-            prometheus.query(query).iter().any(|(_, value)| *value >= least).then_some(())
+            queried(&prometheus, query).iter().any(|(_, value)| *value >= least).then_some(())
         });
     }
     assert_eq!(
-        prometheus.query("aviary_service_delivery_ratio{protocol='tls'}")[0].1,
+        queried(&prometheus, "aviary_service_delivery_ratio{protocol='tls'}")[0].1,
         0.0,
         "nobody listens there"
     );
-    let promtool = readers().join("bin/promtool");
     for address in [agent, collector] {
         let (status, text) = ask(address, "/v1/metrics", "text/plain");
         assert_eq!(status, 200);
-        let said = piped(Command::new(&promtool).args(["check", "metrics"]), text.as_bytes());
+        let promtool = readers().join("bin/promtool");
+        let said = piped(Command::new(promtool).args(["check", "metrics"]), text.as_bytes());
         assert_eq!(said, "", "promtool has nothing to say");
 
         let (_, json) = ask(address, "/metrics", "application/json");

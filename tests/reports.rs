@@ -122,7 +122,7 @@ fn when_too_many_report_at_once_the_rest_is_told_when_to_come_back() {
     let running = Aviary::start("");
     let body = report(&roster("eu"), 0, now().minus(10)).encode();
     let head = format!(
-        "POST /api/v1/reports HTTP/1.1\r\nHost: collector\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        "POST /api/v1/reports HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     let begun = |part: &[u8]| {

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A Prometheus that scrapes each second.
 pub(crate) struct Prometheus {
-    _process: Process,
+    process: Process,
     http: Port,
     _dir: TempDir,
 }
@@ -52,7 +52,12 @@ impl Prometheus {
         command.arg(format!("--web.listen-address={}", http.address()));
         let process = Process::start("prometheus", command, dir.path());
         process.wait_until_listening(http.address(), PATIENCE);
-        Self { _process: process, http, _dir: dir }
+        Self { process, http, _dir: dir }
+    }
+
+    /// What it said.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
     }
 
     /// The `data` that it answers at `path`, to these parameters.

@@ -28,7 +28,7 @@ pub(crate) mod standing;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -45,6 +45,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
@@ -168,12 +169,22 @@ async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiv
 
 /// Whoever looks into the process is to be on its host as well.
 async fn loopback_only(ConnectInfo(Peer(peer)): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
-    if peer.ip().to_canonical().is_loopback() {
+    // Of another name a page of anybody may have made the browser here ask; programs that ask nobody's pages have none.
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    if peer.ip().to_canonical().is_loopback() && host.is_none_or(is_of_this_host) {
         return next.run(request).await;
     }
-    let message =
-        format!("{}: is for this host only; come by a tunnel such as `ssh -L`", request.uri().path());
+    let message = format!(
+        "{}: is for this host only, by its address or as localhost; come by a tunnel such as `ssh -L`",
+        request.uri().path()
+    );
     error(StatusCode::FORBIDDEN, "forbidden", message)
+}
+
+fn is_of_this_host(authority: &str) -> bool {
+    let parsed = Url::parse(&format!("http://{authority}/"));
+    let host = parsed.as_ref().ok().and_then(Url::host_str).unwrap_or_default();
+    host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
 async fn note(shared: Arc<Shared>) {

@@ -63,6 +63,12 @@ const OUTCOMES: [(&str, &str); 5] = [
     ("muted", "not measured: told not to"),
 ];
 
+/// Where people look, of where reports go.
+fn root(reports: &str) -> String {
+    let root = reports.trim_end_matches('/');
+    root.strip_suffix("/api/v1/reports").unwrap_or(root).to_owned()
+}
+
 impl Page {
     /// Of an agent that stands so.
     pub(super) fn of(standing: Standing) -> Self {
@@ -86,7 +92,7 @@ impl Page {
             collector: Collector {
                 report_taken_seconds_ago: taken,
                 slots_waiting: standing.spool.slots,
-                url: standing.shipping.collector,
+                url: root(&standing.shipping.collector),
                 last_error: standing.shipping.last_error,
             },
             configuration: standing.configuration,
@@ -147,13 +153,12 @@ impl Page {
 
     fn collector(&self) -> Markup {
         let Collector { url, report_taken_seconds_ago, slots_waiting, last_error } = &self.collector;
-        let base = url.trim_end_matches('/');
         html! {
             h2 { "The fleet" }
             p {
-                @if base.starts_with("http") {
-                    "How services are is seen at the collector, " a href=(format!("{base}/")) { (base) }
-                    ", and this agent among others at " a href=(format!("{base}/agents")) { "its agents" } ". "
+                @if url.starts_with("http") {
+                    "How services are is seen at the collector, " a href=(format!("{url}/")) { (url) }
+                    ", and this agent among others at " a href=(format!("{url}/agents")) { "its agents" } ". "
                 }
                 @match report_taken_seconds_ago {
                     Some(seconds) => { "It took a report " (seconds) " s ago: what it shows of this agent is as old." }

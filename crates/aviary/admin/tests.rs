@@ -69,7 +69,7 @@ impl Rig {
     fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.admin.address().unwrap()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        write!(stream, "{method} {path} HTTP/1.0\r\nHost: here\r\n{headers}\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.0\r\nHost: localhost\r\n{headers}\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -284,6 +284,17 @@ fn the_process_can_be_looked_into_where_it_should_and_nowhere_else() {
     for path in ["profile", "heap", "trace"] {
         let (status, refused) = rig.json(&format!("/debug/pprof/{path}"));
         assert_eq!((status, &refused["error"]["code"]), (404, &json!("no_profiles")), "{path}");
+    }
+
+    for (host, expected) in
+        [("localhost:1", 200), ("[::1]", 200), ("127.0.0.1:1", 200), ("rebound.example:1", 403), ("", 403)]
+    {
+        let head = format!("GET /debug/vars HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let mut stream = TcpStream::connect(rig.admin.address().unwrap()).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{host}: {answer}");
     }
 
     let (alone, profiler) = rig.runtime.block_on(async {

@@ -42,6 +42,9 @@ const CONNECTIONS_MAX: usize = 16_384;
 /// And where it is looked into.
 const DEBUG_CONNECTIONS_MAX: usize = 64;
 
+/// And to the status page, which is for everybody: what they hold, nobody else lacks.
+const STATUS_CONNECTIONS_MAX: usize = 1_024;
+
 /// The roles that run.
 pub(super) struct Roles {
     agent: Option<RunningAgent>,
@@ -258,7 +261,10 @@ async fn start_collector(
     let mut status_address = None;
     if let Some((page, listener)) = status {
         status_address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
-        servers.push(collector.serve_status(page, listener.map(|listener| Bounded::new(listener, open_max))));
+        servers.push(collector.serve_status(
+            page,
+            listener.map(|listener| Bounded::new(listener, STATUS_CONNECTIONS_MAX.min(open_max / 4))),
+        ));
     }
     let status = status_address;
     let Some(section) = &section.tls else {

@@ -8,18 +8,27 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::ProfileError;
+use super::{ProfileError, blocking};
 
 const STEP: Duration = Duration::from_millis(10);
 
-/// The most slices of one trace.
-const SLICES_MAX: usize = 500_000;
+/// The most slices of one trace: of more it ends early.
+const SLICES_MAX: usize = 200_000;
 
 /// Nanoseconds that a thread ran, and that it stood in line.
 type Spent = (u64, u64);
+
+/// What a thread ran within a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slice {
+    thread: u32,
+    from_us: u64,
+    ran_us: u64,
+    waited_us: u64,
+}
 
 /// The trace of `seconds` from now on.
 pub(super) async fn trace(seconds: u64) -> Result<Vec<u8>, ProfileError> {
@@ -40,13 +49,21 @@ pub(super) async fn trace(seconds: u64) -> Result<Vec<u8>, ProfileError> {
             break;
         }
     }
-    let names = seen.into_iter().map(|thread| {
+    blocking(move || Ok(written(&seen, &slices))).await
+}
+
+fn written(seen: &BTreeSet<u32>, slices: &[Slice]) -> Vec<u8> {
+    let process = std::process::id();
+    let names = seen.iter().map(|thread| {
         let name = fs::read_to_string(format!("/proc/self/task/{thread}/comm")).unwrap_or_default();
-        json!({"ph": "M", "name": "thread_name", "pid": std::process::id(), "tid": thread, "args": {"name": name.trim()}})
+        json!({"ph": "M", "name": "thread_name", "pid": process, "tid": thread, "args": {"name": name.trim()}})
     });
-    let events: Vec<Value> = names.chain(slices).collect();
-    let trace = json!({"traceEvents": events, "displayTimeUnit": "ms"});
-    Ok(trace.to_string().into_bytes())
+    let slices = slices.iter().map(|Slice { thread, from_us, ran_us, waited_us }| {
+        json!({"ph": "X", "name": "runs", "pid": process, "tid": thread, "ts": from_us, "dur": ran_us,
+            "args": {"in_line_us": waited_us}})
+    });
+    let events: Vec<String> = names.chain(slices).map(|event| event.to_string()).collect();
+    format!(r#"{{"traceEvents":[{}],"displayTimeUnit":"ms"}}"#, events.join(",")).into_bytes()
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -66,15 +83,12 @@ fn threads() -> BTreeMap<u32, Spent> {
 }
 
 /// Who ran between two looks.
-fn ran(before: &BTreeMap<u32, Spent>, now: &BTreeMap<u32, Spent>, from_us: u64, until_us: u64) -> Vec<Value> {
+fn ran(before: &BTreeMap<u32, Spent>, now: &BTreeMap<u32, Spent>, from_us: u64, until_us: u64) -> Vec<Slice> {
     let slices = now.iter().filter_map(|(thread, (ran, waited))| {
         let (ran_before, waited_before) = before.get(thread).copied().unwrap_or_default();
         let ran_us = (ran.saturating_sub(ran_before) / 1_000).min(until_us.saturating_sub(from_us));
         let waited_us = waited.saturating_sub(waited_before) / 1_000;
-        (ran_us > 0).then(|| {
-            json!({"ph": "X", "name": "runs", "pid": std::process::id(), "tid": thread, "ts": from_us, "dur": ran_us,
-                "args": {"in_line_us": waited_us}})
-        })
+        (ran_us > 0).then_some(Slice { thread: *thread, from_us, ran_us, waited_us })
     });
     slices.collect()
 }
@@ -88,18 +102,8 @@ mod tests {
         let before = BTreeMap::from([(7, (1_000_000, 0)), (8, (5_000, 0))]);
         let now = BTreeMap::from([(7, (3_500_000, 400_000)), (8, (5_000, 0)), (9, (90_000_000, 0))]);
         let slices = ran(&before, &now, 20_000, 30_000);
-        let told = |slice: &Value| {
-            (
-                slice["tid"].clone(),
-                slice["ts"].clone(),
-                slice["dur"].clone(),
-                slice["args"]["in_line_us"].clone(),
-            )
-        };
-        let told: Vec<_> = slices.iter().map(told).collect();
-        let expected = [(7, 20_000, 2_500, 400), (9, 20_000, 10_000, 0)];
-        let expected =
-            expected.map(|(tid, ts, dur, waited)| (json!(tid), json!(ts), json!(dur), json!(waited)));
-        assert_eq!(told, expected, "who did not run has none, and none is longer than the step");
+        let slice = |thread, ran_us, waited_us| Slice { thread, from_us: 20_000, ran_us, waited_us };
+        let expected = [slice(7, 2_500, 400), slice(9, 10_000, 0)];
+        assert_eq!(slices, expected, "who did not run has none, and none is longer than the step");
     }
 }

@@ -159,6 +159,9 @@ impl Said {
         if !by.iter().chain(&text).all(is_good) {
             return Err(refuse(format!("`by` and `text` have 1 to {PUBLIC_CHARACTERS_MAX} characters")));
         }
+        if by.as_ref().is_some_and(|by| by.chars().count() > TEXT_CHARACTERS_MAX) {
+            return Err(refuse(format!("`by` has at most {TEXT_CHARACTERS_MAX} characters")));
+        }
         let by = admin.author(by).ok_or_else(|| refuse("say who you are: `by`".to_owned()))?;
         Ok(Self { by, text, title, status, impact })
     }

@@ -14,6 +14,7 @@ pub(crate) mod api;
 mod canary;
 mod kept;
 mod options;
+mod public;
 mod record;
 mod tested;
 #[cfg(test)]
@@ -49,7 +50,7 @@ pub use self::{
 use crate::{
     delivery::{oldest_waiting, untold_since},
     state::{Asked, LateAsked, Seen},
-    status::{Act, Changed, Publication, Publications, Refused, Shown, Status},
+    status::Publications,
 };
 
 /// So many actions wait for whoever delivers; more wait here, as many as receivers take at once.
@@ -342,48 +343,6 @@ impl Judgement {
         self.held().silences.kept().cloned().collect()
     }
 
-    /// The public is told of these services from now on.
-    pub(crate) fn show(&self, shown: Shown) {
-        self.held().publications.show(shown);
-    }
-
-    /// What the public is told of, and all that was published, the newest first.
-    pub(crate) fn public(&self) -> (Shown, Vec<Publication>) {
-        let held = self.held();
-        (held.publications.shown().clone(), held.publications.public().cloned().collect())
-    }
-
-    /// Another number than before where something of that has changed.
-    pub(crate) fn public_revision(&self) -> u64 {
-        self.held().publications.revision()
-    }
-
-    /// The services do so now, as the public sees it.
-    pub(crate) fn note_statuses(&self, statuses: BTreeMap<String, Status>) {
-        self.held().publications.note_statuses(statuses);
-    }
-
-    /// What the public is told of an incident, or would be; nothing where no service of it is shown.
-    pub(crate) fn publication(&self, incident: &Incident, now: Timestamp) -> Option<Publication> {
-        let held = self.held();
-        let known = held.publications.get(incident.id.as_str()).cloned();
-        known.or_else(|| held.publications.draft(incident, now.second()))
-    }
-
-    /// Has somebody do something about what the public is told of an incident: all of it or nothing.
-    pub(crate) fn tell_public(
-        &self,
-        incident: &Incident,
-        acts: Vec<Act>,
-        by: &str,
-        now: Timestamp,
-    ) -> Result<Publication, Refused> {
-        let mut held = self.held();
-        let publication = held.publications.act(incident, acts, by, now.second())?;
-        held.pending.put_publication(&publication);
-        Ok(publication)
-    }
-
     /// Others are to be told, or in another way.
     pub(crate) fn configure(&self, paging: Paging, now: Timestamp) {
         let mut held = self.held();
@@ -559,19 +518,6 @@ impl Held {
                 // What was kept of it stands.
                 incident::Action::Archived(_) => {}
             }
-        }
-    }
-
-    /// Brings what the public is told up to what became of incidents.
-    fn follow_in_public(&mut self, now: Timestamp) {
-        let Changed { kept, gone } = self.publications.follow(self.incidents.iter(), now.second());
-        for id in kept {
-            if let Some(publication) = self.publications.get(&id) {
-                self.pending.put_publication(publication);
-            }
-        }
-        for id in gone {
-            self.pending.remove_publication(&id);
         }
     }
 

@@ -304,6 +304,19 @@ fn loss_of_a_young_fleet_is_found_where_it_is() {
     assert_eq!(part.seen_from, 1);
 }
 
+/// A window is longer than the life of who is looked at: nothing was lost before that.
+#[test]
+fn the_first_sign_of_a_young_fleet_is_within_its_life() {
+    let alerting = Alerting { page_after: 0, burst: Burst::Fixed(1.0), ..Alerting::default() };
+    let mut stage = Stage::new(ServiceOptions { alerting, ..ServiceOptions::unconfigured("ingest") });
+    stage.run(400, well);
+    stage.run(900, |region, _, second| {
+        Some(if region == "eu" && second % 25 == 0 { TIMED_OUT } else { DELIVERED })
+    });
+    let incident = only(stage.losses());
+    assert!(incident.since >= Second(START + 400), "{:?} {:#?}", incident.since, incident.parts);
+}
+
 /// What storage lacks is known seconds after what its senders saw: whoever is woken is told how much it is all the same, once,
 /// and that it is over only when that is known.
 #[test]

@@ -92,12 +92,13 @@ async fn read(collector: &Collector, admin: &Admin, body: Body) -> Result<Said, 
 fn parse(form: &[u8], author: impl FnOnce(Option<String>) -> Option<String>) -> Result<Said, ApiError> {
     let (mut by, mut text, mut title, mut status, mut impact) = (None, None, None, None, None);
     for (name, value) in url::form_urlencoded::parse(form) {
-        let value = value.trim();
+        // A browser ends lines as HTTP does.
+        let value = value.trim().replace("\r\n", "\n");
         if value.chars().count() > PUBLIC_CHARACTERS_MAX {
             let message = format!("`{name}` has at most {PUBLIC_CHARACTERS_MAX} characters");
             return Err(ApiError::bad("bad_request", message));
         }
-        let value = Some(value.to_owned()).filter(|value| !value.is_empty());
+        let value = Some(value).filter(|value| !value.is_empty());
         match &*name {
             "by" => by = value,
             "text" => text = value,
@@ -124,6 +125,7 @@ mod tests {
         let of = |by: &str, text: Option<&str>| Ok((by.to_owned(), text.map(str::to_owned)));
         assert_eq!(said("by=ada+l&text=the+%3Cswitch%3E", None), of("ada l", Some("the <switch>")));
         assert_eq!(said("by=&text=+", Some("eve")), of("eve", None));
+        assert_eq!(said("by=a&text=one%0D%0Atwo", None), of("a", Some("one\ntwo")));
         assert!(said("text=x", None).unwrap_err().contains("say who you are"));
         let long = format!("by=a&text={}", "x".repeat(PUBLIC_CHARACTERS_MAX + 1));
         assert!(said(&long, None).unwrap_err().contains("at most 4000 characters"));

@@ -289,7 +289,8 @@ impl IncidentPage {
         if !caller.may(Scope::Admin) {
             return html! { p.quiet { "Notes and acknowledgements are taken from whoever has the scope " code { "admin" } "." } };
         }
-        let by = match caller.author(None) {
+        let author = caller.author(None);
+        let by = match &author {
             Some(name) => html! { p { "As " strong { (name) } } },
             None => {
                 html! { p { label for="by" { "Your name" } input id="by" name="by" required maxlength="100" autocomplete="username"; } }
@@ -312,7 +313,7 @@ impl IncidentPage {
                     }
                 }
             }
-            @if let Some(publication) = &self.public { (public::forms(&self.path(), publication)) }
+            @if let Some(publication) = &self.public { (public::forms(&self.path(), publication, author.is_some())) }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     Publish, ServiceStatus,
-    status::{Impact, Stage as Told, Standing, Words},
+    status::{Act, Impact, Publication, Refused, Shown, Stage as Told, Standing, Words},
 };
 
 /// One protocol is lost whole.

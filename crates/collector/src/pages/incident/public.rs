@@ -38,12 +38,12 @@ pub(super) fn html(publication: &Publication) -> Markup {
     }
 }
 
-/// What can be done about it.
-pub(super) fn forms(path: &str, publication: &Publication) -> Markup {
+/// What can be done about it; who does it is asked of nobody who `is_known`.
+pub(super) fn forms(path: &str, publication: &Publication, is_known: bool) -> Markup {
     let act = |act: &str| format!("{path}/public/{act}");
     let by = |form: &str| {
         let id = format!("{form}-by");
-        html! { p { label for=(id) { "Your name" } input id=(id) name="by" required maxlength="100" autocomplete="username"; } }
+        html! { @if !is_known { p { label for=(id) { "Your name" } input id=(id) name="by" required maxlength="100" autocomplete="username"; } } }
     };
     let text = |form: &str, label: &str, text: &str| {
         let id = format!("{form}-text");

@@ -87,13 +87,15 @@ pub(super) struct Judged {
     pub(super) final_until: Second,
 }
 
-/// The first second with loss of about the newest `seconds`.
-pub(super) fn onset(bank: View<'_>, seconds: u64) -> Second {
-    let span = Span::before(bank.until(), seconds);
-    if seconds > bank.reach() {
-        return span.from;
+/// The first second with loss of about the newest `seconds`, of which `life` were lived through: as exactly as the bank knows it.
+pub(super) fn onset(bank: View<'_>, seconds: u64, life: u64) -> Second {
+    let lost = bank.newest(seconds).lost;
+    let (mut lacks, mut has) = (0, seconds.min(life).max(1));
+    while has - lacks > 1 {
+        let middle = lacks + (has - lacks) / 2;
+        if bank.newest(middle).lost < lost { lacks = middle } else { has = middle }
     }
-    span.iter().find(|second| bank.second(*second).lost > 0).unwrap_or(span.from)
+    bank.until().minus(has)
 }
 
 /// Why an endpoint is apart.

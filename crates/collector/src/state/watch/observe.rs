@@ -102,7 +102,7 @@ impl State {
         if found[0].seconds != first.seconds {
             found.insert(0, first);
         }
-        seen.onset = Some(onset(bank, first.seconds));
+        seen.onset = Some(onset(bank, first.seconds, life));
         let seconds = first.seconds.min(EXPLAINED_SECONDS_MAX);
         let span = Span::before(until, seconds);
         let tallies = read
