@@ -16,8 +16,8 @@ use axum::{
 
 use crate::{
     Collector, Counts, JournalFigures, LiveFigures, Phases, QUESTIONS_AT_ONCE, REPORTS_AT_ONCE,
-    ReadBackFigures, ReceivedCounts, SlotCounts, TokenCounts, agents::AgentState, api::Readable,
-    delivery::DeliveryFigures, error::ApiError, state::State,
+    ReadBackFigures, ReceivedCounts, SlotCounts, StatusFigures, TokenCounts, agents::AgentState,
+    api::Readable, delivery::DeliveryFigures, error::ApiError, state::State,
 };
 
 /// How many services are told of by name.
@@ -71,6 +71,8 @@ pub struct Figures {
     pub store: Option<StoreFigures>,
     /// Those who watch pages change.
     pub live: LiveFigures,
+    /// What became of the status page; none where there is none.
+    pub status: Option<StatusFigures>,
     /// Questions about slots, sums and timings that are being answered.
     pub questions: usize,
     /// Losses whose phase, fault and address were let go of for want of room.
@@ -140,6 +142,7 @@ impl Collector {
             journal: durable.map(|it| it.journal().map(|journal| journal.figures()).unwrap_or_default()),
             store: durable.map(|it| it.store_figures()),
             live: self.live_figures(),
+            status: Some(self.status_figures()).filter(|it| *it != StatusFigures::default()),
             questions: QUESTIONS_AT_ONCE - self.inner.questions.available_permits(),
             ..figures
         }

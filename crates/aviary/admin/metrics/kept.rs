@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aviary_collector::{JournalFigures, LiveFigures};
+use aviary_collector::{JournalFigures, LiveFigures, StatusFigures};
 use prometheus_client::{metrics::MetricType, registry::Unit};
 
 use super::{Page, collector::Snapshot, count_of, signed, watched::CLASSES};
@@ -136,6 +136,14 @@ impl Snapshot {
         let help = "Different pages that are watched.";
         page.gauge("aviary_collector_live_views", help, None, &signed_size(views))?;
         let help = "Those who were refused because too many watched.";
-        page.counter("aviary_collector_live_refused", help, refused)
+        page.counter("aviary_collector_live_refused", help, refused)?;
+        let Some(StatusFigures { as_of, written, failures }) = self.figures.status else { return Ok(()) };
+        let help = "Unix time until which the status page knows what was measured.";
+        let name = "aviary_collector_status_page_timestamp";
+        page.gauge(name, help, Some(&Unit::Seconds), &signed(as_of))?;
+        let help = "Times that the files of the status page were written.";
+        page.counter("aviary_collector_status_page_written", help, written)?;
+        let help = "Times that the status page could not be made or written.";
+        page.counter("aviary_collector_status_page_failures", help, failures)
     }
 }

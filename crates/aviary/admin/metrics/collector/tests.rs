@@ -2,7 +2,7 @@
 
 use aviary_collector::{
     Counts, JournalFigures, LiveFigures, Phases, ReadBackFigures, ReceivedCounts, ServiceFigures, SlotCounts,
-    StoreFigures, TokenCounts,
+    StatusFigures, StoreFigures, TokenCounts,
 };
 use aviary_core::{Protocol, Second, State, Timestamp, Window, histogram::Histogram};
 use aviary_notify::Reason;
@@ -87,6 +87,7 @@ fn what_a_collector_counts_is_on_its_page() {
         }),
         store: Some(StoreFigures { bytes: 1 << 20, syncs: timed(&[900, 900]) }),
         live: LiveFigures { views: 2, viewers: 9, refused: 1 },
+        status: Some(StatusFigures { as_of: 1_763_690_460, written: 3, failures: 2 }),
         questions: 3,
         losses_without_detail: 4,
         unkept: 5,
@@ -138,6 +139,9 @@ fn what_a_collector_counts_is_on_its_page() {
         "aviary_collector_streams_open{kind=\"question\"} 3",
         "aviary_collector_live_views 2",
         "aviary_collector_live_refused_total 1",
+        "aviary_collector_status_page_timestamp_seconds 1763690460",
+        "aviary_collector_status_page_written_total 3",
+        "aviary_collector_status_page_failures_total 2",
         "aviary_collector_losses_without_detail_total 4",
         "aviary_collector_history_unkept_slots_total 5",
         "aviary_collector_timings_dropped_total 6",
