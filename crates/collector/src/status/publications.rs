@@ -10,7 +10,7 @@ use aviary_core::{
 
 use super::{
     ServiceStatus,
-    publication::{Act, Impact, Publication, Refusal, Stage, Standing, Status},
+    publication::{Act, Impact, Publication, Refusal, Stage, Standing, Status, Words},
     words,
 };
 
@@ -250,7 +250,7 @@ fn next(publication: &Publication, incident: &Incident, after: u64, now: Second)
     let is_lost = incident.state.is_active() && incident.state != State::Recovering;
     match publication.standing {
         Standing::Draft if is_lost && incident.silenced_by.is_empty() && opened.plus(after) <= now => {
-            Some(Act::Publish)
+            Some(Act::Publish(Words::default()))
         }
         Standing::Published => match (incident.resolved, publication.stage()) {
             (Some(since), Stage::Investigating | Stage::Identified) => {

@@ -70,7 +70,7 @@ fn an_incident_opens_a_draft_that_nobody_but_a_person_publishes() {
         ("TCP is lost", Impact::Minor),
         "what a person said stays"
     );
-    stage.act(Act::Publish).unwrap();
+    stage.act(Act::Publish(Words::default())).unwrap();
     stage.judgement.flush().unwrap();
     assert_eq!(only(stage.judgement.public().1), stage.publication());
     assert!(stage.is_kept());
@@ -143,7 +143,7 @@ fn customers_hear_nothing_of_what_is_hidden_silenced_or_our_own() {
     };
     let hidden = lost(stage(Publish::Hidden));
     assert_eq!(hidden.judgement.publication(&only(hidden.losses()), at(420)), None);
-    assert!(matches!(hidden.act(Act::Publish), Err(Refused::Hidden)));
+    assert!(matches!(hidden.act(Act::Publish(Words::default())), Err(Refused::Hidden)));
 
     let silenced = stage(Publish::Automatic { after_seconds: 0 });
     let silence = Silence {
@@ -159,7 +159,7 @@ fn customers_hear_nothing_of_what_is_hidden_silenced_or_our_own() {
     assert!(!only(silenced.losses()).silenced_by.is_empty());
     assert!(Life::read(&*silenced.store, Second(START)).unwrap().publications.is_empty());
     // A person may all the same.
-    assert_eq!(silenced.act(Act::Publish).unwrap().standing, Standing::Published);
+    assert_eq!(silenced.act(Act::Publish(Words::default())).unwrap().standing, Standing::Published);
 
     let agent: Script = |region, _, _| Some(if region == "eu" { TIMED_OUT } else { DELIVERED });
     let mut ours = Stage::probing(
