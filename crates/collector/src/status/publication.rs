@@ -157,6 +157,9 @@ pub(crate) struct Publication {
     pub(crate) edited_by: Option<String>,
     /// What was said, oldest first.
     pub(crate) updates: Vec<Update>,
+    /// From which of them on customers read it: what was withdrawn stays so when it is published again.
+    #[serde(default)]
+    pub(crate) public_from: usize,
 }
 
 /// Words to be told: those that are left out stay.
@@ -267,7 +270,10 @@ impl Publication {
                 }
                 words.check()?;
                 let text = words.text.clone().unwrap_or_else(|| self.text.clone());
+                // Of what was withdrawn they go on reading why.
+                let public_from = self.updates.len().saturating_sub(1);
                 self.say(Stage::Investigating, text, by, services, now)?;
+                self.public_from = public_from;
                 if words != Words::default() {
                     self.edit(words, by, now);
                 }
@@ -370,6 +376,7 @@ mod tests {
             over: None,
             edited_by: None,
             updates: Vec::new(),
+            public_from: 0,
         }
     }
 
@@ -444,6 +451,14 @@ mod tests {
         assert!(it.is_unresolved());
         let said: Vec<&str> = it.updates.iter().map(|it| it.text.as_str()).collect();
         assert_eq!(said, ["We look into it.", "Our own network was to blame.", "It was not our network."]);
+        let read = |it: &Publication| -> Vec<String> {
+            it.public_updates().into_iter().map(|(_, update)| update.text.clone()).collect()
+        };
+        assert_eq!(read(&it), said[1..], "what was withdrawn stays so");
+        take(&mut it, Act::Withdraw("It was, after all.".to_owned()), 170).unwrap();
+        assert_eq!(read(&it), ["It was, after all."]);
+        take(&mut it, Act::Publish(Words::default()), 180).unwrap();
+        assert_eq!(read(&it), ["It was, after all.", "It was not our network."]);
     }
 
     #[test]

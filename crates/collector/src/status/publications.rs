@@ -157,6 +157,7 @@ impl Publications {
             over: incident.resolved.map(|at| at.0),
             edited_by: None,
             updates: Vec::new(),
+            public_from: 0,
         })
     }
 
