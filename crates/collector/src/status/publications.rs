@@ -168,10 +168,7 @@ impl Publications {
         now: Second,
     ) -> Changed {
         let mut changed = Changed::default();
-        let told = incidents
-            .filter(|it| it.cause == Cause::Loss && it.opened.is_some() && it.sick_agent().is_none())
-            .filter(|it| !it.is_shadow());
-        for incident in told {
+        for incident in incidents.filter(|it| it.cause == Cause::Loss && it.opened.is_some()) {
             if self.follow_one(incident, now) {
                 changed.kept.push(incident.id.to_string());
             }
@@ -201,14 +198,14 @@ impl Publications {
         let fresh = self.draft(incident, now);
         let Some(publication) = self.held.get_mut(id) else {
             // What is silenced was announced, or is nobody else's business; what is over was not worth a draft then.
-            let is_there = incident.state.is_active() && incident.silenced_by.is_empty();
+            let is_there = is_theirs(incident) && incident.silenced_by.is_empty();
             let Some(draft) = fresh.filter(|_| is_there) else { return false };
             self.held.insert(id.to_owned(), draft);
             return true;
         };
         let before = publication.clone();
         publication.over = incident.resolved.map(|at| at.0);
-        if let Some(fresh) = fresh.filter(|_| incident.state.is_active()) {
+        if let Some(fresh) = fresh.filter(|_| is_theirs(incident)) {
             publication.services.extend(fresh.services);
             if publication.edited_by.is_none() {
                 publication.impact = publication.impact.max(fresh.impact);
@@ -245,10 +242,16 @@ impl Publications {
     }
 }
 
+/// Whether customers lose something: neither our own agent alone, nor what is tried out. What they know of already is followed
+/// to its end all the same.
+fn is_theirs(incident: &Incident) -> bool {
+    incident.state.is_active() && incident.sick_agent().is_none() && !incident.is_shadow()
+}
+
 /// What the rule does next, where services want one.
 fn next(publication: &Publication, incident: &Incident, after: u64, now: Second) -> Option<Act> {
     let opened = incident.opened?;
-    let is_lost = incident.state.is_active() && incident.state != State::Recovering;
+    let is_lost = is_theirs(incident) && incident.state != State::Recovering;
     match publication.standing {
         Standing::Draft if is_lost && incident.silenced_by.is_empty() && opened.plus(after) <= now => {
             Some(Act::Publish(Words::default()))

@@ -176,3 +176,44 @@ fn customers_hear_nothing_of_what_is_hidden_silenced_or_our_own() {
     let told = ours.judgement.public().1;
     assert_eq!(told.is_empty(), is_ours, "{told:?}");
 }
+
+/// An incident of a lost protocol, while it lasts, and its publications, by rule.
+fn published() -> (Incident, Publications) {
+    let mut stage = stage(Publish::Automatic { after_seconds: 60 });
+    stage.run(300, well);
+    stage.run(90, tcp_lost);
+    let publications = stage.judgement.held().publications.clone();
+    let incident = only(stage.losses());
+    assert_eq!(publications.get(incident.id.as_str()).unwrap().standing, Standing::Published);
+    (incident, publications)
+}
+
+/// The same as one that is only tried out.
+fn shadow(incident: &Incident) -> Incident {
+    let mut shadow = incident.clone();
+    shadow.parts.values_mut().for_each(|part| part.policy.shadow = true);
+    assert!(shadow.is_shadow());
+    shadow
+}
+
+#[test]
+fn what_customers_know_of_is_followed_to_its_end_whatever_it_is_taken_for_since() {
+    let (incident, mut publications) = published();
+    let mut over = shadow(&incident);
+    let end = Second(START + 500);
+    (over.state, over.resolved) = (Of::Resolved, Some(end));
+    publications.follow([&over].into_iter(), end);
+    assert_eq!(publications.get(over.id.as_str()).unwrap().stage(), Told::Monitoring);
+    publications.follow([&over].into_iter(), end.plus(900));
+    assert_eq!(publications.get(over.id.as_str()).unwrap().stage(), Told::Resolved);
+
+    // Of what they do not know the rule lets them know nothing.
+    let mut none = Publications::default();
+    none.show(shown(Publish::Automatic { after_seconds: 0 }));
+    none.follow([&shadow(&incident)].into_iter(), end);
+    assert_eq!(none.get(incident.id.as_str()), None);
+    none.act(&incident, vec![Act::Edit(Words { text: Some("Ours.".to_owned()), ..Words::default() })], "ada", end)
+        .unwrap();
+    none.follow([&shadow(&incident)].into_iter(), end.plus(1));
+    assert_eq!(none.get(incident.id.as_str()).unwrap().standing, Standing::Draft);
+}
