@@ -45,6 +45,8 @@ pub(crate) use self::{
     publications::{Changed, Publications, Refused, Shown},
     running::Running,
 };
+#[cfg(test)]
+pub(crate) use self::{publication::UPDATES_MAX, publications::PUBLICATIONS_MAX};
 use self::{
     days::Counted,
     figures::ServiceFigures,

@@ -13,7 +13,7 @@ pub(crate) const TITLE_CHARACTERS_MAX: usize = 200;
 /// The longest text of an update, in characters.
 pub(crate) const TEXT_CHARACTERS_MAX: usize = 4_000;
 
-/// So many updates has one incident at most.
+/// So many updates has one incident at most, beside those that end it.
 pub(crate) const UPDATES_MAX: usize = 50;
 
 macro_rules! words {
@@ -214,7 +214,7 @@ pub(crate) enum Refusal {
     Unresolved,
     #[error("a post-mortem is written with `post-mortem`, once the incident is resolved")]
     NoStage,
-    #[error("it has {UPDATES_MAX} updates, which is the limit: edit the newest")]
+    #[error("it has {UPDATES_MAX} updates, which is the limit: edit the newest, resolve it or withdraw it")]
     Full,
     #[error("there is nothing to change: give a title, a text or an impact")]
     Nothing,
@@ -272,6 +272,7 @@ impl Publication {
                 let text = words.text.clone().unwrap_or_else(|| self.text.clone());
                 // Of what was withdrawn they go on reading why.
                 let public_from = self.updates.len().saturating_sub(1);
+                self.check_room(Stage::Investigating)?;
                 self.say(Stage::Investigating, text, by, services, now)?;
                 self.public_from = public_from;
                 if words != Words::default() {
@@ -282,14 +283,16 @@ impl Publication {
             Act::Update { stage: Some(Stage::Postmortem), .. } => return Err(Refusal::NoStage),
             Act::Update { stage, text } => {
                 self.check_public()?;
-                let before = self.stage().min(Stage::Resolved);
-                self.say(stage.unwrap_or(before), text, by, services, now)?;
+                let stage = stage.unwrap_or(self.stage().min(Stage::Resolved));
+                self.check_room(stage)?;
+                self.say(stage, text, by, services, now)?;
             }
             Act::PostMortem(text) => {
                 self.check_public()?;
                 if self.is_unresolved() {
                     return Err(Refusal::Unresolved);
                 }
+                self.check_room(Stage::Postmortem)?;
                 self.say(Stage::Postmortem, text, by, services, now)?;
             }
             Act::Withdraw(text) => {
@@ -325,13 +328,16 @@ impl Publication {
         if !is_text(&text) {
             return Err(Refusal::Text);
         }
-        if self.updates.len() >= UPDATES_MAX {
-            return Err(Refusal::Full);
-        }
         let of = |name: &String| (name.clone(), services.get(name).copied().unwrap_or(Status::Operational));
         let services = self.services.iter().map(of).collect();
         self.updates.push(Update { at, edited: None, stage, text, by: by.map(str::to_owned), services });
         Ok(())
+    }
+
+    /// Looks whether there is room for one more update: there always is for what ends it, which is said once.
+    fn check_room(&self, stage: Stage) -> Result<(), Refusal> {
+        let is_end = stage >= Stage::Resolved && stage > self.stage();
+        if is_end || self.updates.len() < UPDATES_MAX { Ok(()) } else { Err(Refusal::Full) }
     }
 
     fn check_public(&self) -> Result<(), Refusal> {
@@ -483,6 +489,31 @@ mod tests {
         }
         assert_eq!(take(&mut it, update(None, "more"), 999), Err(Refusal::Full));
         assert_eq!(it.changed, 130 + UPDATES_MAX as u64 - 1);
+    }
+
+    #[test]
+    fn what_is_full_can_be_ended_once_and_withdrawn() {
+        let mut it = draft();
+        take(&mut it, Act::Publish(Words::default()), 130).unwrap();
+        while it.updates.len() < UPDATES_MAX {
+            take(&mut it, update(None, "more"), 140).unwrap();
+        }
+        let learnt = || Act::PostMortem("learnt".to_owned());
+        let steps = [
+            (update(Stage::Monitoring, "x"), Err(Refusal::Full)),
+            (update(Stage::Resolved, "x"), Ok(())),
+            (update(Stage::Resolved, "x"), Err(Refusal::Full)),
+            (update(Stage::Investigating, "x"), Err(Refusal::Full)),
+            (learnt(), Ok(())),
+            (learnt(), Err(Refusal::Full)),
+            (update(Stage::Resolved, "x"), Err(Refusal::Full)),
+            (Act::Withdraw("wrong".to_owned()), Ok(())),
+            (Act::Publish(Words::default()), Err(Refusal::Full)),
+        ];
+        for (act, expected) in steps {
+            assert_eq!(take(&mut it, act.clone(), 150), expected, "{act:?}");
+        }
+        assert_eq!(it.updates.len(), UPDATES_MAX + 3);
     }
 
     proptest! {

@@ -10,14 +10,15 @@ use aviary_core::{
 
 use super::{
     ServiceStatus,
-    publication::{Act, Impact, Publication, Refusal, Stage, Standing, Status, Words},
+    publication::{Act, Impact, Publication, Refusal, Stage, Standing, Status, UPDATES_MAX, Words},
     words,
 };
 
-/// So many are held; of more, the oldest drafts are let go of, and then what was public longest ago.
+/// So many are held; of more, the oldest drafts that nobody has worked on are let go of, and then what was public or was worked
+/// on longest ago.
 pub(crate) const PUBLICATIONS_MAX: usize = 1_000;
 
-/// What nobody published is held for so long after its incident: a month.
+/// What nobody published is held for so long after its incident and after what somebody has done to it: a month.
 const DRAFT_SECONDS: u64 = 30 * 86_400;
 
 /// What was public is held for so long after its last change: what the page shows, and as much again in case of questions.
@@ -25,6 +26,9 @@ const PUBLIC_SECONDS: u64 = 400 * 86_400;
 
 /// What is over for so long is resolved.
 const RESOLVED_AFTER_SECONDS: u64 = 900;
+
+/// From so many updates on the rule does not say any more that it watches: the rest are for people.
+const RULE_UPDATES_MAX: usize = UPDATES_MAX - 10;
 
 /// Whom the public is told of, and who lets it know.
 #[derive(Clone, Debug, Default)]
@@ -102,9 +106,10 @@ impl Publications {
         self.held.get(id)
     }
 
-    /// What is or was public, the newest incident first.
+    /// What is or was public, the newest incident first; nothing of services that are hidden now.
     pub(crate) fn public(&self) -> impl Iterator<Item = &Publication> {
-        self.held.values().rev().filter(|it| it.standing != Standing::Draft)
+        let public = self.held.values().rev().filter(|it| it.standing != Standing::Draft);
+        public.filter(|it| it.services.iter().any(|service| self.shown.0.contains_key(service)))
     }
 
     /// Has somebody do something to what the public is told of `incident`, of which a draft is made where there is none: all of
@@ -176,8 +181,10 @@ impl Publications {
         for publication in self.held.values_mut() {
             let is_ours = self.shown.automatic_after(&publication.services).is_some();
             let since = publication.over.filter(|_| is_ours && publication.is_unresolved());
-            let lasted =
-                publication.reached(Stage::Monitoring).is_some_and(|at| at + RESOLVED_AFTER_SECONDS <= now.0);
+            let is_watched = publication.reached(Stage::Monitoring);
+            let lasted = is_watched.map_or(publication.updates.len() >= RULE_UPDATES_MAX, |at| {
+                at + RESOLVED_AFTER_SECONDS <= now.0
+            });
             if let Some(since) = since.filter(|since| lasted && since + RESOLVED_AFTER_SECONDS <= now.0) {
                 let act = Act::Update { stage: Some(Stage::Resolved), text: words::resolved(since) };
                 if publication.act(act, None, &self.statuses, now.0).is_ok() {
@@ -226,14 +233,17 @@ impl Publications {
     /// Lets go of what nobody needs any more, and of what there is too much of.
     fn forget(&mut self, now: Second) -> Vec<String> {
         let is_old = |it: &Publication| match it.standing {
-            Standing::Draft => it.over.is_some_and(|over| over + DRAFT_SECONDS < now.0),
+            Standing::Draft => it.over.is_some_and(|over| over.max(it.changed) + DRAFT_SECONDS < now.0),
             _ => !it.is_unresolved() && it.changed + PUBLIC_SECONDS < now.0,
         };
         let mut gone: Vec<String> =
             self.held.values().filter(|it| is_old(it)).map(|it| it.id.clone()).collect();
         gone.iter().for_each(|id| _ = self.held.remove(id));
         while self.held.len() > PUBLICATIONS_MAX {
-            let rank = |it: &&Publication| (it.standing != Standing::Draft, it.is_unresolved(), it.changed);
+            let rank = |it: &&Publication| {
+                let is_of_people = it.standing != Standing::Draft || it.edited_by.is_some();
+                (is_of_people, it.is_unresolved(), it.changed)
+            };
             let Some(id) = self.held.values().min_by_key(rank).map(|it| it.id.clone()) else { break };
             self.held.remove(&id);
             gone.push(id);
@@ -257,7 +267,9 @@ fn next(publication: &Publication, incident: &Incident, after: u64, now: Second)
             Some(Act::Publish(Words::default()))
         }
         Standing::Published => match (incident.resolved, publication.stage()) {
-            (Some(since), Stage::Investigating | Stage::Identified) => {
+            (Some(since), Stage::Investigating | Stage::Identified)
+                if publication.updates.len() < RULE_UPDATES_MAX =>
+            {
                 Some(Act::Update { stage: Some(Stage::Monitoring), text: words::monitoring(since.0) })
             }
             // Somebody said that it is watched or over while it was not: that is theirs to say, until it comes back.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     Publish, ServiceStatus,
-    status::{Impact, Stage as Told, Standing, Words},
+    status::{Impact, PUBLICATIONS_MAX, Stage as Told, Standing, UPDATES_MAX, Words},
 };
 
 /// One protocol is lost whole.
@@ -216,4 +216,70 @@ fn what_customers_know_of_is_followed_to_its_end_whatever_it_is_taken_for_since(
         .unwrap();
     none.follow([&shadow(&incident)].into_iter(), end.plus(1));
     assert_eq!(none.get(incident.id.as_str()).unwrap().standing, Standing::Draft);
+}
+
+#[test]
+fn what_somebody_has_written_is_held_for_a_month_from_then() {
+    let (mut incident, _) = published();
+    let id = incident.id.to_string();
+    let mut publications = Publications::default();
+    publications.show(shown(Publish::Draft));
+    let day = |day: u64| Second(START + day * 86_400);
+    let write = |publications: &mut Publications, incident: &Incident, now| {
+        let words = Words { text: Some("What it was.".to_owned()), ..Words::default() };
+        publications.act(incident, vec![Act::Edit(words)], "ada", now).unwrap();
+    };
+    // Of an incident that was over long ago.
+    (incident.state, incident.resolved) = (Of::Resolved, Some(day(0)));
+    write(&mut publications, &incident, day(40));
+    for (now, is_held) in [(41, true), (69, true), (71, false)] {
+        publications.follow([].into_iter(), day(now));
+        assert_eq!(publications.get(&id).is_some(), is_held, "day {now}");
+    }
+
+    // Where there are too many, those go first that nobody has worked on.
+    write(&mut publications, &incident, day(72));
+    let worked_on = publications.get(&id).unwrap().clone();
+    let others = (0..PUBLICATIONS_MAX).map(|number| Publication {
+        id: number.to_string(),
+        edited_by: None,
+        changed: day(73).0,
+        ..worked_on.clone()
+    });
+    publications.restore(others.chain([worked_on.clone()]));
+    let gone = publications.follow([].into_iter(), day(73)).gone;
+    assert!(gone.len() == 1 && gone[0] != id, "{gone:?}");
+}
+
+#[test]
+fn the_rule_leaves_people_some_updates_and_ends_it_all_the_same() {
+    let (mut incident, mut publications) = published();
+    let id = incident.id.to_string();
+    let mut now = Second(START + 1_000);
+    for _ in 0..100 {
+        now = now.plus(60);
+        (incident.state, incident.resolved) = (Of::Resolved, Some(now));
+        publications.follow([&incident].into_iter(), now);
+        now = now.plus(60);
+        (incident.state, incident.resolved) = (Of::Reopened, None);
+        incident.reopened.push(now);
+        publications.follow([&incident].into_iter(), now);
+    }
+    let it = publications.get(&id).unwrap();
+    assert!(it.updates.len() <= UPDATES_MAX - 9, "{}", it.updates.len());
+    assert_eq!(it.stage(), Told::Investigating, "it is lost");
+    (incident.state, incident.resolved) = (Of::Resolved, Some(now));
+    for (after, stage) in [(899, Told::Investigating), (900, Told::Resolved)] {
+        publications.follow([&incident].into_iter(), now.plus(after));
+        assert_eq!(publications.get(&id).unwrap().stage(), stage, "after {after} s");
+    }
+}
+
+#[test]
+fn what_was_published_of_a_service_that_is_hidden_now_is_not_shown() {
+    let (_, mut publications) = published();
+    for (publish, expected) in [(Publish::Hidden, 0), (Publish::Draft, 1)] {
+        publications.show(shown(publish));
+        assert_eq!(publications.public().count(), expected, "{publish:?}");
+    }
 }
