@@ -45,14 +45,14 @@ pub(crate) use self::{
     publications::{Changed, Publications, Refused, Shown},
     running::Running,
 };
-#[cfg(test)]
-pub(crate) use self::{publication::UPDATES_MAX, publications::PUBLICATIONS_MAX};
 use self::{
     days::Counted,
     figures::ServiceFigures,
     publication::Update,
     site::{Component, Maintenance, Site},
 };
+#[cfg(test)]
+pub(crate) use self::{publication::UPDATES_MAX, publications::PUBLICATIONS_MAX};
 
 /// A public status page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -64,8 +64,21 @@ pub(crate) struct Publications {
     shown: Shown,
     /// How each service did when that was last looked at.
     statuses: BTreeMap<String, Status>,
-    /// Counts what changed.
+    /// Counts what changed of what is held.
+    changes: u64,
+    /// What everybody may read: as it was kept last.
+    told: Untold,
+    /// Counts what changed of what everybody may read.
     revision: u64,
+}
+
+/// What everybody may read once it is kept.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Untold {
+    /// Of so many changes.
+    changes: u64,
+    /// The newest incident first.
+    public: Vec<Publication>,
 }
 
 /// What changed: ids of what is to be kept, and of what is to be let go of.
@@ -79,7 +92,10 @@ impl Publications {
     /// Goes on from what an earlier life left.
     pub(crate) fn restore(&mut self, kept: impl IntoIterator<Item = Publication>) {
         self.held = kept.into_iter().map(|publication| (publication.id.clone(), publication)).collect();
-        self.revision += 1;
+        self.changes += 1;
+        if let Some(kept) = self.untold() {
+            self.tell(kept);
+        }
     }
 
     /// These services are shown from now on.
@@ -97,7 +113,20 @@ impl Publications {
         self.statuses = statuses;
     }
 
-    /// Another number than before where anything has changed.
+    /// What has changed of what everybody may read since they were told, if anything has: for [`Self::tell`], once it is kept.
+    pub(crate) fn untold(&self) -> Option<Untold> {
+        let public = self.held.values().rev().filter(|it| it.standing != Standing::Draft);
+        (self.changes != self.told.changes)
+            .then(|| Untold { changes: self.changes, public: public.cloned().collect() })
+    }
+
+    /// It is kept, and everybody may read it.
+    pub(crate) fn tell(&mut self, kept: Untold) {
+        self.told = kept;
+        self.revision += 1;
+    }
+
+    /// Another number than before where anything has changed that everybody may read.
     pub(crate) const fn revision(&self) -> u64 {
         self.revision
     }
@@ -106,10 +135,12 @@ impl Publications {
         self.held.get(id)
     }
 
-    /// What is or was public, the newest incident first; nothing of services that are hidden now.
+    /// What is or was public, as it was kept last, the newest incident first; nothing of services that are hidden now.
     pub(crate) fn public(&self) -> impl Iterator<Item = &Publication> {
-        let public = self.held.values().rev().filter(|it| it.standing != Standing::Draft);
-        public.filter(|it| it.services.iter().any(|service| self.shown.0.contains_key(service)))
+        self.told
+            .public
+            .iter()
+            .filter(|it| it.services.iter().any(|service| self.shown.0.contains_key(service)))
     }
 
     /// Has somebody do something to what the public is told of `incident`, of which a draft is made where there is none: all of
@@ -126,7 +157,7 @@ impl Publications {
         for act in acts {
             publication.act(act, Some(by), &self.statuses, now.0)?;
         }
-        self.revision += 1;
+        self.changes += 1;
         self.held.insert(publication.id.clone(), publication.clone());
         Ok(publication)
     }
@@ -194,7 +225,7 @@ impl Publications {
         }
         changed.gone = self.forget(now);
         if changed != Changed::default() {
-            self.revision += 1;
+            self.changes += 1;
         }
         changed
     }

@@ -1,5 +1,7 @@
 //! What customers are told while incidents come and go.
 
+use aviary_core::page::Severity;
+
 use super::*;
 use crate::{
     Publish, ServiceStatus,
@@ -188,6 +190,18 @@ fn published() -> (Incident, Publications) {
     (incident, publications)
 }
 
+#[test]
+fn the_impact_is_that_on_services_that_customers_know() {
+    let (mut incident, publications) = published();
+    let (ingest, worse) = ("ingest".to_owned(), incident.parts["ingest"].clone());
+    incident.parts.insert("inner".to_owned(), worse);
+    for (severity, impact) in [(Severity::Warning, Impact::Minor), (Severity::Error, Impact::Major)] {
+        incident.parts.get_mut(&ingest).unwrap().severity = severity;
+        assert_eq!(incident.severity(), Severity::Critical);
+        assert_eq!(publications.draft(&incident, Second(START)).unwrap().impact, impact);
+    }
+}
+
 /// The same as one that is only tried out.
 fn shadow(incident: &Incident) -> Incident {
     let mut shadow = incident.clone();
@@ -212,8 +226,13 @@ fn what_customers_know_of_is_followed_to_its_end_whatever_it_is_taken_for_since(
     none.show(shown(Publish::Automatic { after_seconds: 0 }));
     none.follow([&shadow(&incident)].into_iter(), end);
     assert_eq!(none.get(incident.id.as_str()), None);
-    none.act(&incident, vec![Act::Edit(Words { text: Some("Ours.".to_owned()), ..Words::default() })], "ada", end)
-        .unwrap();
+    none.act(
+        &incident,
+        vec![Act::Edit(Words { text: Some("Ours.".to_owned()), ..Words::default() })],
+        "ada",
+        end,
+    )
+    .unwrap();
     none.follow([&shadow(&incident)].into_iter(), end.plus(1));
     assert_eq!(none.get(incident.id.as_str()).unwrap().standing, Standing::Draft);
 }
@@ -282,4 +301,17 @@ fn what_was_published_of_a_service_that_is_hidden_now_is_not_shown() {
         publications.show(shown(publish));
         assert_eq!(publications.public().count(), expected, "{publish:?}");
     }
+}
+
+#[test]
+fn customers_read_nothing_that_is_not_kept_yet() {
+    let mut stage = stage(Publish::Draft);
+    stage.run(300, well);
+    stage.run(30, tcp_lost);
+    let before = stage.judgement.public_revision();
+    stage.act(Act::Publish(Words::default())).unwrap();
+    assert_eq!((stage.judgement.public().1, stage.judgement.public_revision()), (Vec::new(), before));
+    stage.judgement.flush().unwrap();
+    assert_eq!(only(stage.judgement.public().1), stage.publication());
+    assert_ne!(stage.judgement.public_revision(), before);
 }
