@@ -464,9 +464,10 @@ impl Judgement {
     /// handed over all the same.
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
         let _one = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (pending, mut actions) = {
+        let (pending, mut actions, untold) = {
             let mut held = self.held();
-            (std::mem::take(&mut held.pending), std::mem::take(&mut held.actions))
+            let untold = held.publications.untold();
+            (std::mem::take(&mut held.pending), std::mem::take(&mut held.actions), untold)
         };
         let kept = match &self.store {
             Some(store) if !pending.is_empty() => store.commit(pending.batch()),
@@ -482,6 +483,9 @@ impl Judgement {
             }
         }
         let mut held = self.held();
+        if let Some(untold) = untold.filter(|_| is_kept) {
+            held.publications.tell(untold);
+        }
         if !is_kept {
             // What came meanwhile is newer.
             let newer = std::mem::replace(&mut held.pending, pending);

@@ -6,8 +6,8 @@
 //!
 //! | act | does | takes |
 //! |---|---|---|
-//! | `edit` | other words: of a draft, and of the newest update of what is public | `title`, `text`, `impact`, any of them |
-//! | `publish` | shows it to everybody, in other words if some are given | the same, or none |
+//! | `edit` | other words: of a draft, and of the newest update of what is public; not of what was withdrawn | `title`, `text`, `impact`, any of them |
+//! | `publish` | shows it to everybody, once more if it was withdrawn, in other words if some are given | the same, or none |
 //! | `update` | says more | `text`; `status`: `investigating`, `identified`, `monitoring`, `resolved` |
 //! | `post-mortem` | says what was learnt, once it is resolved | `text` |
 //! | `unpublish` | says that it should not have been public, in the place of all that was said | `text`: why |
@@ -85,8 +85,7 @@ fn acts(act: &str, Said { text, title, status, impact, .. }: Said) -> Result<Vec
     let words = |text| Words { title: title.clone(), text, impact };
     Ok(match act {
         "edit" => vec![Act::Edit(words(text))],
-        "publish" if words(text.clone()) == Words::default() => vec![Act::Publish],
-        "publish" => vec![Act::Edit(words(text)), Act::Publish],
+        "publish" => vec![Act::Publish(words(text))],
         "update" => vec![Act::Update { stage, text: wanted(text)? }],
         "post-mortem" => vec![Act::PostMortem(wanted(text)?)],
         "unpublish" => vec![Act::Withdraw(wanted(text)?)],

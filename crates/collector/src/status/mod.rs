@@ -51,6 +51,8 @@ use self::{
     publication::Update,
     site::{Component, Maintenance, Site},
 };
+#[cfg(test)]
+pub(crate) use self::{publication::UPDATES_MAX, publications::PUBLICATIONS_MAX};
 
 /// A public status page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,11 +141,11 @@ impl Maintenance {
 }
 
 impl Publication {
-    /// What customers can read, oldest first, each with its place; of what was withdrawn only that it was.
+    /// What customers can read, oldest first, each with its place; of what was withdrawn only that it was, and why.
     fn public_updates(&self) -> Vec<(usize, &Update)> {
         let skipped = match self.standing {
             Standing::Draft => self.updates.len(),
-            Standing::Published => 0,
+            Standing::Published => self.public_from,
             Standing::Withdrawn => self.updates.len().saturating_sub(1),
         };
         self.updates.iter().enumerate().skip(skipped).collect()

@@ -13,7 +13,7 @@ pub(crate) const TITLE_CHARACTERS_MAX: usize = 200;
 /// The longest text of an update, in characters.
 pub(crate) const TEXT_CHARACTERS_MAX: usize = 4_000;
 
-/// So many updates has one incident at most.
+/// So many updates has one incident at most, beside those that end it.
 pub(crate) const UPDATES_MAX: usize = 50;
 
 macro_rules! words {
@@ -157,6 +157,9 @@ pub(crate) struct Publication {
     pub(crate) edited_by: Option<String>,
     /// What was said, oldest first.
     pub(crate) updates: Vec<Update>,
+    /// From which of them on customers read it: what was withdrawn stays so when it is published again.
+    #[serde(default)]
+    pub(crate) public_from: usize,
 }
 
 /// Words to be told: those that are left out stay.
@@ -167,13 +170,25 @@ pub(crate) struct Words {
     pub(crate) impact: Option<Impact>,
 }
 
+impl Words {
+    fn check(&self) -> Result<(), Refusal> {
+        if self.title.as_ref().is_some_and(|title| !is_title(title)) {
+            return Err(Refusal::Title);
+        }
+        if self.text.as_ref().is_some_and(|text| !is_text(text)) {
+            return Err(Refusal::Text);
+        }
+        Ok(())
+    }
+}
+
 /// What a person has done to a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// Other words: of what is public the newest update's, and else what will be said first.
+    /// Other words: of what is public the newest update's, and of a draft what will be said first.
     Edit(Words),
-    /// Everybody may read it.
-    Publish,
+    /// Everybody may read it, in these words where some are given.
+    Publish(Words),
     /// There is something to add.
     Update {
         /// How far people are; as before, where it is not said.
@@ -193,13 +208,13 @@ pub(crate) enum Refusal {
     Draft,
     #[error("it is public already: add an update, or edit its words")]
     Public,
-    #[error("it was withdrawn: publish it again first")]
+    #[error("it was withdrawn: publish it again first, in other words where they are needed")]
     Withdrawn,
     #[error("it is not resolved: add an update that says `resolved`, and then the post-mortem")]
     Unresolved,
     #[error("a post-mortem is written with `post-mortem`, once the incident is resolved")]
     NoStage,
-    #[error("it has {UPDATES_MAX} updates, which is the limit: edit the newest")]
+    #[error("it has {UPDATES_MAX} updates, which is the limit: edit the newest, resolve it or withdraw it")]
     Full,
     #[error("there is nothing to change: give a title, a text or an impact")]
     Nothing,
@@ -238,26 +253,46 @@ impl Publication {
         now: u64,
     ) -> Result<(), Refusal> {
         match act {
-            Act::Edit(words) => self.edit(words, by, now)?,
-            Act::Publish => {
+            Act::Edit(words) => {
+                // Everybody reads the title of what was withdrawn.
+                if self.standing == Standing::Withdrawn {
+                    return Err(Refusal::Withdrawn);
+                }
+                if words == Words::default() {
+                    return Err(Refusal::Nothing);
+                }
+                words.check()?;
+                self.edit(words, by, now);
+            }
+            Act::Publish(words) => {
                 if self.standing == Standing::Published {
                     return Err(Refusal::Public);
                 }
-                let (stage, text) = (Stage::Investigating, self.text.clone());
-                self.say(stage, text, by, services, now)?;
+                words.check()?;
+                let text = words.text.clone().unwrap_or_else(|| self.text.clone());
+                // Of what was withdrawn they go on reading why.
+                let public_from = self.updates.len().saturating_sub(1);
+                self.check_room(Stage::Investigating)?;
+                self.say(Stage::Investigating, text, by, services, now)?;
+                self.public_from = public_from;
+                if words != Words::default() {
+                    self.edit(words, by, now);
+                }
                 (self.standing, self.published) = (Standing::Published, Some(now));
             }
             Act::Update { stage: Some(Stage::Postmortem), .. } => return Err(Refusal::NoStage),
             Act::Update { stage, text } => {
                 self.check_public()?;
-                let before = self.stage().min(Stage::Resolved);
-                self.say(stage.unwrap_or(before), text, by, services, now)?;
+                let stage = stage.unwrap_or(self.stage().min(Stage::Resolved));
+                self.check_room(stage)?;
+                self.say(stage, text, by, services, now)?;
             }
             Act::PostMortem(text) => {
                 self.check_public()?;
                 if self.is_unresolved() {
                     return Err(Refusal::Unresolved);
                 }
+                self.check_room(Stage::Postmortem)?;
                 self.say(Stage::Postmortem, text, by, services, now)?;
             }
             Act::Withdraw(text) => {
@@ -270,21 +305,7 @@ impl Publication {
         Ok(())
     }
 
-    fn edit(
-        &mut self,
-        Words { title, text, impact }: Words,
-        by: Option<&str>,
-        now: u64,
-    ) -> Result<(), Refusal> {
-        if title.is_none() && text.is_none() && impact.is_none() {
-            return Err(Refusal::Nothing);
-        }
-        if title.as_ref().is_some_and(|title| !is_title(title)) {
-            return Err(Refusal::Title);
-        }
-        if text.as_ref().is_some_and(|text| !is_text(text)) {
-            return Err(Refusal::Text);
-        }
+    fn edit(&mut self, Words { title, text, impact }: Words, by: Option<&str>, now: u64) {
         self.title = title.unwrap_or_else(|| std::mem::take(&mut self.title));
         self.impact = impact.unwrap_or(self.impact);
         if let Some(text) = text {
@@ -294,7 +315,6 @@ impl Publication {
             }
         }
         self.edited_by = by.map(str::to_owned);
-        Ok(())
     }
 
     fn say(
@@ -308,13 +328,16 @@ impl Publication {
         if !is_text(&text) {
             return Err(Refusal::Text);
         }
-        if self.updates.len() >= UPDATES_MAX {
-            return Err(Refusal::Full);
-        }
         let of = |name: &String| (name.clone(), services.get(name).copied().unwrap_or(Status::Operational));
         let services = self.services.iter().map(of).collect();
         self.updates.push(Update { at, edited: None, stage, text, by: by.map(str::to_owned), services });
         Ok(())
+    }
+
+    /// Looks whether there is room for one more update: there always is for what ends it, which is said once.
+    fn check_room(&self, stage: Stage) -> Result<(), Refusal> {
+        let is_end = stage >= Stage::Resolved && stage > self.stage();
+        if is_end || self.updates.len() < UPDATES_MAX { Ok(()) } else { Err(Refusal::Full) }
     }
 
     fn check_public(&self) -> Result<(), Refusal> {
@@ -359,6 +382,7 @@ mod tests {
             over: None,
             edited_by: None,
             updates: Vec::new(),
+            public_from: 0,
         }
     }
 
@@ -378,8 +402,8 @@ mod tests {
         assert_eq!(take(&mut it, update(Stage::Identified, "x"), 120), Err(Refusal::Draft));
         let words = Words { title: Some("Ingest loses UDP".to_owned()), ..Words::default() };
         take(&mut it, Act::Edit(words), 120).unwrap();
-        take(&mut it, Act::Publish, 130).unwrap();
-        assert_eq!(take(&mut it, Act::Publish, 131), Err(Refusal::Public));
+        take(&mut it, Act::Publish(Words::default()), 130).unwrap();
+        assert_eq!(take(&mut it, Act::Publish(Words::default()), 131), Err(Refusal::Public));
         assert_eq!(take(&mut it, Act::PostMortem("x".to_owned()), 132), Err(Refusal::Unresolved));
         assert_eq!(take(&mut it, update(Stage::Postmortem, "x"), 132), Err(Refusal::NoStage));
         take(&mut it, update(Stage::Identified, "A switch."), 140).unwrap();
@@ -413,16 +437,34 @@ mod tests {
     fn what_was_public_says_that_it_was_withdrawn_and_why() {
         let mut it = draft();
         assert_eq!(take(&mut it, Act::Withdraw("x".to_owned()), 120), Err(Refusal::Draft));
-        take(&mut it, Act::Publish, 130).unwrap();
+        take(&mut it, Act::Publish(Words::default()), 130).unwrap();
         take(&mut it, Act::Withdraw("Our own network was to blame.".to_owned()), 140).unwrap();
         assert_eq!((it.standing, it.updates.len()), (Standing::Withdrawn, 2));
         assert_eq!(take(&mut it, update(None, "x"), 150), Err(Refusal::Withdrawn));
-        let words = Words { text: Some("It was not our network.".to_owned()), ..Words::default() };
-        take(&mut it, Act::Edit(words), 155).unwrap();
-        take(&mut it, Act::Publish, 160).unwrap();
+        let words = Words {
+            title: Some("Ingest loses UDP".to_owned()),
+            text: Some("It was not our network.".to_owned()),
+            impact: None,
+        };
+        // Everybody reads its title still.
+        let before = it.clone();
+        assert_eq!(take(&mut it, Act::Edit(words.clone()), 155), Err(Refusal::Withdrawn));
+        let wrong = Words { title: Some(String::new()), ..words.clone() };
+        assert_eq!(take(&mut it, Act::Publish(wrong), 156), Err(Refusal::Title));
+        assert_eq!(it, before);
+        take(&mut it, Act::Publish(words), 160).unwrap();
+        assert_eq!((it.title.as_str(), it.edited_by.as_deref()), ("Ingest loses UDP", Some("ada")));
         assert!(it.is_unresolved());
         let said: Vec<&str> = it.updates.iter().map(|it| it.text.as_str()).collect();
         assert_eq!(said, ["We look into it.", "Our own network was to blame.", "It was not our network."]);
+        let read = |it: &Publication| -> Vec<String> {
+            it.public_updates().into_iter().map(|(_, update)| update.text.clone()).collect()
+        };
+        assert_eq!(read(&it), said[1..], "what was withdrawn stays so");
+        take(&mut it, Act::Withdraw("It was, after all.".to_owned()), 170).unwrap();
+        assert_eq!(read(&it), ["It was, after all."]);
+        take(&mut it, Act::Publish(Words::default()), 180).unwrap();
+        assert_eq!(read(&it), ["It was, after all.", "It was not our network."]);
     }
 
     #[test]
@@ -441,12 +483,37 @@ mod tests {
         }
         assert_eq!(edit("-", &format!("a\n{}", "é".repeat(TEXT_CHARACTERS_MAX - 2))), Ok(()));
         let mut it = draft();
-        take(&mut it, Act::Publish, 130).unwrap();
+        take(&mut it, Act::Publish(Words::default()), 130).unwrap();
         for number in 1..UPDATES_MAX as u64 {
             take(&mut it, update(None, "more"), 130 + number).unwrap();
         }
         assert_eq!(take(&mut it, update(None, "more"), 999), Err(Refusal::Full));
         assert_eq!(it.changed, 130 + UPDATES_MAX as u64 - 1);
+    }
+
+    #[test]
+    fn what_is_full_can_be_ended_once_and_withdrawn() {
+        let mut it = draft();
+        take(&mut it, Act::Publish(Words::default()), 130).unwrap();
+        while it.updates.len() < UPDATES_MAX {
+            take(&mut it, update(None, "more"), 140).unwrap();
+        }
+        let learnt = || Act::PostMortem("learnt".to_owned());
+        let steps = [
+            (update(Stage::Monitoring, "x"), Err(Refusal::Full)),
+            (update(Stage::Resolved, "x"), Ok(())),
+            (update(Stage::Resolved, "x"), Err(Refusal::Full)),
+            (update(Stage::Investigating, "x"), Err(Refusal::Full)),
+            (learnt(), Ok(())),
+            (learnt(), Err(Refusal::Full)),
+            (update(Stage::Resolved, "x"), Err(Refusal::Full)),
+            (Act::Withdraw("wrong".to_owned()), Ok(())),
+            (Act::Publish(Words::default()), Err(Refusal::Full)),
+        ];
+        for (act, expected) in steps {
+            assert_eq!(take(&mut it, act.clone(), 150), expected, "{act:?}");
+        }
+        assert_eq!(it.updates.len(), UPDATES_MAX + 3);
     }
 
     proptest! {
@@ -457,7 +524,7 @@ mod tests {
             for (now, (act, stage)) in (200..).zip(acts) {
                 let act = match act {
                     0 => Act::Edit(Words { text: Some(format!("edited {now}")), ..Words::default() }),
-                    1 => Act::Publish,
+                    1 => Act::Publish(Words::default()),
                     2 => Act::PostMortem("learnt".to_owned()),
                     3 => Act::Withdraw("wrong".to_owned()),
                     _ => update(Stage::ALL[stage], "more"),

@@ -10,14 +10,15 @@ use aviary_core::{
 
 use super::{
     ServiceStatus,
-    publication::{Act, Impact, Publication, Refusal, Stage, Standing, Status},
+    publication::{Act, Impact, Publication, Refusal, Stage, Standing, Status, UPDATES_MAX, Words},
     words,
 };
 
-/// So many are held; of more, the oldest drafts are let go of, and then what was public longest ago.
+/// So many are held; of more, the oldest drafts that nobody has worked on are let go of, and then what was public or was worked
+/// on longest ago.
 pub(crate) const PUBLICATIONS_MAX: usize = 1_000;
 
-/// What nobody published is held for so long after its incident: a month.
+/// What nobody published is held for so long after its incident and after what somebody has done to it: a month.
 const DRAFT_SECONDS: u64 = 30 * 86_400;
 
 /// What was public is held for so long after its last change: what the page shows, and as much again in case of questions.
@@ -25,6 +26,9 @@ const PUBLIC_SECONDS: u64 = 400 * 86_400;
 
 /// What is over for so long is resolved.
 const RESOLVED_AFTER_SECONDS: u64 = 900;
+
+/// From so many updates on the rule does not say any more that it watches: the rest are for people.
+const RULE_UPDATES_MAX: usize = UPDATES_MAX - 10;
 
 /// Whom the public is told of, and who lets it know.
 #[derive(Clone, Debug, Default)]
@@ -60,8 +64,21 @@ pub(crate) struct Publications {
     shown: Shown,
     /// How each service did when that was last looked at.
     statuses: BTreeMap<String, Status>,
-    /// Counts what changed.
+    /// Counts what changed of what is held.
+    changes: u64,
+    /// What everybody may read: as it was kept last.
+    told: Untold,
+    /// Counts what changed of what everybody may read.
     revision: u64,
+}
+
+/// What everybody may read once it is kept.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Untold {
+    /// Of so many changes.
+    changes: u64,
+    /// The newest incident first.
+    public: Vec<Publication>,
 }
 
 /// What changed: ids of what is to be kept, and of what is to be let go of.
@@ -75,7 +92,10 @@ impl Publications {
     /// Goes on from what an earlier life left.
     pub(crate) fn restore(&mut self, kept: impl IntoIterator<Item = Publication>) {
         self.held = kept.into_iter().map(|publication| (publication.id.clone(), publication)).collect();
-        self.revision += 1;
+        self.changes += 1;
+        if let Some(kept) = self.untold() {
+            self.tell(kept);
+        }
     }
 
     /// These services are shown from now on.
@@ -93,7 +113,20 @@ impl Publications {
         self.statuses = statuses;
     }
 
-    /// Another number than before where anything has changed.
+    /// What has changed of what everybody may read since they were told, if anything has: for [`Self::tell`], once it is kept.
+    pub(crate) fn untold(&self) -> Option<Untold> {
+        let public = self.held.values().rev().filter(|it| it.standing != Standing::Draft);
+        (self.changes != self.told.changes)
+            .then(|| Untold { changes: self.changes, public: public.cloned().collect() })
+    }
+
+    /// It is kept, and everybody may read it.
+    pub(crate) fn tell(&mut self, kept: Untold) {
+        self.told = kept;
+        self.revision += 1;
+    }
+
+    /// Another number than before where anything has changed that everybody may read.
     pub(crate) const fn revision(&self) -> u64 {
         self.revision
     }
@@ -102,9 +135,12 @@ impl Publications {
         self.held.get(id)
     }
 
-    /// What is or was public, the newest incident first.
+    /// What is or was public, as it was kept last, the newest incident first; nothing of services that are hidden now.
     pub(crate) fn public(&self) -> impl Iterator<Item = &Publication> {
-        self.held.values().rev().filter(|it| it.standing != Standing::Draft)
+        self.told
+            .public
+            .iter()
+            .filter(|it| it.services.iter().any(|service| self.shown.0.contains_key(service)))
     }
 
     /// Has somebody do something to what the public is told of `incident`, of which a draft is made where there is none: all of
@@ -121,7 +157,7 @@ impl Publications {
         for act in acts {
             publication.act(act, Some(by), &self.statuses, now.0)?;
         }
-        self.revision += 1;
+        self.changes += 1;
         self.held.insert(publication.id.clone(), publication.clone());
         Ok(publication)
     }
@@ -157,6 +193,7 @@ impl Publications {
             over: incident.resolved.map(|at| at.0),
             edited_by: None,
             updates: Vec::new(),
+            public_from: 0,
         })
     }
 
@@ -167,10 +204,7 @@ impl Publications {
         now: Second,
     ) -> Changed {
         let mut changed = Changed::default();
-        let told = incidents
-            .filter(|it| it.cause == Cause::Loss && it.opened.is_some() && it.sick_agent().is_none())
-            .filter(|it| !it.is_shadow());
-        for incident in told {
+        for incident in incidents.filter(|it| it.cause == Cause::Loss && it.opened.is_some()) {
             if self.follow_one(incident, now) {
                 changed.kept.push(incident.id.to_string());
             }
@@ -178,8 +212,10 @@ impl Publications {
         for publication in self.held.values_mut() {
             let is_ours = self.shown.automatic_after(&publication.services).is_some();
             let since = publication.over.filter(|_| is_ours && publication.is_unresolved());
-            let lasted =
-                publication.reached(Stage::Monitoring).is_some_and(|at| at + RESOLVED_AFTER_SECONDS <= now.0);
+            let is_watched = publication.reached(Stage::Monitoring);
+            let lasted = is_watched.map_or(publication.updates.len() >= RULE_UPDATES_MAX, |at| {
+                at + RESOLVED_AFTER_SECONDS <= now.0
+            });
             if let Some(since) = since.filter(|since| lasted && since + RESOLVED_AFTER_SECONDS <= now.0) {
                 let act = Act::Update { stage: Some(Stage::Resolved), text: words::resolved(since) };
                 if publication.act(act, None, &self.statuses, now.0).is_ok() {
@@ -189,7 +225,7 @@ impl Publications {
         }
         changed.gone = self.forget(now);
         if changed != Changed::default() {
-            self.revision += 1;
+            self.changes += 1;
         }
         changed
     }
@@ -200,14 +236,14 @@ impl Publications {
         let fresh = self.draft(incident, now);
         let Some(publication) = self.held.get_mut(id) else {
             // What is silenced was announced, or is nobody else's business; what is over was not worth a draft then.
-            let is_there = incident.state.is_active() && incident.silenced_by.is_empty();
+            let is_there = is_theirs(incident) && incident.silenced_by.is_empty();
             let Some(draft) = fresh.filter(|_| is_there) else { return false };
             self.held.insert(id.to_owned(), draft);
             return true;
         };
         let before = publication.clone();
         publication.over = incident.resolved.map(|at| at.0);
-        if let Some(fresh) = fresh.filter(|_| incident.state.is_active()) {
+        if let Some(fresh) = fresh.filter(|_| is_theirs(incident)) {
             publication.services.extend(fresh.services);
             if publication.edited_by.is_none() {
                 publication.impact = publication.impact.max(fresh.impact);
@@ -228,14 +264,17 @@ impl Publications {
     /// Lets go of what nobody needs any more, and of what there is too much of.
     fn forget(&mut self, now: Second) -> Vec<String> {
         let is_old = |it: &Publication| match it.standing {
-            Standing::Draft => it.over.is_some_and(|over| over + DRAFT_SECONDS < now.0),
+            Standing::Draft => it.over.is_some_and(|over| over.max(it.changed) + DRAFT_SECONDS < now.0),
             _ => !it.is_unresolved() && it.changed + PUBLIC_SECONDS < now.0,
         };
         let mut gone: Vec<String> =
             self.held.values().filter(|it| is_old(it)).map(|it| it.id.clone()).collect();
         gone.iter().for_each(|id| _ = self.held.remove(id));
         while self.held.len() > PUBLICATIONS_MAX {
-            let rank = |it: &&Publication| (it.standing != Standing::Draft, it.is_unresolved(), it.changed);
+            let rank = |it: &&Publication| {
+                let is_of_people = it.standing != Standing::Draft || it.edited_by.is_some();
+                (is_of_people, it.is_unresolved(), it.changed)
+            };
             let Some(id) = self.held.values().min_by_key(rank).map(|it| it.id.clone()) else { break };
             self.held.remove(&id);
             gone.push(id);
@@ -244,16 +283,24 @@ impl Publications {
     }
 }
 
+/// Whether customers lose something: neither our own agent alone, nor what is tried out. What they know of already is followed
+/// to its end all the same.
+fn is_theirs(incident: &Incident) -> bool {
+    incident.state.is_active() && incident.sick_agent().is_none() && !incident.is_shadow()
+}
+
 /// What the rule does next, where services want one.
 fn next(publication: &Publication, incident: &Incident, after: u64, now: Second) -> Option<Act> {
     let opened = incident.opened?;
-    let is_lost = incident.state.is_active() && incident.state != State::Recovering;
+    let is_lost = is_theirs(incident) && incident.state != State::Recovering;
     match publication.standing {
         Standing::Draft if is_lost && incident.silenced_by.is_empty() && opened.plus(after) <= now => {
-            Some(Act::Publish)
+            Some(Act::Publish(Words::default()))
         }
         Standing::Published => match (incident.resolved, publication.stage()) {
-            (Some(since), Stage::Investigating | Stage::Identified) => {
+            (Some(since), Stage::Investigating | Stage::Identified)
+                if publication.updates.len() < RULE_UPDATES_MAX =>
+            {
                 Some(Act::Update { stage: Some(Stage::Monitoring), text: words::monitoring(since.0) })
             }
             // Somebody said that it is watched or over while it was not: that is theirs to say, until it comes back.

@@ -321,6 +321,7 @@ fn of_what_was_withdrawn_customers_read_only_why() {
     let page = format!("incidents/{}.html", incident.id);
     assert!(before[&page].contains("We are looking into it."), "{}", before[&page]);
     withdraw(Act::Withdraw("A cable of ours.".to_owned())).unwrap();
+    rig.collector.judgement().flush().unwrap();
     for (path, text) in rig.rendered() {
         assert!(!text.contains("We are looking into it."), "{path}");
     }

@@ -28,12 +28,15 @@ pub(crate) struct Draft {
 
 /// What customers would be told of `incident` first, of the services that `shown` has a name for.
 pub(crate) fn draft(incident: &Incident, shown: impl Fn(&str) -> Option<String>) -> Option<Draft> {
+    let mut worst = Severity::Info;
     let parts: Vec<(String, Affected)> = incident
         .parts()
         .filter_map(|(service, part)| {
             let seen = part.worst.as_ref().map_or(&part.extent, |worst| &worst.extent);
             let extent = if part.is_lost { &part.extent } else { seen };
-            Some((shown(service)?, Affected::of(extent)))
+            let name = shown(service)?;
+            worst = worst.max(part.severity);
+            Some((name, Affected::of(extent)))
         })
         .collect();
     let (first, affected) = parts.first()?;
@@ -52,7 +55,7 @@ pub(crate) fn draft(incident: &Incident, shown: impl Fn(&str) -> Option<String>)
         text.push_str(" Nothing else is known to be affected.");
     }
     text.push_str(" We are looking into it.");
-    Some(Draft { title, text, impact: impact(incident.severity()) })
+    Some(Draft { title, text, impact: impact(worst) })
 }
 
 /// What is said when nothing is lost any more.

@@ -1,9 +1,14 @@
 //! What customers are told while incidents come and go.
 
+use aviary_core::page::Severity;
+
 use super::*;
 use crate::{
     Publish, ServiceStatus,
-    status::{Act, Impact, Publication, Refused, Shown, Stage as Told, Standing, Words},
+    status::{
+        Act, Impact, PUBLICATIONS_MAX, Publication, Refused, Shown, Stage as Told, Standing, UPDATES_MAX,
+        Words,
+    },
 };
 
 /// One protocol is lost whole.
@@ -70,7 +75,7 @@ fn an_incident_opens_a_draft_that_nobody_but_a_person_publishes() {
         ("TCP is lost", Impact::Minor),
         "what a person said stays"
     );
-    stage.act(Act::Publish).unwrap();
+    stage.act(Act::Publish(Words::default())).unwrap();
     stage.judgement.flush().unwrap();
     assert_eq!(only(stage.judgement.public().1), stage.publication());
     assert!(stage.is_kept());
@@ -143,7 +148,7 @@ fn customers_hear_nothing_of_what_is_hidden_silenced_or_our_own() {
     };
     let hidden = lost(stage(Publish::Hidden));
     assert_eq!(hidden.judgement.publication(&only(hidden.losses()), at(420)), None);
-    assert!(matches!(hidden.act(Act::Publish), Err(Refused::Hidden)));
+    assert!(matches!(hidden.act(Act::Publish(Words::default())), Err(Refused::Hidden)));
 
     let silenced = stage(Publish::Automatic { after_seconds: 0 });
     let silence = Silence {
@@ -159,7 +164,7 @@ fn customers_hear_nothing_of_what_is_hidden_silenced_or_our_own() {
     assert!(!only(silenced.losses()).silenced_by.is_empty());
     assert!(Life::read(&*silenced.store, Second(START)).unwrap().publications.is_empty());
     // A person may all the same.
-    assert_eq!(silenced.act(Act::Publish).unwrap().standing, Standing::Published);
+    assert_eq!(silenced.act(Act::Publish(Words::default())).unwrap().standing, Standing::Published);
 
     let agent: Script = |region, _, _| Some(if region == "eu" { TIMED_OUT } else { DELIVERED });
     let mut ours = Stage::probing(
@@ -175,4 +180,141 @@ fn customers_hear_nothing_of_what_is_hidden_silenced_or_our_own() {
     let is_ours = ours.losses().iter().all(|it| it.sick_agent().is_some());
     let told = ours.judgement.public().1;
     assert_eq!(told.is_empty(), is_ours, "{told:?}");
+}
+
+/// An incident of a lost protocol, while it lasts, and its publications, by rule.
+fn published() -> (Incident, Publications) {
+    let mut stage = stage(Publish::Automatic { after_seconds: 60 });
+    stage.run(300, well);
+    stage.run(90, tcp_lost);
+    let publications = stage.judgement.held().publications.clone();
+    let incident = only(stage.losses());
+    assert_eq!(publications.get(incident.id.as_str()).unwrap().standing, Standing::Published);
+    (incident, publications)
+}
+
+#[test]
+fn the_impact_is_that_on_services_that_customers_know() {
+    let (mut incident, publications) = published();
+    let (ingest, worse) = ("ingest".to_owned(), incident.parts["ingest"].clone());
+    incident.parts.insert("inner".to_owned(), worse);
+    for (severity, impact) in [(Severity::Warning, Impact::Minor), (Severity::Error, Impact::Major)] {
+        incident.parts.get_mut(&ingest).unwrap().severity = severity;
+        assert_eq!(incident.severity(), Severity::Critical);
+        assert_eq!(publications.draft(&incident, Second(START)).unwrap().impact, impact);
+    }
+}
+
+/// The same as one that is only tried out.
+fn shadow(incident: &Incident) -> Incident {
+    let mut shadow = incident.clone();
+    shadow.parts.values_mut().for_each(|part| part.policy.shadow = true);
+    assert!(shadow.is_shadow());
+    shadow
+}
+
+#[test]
+fn what_customers_know_of_is_followed_to_its_end_whatever_it_is_taken_for_since() {
+    let (incident, mut publications) = published();
+    let mut over = shadow(&incident);
+    let end = Second(START + 500);
+    (over.state, over.resolved) = (Of::Resolved, Some(end));
+    publications.follow([&over].into_iter(), end);
+    assert_eq!(publications.get(over.id.as_str()).unwrap().stage(), Told::Monitoring);
+    publications.follow([&over].into_iter(), end.plus(900));
+    assert_eq!(publications.get(over.id.as_str()).unwrap().stage(), Told::Resolved);
+
+    // Of what they do not know the rule lets them know nothing.
+    let mut none = Publications::default();
+    none.show(shown(Publish::Automatic { after_seconds: 0 }));
+    none.follow([&shadow(&incident)].into_iter(), end);
+    assert_eq!(none.get(incident.id.as_str()), None);
+    none.act(
+        &incident,
+        vec![Act::Edit(Words { text: Some("Ours.".to_owned()), ..Words::default() })],
+        "ada",
+        end,
+    )
+    .unwrap();
+    none.follow([&shadow(&incident)].into_iter(), end.plus(1));
+    assert_eq!(none.get(incident.id.as_str()).unwrap().standing, Standing::Draft);
+}
+
+#[test]
+fn what_somebody_has_written_is_held_for_a_month_from_then() {
+    let (mut incident, _) = published();
+    let id = incident.id.to_string();
+    let mut publications = Publications::default();
+    publications.show(shown(Publish::Draft));
+    let day = |day: u64| Second(START + day * 86_400);
+    let write = |publications: &mut Publications, incident: &Incident, now| {
+        let words = Words { text: Some("What it was.".to_owned()), ..Words::default() };
+        publications.act(incident, vec![Act::Edit(words)], "ada", now).unwrap();
+    };
+    // Of an incident that was over long ago.
+    (incident.state, incident.resolved) = (Of::Resolved, Some(day(0)));
+    write(&mut publications, &incident, day(40));
+    for (now, is_held) in [(41, true), (69, true), (71, false)] {
+        publications.follow([].into_iter(), day(now));
+        assert_eq!(publications.get(&id).is_some(), is_held, "day {now}");
+    }
+
+    // Where there are too many, those go first that nobody has worked on.
+    write(&mut publications, &incident, day(72));
+    let worked_on = publications.get(&id).unwrap().clone();
+    let others = (0..PUBLICATIONS_MAX).map(|number| Publication {
+        id: number.to_string(),
+        edited_by: None,
+        changed: day(73).0,
+        ..worked_on.clone()
+    });
+    publications.restore(others.chain([worked_on.clone()]));
+    let gone = publications.follow([].into_iter(), day(73)).gone;
+    assert!(gone.len() == 1 && gone[0] != id, "{gone:?}");
+}
+
+#[test]
+fn the_rule_leaves_people_some_updates_and_ends_it_all_the_same() {
+    let (mut incident, mut publications) = published();
+    let id = incident.id.to_string();
+    let mut now = Second(START + 1_000);
+    for _ in 0..100 {
+        now = now.plus(60);
+        (incident.state, incident.resolved) = (Of::Resolved, Some(now));
+        publications.follow([&incident].into_iter(), now);
+        now = now.plus(60);
+        (incident.state, incident.resolved) = (Of::Reopened, None);
+        incident.reopened.push(now);
+        publications.follow([&incident].into_iter(), now);
+    }
+    let it = publications.get(&id).unwrap();
+    assert!(it.updates.len() <= UPDATES_MAX - 9, "{}", it.updates.len());
+    assert_eq!(it.stage(), Told::Investigating, "it is lost");
+    (incident.state, incident.resolved) = (Of::Resolved, Some(now));
+    for (after, stage) in [(899, Told::Investigating), (900, Told::Resolved)] {
+        publications.follow([&incident].into_iter(), now.plus(after));
+        assert_eq!(publications.get(&id).unwrap().stage(), stage, "after {after} s");
+    }
+}
+
+#[test]
+fn what_was_published_of_a_service_that_is_hidden_now_is_not_shown() {
+    let (_, mut publications) = published();
+    for (publish, expected) in [(Publish::Hidden, 0), (Publish::Draft, 1)] {
+        publications.show(shown(publish));
+        assert_eq!(publications.public().count(), expected, "{publish:?}");
+    }
+}
+
+#[test]
+fn customers_read_nothing_that_is_not_kept_yet() {
+    let mut stage = stage(Publish::Draft);
+    stage.run(300, well);
+    stage.run(30, tcp_lost);
+    let before = stage.judgement.public_revision();
+    stage.act(Act::Publish(Words::default())).unwrap();
+    assert_eq!((stage.judgement.public().1, stage.judgement.public_revision()), (Vec::new(), before));
+    stage.judgement.flush().unwrap();
+    assert_eq!(only(stage.judgement.public().1), stage.publication());
+    assert_ne!(stage.judgement.public_revision(), before);
 }
