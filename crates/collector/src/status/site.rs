@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aviary_core::{
     AcceptableLoss, Second, Span, Tag, Window,
+    extent::Predicate,
     fnv::fnv1a,
     incident::{Cause, Incident, State},
     silence::{Silence, When},
@@ -231,16 +232,35 @@ fn status(cells: &[&Window], acceptable: AcceptableLoss) -> Status {
     }
 }
 
-/// The services of which something is lost that people are told of, and that goes on.
-pub(crate) fn lossy(incidents: &[Incident]) -> impl Iterator<Item = &str> {
-    let told = incidents.iter().filter(|it| {
+/// The incidents of loss that people are told of, and that go on.
+pub(crate) fn lossy(incidents: &[Incident]) -> impl Iterator<Item = &Incident> {
+    incidents.iter().filter(|it| {
         it.cause == Cause::Loss
             && it.state.is_active()
             && it.state != State::Recovering
             && it.sick_agent().is_none()
             && !it.is_shadow()
-    });
-    told.flat_map(Incident::services)
+    })
+}
+
+/// Whether what `service` does now is as it was announced, by the silences that are announced and in force: all that is lost
+/// is silenced by them, or nothing is lost and one of them covers all of the service. Loss that reaches further is an outage,
+/// and a silence of one region makes no maintenance of the others.
+pub(crate) fn is_announced<'i>(
+    service: &str,
+    lossy: impl IntoIterator<Item = &'i Incident>,
+    announced: &[Silence],
+) -> bool {
+    let is_told = |incident: &Incident| {
+        let by = &incident.silenced_by;
+        !by.is_empty() && by.iter().all(|id| announced.iter().any(|silence| silence.id == *id))
+    };
+    let mut lossy = lossy.into_iter().filter(|it| it.services().contains(service)).peekable();
+    if lossy.peek().is_some() {
+        return lossy.all(is_told);
+    }
+    let whole = Predicate([(Tag::Service, service.to_owned())].into());
+    announced.iter().any(|silence| silence.matches.cover(&whole))
 }
 
 /// What was announced of these services at `now`.

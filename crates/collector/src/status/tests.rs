@@ -330,6 +330,36 @@ fn of_what_was_withdrawn_customers_read_only_why() {
     assert!(rig.rendered()["feed.atom"].contains("A cable of ours."));
 }
 
+#[test]
+fn only_loss_that_is_all_announced_is_a_maintenance() {
+    let ingest = || Matches::one(Tag::Service, "svc-ingest-7");
+    let table = [
+        // What is announced of one region, or quietly of the whole, makes no maintenance of what is lost in both.
+        (Matches::one(Tag::Region, "us"), true, "major_outage", "operational"),
+        (ingest().and(Tag::Region, "us"), true, "major_outage", "operational"),
+        (ingest(), false, "major_outage", "operational"),
+        (ingest(), true, "under_maintenance", "under_maintenance"),
+        (Matches::default(), true, "under_maintenance", "under_maintenance"),
+    ];
+    for (matches, is_announced, lossy, well) in table {
+        let rig = Rig::new(Publish::Draft);
+        let silence = Silence {
+            id: "tonight".to_owned(),
+            matches: matches.clone(),
+            when: When::Once(Span::new(Second(START), Second(START + 9_000))),
+            author: "ada".to_owned(),
+            reason: "canary-node is moved".to_owned(),
+            announce: is_announced.then(|| "We replace cables.".to_owned()),
+        };
+        rig.collector.judgement().silence(silence, rig.clock.wall()).unwrap();
+        let status = || rig.json("api/v2/components.json")["components"][1]["status"].clone();
+        rig.run(0..300, Some(DELIVERED));
+        assert_eq!(status(), well, "{matches:?}");
+        rig.run(300..420, Some(REFUSED));
+        assert_eq!(status(), lossy, "{matches:?}");
+    }
+}
+
 fn files(directory: &Path, below: &str, found: &mut BTreeMap<String, Vec<u8>>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
