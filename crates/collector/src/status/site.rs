@@ -61,16 +61,19 @@ pub(crate) struct Now {
     pub(crate) status: Status,
     /// Somebody can tell.
     pub(crate) is_measured: bool,
-    /// By region, from where it is probed.
-    pub(crate) regions: BTreeMap<String, Status>,
+    /// By region, from where it is probed; none where nobody there measured anything.
+    pub(crate) regions: BTreeMap<String, Option<Status>>,
 }
 
 impl Now {
     /// In words.
     pub(crate) const fn said(&self) -> &'static str {
-        if self.is_measured { self.status.said() } else { "Cannot tell" }
+        if self.is_measured { self.status.said() } else { CANNOT_TELL }
     }
 }
+
+/// What is said where nobody can tell.
+pub(crate) const CANNOT_TELL: &str = "Cannot tell";
 
 /// What was announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,10 +196,11 @@ pub(crate) fn now(
     is_announced: bool,
     acceptable: AcceptableLoss,
 ) -> Now {
-    let is_measured = !matches!(
-        verdict,
-        None | Some(verdict::State::Blind | verdict::State::Starting | verdict::State::Unproven)
-    );
+    let has_judged = cells.values().any(|cell| cell.judged() > 0);
+    let is_unknown =
+        matches!(verdict, None | Some(verdict::State::Blind | verdict::State::Starting | verdict::State::Unproven));
+    // Of what is lost somebody could tell even where there is no verdict.
+    let is_measured = has_judged && (is_lossy || !is_unknown);
     let judged = |cells: &[&Window]| status(cells, acceptable);
     let mut by_region: BTreeMap<&str, Vec<&Window>> = BTreeMap::new();
     for ((_, region), window) in cells {
@@ -211,9 +215,10 @@ pub(crate) fn now(
     };
     let region = |(region, windows): (&str, Vec<&Window>)| {
         let status = if is_lossy && !is_announced { judged(&windows) } else { status };
-        (region.to_owned(), status)
+        let is_measured = windows.iter().any(|cell| cell.judged() > 0);
+        (region.to_owned(), is_measured.then_some(status))
     };
-    Now { status, is_measured: is_measured || is_lossy, regions: by_region.into_iter().map(region).collect() }
+    Now { status, is_measured, regions: by_region.into_iter().map(region).collect() }
 }
 
 /// Half or more lost in half of the cells or more is a major outage, less than 5 % in all is degraded, and else an outage is
@@ -316,6 +321,7 @@ mod tests {
         let one_cell =
             [("tcp", "eu", 60, 0), ("tcp", "us", 60, 0), ("udp", "eu", 0, 60), ("udp", "us", 60, 0)];
         let little = [("tcp", "eu", 58, 2), ("tcp", "us", 60, 0), ("udp", "eu", 60, 0), ("udp", "us", 60, 0)];
+        let unmeasured = [("tcp", "eu", 0, 0), ("tcp", "us", 0, 0), ("udp", "eu", 0, 0), ("udp", "us", 0, 0)];
         let table = [
             (&well, Some(Healthy), false, false, Status::Operational, true),
             (&two_cells, Some(Healthy), true, false, Status::MajorOutage, true),
@@ -330,14 +336,27 @@ mod tests {
             (&well, Some(Blind), false, false, Status::DegradedPerformance, false),
             (&well, Some(Starting), false, false, Status::DegradedPerformance, false),
             (&well, None, false, false, Status::DegradedPerformance, false),
+            (&unmeasured, Some(Healthy), false, false, Status::DegradedPerformance, false),
+            (&unmeasured, Some(Healthy), true, false, Status::DegradedPerformance, false),
+            (&one_cell, Some(Blind), true, false, Status::PartialOutage, true),
         ];
         for (of, verdict, is_lossy, is_announced, expected, is_measured) in table {
             let now = now(&cells(of), verdict, is_lossy, is_announced, AcceptableLoss::default());
             assert_eq!((now.status, now.is_measured), (expected, is_measured), "{of:?} {verdict:?}");
         }
-        let regions = now(&cells(&one_cell), Some(Healthy), true, false, AcceptableLoss::default()).regions;
-        let expected = [("eu".to_owned(), Status::MajorOutage), ("us".to_owned(), Status::Operational)];
-        assert_eq!(regions, expected.into());
+    }
+
+    #[test]
+    fn a_region_is_as_bad_as_what_is_lost_there_and_nobody_can_tell_of_one_without_measurements() {
+        use verdict::State::Healthy;
+        let lost = [("tcp", "eu", 60, 0), ("tcp", "us", 60, 0), ("udp", "eu", 0, 60), ("udp", "ap", 0, 0)];
+        let well = [("tcp", "eu", 60, 0), ("tcp", "us", 60, 0), ("udp", "eu", 60, 0), ("udp", "ap", 0, 0)];
+        let table = [(&lost, true, Status::MajorOutage), (&well, false, Status::Operational)];
+        for (of, is_lossy, eu) in table {
+            let regions = now(&cells(of), Some(Healthy), is_lossy, false, AcceptableLoss::default()).regions;
+            let expected = [("ap", None), ("eu", Some(eu)), ("us", Some(Status::Operational))];
+            assert_eq!(regions, expected.map(|(region, status)| (region.to_owned(), status)).into(), "{of:?}");
+        }
     }
 
     #[test]

@@ -69,6 +69,7 @@ pub(crate) struct Ours {
     /// How much of what was planned was measured, in per cent.
     measured_fraction: Option<Percent>,
     protocols: Vec<ProtocolBody>,
+    /// How it does from each region; `cannot_tell` where nobody there measured anything.
     regions: BTreeMap<String, &'static str>,
 }
 
@@ -293,7 +294,12 @@ fn component(site: &Site, it: &Component, group_id: Option<String>) -> Component
             delivery_90d: total.delivery(),
             measured_fraction: total.measured_fraction(),
             protocols: protocols.collect(),
-            regions: it.now.regions.iter().map(|(region, status)| (region.clone(), status.name())).collect(),
+            regions: it
+                .now
+                .regions
+                .iter()
+                .map(|(region, status)| (region.clone(), status.map_or("cannot_tell", Status::name)))
+                .collect(),
         }),
     }
 }
