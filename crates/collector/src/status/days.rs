@@ -7,7 +7,7 @@
 //! No figure says 100 % unless every planned second was measured and delivered: it is rounded down, and where something was
 //! not measured it is 99.999 % at most.
 
-use aviary_core::{AcceptableLoss, Window};
+use aviary_core::{Window, verdict::Policy};
 use serde::Serialize;
 
 /// A share in thousandths of one per cent.
@@ -108,6 +108,14 @@ impl Counted {
     }
 }
 
+/// How much may be lost of what was judged over a protocol, in millionths of a slot: by the protocol's own figure, else by the
+/// service's. Protocols are added, so that none spends what is another's alone.
+pub(crate) fn may_lose(policy: &Policy, protocol: &str, judged: u64) -> u128 {
+    let of_protocol = protocol.parse().ok().and_then(|protocol| policy.by_protocol.get(&protocol));
+    let acceptable = of_protocol.copied().unwrap_or(policy.acceptable_loss);
+    u128::from(judged) * u128::from(acceptable.parts_per_million())
+}
+
 /// How long something was down, by the convention of status pages, in tenths of a minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Down {
@@ -125,8 +133,9 @@ impl std::ops::AddAssign for Down {
 }
 
 impl Down {
-    /// Of one minute, or of as much of `minutes` as was measured where nothing was lost.
-    pub(crate) fn of(counted: Counted, minutes: u64, acceptable: AcceptableLoss) -> Self {
+    /// Of one minute, of which so many millionths of a slot may be lost; or of as much of `minutes` as was measured where
+    /// nothing was lost.
+    pub(crate) fn of(counted: Counted, minutes: u64, may_lose: u128) -> Self {
         let Some(of) = (minutes * 10 * counted.measured).checked_div(counted.planned) else {
             return Self::default();
         };
@@ -135,7 +144,7 @@ impl Down {
             0
         } else if counted.lost() * 2 >= counted.measured {
             of
-        } else if lost > u128::from(counted.measured) * u128::from(acceptable.parts_per_million()) {
+        } else if lost > may_lose {
             of * 3 / 10
         } else {
             0
@@ -184,7 +193,7 @@ mod tests {
 
     #[test]
     fn minutes_are_down_as_other_pages_count_them() {
-        let acceptable = AcceptableLoss::default();
+        let policy = Policy::default();
         let table = [
             (counted(60, 60, 60), (10, 0)),
             (counted(60, 60, 30), (10, 10)),
@@ -195,7 +204,8 @@ mod tests {
             (counted(60, 30, 0), (5, 5)),
         ];
         for (counted, (of, down)) in table {
-            assert_eq!(Down::of(counted, 1, acceptable), Down { of, down }, "{counted:?}");
+            let may_lose = may_lose(&policy, "tcp", counted.measured);
+            assert_eq!(Down::of(counted, 1, may_lose), Down { of, down }, "{counted:?}");
         }
         let whole = Down { of: 14_400, down: 0 };
         assert_eq!(whole.uptime(true).unwrap().said(), "100 %");
@@ -215,7 +225,7 @@ mod tests {
             prop_assert_eq!(it.delivery().is_some_and(|it| it.number() >= 100.0), is_whole);
             let fraction = it.measured_fraction();
             prop_assert_eq!(fraction.is_some_and(|it| it.said() == "100 %"), planned > 0 && measured == planned);
-            let down = Down::of(it, 1, AcceptableLoss::default());
+            let down = Down::of(it, 1, may_lose(&Policy::default(), "tcp", it.measured));
             let is_up = down.uptime(measured == planned).is_some_and(|it| it.said() == "100 %");
             prop_assert!(!is_up || measured == planned);
         }

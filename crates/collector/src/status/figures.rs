@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use aviary_core::{AcceptableLoss, Second, Span, Tag, Window};
+use aviary_core::{Second, Span, Tag, Window, verdict::Policy};
 
 use super::{
-    days::{Counted, Down},
+    days::{Counted, Down, may_lose},
     publications::Shown,
 };
 use crate::{
@@ -82,7 +82,7 @@ impl Reader {
         let now = collector.now();
         let (known, policies) = {
             let state = collector.state();
-            let of = |service: crate::ServiceOptions| (service.name, service.policy.acceptable_loss);
+            let of = |service: crate::ServiceOptions| (service.name, service.policy);
             (state.known(now).from, state.services().into_iter().map(of).collect::<BTreeMap<_, _>>())
         };
         let until = settled_until(now);
@@ -125,9 +125,8 @@ impl Reader {
             let is_plain = figures.services.values().all(is_plain) && place + 1 < DAYS;
             let down = if is_plain { None } else { Some(self.down(collector, day, known, &policies)?) };
             for (service, of) in &mut figures.services {
-                let acceptable = policies.get(service).copied().unwrap_or_default();
                 of.down += match &down {
-                    None => Down::of(of.days[place], DAY / MINUTE, acceptable),
+                    None => Down::of(of.days[place], DAY / MINUTE, 0),
                     Some(down) => down.get(service).copied().unwrap_or_default(),
                 };
             }
@@ -141,7 +140,7 @@ impl Reader {
         collector: &Collector,
         day: Span,
         known: Second,
-        policies: &BTreeMap<String, AcceptableLoss>,
+        policies: &BTreeMap<String, Policy>,
     ) -> Result<BTreeMap<String, Down>, ApiError> {
         let mut sum: BTreeMap<String, Down> = BTreeMap::new();
         let day =
@@ -173,32 +172,42 @@ fn down_in(
     collector: &Collector,
     hour: Span,
     counted: &Windows,
-    policies: &BTreeMap<String, AcceptableLoss>,
+    policies: &BTreeMap<String, Policy>,
 ) -> Result<BTreeMap<String, Down>, ApiError> {
-    let acceptable = |service: &str| policies.get(service).copied().unwrap_or_default();
-    let whole = by_service(counted);
-    let minutes = match whole.values().any(|counted| counted.lost() > 0) {
+    let whole = by_service(counted, policies);
+    let minutes = match whole.values().any(|of| of.counted.lost() > 0) {
         true => windows(collector, hour, MINUTE)?,
         false => Vec::new(),
     };
     let mut down: BTreeMap<String, Down> = BTreeMap::new();
     for minute in minutes {
-        for (service, counted) in by_service(&minute).iter().filter(|(service, _)| whole[*service].lost() > 0)
-        {
-            *down.entry(service.clone()).or_default() += Down::of(*counted, 1, acceptable(service));
+        for (service, of) in by_service(&minute, policies) {
+            if whole[&service].counted.lost() > 0 {
+                *down.entry(service).or_default() += Down::of(of.counted, 1, of.may_lose);
+            }
         }
     }
-    for (service, counted) in whole.into_iter().filter(|(_, counted)| counted.lost() == 0) {
-        let of = Down::of(counted, hour.seconds() / MINUTE, acceptable(&service));
-        down.insert(service, of);
+    for (service, of) in whole.into_iter().filter(|(_, of)| of.counted.lost() == 0) {
+        down.insert(service, Down::of(of.counted, hour.seconds() / MINUTE, of.may_lose));
     }
     Ok(down)
 }
 
-fn by_service(windows: &Windows) -> BTreeMap<String, Counted> {
-    let mut sums: BTreeMap<String, Counted> = BTreeMap::new();
-    for ((service, _), window) in windows {
-        *sums.entry(service.clone()).or_default() += Counted::from(*window);
+/// What was counted of a service over all protocols, and how much of it may be lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Budgeted {
+    counted: Counted,
+    /// In millionths of a slot.
+    may_lose: u128,
+}
+
+fn by_service(windows: &Windows, policies: &BTreeMap<String, Policy>) -> BTreeMap<String, Budgeted> {
+    let unknown = Policy::default();
+    let mut sums: BTreeMap<String, Budgeted> = BTreeMap::new();
+    for ((service, protocol), window) in windows {
+        let sum = sums.entry(service.clone()).or_default();
+        sum.counted += Counted::from(*window);
+        sum.may_lose += may_lose(policies.get(service).unwrap_or(&unknown), protocol, window.judged());
     }
     sums
 }
@@ -247,4 +256,26 @@ fn windows(collector: &Collector, span: Span, step: u64) -> Result<Vec<Windows>,
         pairs.collect()
     };
     Ok(windows.chunks(values.len()).map(named).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use aviary_core::AcceptableLoss;
+
+    use super::*;
+
+    #[test]
+    fn each_protocol_of_a_service_may_lose_by_its_own_figure() {
+        let mut policy = Policy { acceptable_loss: AcceptableLoss::of_million(10_000), ..Policy::default() };
+        policy.by_protocol.insert("udp".parse().unwrap(), AcceptableLoss::of_million(100_000));
+        let policies = [("ingest".to_owned(), policy)].into();
+        let window = |lost| Window { scheduled: 100, delivered: 100 - lost, lost, ..Window::default() };
+        // One of tcp's hundred, ten of udp's.
+        for (tcp, udp, is_down) in [(0, 10, false), (1, 10, false), (1, 11, true), (12, 0, true)] {
+            let key = |protocol: &str| ("ingest".to_owned(), protocol.to_owned());
+            let sum = by_service(&[(key("tcp"), window(tcp)), (key("udp"), window(udp))].into(), &policies);
+            let Budgeted { counted, may_lose } = sum["ingest"];
+            assert_eq!(Down::of(counted, 1, may_lose).down > 0, is_down, "{tcp} {udp}");
+        }
+    }
 }

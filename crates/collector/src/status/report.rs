@@ -7,11 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use aviary_core::{AcceptableLoss, Second, Span, Timestamp, Window, verdict::Policy};
+use aviary_core::{Second, Span, Timestamp, Window, verdict::Policy};
 use serde::Serialize;
 
 use super::{
-    days::{Counted, Percent},
+    days::{Counted, Percent, may_lose},
     figures::{Windows, days_of},
 };
 use crate::{Collector, error::ApiError, settled_until, sums};
@@ -135,13 +135,14 @@ fn span(month: &str) -> Option<Span> {
 fn rows(days: &[(Span, Windows)], policies: &BTreeMap<String, Policy>) -> Vec<Row> {
     let mut of: BTreeMap<&str, BTreeMap<&str, Sum>> = BTreeMap::new();
     let mut whole: BTreeMap<&str, Sum> = BTreeMap::new();
+    let unknown = Policy::default();
     for (span, windows) in days {
         let mut there: BTreeMap<&str, bool> = BTreeMap::new();
         for ((service, protocol), window) in windows {
-            let acceptable = acceptable(policies.get(service), protocol);
+            let budget = may_lose(policies.get(service).unwrap_or(&unknown), protocol, window.judged());
             let sum = of.entry(service).or_default().entry(protocol).or_default();
-            sum.add(*window, acceptable);
-            whole.entry(service).or_default().add(*window, acceptable);
+            sum.add(*window, budget);
+            whole.entry(service).or_default().add(*window, budget);
             if window.scheduled > 0 {
                 sum.seconds += span.seconds();
                 there.insert(service, true);
@@ -160,12 +161,6 @@ fn rows(days: &[(Span, Windows)], policies: &BTreeMap<String, Policy>) -> Vec<Ro
     rows
 }
 
-fn acceptable(policy: Option<&Policy>, protocol: &str) -> AcceptableLoss {
-    let Some(policy) = policy else { return AcceptableLoss::default() };
-    let of_protocol = protocol.parse().ok().and_then(|protocol| policy.by_protocol.get(&protocol));
-    of_protocol.copied().unwrap_or(policy.acceptable_loss)
-}
-
 #[derive(Default)]
 struct Sum {
     window: Window,
@@ -176,9 +171,9 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, window: Window, acceptable: AcceptableLoss) {
+    fn add(&mut self, window: Window, budget: u128) {
         self.window += window;
-        self.budget += u128::from(window.judged()) * u128::from(acceptable.parts_per_million());
+        self.budget += budget;
     }
 
     fn row(&self, service: &str, protocol: Option<&str>) -> Row {
@@ -218,6 +213,8 @@ impl Sum {
 
 #[cfg(test)]
 mod tests {
+    use aviary_core::AcceptableLoss;
+
     use super::*;
 
     #[test]
@@ -291,10 +288,7 @@ mod tests {
     fn where_nothing_may_be_lost_no_share_of_it_is_spent() {
         let row = |lost| {
             let mut sum = Sum::default();
-            sum.add(
-                Window { scheduled: 9, delivered: 9 - lost, lost, ..Window::default() },
-                AcceptableLoss::of_million(0),
-            );
+            sum.add(Window { scheduled: 9, delivered: 9 - lost, lost, ..Window::default() }, 0);
             sum.row("ingest", None).spent
         };
         assert_eq!((row(0), row(1)), (Some(0.0), None));

@@ -293,7 +293,7 @@ fn look(collector: &Collector, announced: &[Silence]) -> Result<BTreeMap<String,
         let is_lossy = lossy.iter().any(|incident| incident.services().contains(name.as_str()));
         let is_announced = site::is_announced(&name, lossy.iter().copied(), announced);
         let verdict = verdicts.get(&name).copied();
-        let now = site::now(&cells, verdict, is_lossy, is_announced, service.policy.acceptable_loss);
+        let now = site::now(&cells, verdict, is_lossy, is_announced, &service.policy);
         (name, now)
     };
     Ok(services.into_iter().map(of).collect())

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use aviary_core::{
-    AcceptableLoss, Second, Span, Tag, Window,
+    Second, Span, Tag, Window,
     extent::Predicate,
     fnv::fnv1a,
     incident::{Cause, Incident, State},
     silence::{Silence, When},
-    verdict,
+    verdict::{self, Policy},
 };
 
 use super::{
     StatusPage,
+    days::may_lose,
     figures::{Figures, ServiceFigures},
     publication::{Publication, Status},
     publications::Shown,
@@ -194,41 +195,45 @@ pub(crate) fn now(
     verdict: Option<verdict::State>,
     is_lossy: bool,
     is_announced: bool,
-    acceptable: AcceptableLoss,
+    policy: &Policy,
 ) -> Now {
     let has_judged = cells.values().any(|cell| cell.judged() > 0);
     let is_unknown =
         matches!(verdict, None | Some(verdict::State::Blind | verdict::State::Starting | verdict::State::Unproven));
     // Of what is lost somebody could tell even where there is no verdict.
     let is_measured = has_judged && (is_lossy || !is_unknown);
-    let judged = |cells: &[&Window]| status(cells, acceptable);
-    let mut by_region: BTreeMap<&str, Vec<&Window>> = BTreeMap::new();
-    for ((_, region), window) in cells {
-        by_region.entry(region).or_default().push(window);
+    let judged = |cells: &[(&str, &Window)]| status(cells, policy);
+    let mut by_region: BTreeMap<&str, Vec<(&str, &Window)>> = BTreeMap::new();
+    for ((protocol, region), window) in cells {
+        by_region.entry(region).or_default().push((protocol, window));
     }
-    let all: Vec<&Window> = cells.values().collect();
+    let all: Vec<(&str, &Window)> = by_region.values().flatten().copied().collect();
     let status = match (is_announced, is_lossy) {
         (true, _) => Status::UnderMaintenance,
         (false, true) => judged(&all).max(Status::DegradedPerformance),
         (false, false) if !is_measured => Status::DegradedPerformance,
         (false, false) => Status::Operational,
     };
-    let region = |(region, windows): (&str, Vec<&Window>)| {
+    let region = |(region, windows): (&str, Vec<(&str, &Window)>)| {
         let status = if is_lossy && !is_announced { judged(&windows) } else { status };
-        let is_measured = windows.iter().any(|cell| cell.judged() > 0);
+        let is_measured = windows.iter().any(|(_, cell)| cell.judged() > 0);
         (region.to_owned(), is_measured.then_some(status))
     };
     Now { status, is_measured, regions: by_region.into_iter().map(region).collect() }
 }
 
 /// Half or more lost in half of the cells or more is a major outage, less than 5 % in all is degraded, and else an outage is
-/// partial.
-fn status(cells: &[&Window], acceptable: AcceptableLoss) -> Status {
-    let judged: Vec<&&Window> = cells.iter().filter(|cell| cell.judged() > 0).collect();
-    let (lost, all) = judged.iter().fold((0, 0), |(lost, all), cell| (lost + cell.lost, all + cell.judged()));
-    let half = judged.iter().filter(|cell| cell.lost * 2 >= cell.judged()).count();
-    let is_acceptable =
-        u128::from(lost) * 1_000_000 <= u128::from(all) * u128::from(acceptable.parts_per_million());
+/// partial. Cells are named by their protocol, each of which may lose by its own figure.
+fn status(cells: &[(&str, &Window)], policy: &Policy) -> Status {
+    let judged: Vec<_> = cells.iter().filter(|(_, cell)| cell.judged() > 0).collect();
+    let (mut lost, mut all, mut budget) = (0, 0, 0);
+    for (protocol, cell) in &judged {
+        lost += cell.lost;
+        all += cell.judged();
+        budget += may_lose(policy, protocol, cell.judged());
+    }
+    let half = judged.iter().filter(|(_, cell)| cell.lost * 2 >= cell.judged()).count();
+    let is_acceptable = u128::from(lost) * 1_000_000 <= budget;
     match () {
         () if judged.is_empty() || is_acceptable => Status::Operational,
         () if half * 2 >= judged.len() => Status::MajorOutage,
@@ -296,7 +301,10 @@ pub(crate) fn maintenances(silences: &[Silence], shown: &Shown, now: Second) -> 
 
 #[cfg(test)]
 mod tests {
-    use aviary_core::silence::{Hours, Matches};
+    use aviary_core::{
+        AcceptableLoss,
+        silence::{Hours, Matches},
+    };
 
     use super::*;
     use crate::status::ServiceStatus;
@@ -341,7 +349,7 @@ mod tests {
             (&one_cell, Some(Blind), true, false, Status::PartialOutage, true),
         ];
         for (of, verdict, is_lossy, is_announced, expected, is_measured) in table {
-            let now = now(&cells(of), verdict, is_lossy, is_announced, AcceptableLoss::default());
+            let now = now(&cells(of), verdict, is_lossy, is_announced, &Policy::default());
             assert_eq!((now.status, now.is_measured), (expected, is_measured), "{of:?} {verdict:?}");
         }
     }
@@ -353,9 +361,23 @@ mod tests {
         let well = [("tcp", "eu", 60, 0), ("tcp", "us", 60, 0), ("udp", "eu", 60, 0), ("udp", "ap", 0, 0)];
         let table = [(&lost, true, Status::MajorOutage), (&well, false, Status::Operational)];
         for (of, is_lossy, eu) in table {
-            let regions = now(&cells(of), Some(Healthy), is_lossy, false, AcceptableLoss::default()).regions;
+            let regions = now(&cells(of), Some(Healthy), is_lossy, false, &Policy::default()).regions;
             let expected = [("ap", None), ("eu", Some(eu)), ("us", Some(Status::Operational))];
             assert_eq!(regions, expected.map(|(region, status)| (region.to_owned(), status)).into(), "{of:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_protocol_may_lose_is_no_outage() {
+        let mut policy = Policy { acceptable_loss: AcceptableLoss::of_million(10_000), ..Policy::default() };
+        policy.by_protocol.insert("udp".parse().unwrap(), AcceptableLoss::of_million(200_000));
+        let status = |tcp, udp| {
+            let cells = cells(&[("tcp", "eu", 100 - tcp, tcp), ("udp", "eu", 100 - udp, udp)]);
+            now(&cells, Some(verdict::State::Healthy), true, false, &policy).regions["eu"].unwrap()
+        };
+        let table = [(1, 20, Status::Operational), (0, 22, Status::PartialOutage), (22, 0, Status::PartialOutage)];
+        for (tcp, udp, expected) in table {
+            assert_eq!(status(tcp, udp), expected, "{tcp} {udp}");
         }
     }
 
