@@ -5,7 +5,7 @@
 //! count whole as down, those in which more was lost than is acceptable three tenths, all others not at all.
 //!
 //! No figure says 100 % unless every planned second was measured and delivered: it is rounded down, and where something was
-//! not measured it is 99.999 % at most.
+//! not measured or was lost it is 99.999 % at most, also where what was lost is acceptable and counts as no downtime.
 
 use aviary_core::{Window, verdict::Policy};
 use serde::Serialize;
@@ -159,9 +159,9 @@ impl Down {
         Self { of: of as u64, down: down as u64 }
     }
 
-    /// The conventional figure; none where nothing was measured.
-    pub(crate) fn uptime(self, complete: bool) -> Option<Percent> {
-        Percent::of(self.of - self.down.min(self.of), self.of, complete)
+    /// The conventional figure of the time in which so much was counted; none where nothing was measured.
+    pub(crate) fn uptime(self, counted: Counted) -> Option<Percent> {
+        Percent::of(self.of - self.down.min(self.of), self.of, counted.delivered == counted.planned)
     }
 }
 
@@ -220,9 +220,16 @@ mod tests {
             assert_eq!(Down::of(counted, 1, may_lose), Down { of, down }, "{counted:?}");
         }
         let whole = Down { of: 1_440_000_000, down: 0 };
-        assert_eq!(whole.uptime(true).unwrap().said(), "100 %");
-        assert_eq!(whole.uptime(false).unwrap().said(), "99.999 %");
-        assert_eq!(Down::default().uptime(true), None);
+        let table = [
+            (counted(86_400, 86_400, 86_400), "100 %"),
+            (counted(86_400, 86_399, 86_399), "99.999 %"),
+            // Acceptable, and lost all the same.
+            (counted(86_400, 86_400, 86_399), "99.999 %"),
+        ];
+        for (counted, expected) in table {
+            assert_eq!(whole.uptime(counted).unwrap().said(), expected, "{counted:?}");
+        }
+        assert_eq!(Down::default().uptime(Counted::default()), None);
     }
 
     proptest! {
@@ -238,8 +245,8 @@ mod tests {
             let fraction = it.measured_fraction();
             prop_assert_eq!(fraction.is_some_and(|it| it.said() == "100 %"), planned > 0 && measured == planned);
             let down = Down::of(it, 1, may_lose(&Policy::default(), "tcp", it.measured));
-            let is_up = down.uptime(measured == planned).is_some_and(|it| it.said() == "100 %");
-            prop_assert!(!is_up || measured == planned);
+            let is_up = down.uptime(it).is_some_and(|it| it.said() == "100 %");
+            prop_assert!(!is_up || is_whole);
         }
 
         /// Little that was not measured is still said.

@@ -327,7 +327,7 @@ fn bars(site: &Site, it: &Component, more: Option<&str>) -> Markup {
                 p.ends aria-hidden="true" { span { (date(site.from)) } span { "today" } }
                 p.quiet {
                     "In ninety days: " (total.said())
-                    @if let Some(uptime) = it.figures.down.uptime(total.unmeasured() == 0) {
+                    @if let Some(uptime) = it.figures.down.uptime(total) {
                         ". Uptime, as status pages usually count it: " (uptime.said())
                     }
                     "."

@@ -290,7 +290,7 @@ fn component(site: &Site, it: &Component, group_id: Option<String>) -> Component
         components: None,
         ours: Some(Ours {
             measured: it.now.is_measured,
-            uptime_90d: it.figures.down.uptime(total.unmeasured() == 0),
+            uptime_90d: it.figures.down.uptime(total),
             delivery_90d: total.delivery(),
             measured_fraction: total.measured_fraction(),
             protocols: protocols.collect(),
