@@ -2,7 +2,7 @@
 //! protocol. The last whole month, if none is named; of one that goes on, what there is of it.
 //!
 //! *Budget* is how many of the measured slots may be lost: each protocol's by its own acceptable loss. *Spent* is how much of
-//! that was, in per cent, rounded up; null where nothing may be lost. *Unmeasured time* is the share that was not measured of
+//! that was, in per cent, rounded up; null where nothing may be lost and something is, and where nothing was measured. *Unmeasured time* is the share that was not measured of
 //! the time in which there was something to measure.
 
 use std::collections::BTreeMap;
@@ -203,6 +203,7 @@ impl Sum {
             acceptable_loss: share(self.budget, u128::from(window.judged()) * 10_000),
             budget: self.budget as f64 / 1e6,
             spent: match (self.budget, window.lost) {
+                _ if window.judged() == 0 => None,
                 (0, 0) => Some(0.0),
                 (0, _) => None,
                 _ => Some(spent as f64 / 1e3),
@@ -285,12 +286,13 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_may_be_lost_no_share_of_it_is_spent() {
-        let row = |lost| {
+    fn where_nothing_may_be_lost_or_nothing_was_measured_no_share_of_it_is_spent() {
+        let spent = |delivered, lost, budget| {
             let mut sum = Sum::default();
-            sum.add(Window { scheduled: 9, delivered: 9 - lost, lost, ..Window::default() }, 0);
+            sum.add(Window { scheduled: 9, delivered, lost, ..Window::default() }, budget);
             sum.row("ingest", None).spent
         };
-        assert_eq!((row(0), row(1)), (Some(0.0), None));
+        assert_eq!((spent(9, 0, 0), spent(8, 1, 0)), (Some(0.0), None));
+        assert_eq!((spent(0, 0, 0), spent(1, 0, 1_000)), (None, Some(0.0)));
     }
 }
