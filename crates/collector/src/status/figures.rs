@@ -225,17 +225,22 @@ fn whole_days(collector: &Collector, span: Span, known: Second) -> Result<Vec<Wi
     Ok(days)
 }
 
-/// What was counted on each day of `span`, with what of the day is in it.
-pub(crate) fn days_of(collector: &Collector, span: Span) -> Result<Vec<(Span, Windows)>, ApiError> {
-    let mut days = Vec::new();
+/// What was counted in each hour of `span`, with what of the hour is in it.
+pub(crate) fn hours_of(collector: &Collector, span: Span) -> Result<Vec<(Span, Windows)>, ApiError> {
+    let mut hours = Vec::new();
     let mut from = span.from;
     while from < span.until {
-        let day = Span::new(from, Second((from.0 / DAY + 1) * DAY).min(span.until));
-        let counted = windows(collector, day, day.seconds())?.pop().unwrap_or_default();
-        days.push((day, counted));
-        from = day.until;
+        // Whole hours are read a day at a time, what is cut off at either end by itself.
+        let next = Second((from.0 / HOUR + 1) * HOUR).min(span.until);
+        let whole = (span.until.0 - from.0).min(DAY - from.0 % DAY) / HOUR;
+        let (step, count) = if from.0 % HOUR == 0 && whole > 0 { (HOUR, whole) } else { (next.0 - from.0, 1) };
+        let read = Span::new(from, from.plus(step * count));
+        for windows in windows(collector, read, step)? {
+            hours.push((Span::new(from, from.plus(step)), windows));
+            from = from.plus(step);
+        }
     }
-    Ok(days)
+    Ok(hours)
 }
 
 /// What was counted in each step of `span`.

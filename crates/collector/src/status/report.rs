@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     days::{Counted, Percent, may_lose},
-    figures::{Windows, days_of},
+    figures::{Windows, hours_of},
 };
 use crate::{Collector, error::ApiError, settled_until, sums};
 
@@ -102,9 +102,9 @@ impl Query {
             );
             return Err(ApiError::bad("beyond_history", message));
         }
-        let days = days_of(collector, span)?;
+        let hours = hours_of(collector, span)?;
         let is_wanted = |service: &str| self.service.as_deref().is_none_or(|wanted| wanted == service);
-        let rows = rows(&days, &policies).into_iter().filter(|row| is_wanted(&row.service)).collect();
+        let rows = rows(&hours, &policies).into_iter().filter(|row| is_wanted(&row.service)).collect();
         let complete = span == self.span;
         Ok(Report { month: self.month, from: span.from.0, until: span.until.0, complete, rows })
     }
@@ -132,11 +132,11 @@ fn span(month: &str) -> Option<Span> {
 }
 
 /// A row of each service and, below it, of each of its protocols.
-fn rows(days: &[(Span, Windows)], policies: &BTreeMap<String, Policy>) -> Vec<Row> {
+fn rows(hours: &[(Span, Windows)], policies: &BTreeMap<String, Policy>) -> Vec<Row> {
     let mut of: BTreeMap<&str, BTreeMap<&str, Sum>> = BTreeMap::new();
     let mut whole: BTreeMap<&str, Sum> = BTreeMap::new();
     let unknown = Policy::default();
-    for (span, windows) in days {
+    for (span, windows) in hours {
         let mut there: BTreeMap<&str, bool> = BTreeMap::new();
         for ((service, protocol), window) in windows {
             let budget = may_lose(policies.get(service).unwrap_or(&unknown), protocol, window.judged());
@@ -166,7 +166,7 @@ struct Sum {
     window: Window,
     /// In millionths of a slot.
     budget: u128,
-    /// How long there was something to measure, by the day.
+    /// How long there was something to measure, by the hour.
     seconds: u64,
 }
 
@@ -262,12 +262,12 @@ mod tests {
         };
         let mut policy = Policy { acceptable_loss: AcceptableLoss::of_million(10_000), ..Policy::default() };
         policy.by_protocol.insert("udp".parse().unwrap(), AcceptableLoss::of_million(100_000));
-        let day = |number: u64| Span::new(Second(number * 86_400), Second((number + 1) * 86_400));
-        let days = [
-            (day(0), windows(window(1_000, 0, 0), window(400, 100, 500))),
-            (day(1), windows(window(990, 10, 0), window(0, 0, 0))),
+        let hour = |number: u64| Span::new(Second(number * 3_600), Second((number + 1) * 3_600));
+        let hours = [
+            (hour(0), windows(window(1_000, 0, 0), window(400, 100, 500))),
+            (hour(1), windows(window(990, 10, 0), window(0, 0, 0))),
         ];
-        let rows = rows(&days, &[("ingest".to_owned(), policy)].into());
+        let rows = rows(&hours, &[("ingest".to_owned(), policy)].into());
         let said: Vec<_> = rows
             .iter()
             .map(|row| (row.protocol.as_deref(), row.lost, row.budget, row.spent, row.unmeasured_seconds))
@@ -275,9 +275,9 @@ mod tests {
         assert_eq!(
             said,
             [
-                (None, 110, 70.0, Some(157.143), 28_800),
+                (None, 110, 70.0, Some(157.143), 1_200),
                 (Some("tcp"), 10, 20.0, Some(50.0), 0),
-                (Some("udp"), 100, 50.0, Some(200.0), 43_200),
+                (Some("udp"), 100, 50.0, Some(200.0), 1_800),
             ]
         );
         assert_eq!(rows[1].delivery.unwrap().number(), 99.5);

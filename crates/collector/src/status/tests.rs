@@ -93,6 +93,7 @@ impl Rig {
 
     /// Lets these seconds pass; of those without an outcome nobody tells.
     fn run(&self, seconds: std::ops::Range<u64>, tcp: Option<Outcome>) {
+        self.clock.0.store(seconds.start, Ordering::SeqCst);
         for second in seconds {
             for region in REGIONS {
                 let series = |(place, url): (usize, &str)| RosterSeries {
@@ -358,6 +359,21 @@ fn only_loss_that_is_all_announced_is_a_maintenance() {
         rig.run(300..420, Some(REFUSED));
         assert_eq!(status(), lossy, "{matches:?}");
     }
+}
+
+#[test]
+fn what_was_counted_is_told_hour_by_hour() {
+    let rig = Rig::new(Publish::Draft);
+    rig.run(3_500..3_700, Some(DELIVERED));
+    let at = |second: u64| Second(START + second);
+    let hours = figures::hours_of(&rig.collector, Span::new(at(3_550), at(3_690))).unwrap();
+    let told: Vec<_> = hours
+        .iter()
+        .map(|(span, windows)| (*span, windows.values().map(|window| window.delivered).sum::<u64>()))
+        .collect();
+    let expected =
+        [(Span::new(at(3_550), at(3_600)), 50 * 4), (Span::new(at(3_600), at(3_690)), 90 * 4)];
+    assert_eq!(told, expected);
 }
 
 fn files(directory: &Path, below: &str, found: &mut BTreeMap<String, Vec<u8>>) {
