@@ -1,7 +1,7 @@
 //! The page as a directory of files, for whoever hosts it away from here, so that it outlives us.
 //!
-//! Each file is replaced whole: written beside, then renamed. The index comes last, and what nothing leads to any more goes
-//! after it, so that at no moment a page leads to what is not there. Only files that this process wrote are removed.
+//! Each file is replaced whole: written beside, then renamed. What leads to others comes after them, the index last, and what
+//! nothing leads to any more goes after that, so that at no moment a page leads to what is not there. Only files that this process wrote are removed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,9 +41,8 @@ impl Writer {
     /// # Errors
     /// Names the first file that cannot be written.
     pub(crate) fn write(&mut self, rendered: &Rendered) -> Result<(), WriteError> {
-        let last = |path: &&String| (path.ends_with(".html"), path.as_str() == "index.html");
         let mut paths: Vec<&String> = rendered.paths().collect();
-        paths.sort_by_key(last);
+        paths.sort_by_key(|path| turn(path));
         for path in paths {
             let Some(file) = rendered.get(path) else { continue };
             let target = self.directory.join(path);
@@ -66,6 +65,19 @@ impl Writer {
             }
         }
         Ok(())
+    }
+}
+
+/// When a file is written: what pages load, the incidents, the components that lead to them, feeds and documents that lead to
+/// both, and the pages that lead to all.
+fn turn(path: &str) -> u8 {
+    match path {
+        "index.html" => 5,
+        "history.html" => 4,
+        _ if path.starts_with("assets/") => 0,
+        _ if path.starts_with("incidents/") => 1,
+        _ if path.starts_with("components/") => 2,
+        _ => 3,
     }
 }
 
@@ -160,6 +172,30 @@ mod tests {
         assert_eq!(found(&public), ["feed.atom", "index.html"]);
         let mode = fs::metadata(public.join("index.html")).unwrap().permissions().mode();
         assert_eq!(mode & 0o400, 0o400);
+    }
+
+    #[test]
+    fn what_leads_to_others_comes_after_them() {
+        let paths = [
+            "assets/style-0.css",
+            "incidents/a.html",
+            "components/c.atom",
+            "components/c.html",
+            "api/v2/summary.json",
+            "feed.atom",
+            "history.html",
+            "index.html",
+        ];
+        // A directory in the place of a file: from there on nothing is written.
+        for (place, broken) in paths.into_iter().enumerate() {
+            let directory = tempfile::tempdir().unwrap();
+            fs::create_dir_all(directory.path().join(broken).join("in the way")).unwrap();
+            let mut writer = Writer::new(directory.path().to_owned());
+            writer.write(&rendered(&paths.map(|path| (path, "")))).unwrap_err();
+            let mut expected = paths[..place].to_vec();
+            expected.sort_unstable();
+            assert_eq!(found(directory.path()), expected, "{broken}");
+        }
     }
 
     #[test]
