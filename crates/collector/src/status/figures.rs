@@ -72,6 +72,8 @@ pub(crate) type Windows = BTreeMap<(String, String), Window>;
 pub(crate) struct Reader {
     /// The days before today, and the hour in which they were read: what came late is in them an hour later.
     whole: Option<(Second, Vec<Windows>)>,
+    /// How long services were down on those of these days that had to be looked into, as long as they stand.
+    past: BTreeMap<Second, BTreeMap<String, Down>>,
     /// What was counted of hours in which something was lost, and how long services were down in them.
     hours: BTreeMap<Second, (Windows, BTreeMap<String, Down>)>,
 }
@@ -91,7 +93,10 @@ impl Reader {
         let hour = Second(until.0 / HOUR * HOUR);
         let before = match self.whole.take().filter(|(at, _)| *at == hour) {
             Some((_, before)) => before,
-            None => whole_days(collector, Span::new(from, today), known)?,
+            None => {
+                self.past.clear();
+                whole_days(collector, Span::new(from, today), known)?
+            }
         };
         let mut days = before.clone();
         self.whole = Some((hour, before));
@@ -122,8 +127,19 @@ impl Reader {
         for place in 0..DAYS {
             let day = Span::new(figures.day(place), figures.day(place).plus(DAY).min(until));
             let is_plain = |of: &ServiceFigures| of.days[place].lost() == 0 && of.first() != Some(place);
-            let is_plain = figures.services.values().all(is_plain) && place + 1 < DAYS;
-            let down = if is_plain { None } else { Some(self.down(collector, day, known, &policies)?) };
+            let is_past = place + 1 < DAYS;
+            let is_plain = figures.services.values().all(is_plain) && is_past;
+            let down = match self.past.get(&day.from) {
+                _ if is_plain => None,
+                Some(down) => Some(down.clone()),
+                None => {
+                    let down = self.down(collector, day, known, &policies)?;
+                    if is_past {
+                        self.past.insert(day.from, down.clone());
+                    }
+                    Some(down)
+                }
+            };
             for (service, of) in &mut figures.services {
                 of.down += match &down {
                     None => Down::of(of.days[place], DAY / MINUTE, 0),
@@ -265,9 +281,37 @@ fn windows(collector: &Collector, span: Span, step: u64) -> Result<Vec<Windows>,
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use aviary_core::AcceptableLoss;
 
     use super::*;
+    use crate::status::{
+        Publish,
+        tests::{DELIVERED, REFUSED, Rig},
+    };
+
+    #[test]
+    fn a_day_that_is_over_is_looked_into_once_an_hour() {
+        let rig = Rig::new(Publish::Draft);
+        rig.run(86_200..86_300, Some(REFUSED));
+        rig.run(86_300..86_460, Some(DELIVERED));
+        let (shown, _) = rig.collector.judgement().public();
+        let mut reader = Reader::default();
+        let down = |reader: &mut Reader| {
+            let figures = reader.read(&rig.collector, &shown).unwrap();
+            figures.services["svc-ingest-7"].down.down
+        };
+        let read = down(&mut reader);
+        assert!(read > 0);
+        // What is known of the day is taken as it is, until the hour is over.
+        assert_eq!(reader.past.len(), 1);
+        let known = reader.past.values_mut().flat_map(BTreeMap::values_mut);
+        known.for_each(|down| down.down = 0);
+        assert_eq!(down(&mut reader), 0);
+        rig.clock.0.store(86_400 + 3_700, Ordering::SeqCst);
+        assert_eq!(down(&mut reader), read);
+    }
 
     #[test]
     fn each_protocol_of_a_service_may_lose_by_its_own_figure() {

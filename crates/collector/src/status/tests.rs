@@ -24,15 +24,15 @@ use crate::{Collector, Options, ServiceOptions};
 
 /// Midnight, so that a day is easy to count.
 const START: u64 = 1_763_683_200;
-const DELIVERED: Outcome = Outcome::Delivered(Evidence::PeerClosed);
-const REFUSED: Outcome = Outcome::Lost { phase: Phase::Connect, fault: Fault::Refused };
+pub(super) const DELIVERED: Outcome = Outcome::Delivered(Evidence::PeerClosed);
+pub(super) const REFUSED: Outcome = Outcome::Lost { phase: Phase::Connect, fault: Fault::Refused };
 const REGIONS: [&str; 2] = ["eu <west>", "us"];
 
 /// What nobody outside may read.
 const OURS: [&str; 6] = ["svc-ingest-7", "canary-node", "graphite.internal", "2003", "192.0.2.", "ada"];
 
 #[derive(Clone, Default)]
-struct Set(Arc<AtomicU64>);
+pub(super) struct Set(pub(super) Arc<AtomicU64>);
 
 impl Clock for Set {
     fn wall(&self) -> Timestamp {
@@ -44,9 +44,9 @@ impl Clock for Set {
     }
 }
 
-struct Rig {
-    clock: Set,
-    collector: Collector,
+pub(super) struct Rig {
+    pub(super) clock: Set,
+    pub(super) collector: Collector,
 }
 
 fn service(name: &str, status: ServiceStatus) -> ServiceOptions {
@@ -63,7 +63,7 @@ fn page() -> StatusPage {
 }
 
 impl Rig {
-    fn new(publish: Publish) -> Self {
+    pub(super) fn new(publish: Publish) -> Self {
         aviary_probe::install_crypto_provider();
         let shown = ServiceStatus {
             name: Some("Ingest \"A\"".to_owned()),
@@ -92,7 +92,7 @@ impl Rig {
     }
 
     /// Lets these seconds pass; of those without an outcome nobody tells.
-    fn run(&self, seconds: std::ops::Range<u64>, tcp: Option<Outcome>) {
+    pub(super) fn run(&self, seconds: std::ops::Range<u64>, tcp: Option<Outcome>) {
         self.clock.0.store(seconds.start, Ordering::SeqCst);
         for second in seconds {
             for region in REGIONS {
