@@ -376,6 +376,21 @@ fn what_was_counted_is_told_hour_by_hour() {
     assert_eq!(told, expected);
 }
 
+#[test]
+fn a_scheduled_maintenance_changes_only_with_what_is_said_of_it() {
+    let rig = Rig::new(Publish::Draft);
+    let told = || {
+        let mut told = rig.json("api/v2/scheduled-maintenances.json")["scheduled_maintenances"][0].clone();
+        assert_eq!(told["status"], "scheduled", "{told}");
+        told["components"].take();
+        told
+    };
+    rig.run(0..20, Some(DELIVERED));
+    let before = told();
+    rig.run(20..100, Some(DELIVERED));
+    assert_eq!(told(), before);
+}
+
 fn files(directory: &Path, below: &str, found: &mut BTreeMap<String, Vec<u8>>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

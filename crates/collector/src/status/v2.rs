@@ -372,15 +372,16 @@ fn body(site: &Site, it: &Publication, place: usize, update: &Update) -> UpdateB
 }
 
 fn maintenance(site: &Site, it: &Maintenance) -> IncidentBody {
+    // When it was announced is not kept; readers that look for changes need a time that moves only with what is said.
     let at = match it.stage {
         MaintenanceStage::Completed => it.span.until,
-        _ => it.span.from.min(site.as_of),
+        _ => it.span.from,
     };
     IncidentBody {
         id: it.id.clone(),
         name: it.title(site),
         status: it.stage.name(),
-        created_at: time(at.0),
+        created_at: time(it.span.from.0),
         updated_at: time(at.0),
         monitoring_at: None,
         resolved_at: (it.stage == MaintenanceStage::Completed).then(|| time(it.span.until.0)),
