@@ -249,7 +249,8 @@ pub(crate) fn hours_of(collector: &Collector, span: Span) -> Result<Vec<(Span, W
         // Whole hours are read a day at a time, what is cut off at either end by itself.
         let next = Second((from.0 / HOUR + 1) * HOUR).min(span.until);
         let whole = (span.until.0 - from.0).min(DAY - from.0 % DAY) / HOUR;
-        let (step, count) = if from.0 % HOUR == 0 && whole > 0 { (HOUR, whole) } else { (next.0 - from.0, 1) };
+        let (step, count) =
+            if from.0 % HOUR == 0 && whole > 0 { (HOUR, whole) } else { (next.0 - from.0, 1) };
         let read = Span::new(from, from.plus(step * count));
         for windows in windows(collector, read, step)? {
             hours.push((Span::new(from, from.plus(step)), windows));
@@ -281,8 +282,6 @@ fn windows(collector: &Collector, span: Span, step: u64) -> Result<Vec<Windows>,
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use aviary_core::AcceptableLoss;
 
     use super::*;
@@ -309,7 +308,7 @@ mod tests {
         let known = reader.past.values_mut().flat_map(BTreeMap::values_mut);
         known.for_each(|down| down.down = 0);
         assert_eq!(down(&mut reader), 0);
-        rig.clock.0.store(86_400 + 3_700, Ordering::SeqCst);
+        reader.whole.as_mut().unwrap().0 = Second(0);
         assert_eq!(down(&mut reader), read);
     }
 

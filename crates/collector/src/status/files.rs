@@ -84,7 +84,9 @@ fn left_behind(directory: &Path) -> Result<BTreeMap<String, String>, WriteError>
         let path = directory.join(folder);
         let entries = match fs::read_dir(&path) {
             // What is not there, or is no directory, holds nothing of ours.
-            Err(reason) if matches!(reason.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(reason)
+                if matches!(reason.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+            {
                 continue;
             }
             entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>),
@@ -100,9 +102,13 @@ fn left_behind(directory: &Path) -> Result<BTreeMap<String, String>, WriteError>
 
 /// Whether only this page gives a file such a name: by an id or a hash; or began to, when it was ended.
 fn is_ours(folder: &str, name: &str) -> bool {
-    let Some((stem, extension)) = name.strip_suffix(BESIDE).unwrap_or(name).rsplit_once('.') else { return false };
-    let is_hash = |text: &str| text.len() == 16 && text.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
-    let is_id = |text: &str| text.len() == 26 && text.bytes().all(|it| matches!(it, b'0'..=b'9' | b'A'..=b'Z'));
+    let Some((stem, extension)) = name.strip_suffix(BESIDE).unwrap_or(name).rsplit_once('.') else {
+        return false;
+    };
+    let is_hash =
+        |text: &str| text.len() == 16 && text.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
+    let is_id =
+        |text: &str| text.len() == 26 && text.bytes().all(|it| matches!(it, b'0'..=b'9' | b'A'..=b'Z'));
     match (folder, extension) {
         ("assets", "css" | "js" | "svg") => stem
             .rsplit_once('-')

@@ -198,8 +198,10 @@ pub(crate) fn now(
     policy: &Policy,
 ) -> Now {
     let has_judged = cells.values().any(|cell| cell.judged() > 0);
-    let is_unknown =
-        matches!(verdict, None | Some(verdict::State::Blind | verdict::State::Starting | verdict::State::Unproven));
+    let is_unknown = matches!(
+        verdict,
+        None | Some(verdict::State::Blind | verdict::State::Starting | verdict::State::Unproven)
+    );
     // Of what is lost somebody could tell even where there is no verdict.
     let is_measured = has_judged && (is_lossy || !is_unknown);
     let judged = |cells: &[(&str, &Window)]| status(cells, policy);
@@ -363,7 +365,11 @@ mod tests {
         for (of, is_lossy, eu) in table {
             let regions = now(&cells(of), Some(Healthy), is_lossy, false, &Policy::default()).regions;
             let expected = [("ap", None), ("eu", Some(eu)), ("us", Some(Status::Operational))];
-            assert_eq!(regions, expected.map(|(region, status)| (region.to_owned(), status)).into(), "{of:?}");
+            assert_eq!(
+                regions,
+                expected.map(|(region, status)| (region.to_owned(), status)).into(),
+                "{of:?}"
+            );
         }
     }
 
@@ -375,7 +381,8 @@ mod tests {
             let cells = cells(&[("tcp", "eu", 100 - tcp, tcp), ("udp", "eu", 100 - udp, udp)]);
             now(&cells, Some(verdict::State::Healthy), true, false, &policy).regions["eu"].unwrap()
         };
-        let table = [(1, 20, Status::Operational), (0, 22, Status::PartialOutage), (22, 0, Status::PartialOutage)];
+        let table =
+            [(1, 20, Status::Operational), (0, 22, Status::PartialOutage), (22, 0, Status::PartialOutage)];
         for (tcp, udp, expected) in table {
             assert_eq!(status(tcp, udp), expected, "{tcp} {udp}");
         }

@@ -32,7 +32,7 @@ const REGIONS: [&str; 2] = ["eu <west>", "us"];
 const OURS: [&str; 6] = ["svc-ingest-7", "canary-node", "graphite.internal", "2003", "192.0.2.", "ada"];
 
 #[derive(Clone, Default)]
-pub(super) struct Set(pub(super) Arc<AtomicU64>);
+struct Set(Arc<AtomicU64>);
 
 impl Clock for Set {
     fn wall(&self) -> Timestamp {
@@ -45,7 +45,7 @@ impl Clock for Set {
 }
 
 pub(super) struct Rig {
-    pub(super) clock: Set,
+    clock: Set,
     pub(super) collector: Collector,
 }
 
@@ -371,8 +371,7 @@ fn what_was_counted_is_told_hour_by_hour() {
         .iter()
         .map(|(span, windows)| (*span, windows.values().map(|window| window.delivered).sum::<u64>()))
         .collect();
-    let expected =
-        [(Span::new(at(3_550), at(3_600)), 50 * 4), (Span::new(at(3_600), at(3_690)), 90 * 4)];
+    let expected = [(Span::new(at(3_550), at(3_600)), 50 * 4), (Span::new(at(3_600), at(3_690)), 90 * 4)];
     assert_eq!(told, expected);
 }
 
