@@ -250,7 +250,7 @@ pub(crate) fn hours_of(collector: &Collector, span: Span) -> Result<Vec<(Span, W
         let next = Second((from.0 / HOUR + 1) * HOUR).min(span.until);
         let whole = (span.until.0 - from.0).min(DAY - from.0 % DAY) / HOUR;
         let (step, count) =
-            if from.0 % HOUR == 0 && whole > 0 { (HOUR, whole) } else { (next.0 - from.0, 1) };
+            if from.0.is_multiple_of(HOUR) && whole > 0 { (HOUR, whole) } else { (next.0 - from.0, 1) };
         let read = Span::new(from, from.plus(step * count));
         for windows in windows(collector, read, step)? {
             hours.push((Span::new(from, from.plus(step)), windows));
