@@ -179,6 +179,7 @@ impl Row {
         let percent = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), said);
         let spent = match self.spent {
             Some(spent) => said(spent),
+            None if self.measured == 0 => "not measured".to_owned(),
             None => "all, nothing may be lost".to_owned(),
         };
         vec![
@@ -240,6 +241,19 @@ mod tests {
         let (holds, text) = printed(None, ReportFormat::Text);
         assert!(!holds && text.contains("all, nothing may be lost"), "{text}");
         assert!(printed(Some(100.0), ReportFormat::Text).0);
+    }
+
+    #[test]
+    fn of_what_nobody_measured_no_budget_is_spent() {
+        let mut answer = answer(None);
+        for (field, value) in [("measured", 0), ("delivered", 0), ("lost", 0)] {
+            answer.rows[1][field] = value.into();
+        }
+        let mut out = Vec::new();
+        assert!(print(&answer, ReportFormat::Text, &mut out).unwrap());
+        let text = String::from_utf8(out).unwrap();
+        let line = text.lines().nth(3).unwrap();
+        assert!(line.contains("not measured") && !line.contains("nothing may be lost"), "{text}");
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! count whole as down, those in which more was lost than is acceptable three tenths, all others not at all.
 //!
 //! No figure says 100 % unless every planned second was measured and delivered: it is rounded down, and where something was
-//! not measured it is 99.999 % at most.
+//! not measured or was lost it is 99.999 % at most, also where what was lost is acceptable and counts as no downtime.
 
-use aviary_core::{AcceptableLoss, Window};
+use aviary_core::{Window, verdict::Policy};
 use serde::Serialize;
 
 /// A share in thousandths of one per cent.
@@ -108,12 +108,20 @@ impl Counted {
     }
 }
 
-/// How long something was down, by the convention of status pages, in tenths of a minute.
+/// How much may be lost of what was judged over a protocol, in millionths of a slot: by the protocol's own figure, else by the
+/// service's. What several protocols may lose is added.
+pub(crate) fn may_lose(policy: &Policy, protocol: &str, judged: u64) -> u128 {
+    let of_protocol = protocol.parse().ok().and_then(|protocol| policy.by_protocol.get(&protocol));
+    let acceptable = of_protocol.copied().unwrap_or(policy.acceptable_loss);
+    u128::from(judged) * u128::from(acceptable.parts_per_million())
+}
+
+/// How long something was down, by the convention of status pages, in millionths of a minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Down {
-    /// Minutes of which something was measured, in tenths.
+    /// As much of the minutes as was measured.
     pub(crate) of: u64,
-    /// Those that were down, weighted, in tenths.
+    /// What of that was down, weighted; rounded up.
     pub(crate) down: u64,
 }
 
@@ -125,27 +133,35 @@ impl std::ops::AddAssign for Down {
 }
 
 impl Down {
-    /// Of one minute, or of as much of `minutes` as was measured where nothing was lost.
-    pub(crate) fn of(counted: Counted, minutes: u64, acceptable: AcceptableLoss) -> Self {
-        let Some(of) = (minutes * 10 * counted.measured).checked_div(counted.planned) else {
+    const MINUTE: u128 = 1_000_000;
+
+    /// Of one minute, of which so many millionths of a slot may be lost; or of as much of `minutes` as was measured where
+    /// nothing was lost.
+    pub(crate) fn of(counted: Counted, minutes: u64, may_lose: u128) -> Self {
+        if counted.planned == 0 {
             return Self::default();
-        };
+        }
         let lost = u128::from(counted.lost()) * 1_000_000;
-        let down = if counted.lost() == 0 {
+        let tenths = if lost == 0 {
             0
         } else if counted.lost() * 2 >= counted.measured {
-            of
-        } else if lost > u128::from(counted.measured) * u128::from(acceptable.parts_per_million()) {
-            of * 3 / 10
+            10
+        } else if lost > may_lose {
+            3
         } else {
             0
         };
-        Self { of, down }
+        let minutes = u128::from(minutes) * Self::MINUTE * u128::from(counted.measured);
+        let planned = u128::from(counted.planned);
+        let down = (minutes * tenths).div_ceil(planned * 10);
+        // What is down is part of it, however it is rounded; and no more is measured than was planned.
+        let of = (minutes / planned).max(down);
+        Self { of: of as u64, down: down as u64 }
     }
 
-    /// The conventional figure; none where nothing was measured.
-    pub(crate) fn uptime(self, complete: bool) -> Option<Percent> {
-        Percent::of(self.of - self.down.min(self.of), self.of, complete)
+    /// The conventional figure of the time in which so much was counted; none where nothing was measured.
+    pub(crate) fn uptime(self, counted: Counted) -> Option<Percent> {
+        Percent::of(self.of - self.down.min(self.of), self.of, counted.delivered == counted.planned)
     }
 }
 
@@ -184,23 +200,36 @@ mod tests {
 
     #[test]
     fn minutes_are_down_as_other_pages_count_them() {
-        let acceptable = AcceptableLoss::default();
+        let policy = Policy::default();
         let table = [
-            (counted(60, 60, 60), (10, 0)),
-            (counted(60, 60, 30), (10, 10)),
-            (counted(60, 60, 31), (10, 3)),
-            (counted(6_000, 6_000, 5_999), (10, 0)),
+            (counted(60, 60, 60), (1_000_000, 0)),
+            (counted(60, 60, 30), (1_000_000, 1_000_000)),
+            (counted(60, 60, 31), (1_000_000, 300_000)),
+            (counted(6_000, 6_000, 5_999), (1_000_000, 0)),
             (counted(60, 0, 0), (0, 0)),
             (counted(0, 0, 0), (0, 0)),
-            (counted(60, 30, 0), (5, 5)),
+            (counted(60, 30, 0), (500_000, 500_000)),
+            // What does not come out even is down the longer for it, and never nothing.
+            (counted(60, 30, 20), (500_000, 150_000)),
+            (counted(60, 5, 4), (83_333, 25_000)),
+            (counted(60, 1, 0), (16_667, 16_667)),
+            (counted(70, 5, 3), (71_428, 21_429)),
         ];
         for (counted, (of, down)) in table {
-            assert_eq!(Down::of(counted, 1, acceptable), Down { of, down }, "{counted:?}");
+            let may_lose = may_lose(&policy, "tcp", counted.measured);
+            assert_eq!(Down::of(counted, 1, may_lose), Down { of, down }, "{counted:?}");
         }
-        let whole = Down { of: 14_400, down: 0 };
-        assert_eq!(whole.uptime(true).unwrap().said(), "100 %");
-        assert_eq!(whole.uptime(false).unwrap().said(), "99.999 %");
-        assert_eq!(Down::default().uptime(true), None);
+        let whole = Down { of: 1_440_000_000, down: 0 };
+        let table = [
+            (counted(86_400, 86_400, 86_400), "100 %"),
+            (counted(86_400, 86_399, 86_399), "99.999 %"),
+            // Acceptable, and lost all the same.
+            (counted(86_400, 86_400, 86_399), "99.999 %"),
+        ];
+        for (counted, expected) in table {
+            assert_eq!(whole.uptime(counted).unwrap().said(), expected, "{counted:?}");
+        }
+        assert_eq!(Down::default().uptime(Counted::default()), None);
     }
 
     proptest! {
@@ -215,9 +244,9 @@ mod tests {
             prop_assert_eq!(it.delivery().is_some_and(|it| it.number() >= 100.0), is_whole);
             let fraction = it.measured_fraction();
             prop_assert_eq!(fraction.is_some_and(|it| it.said() == "100 %"), planned > 0 && measured == planned);
-            let down = Down::of(it, 1, AcceptableLoss::default());
-            let is_up = down.uptime(measured == planned).is_some_and(|it| it.said() == "100 %");
-            prop_assert!(!is_up || measured == planned);
+            let down = Down::of(it, 1, may_lose(&Policy::default(), "tcp", it.measured));
+            let is_up = down.uptime(it).is_some_and(|it| it.said() == "100 %");
+            prop_assert!(!is_up || is_whole);
         }
 
         /// Little that was not measured is still said.

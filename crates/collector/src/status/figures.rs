@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use aviary_core::{AcceptableLoss, Second, Span, Tag, Window};
+use aviary_core::{Second, Span, Tag, Window, verdict::Policy};
 
 use super::{
-    days::{Counted, Down},
+    days::{Counted, Down, may_lose},
     publications::Shown,
 };
 use crate::{
@@ -72,6 +72,8 @@ pub(crate) type Windows = BTreeMap<(String, String), Window>;
 pub(crate) struct Reader {
     /// The days before today, and the hour in which they were read: what came late is in them an hour later.
     whole: Option<(Second, Vec<Windows>)>,
+    /// How long services were down on those of these days that had to be looked into, as long as they stand.
+    past: BTreeMap<Second, BTreeMap<String, Down>>,
     /// What was counted of hours in which something was lost, and how long services were down in them.
     hours: BTreeMap<Second, (Windows, BTreeMap<String, Down>)>,
 }
@@ -82,7 +84,7 @@ impl Reader {
         let now = collector.now();
         let (known, policies) = {
             let state = collector.state();
-            let of = |service: crate::ServiceOptions| (service.name, service.policy.acceptable_loss);
+            let of = |service: crate::ServiceOptions| (service.name, service.policy);
             (state.known(now).from, state.services().into_iter().map(of).collect::<BTreeMap<_, _>>())
         };
         let until = settled_until(now);
@@ -91,7 +93,10 @@ impl Reader {
         let hour = Second(until.0 / HOUR * HOUR);
         let before = match self.whole.take().filter(|(at, _)| *at == hour) {
             Some((_, before)) => before,
-            None => whole_days(collector, Span::new(from, today), known)?,
+            None => {
+                self.past.clear();
+                whole_days(collector, Span::new(from, today), known)?
+            }
         };
         let mut days = before.clone();
         self.whole = Some((hour, before));
@@ -122,12 +127,22 @@ impl Reader {
         for place in 0..DAYS {
             let day = Span::new(figures.day(place), figures.day(place).plus(DAY).min(until));
             let is_plain = |of: &ServiceFigures| of.days[place].lost() == 0 && of.first() != Some(place);
-            let is_plain = figures.services.values().all(is_plain) && place + 1 < DAYS;
-            let down = if is_plain { None } else { Some(self.down(collector, day, known, &policies)?) };
+            let is_past = place + 1 < DAYS;
+            let is_plain = figures.services.values().all(is_plain) && is_past;
+            let down = match self.past.get(&day.from) {
+                _ if is_plain => None,
+                Some(down) => Some(down.clone()),
+                None => {
+                    let down = self.down(collector, day, known, &policies)?;
+                    if is_past {
+                        self.past.insert(day.from, down.clone());
+                    }
+                    Some(down)
+                }
+            };
             for (service, of) in &mut figures.services {
-                let acceptable = policies.get(service).copied().unwrap_or_default();
                 of.down += match &down {
-                    None => Down::of(of.days[place], DAY / MINUTE, acceptable),
+                    None => Down::of(of.days[place], DAY / MINUTE, 0),
                     Some(down) => down.get(service).copied().unwrap_or_default(),
                 };
             }
@@ -141,7 +156,7 @@ impl Reader {
         collector: &Collector,
         day: Span,
         known: Second,
-        policies: &BTreeMap<String, AcceptableLoss>,
+        policies: &BTreeMap<String, Policy>,
     ) -> Result<BTreeMap<String, Down>, ApiError> {
         let mut sum: BTreeMap<String, Down> = BTreeMap::new();
         let day =
@@ -173,32 +188,42 @@ fn down_in(
     collector: &Collector,
     hour: Span,
     counted: &Windows,
-    policies: &BTreeMap<String, AcceptableLoss>,
+    policies: &BTreeMap<String, Policy>,
 ) -> Result<BTreeMap<String, Down>, ApiError> {
-    let acceptable = |service: &str| policies.get(service).copied().unwrap_or_default();
-    let whole = by_service(counted);
-    let minutes = match whole.values().any(|counted| counted.lost() > 0) {
+    let whole = by_service(counted, policies);
+    let minutes = match whole.values().any(|of| of.counted.lost() > 0) {
         true => windows(collector, hour, MINUTE)?,
         false => Vec::new(),
     };
     let mut down: BTreeMap<String, Down> = BTreeMap::new();
     for minute in minutes {
-        for (service, counted) in by_service(&minute).iter().filter(|(service, _)| whole[*service].lost() > 0)
-        {
-            *down.entry(service.clone()).or_default() += Down::of(*counted, 1, acceptable(service));
+        for (service, of) in by_service(&minute, policies) {
+            if whole[&service].counted.lost() > 0 {
+                *down.entry(service).or_default() += Down::of(of.counted, 1, of.may_lose);
+            }
         }
     }
-    for (service, counted) in whole.into_iter().filter(|(_, counted)| counted.lost() == 0) {
-        let of = Down::of(counted, hour.seconds() / MINUTE, acceptable(&service));
-        down.insert(service, of);
+    for (service, of) in whole.into_iter().filter(|(_, of)| of.counted.lost() == 0) {
+        down.insert(service, Down::of(of.counted, hour.seconds() / MINUTE, of.may_lose));
     }
     Ok(down)
 }
 
-fn by_service(windows: &Windows) -> BTreeMap<String, Counted> {
-    let mut sums: BTreeMap<String, Counted> = BTreeMap::new();
-    for ((service, _), window) in windows {
-        *sums.entry(service.clone()).or_default() += Counted::from(*window);
+/// What was counted of a service over all protocols, and how much of it may be lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Budgeted {
+    counted: Counted,
+    /// In millionths of a slot.
+    may_lose: u128,
+}
+
+fn by_service(windows: &Windows, policies: &BTreeMap<String, Policy>) -> BTreeMap<String, Budgeted> {
+    let unknown = Policy::default();
+    let mut sums: BTreeMap<String, Budgeted> = BTreeMap::new();
+    for ((service, protocol), window) in windows {
+        let sum = sums.entry(service.clone()).or_default();
+        sum.counted += Counted::from(*window);
+        sum.may_lose += may_lose(policies.get(service).unwrap_or(&unknown), protocol, window.judged());
     }
     sums
 }
@@ -216,17 +241,23 @@ fn whole_days(collector: &Collector, span: Span, known: Second) -> Result<Vec<Wi
     Ok(days)
 }
 
-/// What was counted on each day of `span`, with what of the day is in it.
-pub(crate) fn days_of(collector: &Collector, span: Span) -> Result<Vec<(Span, Windows)>, ApiError> {
-    let mut days = Vec::new();
+/// What was counted in each hour of `span`, with what of the hour is in it.
+pub(crate) fn hours_of(collector: &Collector, span: Span) -> Result<Vec<(Span, Windows)>, ApiError> {
+    let mut hours = Vec::new();
     let mut from = span.from;
     while from < span.until {
-        let day = Span::new(from, Second((from.0 / DAY + 1) * DAY).min(span.until));
-        let counted = windows(collector, day, day.seconds())?.pop().unwrap_or_default();
-        days.push((day, counted));
-        from = day.until;
+        // Whole hours are read a day at a time, what is cut off at either end by itself.
+        let next = Second((from.0 / HOUR + 1) * HOUR).min(span.until);
+        let whole = (span.until.0 - from.0).min(DAY - from.0 % DAY) / HOUR;
+        let (step, count) =
+            if from.0.is_multiple_of(HOUR) && whole > 0 { (HOUR, whole) } else { (next.0 - from.0, 1) };
+        let read = Span::new(from, from.plus(step * count));
+        for windows in windows(collector, read, step)? {
+            hours.push((Span::new(from, from.plus(step)), windows));
+            from = from.plus(step);
+        }
     }
-    Ok(days)
+    Ok(hours)
 }
 
 /// What was counted in each step of `span`.
@@ -247,4 +278,52 @@ fn windows(collector: &Collector, span: Span, step: u64) -> Result<Vec<Windows>,
         pairs.collect()
     };
     Ok(windows.chunks(values.len()).map(named).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use aviary_core::AcceptableLoss;
+
+    use super::*;
+    use crate::status::{
+        Publish,
+        tests::{DELIVERED, REFUSED, Rig},
+    };
+
+    #[test]
+    fn a_day_that_is_over_is_looked_into_once_an_hour() {
+        let rig = Rig::new(Publish::Draft);
+        rig.run(86_200..86_300, Some(REFUSED));
+        rig.run(86_300..86_460, Some(DELIVERED));
+        let (shown, _) = rig.collector.judgement().public();
+        let mut reader = Reader::default();
+        let down = |reader: &mut Reader| {
+            let figures = reader.read(&rig.collector, &shown).unwrap();
+            figures.services["svc-ingest-7"].down.down
+        };
+        let read = down(&mut reader);
+        assert!(read > 0);
+        // What is known of the day is taken as it is, until the hour is over.
+        assert_eq!(reader.past.len(), 1);
+        let known = reader.past.values_mut().flat_map(BTreeMap::values_mut);
+        known.for_each(|down| down.down = 0);
+        assert_eq!(down(&mut reader), 0);
+        reader.whole.as_mut().unwrap().0 = Second(0);
+        assert_eq!(down(&mut reader), read);
+    }
+
+    #[test]
+    fn each_protocol_of_a_service_may_lose_by_its_own_figure() {
+        let mut policy = Policy { acceptable_loss: AcceptableLoss::of_million(10_000), ..Policy::default() };
+        policy.by_protocol.insert("udp".parse().unwrap(), AcceptableLoss::of_million(100_000));
+        let policies = [("ingest".to_owned(), policy)].into();
+        let window = |lost| Window { scheduled: 100, delivered: 100 - lost, lost, ..Window::default() };
+        // One of tcp's hundred, ten of udp's.
+        for (tcp, udp, is_down) in [(0, 10, false), (1, 10, false), (1, 11, true), (12, 0, true)] {
+            let key = |protocol: &str| ("ingest".to_owned(), protocol.to_owned());
+            let sum = by_service(&[(key("tcp"), window(tcp)), (key("udp"), window(udp))].into(), &policies);
+            let Budgeted { counted, may_lose } = sum["ingest"];
+            assert_eq!(Down::of(counted, 1, may_lose).down > 0, is_down, "{tcp} {udp}");
+        }
+    }
 }

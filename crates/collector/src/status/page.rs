@@ -11,7 +11,7 @@ use super::{
     days::Counted,
     figures::DAYS,
     publication::{Publication, Standing, Status},
-    site::{Component, Maintenance, MaintenanceStage, Site},
+    site::{CANNOT_TELL, Component, Maintenance, MaintenanceStage, Site},
     v2::date,
     words::moment,
 };
@@ -309,7 +309,8 @@ fn bars(site: &Site, it: &Component, more: Option<&str>) -> Markup {
             @if it.now.regions.len() > 1 && it.now.is_measured {
                 ul.regions {
                     @for (region, status) in &it.now.regions {
-                        li class=(class(*status, true)) { span.shape aria-hidden="true" { (shape(*status, true)) } " " (region) ": " (status.said()) }
+                        @let (is_measured, shown) = (status.is_some(), status.unwrap_or(Status::DegradedPerformance));
+                        li class=(class(shown, is_measured)) { span.shape aria-hidden="true" { (shape(shown, is_measured)) } " " (region) ": " (status.map_or(CANNOT_TELL, Status::said)) }
                     }
                 }
             }
@@ -326,7 +327,7 @@ fn bars(site: &Site, it: &Component, more: Option<&str>) -> Markup {
                 p.ends aria-hidden="true" { span { (date(site.from)) } span { "today" } }
                 p.quiet {
                     "In ninety days: " (total.said())
-                    @if let Some(uptime) = it.figures.down.uptime(total.unmeasured() == 0) {
+                    @if let Some(uptime) = it.figures.down.uptime(total) {
                         ". Uptime, as status pages usually count it: " (uptime.said())
                     }
                     "."

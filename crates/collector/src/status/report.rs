@@ -2,17 +2,17 @@
 //! protocol. The last whole month, if none is named; of one that goes on, what there is of it.
 //!
 //! *Budget* is how many of the measured slots may be lost: each protocol's by its own acceptable loss. *Spent* is how much of
-//! that was, in per cent, rounded up; null where nothing may be lost. *Unmeasured time* is the share that was not measured of
+//! that was, in per cent, rounded up; null where nothing may be lost and something is, and where nothing was measured. *Unmeasured time* is the share that was not measured of
 //! the time in which there was something to measure.
 
 use std::collections::BTreeMap;
 
-use aviary_core::{AcceptableLoss, Second, Span, Timestamp, Window, verdict::Policy};
+use aviary_core::{Second, Span, Timestamp, Window, verdict::Policy};
 use serde::Serialize;
 
 use super::{
-    days::{Counted, Percent},
-    figures::{Windows, days_of},
+    days::{Counted, Percent, may_lose},
+    figures::{Windows, hours_of},
 };
 use crate::{Collector, error::ApiError, settled_until, sums};
 
@@ -102,9 +102,9 @@ impl Query {
             );
             return Err(ApiError::bad("beyond_history", message));
         }
-        let days = days_of(collector, span)?;
+        let hours = hours_of(collector, span)?;
         let is_wanted = |service: &str| self.service.as_deref().is_none_or(|wanted| wanted == service);
-        let rows = rows(&days, &policies).into_iter().filter(|row| is_wanted(&row.service)).collect();
+        let rows = rows(&hours, &policies).into_iter().filter(|row| is_wanted(&row.service)).collect();
         let complete = span == self.span;
         Ok(Report { month: self.month, from: span.from.0, until: span.until.0, complete, rows })
     }
@@ -132,16 +132,17 @@ fn span(month: &str) -> Option<Span> {
 }
 
 /// A row of each service and, below it, of each of its protocols.
-fn rows(days: &[(Span, Windows)], policies: &BTreeMap<String, Policy>) -> Vec<Row> {
+fn rows(hours: &[(Span, Windows)], policies: &BTreeMap<String, Policy>) -> Vec<Row> {
     let mut of: BTreeMap<&str, BTreeMap<&str, Sum>> = BTreeMap::new();
     let mut whole: BTreeMap<&str, Sum> = BTreeMap::new();
-    for (span, windows) in days {
+    let unknown = Policy::default();
+    for (span, windows) in hours {
         let mut there: BTreeMap<&str, bool> = BTreeMap::new();
         for ((service, protocol), window) in windows {
-            let acceptable = acceptable(policies.get(service), protocol);
+            let budget = may_lose(policies.get(service).unwrap_or(&unknown), protocol, window.judged());
             let sum = of.entry(service).or_default().entry(protocol).or_default();
-            sum.add(*window, acceptable);
-            whole.entry(service).or_default().add(*window, acceptable);
+            sum.add(*window, budget);
+            whole.entry(service).or_default().add(*window, budget);
             if window.scheduled > 0 {
                 sum.seconds += span.seconds();
                 there.insert(service, true);
@@ -160,25 +161,19 @@ fn rows(days: &[(Span, Windows)], policies: &BTreeMap<String, Policy>) -> Vec<Ro
     rows
 }
 
-fn acceptable(policy: Option<&Policy>, protocol: &str) -> AcceptableLoss {
-    let Some(policy) = policy else { return AcceptableLoss::default() };
-    let of_protocol = protocol.parse().ok().and_then(|protocol| policy.by_protocol.get(&protocol));
-    of_protocol.copied().unwrap_or(policy.acceptable_loss)
-}
-
 #[derive(Default)]
 struct Sum {
     window: Window,
     /// In millionths of a slot.
     budget: u128,
-    /// How long there was something to measure, by the day.
+    /// How long there was something to measure, by the hour.
     seconds: u64,
 }
 
 impl Sum {
-    fn add(&mut self, window: Window, acceptable: AcceptableLoss) {
+    fn add(&mut self, window: Window, budget: u128) {
         self.window += window;
-        self.budget += u128::from(window.judged()) * u128::from(acceptable.parts_per_million());
+        self.budget += budget;
     }
 
     fn row(&self, service: &str, protocol: Option<&str>) -> Row {
@@ -208,6 +203,7 @@ impl Sum {
             acceptable_loss: share(self.budget, u128::from(window.judged()) * 10_000),
             budget: self.budget as f64 / 1e6,
             spent: match (self.budget, window.lost) {
+                _ if window.judged() == 0 => None,
                 (0, 0) => Some(0.0),
                 (0, _) => None,
                 _ => Some(spent as f64 / 1e3),
@@ -218,6 +214,8 @@ impl Sum {
 
 #[cfg(test)]
 mod tests {
+    use aviary_core::AcceptableLoss;
+
     use super::*;
 
     #[test]
@@ -264,12 +262,12 @@ mod tests {
         };
         let mut policy = Policy { acceptable_loss: AcceptableLoss::of_million(10_000), ..Policy::default() };
         policy.by_protocol.insert("udp".parse().unwrap(), AcceptableLoss::of_million(100_000));
-        let day = |number: u64| Span::new(Second(number * 86_400), Second((number + 1) * 86_400));
-        let days = [
-            (day(0), windows(window(1_000, 0, 0), window(400, 100, 500))),
-            (day(1), windows(window(990, 10, 0), window(0, 0, 0))),
+        let hour = |number: u64| Span::new(Second(number * 3_600), Second((number + 1) * 3_600));
+        let hours = [
+            (hour(0), windows(window(1_000, 0, 0), window(400, 100, 500))),
+            (hour(1), windows(window(990, 10, 0), window(0, 0, 0))),
         ];
-        let rows = rows(&days, &[("ingest".to_owned(), policy)].into());
+        let rows = rows(&hours, &[("ingest".to_owned(), policy)].into());
         let said: Vec<_> = rows
             .iter()
             .map(|row| (row.protocol.as_deref(), row.lost, row.budget, row.spent, row.unmeasured_seconds))
@@ -277,9 +275,9 @@ mod tests {
         assert_eq!(
             said,
             [
-                (None, 110, 70.0, Some(157.143), 28_800),
+                (None, 110, 70.0, Some(157.143), 1_200),
                 (Some("tcp"), 10, 20.0, Some(50.0), 0),
-                (Some("udp"), 100, 50.0, Some(200.0), 43_200),
+                (Some("udp"), 100, 50.0, Some(200.0), 1_800),
             ]
         );
         assert_eq!(rows[1].delivery.unwrap().number(), 99.5);
@@ -288,15 +286,13 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_may_be_lost_no_share_of_it_is_spent() {
-        let row = |lost| {
+    fn where_nothing_may_be_lost_or_nothing_was_measured_no_share_of_it_is_spent() {
+        let spent = |delivered, lost, budget| {
             let mut sum = Sum::default();
-            sum.add(
-                Window { scheduled: 9, delivered: 9 - lost, lost, ..Window::default() },
-                AcceptableLoss::of_million(0),
-            );
+            sum.add(Window { scheduled: 9, delivered, lost, ..Window::default() }, budget);
             sum.row("ingest", None).spent
         };
-        assert_eq!((row(0), row(1)), (Some(0.0), None));
+        assert_eq!((spent(9, 0, 0), spent(8, 1, 0)), (Some(0.0), None));
+        assert_eq!((spent(0, 0, 0), spent(1, 0, 1_000)), (None, Some(0.0)));
     }
 }

@@ -2,7 +2,7 @@
 //! written.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc, PoisonError, RwLock,
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use aviary_core::{Second, Tag};
+use aviary_core::{Second, Tag, incident::Incident, silence::Silence};
 use tokio::{sync::watch, time::MissedTickBehavior};
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
     listener,
     publication::Status,
     rendered::Rendered,
-    site::{self, Cells, MaintenanceStage, Now, Site},
+    site::{self, Cells, Now, Site},
 };
 use crate::{
     Collector, Listener, Server,
@@ -225,8 +225,8 @@ impl Keeper {
         self.figures = Some((minute, figures.clone()));
         let silences = collector.judgement().silences();
         let maintenances = site::maintenances(&silences, &shown, now.second());
-        let in_progress = maintenances.iter().filter(|it| it.stage == MaintenanceStage::InProgress);
-        let announced: BTreeSet<&String> = in_progress.flat_map(|it| &it.services).collect();
+        let mut announced = silences;
+        announced.retain(|it| it.announce.is_some() && it.holds_until(now.second()).is_some());
         let states = look(collector, &announced)?;
         let mut statuses = BTreeMap::new();
         for (service, now_of) in &states {
@@ -267,8 +267,8 @@ impl Site {
     }
 }
 
-/// How each service does. Blocks.
-fn look(collector: &Collector, announced: &BTreeSet<&String>) -> Result<BTreeMap<String, Now>, ApiError> {
+/// How each service does, where these silences are announced and in force. Blocks.
+fn look(collector: &Collector, announced: &[Silence]) -> Result<BTreeMap<String, Now>, ApiError> {
     let now = collector.now();
     let from = settled_until(now).minus(NOW_SECONDS);
     let steps = Steps { from, seconds: NOW_SECONDS, count: 1 };
@@ -280,7 +280,7 @@ fn look(collector: &Collector, announced: &BTreeSet<&String>) -> Result<BTreeMap
         }
     }
     let held = collector.judgement().incidents();
-    let lossy: BTreeSet<&str> = site::lossy(&held).collect();
+    let lossy: Vec<&Incident> = site::lossy(&held).collect();
     let (services, verdicts) = {
         let state = collector.state();
         let verdicts: BTreeMap<String, _> =
@@ -290,9 +290,10 @@ fn look(collector: &Collector, announced: &BTreeSet<&String>) -> Result<BTreeMap
     let of = |service: crate::ServiceOptions| {
         let name = service.name;
         let cells = cells.remove(&name).unwrap_or_default();
-        let (is_lossy, is_announced) = (lossy.contains(name.as_str()), announced.contains(&name));
+        let is_lossy = lossy.iter().any(|incident| incident.services().contains(name.as_str()));
+        let is_announced = site::is_announced(&name, lossy.iter().copied(), announced);
         let verdict = verdicts.get(&name).copied();
-        let now = site::now(&cells, verdict, is_lossy, is_announced, service.policy.acceptable_loss);
+        let now = site::now(&cells, verdict, is_lossy, is_announced, &service.policy);
         (name, now)
     };
     Ok(services.into_iter().map(of).collect())

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use aviary_core::{
-    AcceptableLoss, Second, Span, Tag, Window,
+    Second, Span, Tag, Window,
+    extent::Predicate,
     fnv::fnv1a,
     incident::{Cause, Incident, State},
     silence::{Silence, When},
-    verdict,
+    verdict::{self, Policy},
 };
 
 use super::{
     StatusPage,
+    days::may_lose,
     figures::{Figures, ServiceFigures},
     publication::{Publication, Status},
     publications::Shown,
@@ -60,16 +62,19 @@ pub(crate) struct Now {
     pub(crate) status: Status,
     /// Somebody can tell.
     pub(crate) is_measured: bool,
-    /// By region, from where it is probed.
-    pub(crate) regions: BTreeMap<String, Status>,
+    /// By region, from where it is probed; none where nobody there measured anything.
+    pub(crate) regions: BTreeMap<String, Option<Status>>,
 }
 
 impl Now {
     /// In words.
     pub(crate) const fn said(&self) -> &'static str {
-        if self.is_measured { self.status.said() } else { "Cannot tell" }
+        if self.is_measured { self.status.said() } else { CANNOT_TELL }
     }
 }
+
+/// What is said where nobody can tell.
+pub(crate) const CANNOT_TELL: &str = "Cannot tell";
 
 /// What was announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,39 +195,47 @@ pub(crate) fn now(
     verdict: Option<verdict::State>,
     is_lossy: bool,
     is_announced: bool,
-    acceptable: AcceptableLoss,
+    policy: &Policy,
 ) -> Now {
-    let is_measured = !matches!(
+    let has_judged = cells.values().any(|cell| cell.judged() > 0);
+    let is_unknown = matches!(
         verdict,
         None | Some(verdict::State::Blind | verdict::State::Starting | verdict::State::Unproven)
     );
-    let judged = |cells: &[&Window]| status(cells, acceptable);
-    let mut by_region: BTreeMap<&str, Vec<&Window>> = BTreeMap::new();
-    for ((_, region), window) in cells {
-        by_region.entry(region).or_default().push(window);
+    // Of what is lost somebody could tell even where there is no verdict.
+    let is_measured = has_judged && (is_lossy || !is_unknown);
+    let judged = |cells: &[(&str, &Window)]| status(cells, policy);
+    let mut by_region: BTreeMap<&str, Vec<(&str, &Window)>> = BTreeMap::new();
+    for ((protocol, region), window) in cells {
+        by_region.entry(region).or_default().push((protocol, window));
     }
-    let all: Vec<&Window> = cells.values().collect();
+    let all: Vec<(&str, &Window)> = by_region.values().flatten().copied().collect();
     let status = match (is_announced, is_lossy) {
         (true, _) => Status::UnderMaintenance,
         (false, true) => judged(&all).max(Status::DegradedPerformance),
         (false, false) if !is_measured => Status::DegradedPerformance,
         (false, false) => Status::Operational,
     };
-    let region = |(region, windows): (&str, Vec<&Window>)| {
+    let region = |(region, windows): (&str, Vec<(&str, &Window)>)| {
         let status = if is_lossy && !is_announced { judged(&windows) } else { status };
-        (region.to_owned(), status)
+        let is_measured = windows.iter().any(|(_, cell)| cell.judged() > 0);
+        (region.to_owned(), is_measured.then_some(status))
     };
-    Now { status, is_measured: is_measured || is_lossy, regions: by_region.into_iter().map(region).collect() }
+    Now { status, is_measured, regions: by_region.into_iter().map(region).collect() }
 }
 
 /// Half or more lost in half of the cells or more is a major outage, less than 5 % in all is degraded, and else an outage is
-/// partial.
-fn status(cells: &[&Window], acceptable: AcceptableLoss) -> Status {
-    let judged: Vec<&&Window> = cells.iter().filter(|cell| cell.judged() > 0).collect();
-    let (lost, all) = judged.iter().fold((0, 0), |(lost, all), cell| (lost + cell.lost, all + cell.judged()));
-    let half = judged.iter().filter(|cell| cell.lost * 2 >= cell.judged()).count();
-    let is_acceptable =
-        u128::from(lost) * 1_000_000 <= u128::from(all) * u128::from(acceptable.parts_per_million());
+/// partial. Cells are named by their protocol, each of which may lose by its own figure.
+fn status(cells: &[(&str, &Window)], policy: &Policy) -> Status {
+    let judged: Vec<_> = cells.iter().filter(|(_, cell)| cell.judged() > 0).collect();
+    let (mut lost, mut all, mut budget) = (0, 0, 0);
+    for (protocol, cell) in &judged {
+        lost += cell.lost;
+        all += cell.judged();
+        budget += may_lose(policy, protocol, cell.judged());
+    }
+    let half = judged.iter().filter(|(_, cell)| cell.lost * 2 >= cell.judged()).count();
+    let is_acceptable = u128::from(lost) * 1_000_000 <= budget;
     match () {
         () if judged.is_empty() || is_acceptable => Status::Operational,
         () if half * 2 >= judged.len() => Status::MajorOutage,
@@ -231,16 +244,35 @@ fn status(cells: &[&Window], acceptable: AcceptableLoss) -> Status {
     }
 }
 
-/// The services of which something is lost that people are told of, and that goes on.
-pub(crate) fn lossy(incidents: &[Incident]) -> impl Iterator<Item = &str> {
-    let told = incidents.iter().filter(|it| {
+/// The incidents of loss that people are told of, and that go on.
+pub(crate) fn lossy(incidents: &[Incident]) -> impl Iterator<Item = &Incident> {
+    incidents.iter().filter(|it| {
         it.cause == Cause::Loss
             && it.state.is_active()
             && it.state != State::Recovering
             && it.sick_agent().is_none()
             && !it.is_shadow()
-    });
-    told.flat_map(Incident::services)
+    })
+}
+
+/// Whether what `service` does now is as it was announced, by the silences that are announced and in force: all that is lost
+/// is silenced by them, or nothing is lost and one of them covers all of the service. Loss that reaches further is an outage,
+/// and a silence of one region makes no maintenance of the others.
+pub(crate) fn is_announced<'i>(
+    service: &str,
+    lossy: impl IntoIterator<Item = &'i Incident>,
+    announced: &[Silence],
+) -> bool {
+    let is_told = |incident: &Incident| {
+        let by = &incident.silenced_by;
+        !by.is_empty() && by.iter().all(|id| announced.iter().any(|silence| silence.id == *id))
+    };
+    let mut lossy = lossy.into_iter().filter(|it| it.services().contains(service)).peekable();
+    if lossy.peek().is_some() {
+        return lossy.all(is_told);
+    }
+    let whole = Predicate([(Tag::Service, service.to_owned())].into());
+    announced.iter().any(|silence| silence.matches.cover(&whole))
 }
 
 /// What was announced of these services at `now`.
@@ -271,7 +303,10 @@ pub(crate) fn maintenances(silences: &[Silence], shown: &Shown, now: Second) -> 
 
 #[cfg(test)]
 mod tests {
-    use aviary_core::silence::{Hours, Matches};
+    use aviary_core::{
+        AcceptableLoss,
+        silence::{Hours, Matches},
+    };
 
     use super::*;
     use crate::status::ServiceStatus;
@@ -296,6 +331,7 @@ mod tests {
         let one_cell =
             [("tcp", "eu", 60, 0), ("tcp", "us", 60, 0), ("udp", "eu", 0, 60), ("udp", "us", 60, 0)];
         let little = [("tcp", "eu", 58, 2), ("tcp", "us", 60, 0), ("udp", "eu", 60, 0), ("udp", "us", 60, 0)];
+        let unmeasured = [("tcp", "eu", 0, 0), ("tcp", "us", 0, 0), ("udp", "eu", 0, 0), ("udp", "us", 0, 0)];
         let table = [
             (&well, Some(Healthy), false, false, Status::Operational, true),
             (&two_cells, Some(Healthy), true, false, Status::MajorOutage, true),
@@ -310,14 +346,46 @@ mod tests {
             (&well, Some(Blind), false, false, Status::DegradedPerformance, false),
             (&well, Some(Starting), false, false, Status::DegradedPerformance, false),
             (&well, None, false, false, Status::DegradedPerformance, false),
+            (&unmeasured, Some(Healthy), false, false, Status::DegradedPerformance, false),
+            (&unmeasured, Some(Healthy), true, false, Status::DegradedPerformance, false),
+            (&one_cell, Some(Blind), true, false, Status::PartialOutage, true),
         ];
         for (of, verdict, is_lossy, is_announced, expected, is_measured) in table {
-            let now = now(&cells(of), verdict, is_lossy, is_announced, AcceptableLoss::default());
+            let now = now(&cells(of), verdict, is_lossy, is_announced, &Policy::default());
             assert_eq!((now.status, now.is_measured), (expected, is_measured), "{of:?} {verdict:?}");
         }
-        let regions = now(&cells(&one_cell), Some(Healthy), true, false, AcceptableLoss::default()).regions;
-        let expected = [("eu".to_owned(), Status::MajorOutage), ("us".to_owned(), Status::Operational)];
-        assert_eq!(regions, expected.into());
+    }
+
+    #[test]
+    fn a_region_is_as_bad_as_what_is_lost_there_and_nobody_can_tell_of_one_without_measurements() {
+        use verdict::State::Healthy;
+        let lost = [("tcp", "eu", 60, 0), ("tcp", "us", 60, 0), ("udp", "eu", 0, 60), ("udp", "ap", 0, 0)];
+        let well = [("tcp", "eu", 60, 0), ("tcp", "us", 60, 0), ("udp", "eu", 60, 0), ("udp", "ap", 0, 0)];
+        let table = [(&lost, true, Status::MajorOutage), (&well, false, Status::Operational)];
+        for (of, is_lossy, eu) in table {
+            let regions = now(&cells(of), Some(Healthy), is_lossy, false, &Policy::default()).regions;
+            let expected = [("ap", None), ("eu", Some(eu)), ("us", Some(Status::Operational))];
+            assert_eq!(
+                regions,
+                expected.map(|(region, status)| (region.to_owned(), status)).into(),
+                "{of:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_protocol_may_lose_is_no_outage() {
+        let mut policy = Policy { acceptable_loss: AcceptableLoss::of_million(10_000), ..Policy::default() };
+        policy.by_protocol.insert("udp".parse().unwrap(), AcceptableLoss::of_million(200_000));
+        let status = |tcp, udp| {
+            let cells = cells(&[("tcp", "eu", 100 - tcp, tcp), ("udp", "eu", 100 - udp, udp)]);
+            now(&cells, Some(verdict::State::Healthy), true, false, &policy).regions["eu"].unwrap()
+        };
+        let table =
+            [(1, 20, Status::Operational), (0, 22, Status::PartialOutage), (22, 0, Status::PartialOutage)];
+        for (tcp, udp, expected) in table {
+            assert_eq!(status(tcp, udp), expected, "{tcp} {udp}");
+        }
     }
 
     #[test]

@@ -24,8 +24,8 @@ use crate::{Collector, Options, ServiceOptions};
 
 /// Midnight, so that a day is easy to count.
 const START: u64 = 1_763_683_200;
-const DELIVERED: Outcome = Outcome::Delivered(Evidence::PeerClosed);
-const REFUSED: Outcome = Outcome::Lost { phase: Phase::Connect, fault: Fault::Refused };
+pub(super) const DELIVERED: Outcome = Outcome::Delivered(Evidence::PeerClosed);
+pub(super) const REFUSED: Outcome = Outcome::Lost { phase: Phase::Connect, fault: Fault::Refused };
 const REGIONS: [&str; 2] = ["eu <west>", "us"];
 
 /// What nobody outside may read.
@@ -44,9 +44,9 @@ impl Clock for Set {
     }
 }
 
-struct Rig {
+pub(super) struct Rig {
     clock: Set,
-    collector: Collector,
+    pub(super) collector: Collector,
 }
 
 fn service(name: &str, status: ServiceStatus) -> ServiceOptions {
@@ -63,7 +63,7 @@ fn page() -> StatusPage {
 }
 
 impl Rig {
-    fn new(publish: Publish) -> Self {
+    pub(super) fn new(publish: Publish) -> Self {
         aviary_probe::install_crypto_provider();
         let shown = ServiceStatus {
             name: Some("Ingest \"A\"".to_owned()),
@@ -92,7 +92,8 @@ impl Rig {
     }
 
     /// Lets these seconds pass; of those without an outcome nobody tells.
-    fn run(&self, seconds: std::ops::Range<u64>, tcp: Option<Outcome>) {
+    pub(super) fn run(&self, seconds: std::ops::Range<u64>, tcp: Option<Outcome>) {
+        self.clock.0.store(seconds.start, Ordering::SeqCst);
         for second in seconds {
             for region in REGIONS {
                 let series = |(place, url): (usize, &str)| RosterSeries {
@@ -329,6 +330,65 @@ fn of_what_was_withdrawn_customers_read_only_why() {
     assert_eq!((&body["status"], &body["impact"]), (&"resolved".into(), &"none".into()));
     assert_eq!(body["incident_updates"].as_array().unwrap().len(), 1);
     assert!(rig.rendered()["feed.atom"].contains("A cable of ours."));
+}
+
+#[test]
+fn only_loss_that_is_all_announced_is_a_maintenance() {
+    let ingest = || Matches::one(Tag::Service, "svc-ingest-7");
+    let table = [
+        // What is announced of one region, or quietly of the whole, makes no maintenance of what is lost in both.
+        (Matches::one(Tag::Region, "us"), true, "major_outage", "operational"),
+        (ingest().and(Tag::Region, "us"), true, "major_outage", "operational"),
+        (ingest(), false, "major_outage", "operational"),
+        (ingest(), true, "under_maintenance", "under_maintenance"),
+        (Matches::default(), true, "under_maintenance", "under_maintenance"),
+    ];
+    for (matches, is_announced, lossy, well) in table {
+        let rig = Rig::new(Publish::Draft);
+        let silence = Silence {
+            id: "tonight".to_owned(),
+            matches: matches.clone(),
+            when: When::Once(Span::new(Second(START), Second(START + 9_000))),
+            author: "ada".to_owned(),
+            reason: "canary-node is moved".to_owned(),
+            announce: is_announced.then(|| "We replace cables.".to_owned()),
+        };
+        rig.collector.judgement().silence(silence, rig.clock.wall()).unwrap();
+        let status = || rig.json("api/v2/components.json")["components"][1]["status"].clone();
+        rig.run(0..300, Some(DELIVERED));
+        assert_eq!(status(), well, "{matches:?}");
+        rig.run(300..420, Some(REFUSED));
+        assert_eq!(status(), lossy, "{matches:?}");
+    }
+}
+
+#[test]
+fn what_was_counted_is_told_hour_by_hour() {
+    let rig = Rig::new(Publish::Draft);
+    rig.run(3_500..3_700, Some(DELIVERED));
+    let at = |second: u64| Second(START + second);
+    let hours = figures::hours_of(&rig.collector, Span::new(at(3_550), at(3_690))).unwrap();
+    let told: Vec<_> = hours
+        .iter()
+        .map(|(span, windows)| (*span, windows.values().map(|window| window.delivered).sum::<u64>()))
+        .collect();
+    let expected = [(Span::new(at(3_550), at(3_600)), 50 * 4), (Span::new(at(3_600), at(3_690)), 90 * 4)];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_scheduled_maintenance_changes_only_with_what_is_said_of_it() {
+    let rig = Rig::new(Publish::Draft);
+    let told = || {
+        let mut told = rig.json("api/v2/scheduled-maintenances.json")["scheduled_maintenances"][0].clone();
+        assert_eq!(told["status"], "scheduled", "{told}");
+        told["components"].take();
+        told
+    };
+    rig.run(0..20, Some(DELIVERED));
+    let before = told();
+    rig.run(20..100, Some(DELIVERED));
+    assert_eq!(told(), before);
 }
 
 fn files(directory: &Path, below: &str, found: &mut BTreeMap<String, Vec<u8>>) {

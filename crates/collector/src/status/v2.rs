@@ -69,6 +69,7 @@ pub(crate) struct Ours {
     /// How much of what was planned was measured, in per cent.
     measured_fraction: Option<Percent>,
     protocols: Vec<ProtocolBody>,
+    /// How it does from each region; `cannot_tell` where nobody there measured anything.
     regions: BTreeMap<String, &'static str>,
 }
 
@@ -289,11 +290,16 @@ fn component(site: &Site, it: &Component, group_id: Option<String>) -> Component
         components: None,
         ours: Some(Ours {
             measured: it.now.is_measured,
-            uptime_90d: it.figures.down.uptime(total.unmeasured() == 0),
+            uptime_90d: it.figures.down.uptime(total),
             delivery_90d: total.delivery(),
             measured_fraction: total.measured_fraction(),
             protocols: protocols.collect(),
-            regions: it.now.regions.iter().map(|(region, status)| (region.clone(), status.name())).collect(),
+            regions: it
+                .now
+                .regions
+                .iter()
+                .map(|(region, status)| (region.clone(), status.map_or("cannot_tell", Status::name)))
+                .collect(),
         }),
     }
 }
@@ -366,15 +372,16 @@ fn body(site: &Site, it: &Publication, place: usize, update: &Update) -> UpdateB
 }
 
 fn maintenance(site: &Site, it: &Maintenance) -> IncidentBody {
+    // When it was announced is not kept; readers that look for changes need a time that moves only with what is said.
     let at = match it.stage {
         MaintenanceStage::Completed => it.span.until,
-        _ => it.span.from.min(site.as_of),
+        _ => it.span.from,
     };
     IncidentBody {
         id: it.id.clone(),
         name: it.title(site),
         status: it.stage.name(),
-        created_at: time(at.0),
+        created_at: time(it.span.from.0),
         updated_at: time(at.0),
         monitoring_at: None,
         resolved_at: (it.stage == MaintenanceStage::Completed).then(|| time(it.span.until.0)),
