@@ -283,7 +283,7 @@ impl Publication {
             Act::Update { stage: Some(Stage::Postmortem), .. } => return Err(Refusal::NoStage),
             Act::Update { stage, text } => {
                 self.check_public()?;
-                let stage = stage.unwrap_or(self.stage().min(Stage::Resolved));
+                let stage = stage.unwrap_or_else(|| self.stage().min(Stage::Resolved));
                 self.check_room(stage)?;
                 self.say(stage, text, by, services, now)?;
             }

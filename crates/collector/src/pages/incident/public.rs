@@ -66,7 +66,9 @@ pub(super) fn forms(path: &str, publication: &Publication, is_known: bool) -> Ma
                 }
                 (text("edit", if is_public { "The newest update" } else { "What is said first" }, newest))
                 p.buttons {
-                    button type="submit" { @if is_public { "Change it" } @else { "Keep the draft" } }
+                    @if publication.standing != Standing::Withdrawn {
+                        button type="submit" { @if is_public { "Change it" } @else { "Keep the draft" } }
+                    }
                     @if !is_public { " " button type="submit" formaction=(act("publish")) { "Publish it" } }
                 }
             }
