@@ -6,6 +6,7 @@
 //! | `journal` | reports are not kept: the disk has failed, has no room, or does not keep up |
 //! | `history` | so much waits to be written that what comes late is refused |
 //! | `canary` | our own canary lost, and nobody heard of it: nobody would hear of a loss either |
+//! | `status page` | where there is one: it could not be made, or not be written to its directory |
 //!
 //! | check of what it depends on | fails when |
 //! |---|---|
@@ -47,12 +48,15 @@ fn found(failed: bool, found: String) -> Result<String, String> {
 pub(super) async fn of_itself(Onlooker { collector, may_read }: Onlooker) -> (StatusCode, Json<Value>) {
     let now = collector.now();
     let check = |of: &str, found| Check { of: of.to_owned(), found };
-    let checks = vec![
+    let mut checks = vec![
         check("judgement", judgement(&collector, now)),
         check("journal", journal(&collector)),
         check("history", history(&collector)),
         check("canary", canary(&collector, now)),
     ];
+    if let Some(is_up_to_date) = collector.status_page().is_up_to_date() {
+        checks.push(check("status page", is_up_to_date.map(|()| "shows what is known".to_owned())));
+    }
     answer(checks, may_read)
 }
 

@@ -235,6 +235,18 @@ impl Publication {
         self.standing == Standing::Published && self.stage() < Stage::Resolved
     }
 
+    /// How the whole does at best while customers are told of this; nothing once it only is watched.
+    pub(crate) fn at_best(&self) -> Option<Status> {
+        let goes_on = self.is_unresolved() && self.stage() < Stage::Monitoring;
+        match self.impact {
+            _ if !goes_on => None,
+            Impact::None => None,
+            Impact::Minor => Some(Status::DegradedPerformance),
+            Impact::Major => Some(Status::PartialOutage),
+            Impact::Critical => Some(Status::MajorOutage),
+        }
+    }
+
     /// When the first update of this stage since it was last unresolved was told.
     pub(crate) fn reached(&self, stage: Stage) -> Option<u64> {
         let back = self.updates.iter().rposition(|update| update.stage < stage).map_or(0, |last| last + 1);
@@ -394,6 +406,22 @@ mod tests {
 
     fn update(stage: impl Into<Option<Stage>>, text: &str) -> Act {
         Act::Update { stage: stage.into(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn while_customers_are_told_of_trouble_not_everything_is_well() {
+        let mut it = draft();
+        assert_eq!(it.at_best(), None, "nobody reads a draft");
+        take(&mut it, Act::Publish(Words::default()), 130).unwrap();
+        assert_eq!(it.at_best(), Some(Status::PartialOutage));
+        for (stage, expected) in [
+            (Stage::Monitoring, None),
+            (Stage::Investigating, Some(Status::PartialOutage)),
+            (Stage::Resolved, None),
+        ] {
+            take(&mut it, update(stage, "x"), 140).unwrap();
+            assert_eq!(it.at_best(), expected, "{stage:?}");
+        }
     }
 
     #[test]

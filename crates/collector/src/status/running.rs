@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -48,6 +48,8 @@ pub(crate) struct Running {
     as_of: AtomicU64,
     written: AtomicU64,
     failures: AtomicU64,
+    /// Why customers may read what is old.
+    trouble: Mutex<Option<String>>,
 }
 
 /// What became of the status page, since the start.
@@ -62,6 +64,20 @@ pub struct StatusFigures {
 }
 
 impl Running {
+    fn trouble(&self) -> MutexGuard<'_, Option<String>> {
+        // It is only ever replaced whole.
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether customers read what is known now, or why not; none where there is no status page.
+    pub(crate) fn is_up_to_date(&self) -> Option<Result<(), String>> {
+        match (self.trouble().clone(), self.rendered().is_some()) {
+            (Some(trouble), _) => Some(Err(trouble)),
+            (None, true) => Some(Ok(())),
+            (None, false) => None,
+        }
+    }
+
     pub(crate) fn rendered(&self) -> Option<Arc<Rendered>> {
         // It is only ever replaced whole.
         self.rendered.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -167,9 +183,16 @@ impl Keeper {
         self.looked = collector.now().second();
         self.revision = collector.judgement().public_revision();
         let made = self.gather(collector).and_then(|site| self.show(collector, site));
-        if let Err(error) = made {
-            self.say(format!("The status page is as old as it was: {}", error.message()));
+        match made {
+            Err(error) => self.say(format!("The status page is as old as it was: {}", error.message())),
+            Ok(()) if self.is_unwritten && self.writer.is_some() => {}
+            Ok(()) => {
+                if self.said.take().is_some() {
+                    tracing::info!("The status page is up to date again.");
+                }
+            }
         }
+        collector.status_page().trouble().clone_from(&self.said);
     }
 
     fn show(&mut self, collector: &Collector, site: Site) -> Result<(), ApiError> {
@@ -191,9 +214,6 @@ impl Keeper {
             Ok(()) => {
                 running.written.fetch_add(1, Ordering::Relaxed);
                 self.is_unwritten = false;
-                if self.said.take().is_some() {
-                    tracing::info!("The status page is written again.");
-                }
             }
             Err(error) => {
                 running.failures.fetch_add(1, Ordering::Relaxed);

@@ -119,9 +119,11 @@ impl Site {
         self.components.iter().find(|component| component.service == service)
     }
 
-    /// How all does: as what does worst.
+    /// How all does: as what does worst, and no better than customers are told.
     pub(crate) fn status(&self) -> Status {
-        self.components.iter().map(|component| component.now.status).max().unwrap_or(Status::Operational)
+        let measured = self.components.iter().map(|component| component.now.status);
+        let told = self.incidents.iter().filter_map(Publication::at_best);
+        measured.chain(told).max().unwrap_or(Status::Operational)
     }
 
     /// How all does, in words.
@@ -140,7 +142,10 @@ impl Site {
     pub(crate) fn is_only_unmeasured(&self) -> bool {
         let (measured, unmeasured): (Vec<_>, Vec<_>) =
             self.components.iter().map(|component| &component.now).partition(|now| now.is_measured);
-        !unmeasured.is_empty() && measured.iter().all(|now| now.status < Status::DegradedPerformance)
+        let told = self.incidents.iter().filter_map(Publication::at_best).next();
+        !unmeasured.is_empty()
+            && told.is_none()
+            && measured.iter().all(|now| now.status < Status::DegradedPerformance)
     }
 
     /// In which group each component is, in their order; those without one first.

@@ -404,6 +404,29 @@ fn files(directory: &Path, below: &str, found: &mut BTreeMap<String, Vec<u8>>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_cannot_be_written_is_told_of_until_it_can() {
+    let rig = broken();
+    assert_eq!(rig.collector.status_page().is_up_to_date(), None, "there is none yet");
+    let directory = tempfile::tempdir().unwrap();
+    let public = directory.path().join("public");
+    std::fs::write(&public, "in the way").unwrap();
+    let page = StatusPage { directory: Some(public.clone()), ..page() };
+    let server = rig.collector.serve_status(page, None::<TcpListener>);
+    let told = async |is_good: fn(&Option<Result<(), String>>) -> bool| {
+        while !is_good(&rig.collector.status_page().is_up_to_date()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let in_time = Duration::from_secs(20);
+    let is_told = told(|told| matches!(told, Some(Err(said)) if said.contains("public")));
+    tokio::time::timeout(in_time, is_told).await.expect("told of");
+    std::fs::remove_file(&public).unwrap();
+    rig.clock.0.fetch_add(60, Ordering::SeqCst);
+    tokio::time::timeout(in_time, told(|told| *told == Some(Ok(())))).await.expect("mended");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_served_is_what_is_written() {
     let rig = broken();
     let directory = tempfile::tempdir().unwrap();
