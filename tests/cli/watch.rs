@@ -4,7 +4,8 @@ use std::{
     io::{BufRead as _, BufReader},
     net::TcpListener,
     process::Stdio,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,26 +19,43 @@ use crate::support::{
 const OTHER_SCREEN: &str = "\x1b[?1049h";
 const BACK: &str = "\x1b[?25h\x1b[?1049l";
 
-/// A service of which one protocol is delivered and another has nobody who listens.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A service of which one protocol is delivered and another has nobody who listens, at two addresses: so that more than half is
+/// lost, whatever a busy machine does not get to.
 fn half_dead() -> (Aviary, String) {
-    let (alive, dead) = (Port::claim(), Port::claim());
+    let (alive, dead, dead_too) = (Port::claim(), Port::claim(), Port::claim());
     let running = Aviary::start(&format!(
         "[vantage]\nregion = \"eu\"\nzone = \"eu-a\"\n[agent]\n[sink]\ntcp = \"{alive}\"\n[[service]]\nname = \"ingest\"\n\
-         endpoints = [\"tcp://{alive}\", \"pickle://{dead}\"]\n",
+         endpoints = [\"tcp://{alive}\", \"pickle://{dead}\", \"pickle://{dead_too}\"]\n",
         alive = alive.address(),
         dead = dead.address(),
+        dead_too = dead_too.address(),
     ));
     let url = format!("http://{}", running.collector);
-    running.wait_for("/api/v1/services/ingest", Duration::from_secs(60), |ingest| ingest["state"] == "down");
+    running.wait_for("/api/v1/services/ingest", PATIENCE, |ingest| ingest["state"] == "down");
     (running, url)
 }
 
-/// The lines that stand on the screen.
+/// The lines that stand on the screen; none before it was drawn.
 fn on_screen(terminal: &Terminal) -> Vec<String> {
     let seen = terminal.seen();
-    let frame =
-        seen.rsplit("\x1b[H").find_map(|frame| Some(frame.split_once("\x1b[J")?.0.to_owned())).unwrap();
-    frame.lines().map(plain).collect()
+    let frame = seen.rsplit("\x1b[H").find_map(|frame| Some(frame.split_once("\x1b[J")?.0.to_owned()));
+    frame.iter().flat_map(|frame| frame.lines()).map(plain).collect()
+}
+
+/// The lines that stand on the screen as soon as one of them is as `wanted`.
+#[track_caller]
+fn once_shown(terminal: &Terminal, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let shown = on_screen(terminal);
+        if shown.iter().any(|line| wanted(line)) {
+            return shown;
+        }
+        assert!(Instant::now() < deadline, "{}", terminal.seen());
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Without what makes colours and takes away what stood there.
@@ -53,27 +71,26 @@ fn the_matrix_keeps_to_the_terminal_and_says_when_nobody_answers() {
     let mut terminal = Terminal::start(&["status", "--watch", &url], |_| {});
     let before = terminal.settings();
     terminal.wait_for(OTHER_SCREEN);
-    terminal.wait_for("!! 0/");
-    let shown = on_screen(&terminal);
+    let shown = once_shown(&terminal, |line| line.starts_with("pickle") && line.contains("!! 0/"));
     let row = |start: &str| {
         shown.iter().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{shown:#?}"))
     };
     assert!(row("ingest").contains("!! down"), "{shown:#?}");
     assert!(row("protocol").ends_with(" eu"), "{shown:#?}");
-    let delivered_of_scheduled = row("tcp").split_whitespace().nth(1).unwrap().split_once('/').unwrap();
-    assert_eq!(delivered_of_scheduled.0, delivered_of_scheduled.1, "{shown:#?}");
+    // What a busy machine does not get to is not lost.
+    let tcp = row("tcp").split_whitespace().nth(1).and_then(|cell| cell.split_once('/')).unwrap();
+    let [delivered, scheduled] = [tcp.0, tcp.1].map(|number| number.parse::<u64>().unwrap());
+    assert!(delivered > 0 && delivered * 5 >= scheduled * 4, "{shown:#?}");
     assert!(terminal.seen().contains("\x1b[7m"), "what is down stands out: {}", terminal.seen());
 
     terminal.resize(40, 6);
-    terminal.wait_for("no room for ");
-    let shown = on_screen(&terminal);
+    let shown = once_shown(&terminal, |line| line.starts_with("2 protocols, 1 of them losing"));
     assert!(shown.len() <= 6 && shown.iter().all(|line| line.chars().count() < 40), "{shown:#?}");
-    assert!(shown.iter().any(|line| line.starts_with("2 protocols, 1 of them losing")), "{shown:#?}");
 
     terminal.resize(120, 24);
     running.process().kill();
-    terminal.wait_for(" s old: cannot reach a collector at ");
-    assert!(on_screen(&terminal).iter().any(|line| line.contains("!! down")), "{:#?}", on_screen(&terminal));
+    let shown = once_shown(&terminal, |line| line.contains(" s old: cannot reach a collector at "));
+    assert!(shown.iter().any(|line| line.contains("!! down")), "{shown:#?}");
     assert_eq!(terminal.end_by(b"\x03"), Some(1), "{}", terminal.seen());
     assert!(terminal.seen().ends_with(BACK), "{}", terminal.seen());
     assert_eq!(terminal.seen().matches(OTHER_SCREEN).count(), 1);
