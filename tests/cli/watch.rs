@@ -92,6 +92,8 @@ fn the_matrix_keeps_to_the_terminal_and_says_when_nobody_answers() {
     let shown = once_shown(&terminal, |line| line.contains(" s old: cannot reach a collector at "));
     assert!(shown.iter().any(|line| line.contains("!! down")), "{shown:#?}");
     assert_eq!(terminal.end_by(b"\x03"), Some(1), "{}", terminal.seen());
+    // What a process wrote last may be read after its end.
+    terminal.wait_for(BACK);
     assert!(terminal.seen().ends_with(BACK), "{}", terminal.seen());
     assert_eq!(terminal.seen().matches(OTHER_SCREEN).count(), 1);
     assert_eq!(terminal.settings(), before);
@@ -112,6 +114,7 @@ fn a_terminal_without_colours_is_left_as_it_was_by_a_signal_and_by_a_key() {
         assert_ne!(terminal.settings(), before);
         assert_eq!(end(&mut terminal), Some(1), "{}", terminal.seen());
         assert_eq!(terminal.settings(), before);
+        terminal.wait_for(BACK);
         let seen = terminal.seen();
         assert!(seen.ends_with(BACK), "{seen}");
         assert!(!seen.contains("\x1b[1m") && !seen.contains("\x1b[7m") && !seen.contains("\x1b[3"), "{seen}");
