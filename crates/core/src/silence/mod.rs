@@ -77,7 +77,7 @@ impl When {
             Self::Recurring(hours, within) => {
                 let next = hours.next(now.max(within.from))?;
                 let span = Span::new(next.from.max(within.from), next.until.min(within.until));
-                (!span.is_empty()).then_some(span)
+                (!span.is_empty() && span.until > now).then_some(span)
             }
         }
     }
