@@ -1,5 +1,7 @@
 //! `aviary status --watch`: at a real terminal, and in a pipe.
 
+#![expect(clippy::disallowed_methods, reason = "real processes are waited for on the real clock")]
+
 use std::{
     io::{BufRead as _, BufReader},
     net::TcpListener,
