@@ -14,6 +14,25 @@ named! {
     }
 }
 
+impl VantageKind {
+    /// From where that is, as people say it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Datacentre => "in the data centre",
+            Self::External => "outside",
+            Self::Loopback => "on the node itself",
+        }
+    }
+
+    /// The same of all vantages of the kind.
+    pub const fn words_of_many(self) -> &'static str {
+        match self {
+            Self::Loopback => "on its nodes",
+            other => other.words(),
+        }
+    }
+}
+
 /// Where probes run from: the tags that every series of one agent shares.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Vantage {

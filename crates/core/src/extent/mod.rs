@@ -2,6 +2,7 @@
 
 mod blame;
 mod explain;
+mod kinds;
 mod model;
 mod population;
 mod questions;
