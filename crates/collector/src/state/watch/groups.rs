@@ -13,7 +13,7 @@ use std::{
 };
 
 use aviary_core::{
-    AcceptableLoss, Catalog, Ledger, Second, SeriesId, Span, Tag,
+    AcceptableLoss, Catalog, Ledger, Second, SeriesId, Span, Tag, VantageKind,
     catalog::Grouping,
     detect::{Bank, Budget, Burstiness, Learning, Quiet, Test, View},
     extent::Population,
@@ -34,6 +34,7 @@ const GROUPED: Range<usize> = 1..7;
 /// Where the vantage of a cell is among its values, and its network.
 const VANTAGE: Range<usize> = 2..7;
 const NETWORK: usize = 5;
+const KIND: usize = 2;
 
 /// So much of the past is asked for at once when banks are made: what the bins of [`Bank`] are made of that reach further
 /// back than the ledger.
@@ -56,7 +57,7 @@ pub(crate) struct Key {
 pub(super) struct Group {
     pub(super) key: Key,
     /// Its cells.
-    cells: Vec<u32>,
+    pub(super) cells: Vec<u32>,
     /// When its first series began.
     first: Second,
     /// When the first of them began to be judged.
@@ -131,9 +132,10 @@ pub(super) struct Groups {
     pub(super) acceptable: Vec<f64>,
     /// How many series each cell has, and when the first of them began to be judged.
     lives: Vec<(u64, Second)>,
-    /// Numbers that are the same for cells of one vantage, and of one network.
+    /// Numbers that are the same for cells of one vantage, of one network, and of one kind of vantage.
     pub(super) vantage_of: Vec<u32>,
     pub(super) network_of: Vec<u32>,
+    kind_of: Vec<u32>,
     /// Series of endpoints that began to work lately, and when: before that, nothing of them is judged.
     beginners: Vec<(SeriesId, Second)>,
     /// Each main cell's values of [`TAGS`].
@@ -210,6 +212,7 @@ impl Groups {
             lives: series.iter().copied().zip(judged_from.iter().copied()).collect(),
             vantage_of: numbered(&main, VANTAGE),
             network_of: numbered(&main, NETWORK..NETWORK + 1),
+            kind_of: numbered(&main, KIND..KIND + 1),
             beginners,
             values: Vec::new(),
             services: BTreeMap::new(),
@@ -337,6 +340,31 @@ impl Groups {
 }
 
 impl Judged {
+    /// The cells from the kinds of vantage that a group has: no other kind waters down what it loses.
+    pub(super) fn of_kinds(&self, groups: &Groups, group: &Group) -> Vec<usize> {
+        let kinds: BTreeSet<u32> = group.cells.iter().map(|cell| groups.kind_of[*cell as usize]).collect();
+        self.cells.clone().filter(|cell| kinds.contains(&groups.kind_of[*cell])).collect()
+    }
+
+    /// Whether half or more was lost of `seconds` up to `until` from a kind of vantage: from the nodes themselves only where nobody
+    /// else looks.
+    pub(super) fn is_down(&self, until: Second, seconds: u64) -> bool {
+        let newest = |group: &Group| group.bank.before(until).newest(seconds);
+        let of_kinds = self.groups.iter().filter_map(|group| match &group.key.value {
+            Some((Tag::Kind, kind)) => Some((kind.as_str(), newest(group))),
+            _ => None,
+        });
+        let of_kinds: Vec<_> = of_kinds.filter(|(_, tally)| tally.judged > 0).collect();
+        let is_of_nodes = |kind: &str| kind == VantageKind::Loopback.name();
+        let is_elsewhere = of_kinds.iter().any(|(kind, _)| !is_of_nodes(kind));
+        let mut counted = of_kinds.iter().filter(|(kind, _)| !is_elsewhere || !is_of_nodes(kind));
+        match of_kinds.is_empty() {
+            // There is but one kind, and the service is it.
+            true => newest(&self.groups[0]).loss() >= 0.5,
+            false => counted.any(|(_, tally)| tally.loss() >= 0.5),
+        }
+    }
+
     /// How a group is to be looked at: with the newest seconds, in which what is lost is known first; and where `storage` decides,
     /// without those that are not settled, since of them only what is delivered by its sender and not stored is known late.
     pub(super) fn views<'a>(&self, group: &'a Group, storage: bool) -> impl Iterator<Item = View<'a>> {
