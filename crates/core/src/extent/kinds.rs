@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Counts, Population};
+use super::{Counts, Extent, Population, Rule};
 use crate::{
     Tag,
     detect::{Tally, tail},
@@ -64,6 +64,19 @@ pub(super) fn are_many(population: &Population) -> bool {
 pub(super) fn among(population: &Population, cells: &[usize]) -> Vec<VantageKind> {
     let found: BTreeSet<VantageKind> = cells.iter().filter_map(|cell| kind(population, *cell)).collect();
     KINDS.into_iter().filter(|kind| found.contains(kind)).collect()
+}
+
+/// Of each rule of `extent`, the kind of vantage that all of it is from; none where it is from several, or there is but one.
+pub fn of_rules(population: &Population, extent: &Extent) -> Vec<Option<VantageKind>> {
+    let of_rule = |rule: &Rule| {
+        let is_excepted = |cell: &usize| rule.except.iter().any(|except| population.matches(*cell, except));
+        let cells: Vec<usize> = population.matching(&rule.matches).filter(|cell| !is_excepted(cell)).collect();
+        match among(population, &cells).as_slice() {
+            [kind] if are_many(population) => Some(*kind),
+            _ => None,
+        }
+    };
+    extent.rules.iter().map(of_rule).collect()
 }
 
 /// What each kind measured in `cells`, in the order of [`KINDS`]; of one that has cells and measured nothing, that.

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 pub use blame::{Attribution, Beside, Grounds, Suspects, blame};
 pub use explain::explain;
+pub use kinds::of_rules as kinds;
 pub use model::Counts;
 pub use population::Population;
 pub use questions::questions;
