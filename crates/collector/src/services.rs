@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use aviary_core::verdict::{Part, PartVerdict};
+use aviary_core::{
+    VantageKind,
+    verdict::{Part, PartVerdict},
+};
 use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
@@ -114,6 +117,26 @@ pub(crate) struct PartBody {
     pub(crate) window: WindowBody,
     #[serde(skip_serializing_if = "Option::is_none")]
     received: Option<ReceivedBody>,
+}
+
+impl ServiceBody {
+    /// What it does from each kind of vantage, from where customers are to the node.
+    pub(crate) fn kinds_in_order(&self) -> Vec<&PartBody> {
+        let mut kinds: Vec<&PartBody> = self.kinds.iter().collect();
+        kinds.sort_by_key(|part| part.kind.and_then(|kind| kind.parse().ok()).map(VantageKind::nearness));
+        kinds
+    }
+
+    /// The kind of vantage from which most is lost, where there are several and something is.
+    pub(crate) fn worst_kind(&self) -> Option<&PartBody> {
+        let loss = |part: &&&PartBody| {
+            part.window.lost as f64 / (part.window.delivered + part.window.lost).max(1) as f64
+        };
+        let kinds = self.kinds_in_order();
+        // Of two that lose as much, the one nearer to customers.
+        let worst = kinds.iter().rev().max_by(|left, right| loss(left).total_cmp(&loss(right)));
+        worst.copied().filter(|part| part.window.lost > 0)
+    }
 }
 
 /// All services.

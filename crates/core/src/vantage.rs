@@ -15,6 +15,15 @@ named! {
 }
 
 impl VantageKind {
+    /// How near it is to the service: from where customers are, to the node itself.
+    pub const fn nearness(self) -> u8 {
+        match self {
+            Self::External => 0,
+            Self::Datacentre => 1,
+            Self::Loopback => 2,
+        }
+    }
+
     /// From where that is, as people say it.
     pub const fn words(self) -> &'static str {
         match self {

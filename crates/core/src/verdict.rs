@@ -6,8 +6,9 @@
 //!
 //! Where a service is looked at from several kinds of vantage, each kind is judged by itself and the worst of those that can
 //! be judged is the service's state: a thousand nodes that look at themselves average nothing away of what is lost outside.
-//! What nodes lose on themselves alone degrades it and is never `down`, for whoever comes from elsewhere reaches it. And
-//! nodes are not counted among the vantages that are wanted: none stands in for somebody who looks from elsewhere.
+//! What is lost nearer to the service than others look from degrades it, since they reach it: it is `down` ([`says_down`]) only
+//! if several vantages of the data centre lose it, never for what the nodes lose on themselves. Nor are nodes counted among
+//! the vantages that are wanted: none stands in for somebody who looks from elsewhere.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -316,7 +317,7 @@ pub fn judge(policy: &Policy, sums: &Sums) -> Verdict {
         Some(_) => pool.state_at_best(sums.watched_seconds),
         None => pool.state(sums.watched_seconds),
     };
-    let mut state = worst_kind(&pools, state_of).unwrap_or_else(|| state_of(&whole));
+    let mut state = worst_kind(&pools, sums, state_of).unwrap_or_else(|| state_of(&whole));
     let mut parts = Vec::with_capacity(pools.len());
     for (part, pool, required) in pools {
         let of_part = state_of(&pool);
@@ -376,19 +377,33 @@ impl Sums {
 }
 
 /// The worst state of the kinds of vantage that can be judged; none where there is but one kind, or none can.
-fn worst_kind(pools: &[(Part, Pool, bool)], state_of: impl Fn(&Pool) -> State) -> Option<State> {
+fn worst_kind(pools: &[(Part, Pool, bool)], sums: &Sums, state_of: impl Fn(&Pool) -> State) -> Option<State> {
     let states = pools.iter().filter_map(|(part, pool, _)| match part {
-        Part::Kind(kind) => Some((*kind, state_of(pool))),
+        Part::Kind(kind) => Some((*kind, pool.window, state_of(pool))),
         Part::Endpoint(_) | Part::Protocol(_) => None,
     });
     let is_judged = |state| matches!(state, State::Healthy | State::Degraded | State::Down);
-    let judged: Vec<(VantageKind, State)> = states.filter(|(_, state)| is_judged(*state)).collect();
-    let is_elsewhere = judged.iter().any(|(kind, _)| *kind != VantageKind::Loopback);
-    let states = judged.into_iter().map(|(kind, state)| match (kind, state) {
-        (VantageKind::Loopback, State::Down) if is_elsewhere => State::Degraded,
-        _ => state,
+    let judged: Vec<_> = states.filter(|(.., state)| is_judged(*state)).collect();
+    let outermost = outermost(judged.iter().map(|(kind, ..)| *kind))?;
+    let states = judged.into_iter().map(|(kind, window, state)| {
+        let vantages = sums.kinds.get(&kind).map_or(0, |of_kind| of_kind.vantages);
+        let is_less =
+            state == State::Down && !says_down(kind, outermost, vantages, window.judged(), window.lost);
+        if is_less { State::Degraded } else { state }
     });
     states.reduce(worse)
+}
+
+/// The kind of vantage that is farthest from the service, as customers are.
+pub fn outermost(kinds: impl IntoIterator<Item = VantageKind>) -> Option<VantageKind> {
+    kinds.into_iter().min_by_key(|kind| kind.nearness())
+}
+
+/// Whether what so many `vantages` of a kind lost of what they judged says that the service is down, where `outermost` is
+/// looked from too: half or more is, and of a data centre that others reach, more than one of its vantages loses.
+pub fn says_down(kind: VantageKind, outermost: VantageKind, vantages: usize, judged: u64, lost: u64) -> bool {
+    let is_of_many = kind == VantageKind::Datacentre && lost * vantages as u64 > judged;
+    judged > 0 && lost * 2 >= judged && (kind == outermost || is_of_many)
 }
 
 fn worse(left: State, right: State) -> State {
@@ -572,7 +587,11 @@ mod tests {
             // Two of a thousand and two: no average hides it.
             ((120, 120, true), well, nodes(0), State::Down, None),
             ((3, 120, true), well, nodes(0), State::Degraded, None),
+            // Two agents in the data centre, and one of them.
             (well, (120, 120, true), nodes(0), State::Down, None),
+            (well, (60, 120, true), nodes(0), State::Degraded, None),
+            (well, (60, 60, true), nodes(0), State::Degraded, None),
+            ((60, 120, true), well, nodes(0), State::Down, None),
             ((120, 120, true), (120, 120, true), nodes(60_000), State::Down, None),
             // One node in a thousand is less than may be lost of all; of six it is not, and it is not the service.
             (well, well, nodes(60), State::Healthy, None),

@@ -70,7 +70,8 @@ pub(super) fn among(population: &Population, cells: &[usize]) -> Vec<VantageKind
 pub fn of_rules(population: &Population, extent: &Extent) -> Vec<Option<VantageKind>> {
     let of_rule = |rule: &Rule| {
         let is_excepted = |cell: &usize| rule.except.iter().any(|except| population.matches(*cell, except));
-        let cells: Vec<usize> = population.matching(&rule.matches).filter(|cell| !is_excepted(cell)).collect();
+        let cells: Vec<usize> =
+            population.matching(&rule.matches).filter(|cell| !is_excepted(cell)).collect();
         match among(population, &cells).as_slice() {
             [kind] if are_many(population) => Some(*kind),
             _ => None,

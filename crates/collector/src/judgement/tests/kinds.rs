@@ -98,8 +98,8 @@ fn each_kind_says_what_it_sees_and_the_page_compares() {
             |place, _, _| lost_if(place == "canary"),
             "ingest: in the data centre only (1/1 vantage), all protocols (2/2), 100 % lost; well outside (2 of 2) and on its nodes \
              (6 of 6)",
-            Verdict::Down,
-            Severity::Critical,
+            Verdict::Degraded,
+            Severity::Warning,
             Blame::Unclear,
             &["in the data centre it is lost", "outside it is well", "on its nodes it is well"],
         ),

@@ -15,10 +15,11 @@ use std::{
 use aviary_core::{
     AcceptableLoss, Catalog, Ledger, Second, SeriesId, Span, Tag, VantageKind,
     catalog::Grouping,
-    detect::{Bank, Budget, Burstiness, Learning, Quiet, Test, View},
+    detect::{Bank, Budget, Burstiness, Learning, Quiet, Tally, Test, View},
     extent::Population,
     ledger::NO_GROUP,
     vantage::ABSENT,
+    verdict::{outermost, says_down},
 };
 
 pub(super) use self::feed::Older;
@@ -346,22 +347,23 @@ impl Judged {
         self.cells.clone().filter(|cell| kinds.contains(&groups.kind_of[*cell])).collect()
     }
 
-    /// Whether half or more was lost of `seconds` up to `until` from a kind of vantage: from the nodes themselves only where nobody
-    /// else looks.
-    pub(super) fn is_down(&self, until: Second, seconds: u64) -> bool {
+    /// Whether so much was lost of `seconds` up to `until` from a kind of vantage that the service is down.
+    pub(super) fn is_down(&self, groups: &Groups, until: Second, seconds: u64) -> bool {
         let newest = |group: &Group| group.bank.before(until).newest(seconds);
-        let of_kinds = self.groups.iter().filter_map(|group| match &group.key.value {
-            Some((Tag::Kind, kind)) => Some((kind.as_str(), newest(group))),
-            _ => None,
+        let of_kinds = self.groups.iter().filter_map(|group| {
+            let (tag, kind) = group.key.value.as_ref()?;
+            let kind = kind.parse::<VantageKind>().ok().filter(|_| *tag == Tag::Kind)?;
+            let vantages: BTreeSet<u32> =
+                group.cells.iter().map(|cell| groups.vantage_of[*cell as usize]).collect();
+            Some((kind, vantages.len(), newest(group)))
         });
-        let of_kinds: Vec<_> = of_kinds.filter(|(_, tally)| tally.judged > 0).collect();
-        let is_of_nodes = |kind: &str| kind == VantageKind::Loopback.name();
-        let is_elsewhere = of_kinds.iter().any(|(kind, _)| !is_of_nodes(kind));
-        let mut counted = of_kinds.iter().filter(|(kind, _)| !is_elsewhere || !is_of_nodes(kind));
-        match of_kinds.is_empty() {
+        let of_kinds: Vec<_> = of_kinds.filter(|(.., tally)| tally.judged > 0).collect();
+        match outermost(of_kinds.iter().map(|(kind, ..)| *kind)) {
+            Some(outermost) => of_kinds.into_iter().any(|(kind, vantages, Tally { judged, lost })| {
+                says_down(kind, outermost, vantages, judged, lost)
+            }),
             // There is but one kind, and the service is it.
-            true => newest(&self.groups[0]).loss() >= 0.5,
-            false => counted.any(|(_, tally)| tally.loss() >= 0.5),
+            None => newest(&self.groups[0]).loss() >= 0.5,
         }
     }
 

@@ -129,7 +129,7 @@ impl State {
             _ => Level::Suspected,
         };
         seen.confirmed = true;
-        seen.is_down = judged.is_down(until, first.seconds);
+        seen.is_down = judged.is_down(groups, until, first.seconds);
         seen.firing = found
             .iter()
             .map(|found| Firing {
