@@ -351,10 +351,17 @@ impl Sums {
         elsewhere().map(|(_, of_kind)| of_kind.seen).sum()
     }
 
-    /// " (outside 0 of 2, on its nodes 6 of 6, which are not counted)"; nothing where there is but one kind.
+    /// The kinds of vantage, from where customers are to the node.
+    fn outside_in(&self) -> Vec<(VantageKind, &KindSums)> {
+        let mut kinds: Vec<_> = self.kinds.iter().map(|(kind, of_kind)| (*kind, of_kind)).collect();
+        kinds.sort_by_key(|(kind, _)| kind.nearness());
+        kinds
+    }
+
+    /// " (outside 0 of 2; on its nodes 6 of 6, which are not counted)"; nothing where there is but one kind.
     fn by_kind(&self) -> String {
-        let each = self.kinds.iter().map(|(kind, of_kind)| {
-            let uncounted = if *kind == VantageKind::Loopback { ", which are not counted" } else { "" };
+        let each = self.outside_in().into_iter().map(|(kind, of_kind)| {
+            let uncounted = if kind == VantageKind::Loopback { ", which are not counted" } else { "" };
             format!("{} {} of {}{uncounted}", kind.words_of_many(), of_kind.seen, of_kind.vantages)
         });
         let each: Vec<String> = each.collect();
@@ -367,7 +374,7 @@ impl Sums {
             let scheduled: u64 = of_kind.windows.iter().map(|(_, window)| window.scheduled).sum();
             of_kind.seen == 0 && scheduled >= SAMPLES_MIN
         };
-        let unseen = self.kinds.iter().filter(|(_, of_kind)| is_unseen(of_kind));
+        let unseen = self.outside_in().into_iter().filter(|(_, of_kind)| is_unseen(of_kind));
         let unseen = unseen.map(|(kind, of_kind)| {
             format!("we cannot tell how it does {}: 0 of {} report", kind.words_of_many(), of_kind.vantages)
         });
@@ -611,7 +618,7 @@ mod tests {
                 nodes(60_000),
                 State::Blind,
                 Some(
-                    "0 of the 1 vantages that are wanted report (in the data centre 0 of 2; outside 0 of 2; on its nodes \
+                    "0 of the 1 vantages that are wanted report (outside 0 of 2; in the data centre 0 of 2; on its nodes \
                      1000 of 1000, which are not counted)",
                 ),
             ),
