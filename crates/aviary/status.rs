@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use aviary_core::VantageKind;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
@@ -119,10 +120,14 @@ struct Service {
     window: Window,
     protocols: Vec<Part>,
     endpoints: Vec<Part>,
+    /// Where there are several kinds of vantage.
+    #[serde(default)]
+    kinds: Vec<Part>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Part {
+    kind: Option<String>,
     protocol: Option<String>,
     endpoint: Option<String>,
     required: bool,
@@ -254,8 +259,13 @@ fn rows(service: &Service) -> Vec<Vec<String>> {
     };
     let is_told = |part: &&Part| part.state != "healthy" && service.state != "starting" && !is_alone(part);
     let unwell = service.endpoints.iter().filter(is_told);
-    let parts = protocols.chain(unwell).map(|part| {
-        let name = part.protocol.as_ref().or(part.endpoint.as_ref()).cloned().unwrap_or_default();
+    let kind_of = |part: &Part| part.kind.as_deref().and_then(|kind| kind.parse::<VantageKind>().ok());
+    let mut kinds: Vec<&Part> = service.kinds.iter().collect();
+    kinds.sort_by_key(|part| kind_of(part).map(VantageKind::nearness));
+    let parts = kinds.into_iter().chain(protocols).chain(unwell).map(|part| {
+        let words = kind_of(part).map(|kind| kind.words().to_owned());
+        let name =
+            words.or_else(|| part.protocol.clone()).or_else(|| part.endpoint.clone()).unwrap_or_default();
         let name = if part.required { name } else { format!("{name} (not required)") };
         row("", &name, &part.state, &part.window, &part.acceptable_loss)
     });

@@ -10,7 +10,7 @@ mod fit;
 
 use std::cmp::Reverse;
 
-use aviary_core::extent::percent;
+use aviary_core::{VantageKind, extent::percent};
 use serde::Deserialize;
 
 use self::fit::{Block, Mark, Table, clean, more, shortened};
@@ -65,6 +65,8 @@ struct Matrix {
 
 #[derive(Debug, Deserialize)]
 struct Row {
+    /// From which kind of vantage, where there are several.
+    kind: Option<String>,
     protocol: String,
     cells: Vec<Option<Window>>,
 }
@@ -214,7 +216,12 @@ fn matrix(matrix: &Matrix, columns: usize) -> Block {
         .chain(matrix.columns.iter().map(|place| shortened(&clean(place), NAME_MIN.max(columns / 4))));
     let row = |row: &Row| {
         let cells = (0..matrix.columns.len()).map(|place| cell(row.at(place)));
-        [(clean(&row.protocol), Mark::Plain)].into_iter().chain(cells).collect()
+        let kind = row.kind.as_ref().map(|kind| {
+            kind.parse().map_or_else(|_| clean(kind), |kind: VantageKind| kind.words().to_owned())
+        });
+        let name =
+            kind.map_or_else(|| clean(&row.protocol), |kind| format!("{} {kind}", clean(&row.protocol)));
+        [(name, Mark::Plain)].into_iter().chain(cells).collect()
     };
     let rows = matrix.rows.iter().map(row).collect();
     let table = Table { head: head.collect(), rows, right_from: 1, last_min: usize::MAX };

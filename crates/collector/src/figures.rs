@@ -195,7 +195,7 @@ fn services(state: &State, now: Timestamp) -> Vec<ServiceFigures> {
 fn of_protocol(part: &PartVerdict) -> Option<(Protocol, Verdict)> {
     match &part.part {
         Part::Protocol(protocol) => Some((*protocol, part.state)),
-        Part::Endpoint(_) => None,
+        Part::Endpoint(_) | Part::Kind(_) => None,
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use aviary_core::verdict::{Part, PartVerdict};
+use aviary_core::{
+    VantageKind,
+    verdict::{Part, PartVerdict},
+};
 use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
@@ -61,7 +64,8 @@ impl ReceivedBody {
 pub(crate) struct ServiceBody {
     pub(crate) name: String,
     pub(crate) state: &'static str,
-    /// Why we cannot tell, where that is the state and a reason is known; or what is set apart of what is lost.
+    /// Why we cannot tell, where that is the state and a reason is known; or from which kind of vantage we cannot; or what is
+    /// set apart of what is lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
     /// Seconds since the Unix epoch.
@@ -86,6 +90,9 @@ pub(crate) struct ServiceBody {
     pub(crate) window: Spanned,
     pub(crate) protocols: Vec<PartBody>,
     pub(crate) endpoints: Vec<PartBody>,
+    /// From each kind of vantage, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) kinds: Vec<PartBody>,
 }
 
 #[derive(Debug, Serialize)]
@@ -99,6 +106,8 @@ pub(crate) struct Spanned {
 #[derive(Debug, Serialize)]
 pub(crate) struct PartBody {
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) protocol: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) endpoint: Option<String>,
@@ -108,6 +117,26 @@ pub(crate) struct PartBody {
     pub(crate) window: WindowBody,
     #[serde(skip_serializing_if = "Option::is_none")]
     received: Option<ReceivedBody>,
+}
+
+impl ServiceBody {
+    /// What it does from each kind of vantage, from where customers are to the node.
+    pub(crate) fn kinds_in_order(&self) -> Vec<&PartBody> {
+        let mut kinds: Vec<&PartBody> = self.kinds.iter().collect();
+        kinds.sort_by_key(|part| part.kind.and_then(|kind| kind.parse().ok()).map(VantageKind::nearness));
+        kinds
+    }
+
+    /// The kind of vantage from which most is lost, where there are several and something is.
+    pub(crate) fn worst_kind(&self) -> Option<&PartBody> {
+        let loss = |part: &&&PartBody| {
+            part.window.lost as f64 / (part.window.delivered + part.window.lost).max(1) as f64
+        };
+        let kinds = self.kinds_in_order();
+        // Of two that lose as much, the one nearer to customers.
+        let worst = kinds.iter().rev().max_by(|left, right| loss(left).total_cmp(&loss(right)));
+        worst.copied().filter(|part| part.window.lost > 0)
+    }
 }
 
 /// All services.
@@ -143,29 +172,30 @@ fn body(
 ) -> ServiceBody {
     let service = collector.service(name);
     let told = told.get(name).cloned().unwrap_or_default();
-    let (mut protocols, mut endpoints) = (Vec::new(), Vec::new());
+    let (mut protocols, mut endpoints, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
     for PartVerdict { part, state, acceptable_loss, window } in &standing.verdict.parts {
-        let (state, acceptable_loss) = (state.name(), acceptable_loss.to_string());
-        let window = WindowBody::from(*window);
+        let body = PartBody {
+            kind: None,
+            protocol: None,
+            endpoint: None,
+            required: true,
+            state: state.name(),
+            acceptable_loss: acceptable_loss.to_string(),
+            window: WindowBody::from(*window),
+            received: None,
+        };
         match part {
             Part::Protocol(protocol) => protocols.push(PartBody {
                 protocol: Some(protocol.name()),
-                endpoint: None,
-                required: true,
-                state,
-                acceptable_loss,
-                window,
                 received: collector.received().group(name, *protocol).map(ReceivedBody::of),
+                ..body
             }),
             Part::Endpoint(url) => endpoints.push(PartBody {
-                protocol: None,
                 endpoint: Some(url.clone()),
                 required: url.parse().is_ok_and(|endpoint| service.requires(&endpoint)),
-                state,
-                acceptable_loss,
-                window,
-                received: None,
+                ..body
             }),
+            Part::Kind(kind) => kinds.push(PartBody { kind: Some(kind.name()), ..body }),
         }
     }
     ServiceBody {
@@ -190,5 +220,6 @@ fn body(
         },
         protocols,
         endpoints,
+        kinds,
     }
 }

@@ -14,6 +14,34 @@ named! {
     }
 }
 
+impl VantageKind {
+    /// How near it is to the service: from where customers are, to the node itself.
+    pub const fn nearness(self) -> u8 {
+        match self {
+            Self::External => 0,
+            Self::Datacentre => 1,
+            Self::Loopback => 2,
+        }
+    }
+
+    /// From where that is, as people say it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Datacentre => "in the data centre",
+            Self::External => "outside",
+            Self::Loopback => "on the node itself",
+        }
+    }
+
+    /// The same of all vantages of the kind.
+    pub const fn words_of_many(self) -> &'static str {
+        match self {
+            Self::Loopback => "on its nodes",
+            other => other.words(),
+        }
+    }
+}
+
 /// Where probes run from: the tags that every series of one agent shares.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Vantage {

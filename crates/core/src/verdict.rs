@@ -3,10 +3,16 @@
 //! This is the sliding minute: a plain comparison of lost against what is acceptable, with a minimum of samples. It is
 //! a function of the ledger and the time alone, so replay, late reports and a second collector reach the same verdict.
 //! It is a state to look at, not yet a reason to wake somebody: one lost slot of sixty is 1.7 %.
+//!
+//! Where a service is looked at from several kinds of vantage, each kind is judged by itself and the worst of those that can
+//! be judged is the service's state: a thousand nodes that look at themselves average nothing away of what is lost outside.
+//! What is lost nearer to the service than others look from degrades it, since they reach it: it is `down` ([`says_down`]) only
+//! if several vantages of the data centre lose it, never for what the nodes lose on themselves. Nor are nodes counted among
+//! the vantages that are wanted: none stands in for somebody who looks from elsewhere.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use crate::{Endpoint, Protocol, named::named, window::Window};
+use crate::{Endpoint, Protocol, VantageKind, named::named, window::Window};
 
 /// How many of the newest closed seconds are judged.
 pub const JUDGED_SECONDS: u64 = 60;
@@ -146,6 +152,7 @@ impl Policy {
         match part {
             Part::Endpoint(url) => self.by_endpoint.contains_key(url),
             Part::Protocol(protocol) => self.by_protocol.contains_key(protocol),
+            Part::Kind(_) => false,
         }
     }
 }
@@ -157,6 +164,8 @@ pub enum Part {
     Endpoint(String),
     /// All series of one protocol that are required.
     Protocol(Protocol),
+    /// All series from one kind of vantage that are required; where there is more than one kind.
+    Kind(VantageKind),
 }
 
 /// What is judged: the sums of the newest closed [`JUDGED_SECONDS`], and who was seen.
@@ -164,6 +173,8 @@ pub enum Part {
 pub struct Sums {
     /// Each endpoint's series together, and whether the service requires them.
     pub endpoints: Vec<(Endpoint, Window, bool)>,
+    /// What of it each kind of vantage has part in; empty, where there is but one.
+    pub kinds: BTreeMap<VantageKind, KindSums>,
     /// How many vantages had a known slot within the newest [`SEEN_SECONDS`].
     pub vantages_seen: usize,
     /// For how many seconds the collector has watched.
@@ -173,16 +184,28 @@ pub struct Sums {
     pub storage_untold: Option<String>,
 }
 
+/// What one kind of vantage has part in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KindSums {
+    /// How many of its vantages have slots in the plan.
+    pub vantages: usize,
+    /// How many of those had a known slot within the newest [`SEEN_SECONDS`].
+    pub seen: usize,
+    /// Its own window of each endpoint, by the place among [`Sums::endpoints`].
+    pub windows: Vec<(usize, Window)>,
+}
+
 /// What the windows say of a service, and of each of its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Of the service.
     pub state: State,
-    /// Why we cannot tell, where a reason is known; or what is set apart of what is lost.
+    /// Why we cannot tell, where a reason is known, be it of the service or of one kind of vantage; or what is set apart of
+    /// what is lost.
     pub reason: Option<String>,
     /// The sum of what the service requires.
     pub window: Window,
-    /// Of each part: the endpoints, then the protocols.
+    /// Of each part: the endpoints, then the protocols, then the kinds of vantage.
     pub parts: Vec<PartVerdict>,
 }
 
@@ -280,12 +303,21 @@ pub fn judge(policy: &Policy, sums: &Sums) -> Verdict {
         }
     }
     pools.extend(protocols.into_iter().map(|(protocol, pool)| (Part::Protocol(protocol), pool, true)));
+    pools.extend(sums.kinds.iter().map(|(kind, of_kind)| {
+        let mut pool = Pool::default();
+        for (place, window) in &of_kind.windows {
+            if let Some((endpoint, ..)) = sums.endpoints.get(*place).filter(|(.., required)| *required) {
+                pool.add(*window, policy.of(endpoint));
+            }
+        }
+        (Part::Kind(*kind), pool, true)
+    }));
 
     let state_of = |pool: &Pool| match sums.storage_untold {
         Some(_) => pool.state_at_best(sums.watched_seconds),
         None => pool.state(sums.watched_seconds),
     };
-    let mut state = state_of(&whole);
+    let mut state = worst_kind(&pools, sums, state_of).unwrap_or_else(|| state_of(&whole));
     let mut parts = Vec::with_capacity(pools.len());
     for (part, pool, required) in pools {
         let of_part = state_of(&pool);
@@ -297,13 +329,88 @@ pub fn judge(policy: &Policy, sums: &Sums) -> Verdict {
         parts.push(PartVerdict { part, state: of_part, acceptable_loss, window: pool.window });
     }
     let mut reason = sums.storage_untold.clone();
-    if sums.vantages_seen < policy.min_vantages {
+    let (seen, wanted) = (sums.counted(), policy.min_vantages);
+    if seen < wanted {
         state = if sums.watched_seconds < SAMPLES_MIN { State::Starting } else { State::Blind };
-        let (seen, wanted) = (sums.vantages_seen, policy.min_vantages);
         // Where nobody can tell what is stored, who sends is not seen either.
-        reason.get_or_insert_with(|| format!("{seen} of the {wanted} vantages that are wanted report"));
+        reason.get_or_insert_with(|| {
+            format!("{seen} of the {wanted} vantages that are wanted report{}", sums.by_kind())
+        });
     }
-    Verdict { state, reason: reason.filter(|_| state == State::Blind), window: whole.window, parts }
+    let reason = if state == State::Blind { reason } else { sums.unseen_kinds() };
+    Verdict { state, reason, window: whole.window, parts }
+}
+
+impl Sums {
+    /// How many vantages are seen of those that count as looking at the service.
+    fn counted(&self) -> usize {
+        let elsewhere = || self.kinds.iter().filter(|(kind, _)| **kind != VantageKind::Loopback);
+        if elsewhere().next().is_none() {
+            return self.vantages_seen;
+        }
+        elsewhere().map(|(_, of_kind)| of_kind.seen).sum()
+    }
+
+    /// The kinds of vantage, from where customers are to the node.
+    fn outside_in(&self) -> Vec<(VantageKind, &KindSums)> {
+        let mut kinds: Vec<_> = self.kinds.iter().map(|(kind, of_kind)| (*kind, of_kind)).collect();
+        kinds.sort_by_key(|(kind, _)| kind.nearness());
+        kinds
+    }
+
+    /// " (outside 0 of 2; on its nodes 6 of 6, which are not counted)"; nothing where there is but one kind.
+    fn by_kind(&self) -> String {
+        let each = self.outside_in().into_iter().map(|(kind, of_kind)| {
+            let uncounted = if kind == VantageKind::Loopback { ", which are not counted" } else { "" };
+            format!("{} {} of {}{uncounted}", kind.words_of_many(), of_kind.seen, of_kind.vantages)
+        });
+        let each: Vec<String> = each.collect();
+        if each.is_empty() { String::new() } else { format!(" ({})", each.join("; ")) }
+    }
+
+    /// Of which kinds of vantage nobody is seen, though others are.
+    fn unseen_kinds(&self) -> Option<String> {
+        let is_unseen = |of_kind: &KindSums| {
+            let scheduled: u64 = of_kind.windows.iter().map(|(_, window)| window.scheduled).sum();
+            of_kind.seen == 0 && scheduled >= SAMPLES_MIN
+        };
+        let unseen = self.outside_in().into_iter().filter(|(_, of_kind)| is_unseen(of_kind));
+        let unseen = unseen.map(|(kind, of_kind)| {
+            format!("we cannot tell how it does {}: 0 of {} report", kind.words_of_many(), of_kind.vantages)
+        });
+        let unseen: Vec<String> = unseen.collect();
+        (self.watched_seconds >= SAMPLES_MIN && !unseen.is_empty()).then(|| unseen.join("; "))
+    }
+}
+
+/// The worst state of the kinds of vantage that can be judged; none where there is but one kind, or none can.
+fn worst_kind(pools: &[(Part, Pool, bool)], sums: &Sums, state_of: impl Fn(&Pool) -> State) -> Option<State> {
+    let states = pools.iter().filter_map(|(part, pool, _)| match part {
+        Part::Kind(kind) => Some((*kind, pool.window, state_of(pool))),
+        Part::Endpoint(_) | Part::Protocol(_) => None,
+    });
+    let is_judged = |state| matches!(state, State::Healthy | State::Degraded | State::Down);
+    let judged: Vec<_> = states.filter(|(.., state)| is_judged(*state)).collect();
+    let outermost = outermost(judged.iter().map(|(kind, ..)| *kind))?;
+    let states = judged.into_iter().map(|(kind, window, state)| {
+        let vantages = sums.kinds.get(&kind).map_or(0, |of_kind| of_kind.vantages);
+        let is_less =
+            state == State::Down && !says_down(kind, outermost, vantages, window.judged(), window.lost);
+        if is_less { State::Degraded } else { state }
+    });
+    states.reduce(worse)
+}
+
+/// The kind of vantage that is farthest from the service, as customers are.
+pub fn outermost(kinds: impl IntoIterator<Item = VantageKind>) -> Option<VantageKind> {
+    kinds.into_iter().min_by_key(|kind| kind.nearness())
+}
+
+/// Whether what so many `vantages` of a kind lost of what they judged says that the service is down, where `outermost` is
+/// looked from too: half or more is, and of a data centre that others reach, more than one of its vantages loses.
+pub fn says_down(kind: VantageKind, outermost: VantageKind, vantages: usize, judged: u64, lost: u64) -> bool {
+    let is_of_many = kind == VantageKind::Datacentre && lost * vantages as u64 > judged;
+    judged > 0 && lost * 2 >= judged && (kind == outermost || is_of_many)
 }
 
 fn worse(left: State, right: State) -> State {
@@ -331,7 +438,7 @@ mod tests {
 
     fn seen(endpoints: &[(&str, Window)]) -> Sums {
         let endpoints = endpoints.iter().map(|(url, window)| (url.parse().unwrap(), *window, true)).collect();
-        Sums { endpoints, vantages_seen: 1, watched_seconds: 600, storage_untold: None }
+        Sums { endpoints, vantages_seen: 1, watched_seconds: 600, ..Sums::default() }
     }
 
     #[test]
@@ -451,5 +558,99 @@ mod tests {
         assert_eq!(judge(&policy, &sums).state, State::Down);
         let unseen = Sums { watched_seconds: 5, ..Sums::default() };
         assert_eq!(judge(&policy, &unseen).state, State::Starting);
+    }
+
+    /// What is lost and scheduled of a minute outside, in the data centre and on the nodes, and whether anybody is seen there.
+    type Minute = (u64, u64, bool);
+
+    fn from_kinds(outside: Minute, inside: Minute, nodes: Minute) -> Sums {
+        let mut sums = seen(&[("tcp://h:1", Window::default())]);
+        for (kind, (lost, scheduled, is_seen)) in [
+            (VantageKind::External, outside),
+            (VantageKind::Datacentre, inside),
+            (VantageKind::Loopback, nodes),
+        ] {
+            if scheduled == 0 {
+                continue;
+            }
+            let own = if is_seen { window(scheduled - lost, lost, 0, 0) } else { window(0, 0, 0, scheduled) };
+            let vantages = (scheduled / 60) as usize;
+            let of_kind =
+                KindSums { vantages, seen: vantages * usize::from(is_seen), windows: vec![(0, own)] };
+            sums.endpoints[0].1 += own;
+            sums.vantages_seen += of_kind.seen;
+            sums.kinds.insert(kind, of_kind);
+        }
+        sums
+    }
+
+    #[test]
+    fn each_kind_of_vantage_is_judged_by_itself() {
+        let nodes = |lost| (lost, 60_000, true);
+        let well = (0, 120, true);
+        let silent = (0, 120, false);
+        for (outside, inside, nodes, state, reason) in [
+            (well, well, nodes(0), State::Healthy, None),
+            // Two of a thousand and two: no average hides it.
+            ((120, 120, true), well, nodes(0), State::Down, None),
+            ((3, 120, true), well, nodes(0), State::Degraded, None),
+            // Two agents in the data centre, and one of them.
+            (well, (120, 120, true), nodes(0), State::Down, None),
+            (well, (60, 120, true), nodes(0), State::Degraded, None),
+            (well, (60, 60, true), nodes(0), State::Degraded, None),
+            ((60, 120, true), well, nodes(0), State::Down, None),
+            ((120, 120, true), (120, 120, true), nodes(60_000), State::Down, None),
+            // One node in a thousand is less than may be lost of all; of six it is not, and it is not the service.
+            (well, well, nodes(60), State::Healthy, None),
+            (well, well, (60, 360, true), State::Degraded, None),
+            (well, well, (360, 360, true), State::Degraded, None),
+            (well, well, (60, 60, true), State::Degraded, None),
+            (
+                silent,
+                well,
+                nodes(0),
+                State::Healthy,
+                Some("we cannot tell how it does outside: 0 of 2 report"),
+            ),
+            (
+                silent,
+                silent,
+                nodes(60_000),
+                State::Blind,
+                Some(
+                    "0 of the 1 vantages that are wanted report (outside 0 of 2; in the data centre 0 of 2; on its nodes \
+                     1000 of 1000, which are not counted)",
+                ),
+            ),
+            // Where only the nodes look, they are the service.
+            ((0, 0, true), (0, 0, true), (240, 360, true), State::Down, None),
+        ] {
+            let sums = from_kinds(outside, inside, nodes);
+            let verdict = judge(&Policy::default(), &sums);
+            assert_eq!((verdict.state, verdict.reason.as_deref()), (state, reason), "{sums:?}");
+        }
+        let verdict = judge(&Policy::default(), &from_kinds((120, 120, true), well, nodes(60)));
+        let of_kinds = verdict.parts.into_iter().filter_map(|part| match part.part {
+            Part::Kind(kind) => Some((kind, part.state)),
+            _ => None,
+        });
+        let expected = [
+            (VantageKind::Datacentre, State::Healthy),
+            (VantageKind::External, State::Down),
+            (VantageKind::Loopback, State::Healthy),
+        ];
+        assert_eq!(of_kinds.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_an_endpoint_may_lose_it_may_lose_from_each_kind() {
+        let mut sums = from_kinds((2, 120, true), (0, 60, true), (0, 360, true));
+        let state = |sums: &Sums, policy: &Policy| judge(policy, sums).state;
+        let mut policy = Policy::default();
+        assert_eq!(state(&sums, &policy), State::Degraded);
+        policy.by_endpoint.insert("tcp://h:1".to_owned(), "2%".parse().unwrap());
+        assert_eq!(state(&sums, &policy), State::Healthy);
+        sums.endpoints[0].2 = false;
+        assert_ne!(state(&sums, &Policy::default()), State::Degraded, "it is not required");
     }
 }

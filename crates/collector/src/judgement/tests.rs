@@ -1,6 +1,7 @@
 //! A scripted fleet in virtual time: what is seen, opened and told, second by second.
 
 mod conditions;
+mod kinds;
 mod late;
 mod paged;
 mod prompt;
@@ -32,7 +33,8 @@ const REFUSED: Outcome = Outcome::Lost { phase: Phase::Connect, fault: Fault::Re
 const REGIONS: [&str; 3] = ["ap", "eu", "us"];
 const ENDPOINTS: [&str; 2] = ["tcp://h:1", "tls://h:2"];
 
-/// What becomes of the slot of a region and an endpoint in a second after the start; none where nobody tells.
+/// What becomes of the slot of a region, or of a node inside, and an endpoint in a second after the start; none where nobody
+/// tells.
 type Script = fn(&str, &str, u64) -> Option<Outcome>;
 
 fn well(_: &str, _: &str, _: u64) -> Option<Outcome> {
@@ -149,10 +151,14 @@ impl Stage {
 
     fn report(&mut self, place: usize, seconds: std::ops::Range<u64>, script: Script) -> Report {
         let roster = &self.rosters[place];
+        let place = match roster.vantage.kind {
+            VantageKind::External => &roster.vantage.region,
+            VantageKind::Datacentre | VantageKind::Loopback => &roster.vantage.node,
+        };
         let mut slots = Vec::new();
         for second in seconds {
             for (endpoint, series) in self.endpoints.iter().zip(0..) {
-                if let Some(outcome) = script(&roster.vantage.region, endpoint, second) {
+                if let Some(outcome) = script(place, endpoint, second) {
                     let second = Second(START + second);
                     slots.push(ClosedSlot { series, second, outcome, reached: None, address: None });
                 }

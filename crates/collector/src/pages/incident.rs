@@ -113,6 +113,10 @@ impl SilencedBy {
 struct Part {
     service: String,
     summary: String,
+    /// Whose fault it looks like, in words, what speaks for that and what against it.
+    blame: &'static str,
+    evidence: Vec<String>,
+    against: Vec<String>,
     lost: u64,
     judged: u64,
     late: u64,
@@ -272,6 +276,13 @@ impl IncidentPage {
                 @for part in &self.parts {
                     h3 { (part.service) }
                     p { (part.summary) }
+                    @if !(part.evidence.is_empty() && part.against.is_empty()) {
+                        p { "Whose fault it looks like: " (part.blame) "." }
+                        ul {
+                            @for ground in &part.evidence { li { (ground) } }
+                            @for ground in &part.against { li { "But " (ground) } }
+                        }
+                    }
                     p {
                         (words::number(part.lost)) " of " (words::number(part.judged)) " lost since it began"
                         @if part.late > 0 { ", of which " (words::number(part.late)) " were found stored later" }
@@ -357,6 +368,9 @@ impl Part {
         Self {
             service: service.to_owned(),
             summary: part.summary.clone(),
+            blame: part.blame.words(),
+            evidence: part.grounds.evidence.clone(),
+            against: part.grounds.against.clone(),
             lost: part.counts.lost,
             judged: part.counts.judged,
             late: part.counts.late,

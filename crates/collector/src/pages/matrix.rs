@@ -1,9 +1,13 @@
 //! The matrix: what was delivered of the last minute by protocol and place. A row is a protocol, so that a bad row means
-//! "all of it" and a bad column "just there".
+//! "all of it" and a bad column "just there". Where there are several kinds of vantage, each has rows of its own: what is lost
+//! outside is not to be looked for among a thousand nodes.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use aviary_core::{Second, Tag};
+use aviary_core::{Second, Tag, VantageKind};
 use maud::{Markup, html};
 use serde::Serialize;
 
@@ -34,6 +38,9 @@ pub(crate) struct Matrix {
 
 #[derive(Debug, Serialize)]
 struct Row {
+    /// From which kind of vantage; none where there is but one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
     protocol: String,
     /// In the order of the columns; none where nothing is probed.
     cells: Vec<Option<WindowBody>>,
@@ -44,8 +51,16 @@ impl Matrix {
     pub(crate) fn gather(collector: &Collector, service: Option<&str>, by: Tag) -> Result<Self, ApiError> {
         let until = closed_until(collector.now());
         let steps = Steps { from: until.minus(SECONDS), seconds: SECONDS, count: 1 };
-        let sums = sums::sums(collector, &[Tag::Protocol, by], service, steps)?;
-        let cells = sums.values.into_iter().zip(sums.windows.into_iter().map(WindowBody::from));
+        let tags = [Tag::Protocol, Tag::Kind, by];
+        // Each tag is named once.
+        let tags = if by == Tag::Kind { &tags[..2] } else { &tags[..] };
+        let sums = sums::sums(collector, tags, service, steps)?;
+        let windows = sums.windows.into_iter().map(WindowBody::from);
+        let cells = sums.values.into_iter().zip(windows).map(|(mut values, window)| {
+            let last = values.last().cloned();
+            values.extend(last.filter(|_| by == Tag::Kind));
+            (values, window)
+        });
         Ok(Self::of(by, (steps.from, until), cells))
     }
 
@@ -54,19 +69,29 @@ impl Matrix {
         (from, until): (Second, Second),
         cells: impl IntoIterator<Item = (Vec<String>, WindowBody)>,
     ) -> Self {
-        let mut rows: BTreeMap<String, BTreeMap<String, WindowBody>> = BTreeMap::new();
+        let cells: Vec<_> = cells.into_iter().filter(|(_, window)| window.scheduled > 0).collect();
+        let kinds: BTreeSet<VantageKind> =
+            cells.iter().filter_map(|(values, _)| values[1].parse().ok()).collect();
+        // Where the kinds are the columns, they are no rows.
+        let are_told_apart = kinds.len() > 1 && by != Tag::Kind;
+        let kind_of = |name: &str| {
+            let kind = name.parse().ok().filter(|_| are_told_apart);
+            kind.map(|kind: VantageKind| (kind.nearness(), kind))
+        };
+        let mut rows: BTreeMap<_, BTreeMap<String, WindowBody>> = BTreeMap::new();
         let mut lost: BTreeMap<String, u64> = BTreeMap::new();
-        for (values, window) in cells.into_iter().filter(|(_, window)| window.scheduled > 0) {
-            let [protocol, place] = values.try_into().unwrap_or_default();
+        for (values, window) in cells {
+            let [protocol, kind, place] = values.try_into().unwrap_or_default();
             *lost.entry(place.clone()).or_default() += window.lost;
-            rows.entry(protocol).or_default().insert(place, window);
+            rows.entry((kind_of(&kind), protocol)).or_default().insert(place, window);
         }
         let mut columns: Vec<String> = lost.keys().cloned().collect();
         columns.sort_by_key(|place| Reverse(lost[place]));
         let columns_left_out = columns.len().saturating_sub(COLUMNS_MAX);
         columns.truncate(COLUMNS_MAX);
         columns.sort();
-        let row = |(protocol, mut found): (String, BTreeMap<String, WindowBody>)| Row {
+        let row = |((kind, protocol), mut found): ((Option<(_, VantageKind)>, String), BTreeMap<_, _>)| Row {
+            kind: kind.map(|(_, kind)| kind.name()),
             protocol,
             cells: columns.iter().map(|place| found.remove(place)).collect(),
         };
@@ -99,7 +124,7 @@ impl Matrix {
                                 @for place in &self.columns { th scope="col" { (place) } }
                             } }
                             tbody { @for row in &self.rows { tr {
-                                th scope="row" { (row.protocol) }
+                                th scope="row" { (row.protocol) @if let Some(kind) = row.kind { span.said { (words::kind(kind)) } } }
                                 @for cell in &row.cells { (cell_html(cell.as_ref())) }
                             } } }
                         }
@@ -136,7 +161,7 @@ mod tests {
 
     fn cell(protocol: &str, place: &str, delivered: u64, lost: u64) -> (Vec<String>, WindowBody) {
         let window = Window { scheduled: delivered + lost, delivered, lost, ..Window::default() };
-        (vec![protocol.to_owned(), place.to_owned()], window.into())
+        (vec![protocol.to_owned(), "external".to_owned(), place.to_owned()], window.into())
     }
 
     fn matrix(cells: Vec<(Vec<String>, WindowBody)>) -> Matrix {
@@ -170,6 +195,35 @@ mod tests {
         ] {
             assert!(html.contains(expected), "{expected} in {html}");
         }
+    }
+
+    #[test]
+    fn each_kind_of_vantage_has_rows_of_its_own() {
+        let of_kind = |kind: &str, place, lost| {
+            let (mut values, window) = cell("tcp", place, 60 - lost, lost);
+            kind.clone_into(&mut values[1]);
+            (values, window)
+        };
+        let cells = || {
+            vec![of_kind("loopback", "dc", 0), of_kind("datacentre", "dc", 1), of_kind("external", "eu", 60)]
+        };
+        let matrix = matrix(cells());
+        let rows: Vec<_> =
+            matrix.rows.iter().map(|row| (row.kind, row.cells[0].map(|cell| cell.lost))).collect();
+        assert_eq!(
+            rows,
+            [(Some("external"), None), (Some("datacentre"), Some(1)), (Some("loopback"), Some(0))]
+        );
+        let html = matrix.html("/", &Shown::default()).into_string();
+        for expected in ["outside", "in the data centre", "on the node itself"] {
+            let row = format!(r#"<th scope="row">tcp<span class="said">{expected}</span></th>"#);
+            assert!(html.contains(&row), "{row} in {html}");
+        }
+        let of_columns = cells()
+            .into_iter()
+            .map(|(values, window)| (vec![values[0].clone(), values[1].clone(), values[1].clone()], window));
+        let by_kind = Matrix::of(Tag::Kind, (Second(60), Second(120)), of_columns);
+        assert_eq!((by_kind.rows.len(), by_kind.columns.len()), (1, 3), "the columns say it");
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub(crate) struct Row {
     lost_now: WindowBody,
     /// Of what was judged: the newest minute of what the service requires.
     lost_minute: WindowBody,
+    /// Where there are several kinds of vantage and something was lost in that minute: from which most was, and how much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost_most: Option<(&'static str, WindowBody)>,
 }
 
 impl Row {
@@ -62,6 +65,7 @@ impl Row {
             incidents: body.incidents.clone(),
             lost_now,
             lost_minute: body.window.window,
+            lost_most: body.worst_kind().and_then(|part| Some((part.kind?, part.window))),
         }
     }
 }
@@ -157,7 +161,9 @@ fn row_html(row: &Row, now: u64) -> Markup {
                 @if row.silenced { " " span.silenced { "silenced" } }
             }
             td.loss role="cell" { span.label { "lost in " (NOW_SECONDS) " s " } span class=(words::shade(&row.lost_now)) { (words::loss(&row.lost_now)) } }
-            td.loss role="cell" { span.label { "in a minute " } span class=(words::shade(&row.lost_minute)) { (words::loss(&row.lost_minute)) } }
+            td.loss role="cell" { span.label { "in a minute " } span class=(words::shade(&row.lost_minute)) { (words::loss(&row.lost_minute)) }
+                @if let Some((kind, window)) = &row.lost_most { span.said { (words::kind(kind)) ": " (words::loss(window)) } }
+            }
             td.where role="cell" {
                 @match (&row.where_it_is, row.incidents.first()) {
                     (Some(said), Some(id)) => { a href=(incident_path(id)) { (said) } }

@@ -109,10 +109,12 @@ impl ServicePage {
     /// What changes of it.
     pub(crate) fn html(&self) -> Markup {
         let (path, ServiceBody { name, owner, runbook, .. }) = (self.path(), &self.service);
+        let kinds = self.service.kinds_in_order();
         html! {
             section id="service" aria-labelledby="service-heading" {
                 h1 id="service-heading" { (name) }
                 (table(std::slice::from_ref(&self.short), self.now, "Its state, and since when."))
+                @if let Some(reason) = &self.service.reason { p { (reason) } }
                 dl.facts {
                     div { dt { "May lose" } dd { (self.service.acceptable_loss) } }
                     div { dt { "Measured from" } dd { (words::counted(self.service.vantages_seen as u64, "vantage point")) ", at least " (self.service.min_vantages) " wanted" } }
@@ -123,7 +125,7 @@ impl ServicePage {
             (self.matrix.html(&path, &self.shown))
             (self.chart.html(&path, &self.shown))
             section id="parts" aria-labelledby="parts-heading" {
-                h2 id="parts-heading" { "Protocols and endpoints" }
+                h2 id="parts-heading" { @if kinds.is_empty() { "Protocols and endpoints" } @else { "From where, protocols and endpoints" } }
                 div.scroll tabindex="0" role="group" aria-labelledby="parts-heading" {
                     table {
                         caption { "What is judged of each over the last minute." }
@@ -131,7 +133,7 @@ impl ServicePage {
                             th scope="col" { "Part" } th scope="col" { "State" } th.number scope="col" { "Delivered / scheduled" }
                             th scope="col" { "Lost" } th.number scope="col" { "May lose" }
                         } }
-                        tbody { @for part in self.service.protocols.iter().chain(&self.service.endpoints) { (part_html(part)) } }
+                        tbody { @for part in kinds.iter().copied().chain(&self.service.protocols).chain(&self.service.endpoints) { (part_html(part)) } }
                     }
                 }
             }
@@ -180,7 +182,8 @@ impl ServicePage {
 }
 
 fn part_html(part: &PartBody) -> Markup {
-    let name = part.protocol.or(part.endpoint.as_deref()).unwrap_or_default();
+    let kind = part.kind.map(words::kind);
+    let name = kind.or(part.protocol).or(part.endpoint.as_deref()).unwrap_or_default();
     html! {
         tr {
             th scope="row" { (name) @if !part.required { span.said { "not required" } } }

@@ -1,6 +1,6 @@
 //! Times, shares and states as pages show them.
 
-use aviary_core::{Second, Window, extent::percent, verdict};
+use aviary_core::{Second, VantageKind, Window, extent::percent, verdict};
 use maud::{Markup, html};
 
 pub(crate) use crate::delivery::words::{counted, lasted, rfc3339};
@@ -42,6 +42,11 @@ pub(crate) fn state(name: &str) -> Markup {
         other => ("◌", other),
     };
     html! { span class={ "state " (name) } { span.shape aria-hidden="true" { (shape) } " " (word) } }
+}
+
+/// From where a kind of vantage looks.
+pub(crate) fn kind(name: &str) -> &str {
+    name.parse().map_or(name, |kind: VantageKind| kind.words())
 }
 
 /// How bad a state is: the worst first.

@@ -11,11 +11,15 @@ use aviary_core::{
     catalog::Grouping,
     ledger::NO_GROUP,
     mark::{Mark, Storage},
-    verdict::{self, JUDGED_SECONDS, SEEN_SECONDS, Sums, Verdict},
+    vantage::VantageKind,
+    verdict::{self, JUDGED_SECONDS, KindSums, SEEN_SECONDS, Sums, Verdict},
 };
 
 use super::State;
 use crate::{ServiceOptions, closed_until, settled_until};
+
+/// How many kinds of vantage there are.
+const KINDS: usize = VantageKind::ALL.len();
 
 /// A service's verdict, and since when it has been that state.
 pub(crate) struct Standing {
@@ -62,7 +66,7 @@ impl State {
             );
             if is_judged && sums.storage_untold.is_none() {
                 verdict.state = self.watch.says(&name).unwrap_or(verdict.state);
-                verdict.reason = self.watch.set_apart(&name).cloned();
+                verdict.reason = self.watch.set_apart(&name).cloned().or(verdict.reason);
             }
             if verdict.state == verdict::State::Blind && sums.storage_untold.is_none() {
                 // Whose seconds nobody can look up is not seen either, though it reports.
@@ -95,13 +99,16 @@ impl State {
         let goes_on = |id| self.ledger.life(id).until >= span.until;
         let seen = Span::before(span.until, SEEN_SECONDS);
         let (by_vantage, _) = self.live_sums(seen, vantages, goes_on);
-        let mut vantages_seen: BTreeMap<&str, usize> = BTreeMap::new();
+        // Of each kind of vantage, how many are seen of how many.
+        let mut looking: BTreeMap<&str, [(usize, usize); KINDS]> = BTreeMap::new();
         let mut seen_from = Vec::with_capacity(by_vantage.len());
-        for (values, window) in vantages.values.iter().zip(&by_vantage) {
+        for ((values, kind), window) in vantages.values.iter().zip(&judged.kinds).zip(&by_vantage) {
             let is_seen = window.unknown < window.scheduled;
             // Where nobody goes on, nobody is missed.
             seen_from.push((window.scheduled > 0).then_some(is_seen));
-            *vantages_seen.entry(&values[0]).or_default() += usize::from(is_seen);
+            let of_kind = &mut looking.entry(&values[0]).or_default()[*kind as usize];
+            of_kind.0 += usize::from(is_seen);
+            of_kind.1 += usize::from(window.scheduled > 0);
         }
         if judged.seen_from != seen_from {
             self.watch.forget_places();
@@ -117,14 +124,28 @@ impl State {
             self.watch.note_endpoints(live.map(|(values, _)| values[1].clone()).collect());
         }
         let services = of_service.iter().filter_map(|(name, endpoints)| {
-            let judged =
-                endpoints.iter().filter(|it| it.is_configured || it.group.is_some_and(|at| is_live[at]));
-            let window = |it: &JudgedEndpoint| it.group.map(|at| windows[at]).unwrap_or_default();
-            let judged =
-                judged.map(|it| (it.endpoint.clone(), window(it), it.is_required)).collect::<Vec<_>>();
-            let is_judged = !judged.is_empty() || self.configured.contains_key(name);
-            let vantages_seen = vantages_seen.get(name.as_str()).copied().unwrap_or(0);
-            is_judged.then(|| (name.clone(), Sums { endpoints: judged, vantages_seen, ..Sums::default() }))
+            let is_probed = |it: &&JudgedEndpoint| it.groups.iter().any(|(_, at)| is_live[*at]);
+            let judged = || endpoints.iter().filter(|it| it.is_configured || is_probed(it));
+            let window = |it: &JudgedEndpoint| it.groups.iter().map(|(_, at)| windows[*at]).sum();
+            let endpoints: Vec<_> =
+                judged().map(|it| (it.endpoint.clone(), window(it), it.is_required)).collect();
+            let is_judged = !endpoints.is_empty() || self.configured.contains_key(name);
+            let looking = looking.get(name.as_str()).copied().unwrap_or_default();
+            let vantages_seen = looking.iter().map(|(seen, _)| seen).sum();
+            let mut kinds: BTreeMap<VantageKind, KindSums> = BTreeMap::new();
+            if looking.iter().filter(|(_, vantages)| *vantages > 0).count() > 1 {
+                for (place, (kind, at)) in
+                    (0..).zip(judged()).flat_map(|(place, it)| it.groups.iter().map(move |it| (place, it)))
+                {
+                    let (seen, vantages) = looking[*kind as usize];
+                    if vantages > 0 {
+                        let of_kind =
+                            kinds.entry(*kind).or_insert(KindSums { vantages, seen, windows: Vec::new() });
+                        of_kind.windows.push((place, windows[*at]));
+                    }
+                }
+            }
+            is_judged.then(|| (name.clone(), Sums { endpoints, kinds, vantages_seen, ..Sums::default() }))
         });
         let services = services.collect();
         self.judged = Some(Judged { seen_from, is_live, ..judged });
@@ -155,7 +176,9 @@ pub(crate) struct Judged {
     series: usize,
     /// By service and vantage.
     vantages: Grouping,
-    /// By service and endpoint.
+    /// Of each group of vantages, their kind.
+    kinds: Vec<VantageKind>,
+    /// By service, endpoint and kind of vantage.
     endpoints: Grouping,
     /// Of each vantage, whether it was seen in the second before, where anybody goes on there: what is made of it stays
     /// until that changes.
@@ -168,8 +191,8 @@ pub(crate) struct Judged {
 
 struct JudgedEndpoint {
     endpoint: Endpoint,
-    /// Where the series are that probe it, if any ever did.
-    group: Option<usize>,
+    /// Where the series are that probe it, by the kind of their vantages; none if nobody ever did.
+    groups: Vec<(VantageKind, usize)>,
     is_configured: bool,
     is_required: bool,
 }
@@ -178,7 +201,9 @@ impl Judged {
     fn new(catalog: &Catalog, configured: &BTreeMap<String, ServiceOptions>) -> Self {
         let by_vantage = [Tag::Service, Tag::Kind, Tag::Region, Tag::Zone, Tag::Network, Tag::Node];
         let vantages = catalog.group(&by_vantage, |_| true);
-        let endpoints = catalog.group(&[Tag::Service, Tag::Endpoint], |_| true);
+        let endpoints = catalog.group(&[Tag::Service, Tag::Endpoint, Tag::Kind], |_| true);
+        // The catalog's texts of this tag are names of kinds.
+        let kind_of = |values: &Vec<String>, at: usize| values[at].parse().unwrap_or(VantageKind::External);
         let mut found: BTreeMap<String, BTreeMap<Endpoint, JudgedEndpoint>> = BTreeMap::new();
         for (name, service) in configured {
             let of_service = found.entry(name.clone()).or_default();
@@ -186,7 +211,7 @@ impl Judged {
                 let (endpoint, is_required) = (endpoint.clone(), *is_required);
                 of_service.insert(
                     endpoint.clone(),
-                    JudgedEndpoint { endpoint, group: None, is_configured: true, is_required },
+                    JudgedEndpoint { endpoint, groups: Vec::new(), is_configured: true, is_required },
                 );
             }
         }
@@ -196,15 +221,16 @@ impl Judged {
             let of_service = found.entry(values[0].clone()).or_default();
             let judged = of_service.entry(endpoint.clone()).or_insert(JudgedEndpoint {
                 endpoint,
-                group: None,
+                groups: Vec::new(),
                 is_configured: false,
                 is_required: true,
             });
-            judged.group = Some(group);
+            judged.groups.push((kind_of(values, 2), group));
         }
         let of_service = found.into_iter().map(|(name, endpoints)| (name, endpoints.into_values().collect()));
         Self {
             series: catalog.len(),
+            kinds: vantages.values.iter().map(|values| kind_of(values, 1)).collect(),
             vantages,
             endpoints,
             seen_from: Vec::new(),

@@ -104,6 +104,7 @@ impl<'c> Added<'c> {
             vantages_seen: usize::from(self.is_seen),
             watched_seconds: *watched_seconds,
             storage_untold: storage_untold.clone(),
+            ..Sums::default()
         };
         let verdict = verdict::judge(&policy, &sums);
         Place { state: verdict.state, window: verdict.window }

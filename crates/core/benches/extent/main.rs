@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
 mod generator;
+mod kinds;
 mod rivals;
 
 use std::collections::BTreeSet;
@@ -30,6 +31,9 @@ const METHODS: [(&str, Method); 5] = [
 
 /// Goal for the slowest in a hundred cases of 20,000 cells, in milliseconds.
 const P99_GOAL: f64 = 50.0;
+
+/// Goal for the cases of several kinds of vantage whose losing series are told from all others, in per cent.
+const KINDS_GOAL: f64 = 95.0;
 
 fn ours(case: &Case) -> BTreeSet<Predicate> {
     explain(&case.population, &case.counts).rules.into_iter().map(|rule| rule.matches).collect()
@@ -135,5 +139,16 @@ fn main() {
     let place = (score.milliseconds.len() * 99).div_ceil(100) - 1;
     let p99 = score.milliseconds[place];
     summary.push(format!("20,000 cells p99 {p99:.1} ms, goal {P99_GOAL} ms: {}", verdict(p99 <= P99_GOAL)));
+    for shape in &kinds::SHAPES {
+        let (named, attributed) = kinds::right(shape, seed, cases);
+        let share = |right: u64| 100.0 * right as f64 / cases as f64;
+        summary.push(format!(
+            "kinds of vantage, {}: named rightly {:.0} %, goal {KINDS_GOAL} %: {}; blame {:.0} %",
+            shape.0,
+            share(named),
+            verdict(share(named) >= KINDS_GOAL),
+            share(attributed),
+        ));
+    }
     println!("\n{}", summary.join("\n"));
 }

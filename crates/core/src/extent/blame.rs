@@ -11,18 +11,21 @@
 //! | anything, from all but some places | from those it is well | nobody can tell |
 //! | anything | nobody else measured the same | nobody can tell |
 //!
-//! What fits as well to somebody else's fault, and what was not measured, is said against it.
+//! What fits as well to somebody else's fault, and what was not measured, is said against it. What the kinds of vantage say of
+//! each other comes first ([`kinds`]).
+
+mod kinds;
 
 use std::collections::BTreeSet;
 
-use super::{Blame, Counts, Extent, Population, Predicate, Rule};
+use super::{
+    Blame, Counts, Extent, Population, Predicate, Rule,
+    kinds::{PLACES, vantage},
+};
 use crate::Tag;
 
 /// A rule that explains less of the loss than this has no say.
 const SHARE_MIN: f64 = 0.05;
-
-/// The tags of a vantage.
-const PLACES: [Tag; 5] = [Tag::Region, Tag::Zone, Tag::Network, Tag::Node, Tag::Kind];
 
 /// What is known beside the counts of who else may be at fault.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,8 +97,9 @@ pub fn blame(
     let court = Court { population, counts, rules: &told, beside: &suspects.beside };
     let mut grounds = Grounds::default();
     let mut blamed = BTreeSet::new();
-    for rule in &told {
-        let found = court.judge(rule);
+    let together = court.judge_kinds(&told);
+    let each = if together.is_some() { &[][..] } else { &told[..] };
+    for found in together.into_iter().chain(each.iter().map(|rule| court.judge(rule))) {
         blamed.insert(found.blame);
         add_new(&mut grounds.evidence, found.grounds.evidence);
         add_new(&mut grounds.against, found.grounds.against);
@@ -105,6 +109,12 @@ pub fn blame(
     }
     let blame = match blamed.into_iter().collect::<Vec<_>>().as_slice() {
         [one] => *one,
+        _ if court.is_felt_elsewhere() => {
+            grounds
+                .evidence
+                .push("what is lost elsewhere is a part, as a node that is lost takes with it".to_owned());
+            Blame::Service
+        }
         _ => Blame::Unclear,
     };
     match blame {
@@ -142,6 +152,9 @@ impl Grounds {
 
 impl Court<'_> {
     fn judge(&self, rule: &Rule) -> Attribution {
+        if let Some(found) = self.judge_kinds(&[rule]) {
+            return found;
+        }
         let cells = self.measured(|cell| self.covers(rule, cell));
         if PLACES.iter().any(|tag| rule.matches.0.contains_key(tag)) {
             self.judge_place(rule, &cells)
@@ -165,7 +178,7 @@ impl Court<'_> {
         let excepted =
             self.measured(|cell| rule.except.iter().any(|except| self.population.matches(cell, except)));
         let by_place = rule.except.iter().any(|except| PLACES.iter().any(|tag| except.0.contains_key(tag)));
-        let mut grounds = Grounds { evidence: vec![self.seen_by(cells)], against: Vec::new() };
+        let mut grounds = Grounds { evidence: self.seen_by_kinds(cells), against: Vec::new() };
         for (tag, others) in
             [(Tag::Protocol, "protocols"), (Tag::Address, "addresses"), (Tag::Service, "services")]
         {
@@ -191,8 +204,8 @@ impl Court<'_> {
     fn judge_place(&self, rule: &Rule, cells: &[usize]) -> Attribution {
         let vantages = self.vantages(cells);
         let matches = &rule.matches.0;
-        if cells.iter().all(|cell| self.population.tag(*cell, Tag::Kind) == Some("loopback")) {
-            return Attribution::new(Blame::Service, vec!["it was measured on the node itself".to_owned()]);
+        if self.is_of_nodes(rule) {
+            return self.judge_nodes(rule, cells);
         }
         let services = self.values(cells, Tag::Service);
         let same = match (matches.get(&Tag::Address), services) {
@@ -200,13 +213,17 @@ impl Court<'_> {
             (None, 0 | 1) => "the same service is",
             (None, _) => "all of it is",
         };
-        let elsewhere = self.others(rule, &PLACES).unwrap_or_default();
+        let elsewhere = self.of_same_kind(cells, self.others(rule, &PLACES).unwrap_or_default());
         let Some(how) = self.how(&format!("from {} {same}", self.elsewhere(&elsewhere, rule)), &elsewhere)
         else {
-            return Attribution::new(Blame::Unclear, vec!["nobody else measured the same".to_owned()]);
+            let mut grounds = Grounds::default();
+            self.compare_kinds(rule, cells, &mut grounds);
+            grounds.evidence.push("nobody else measured the same".to_owned());
+            return Attribution { blame: Blame::Unclear, grounds };
         };
         let mut grounds = Grounds::default();
         grounds.compare(how);
+        self.compare_kinds(rule, cells, &mut grounds);
         let is_one_node = PLACES.iter().all(|tag| matches.contains_key(tag) == (*tag == Tag::Node));
         if is_one_node && vantages > 1 {
             grounds.evidence.push(format!("{} to that node", self.seen_by(cells)));
@@ -271,8 +288,8 @@ impl Court<'_> {
 
     /// How services that the population leaves out do from the vantages of `cells`; none where nobody measured any.
     fn beside(&self, cells: &[usize]) -> Option<How> {
-        let mut vantages: BTreeSet<[Option<&str>; PLACES.len()]> = BTreeSet::new();
-        let each = cells.iter().filter(|cell| vantages.insert(self.vantage(**cell)));
+        let mut vantages = BTreeSet::new();
+        let each = cells.iter().filter(|cell| vantages.insert(vantage(self.population, **cell)));
         let known: Vec<Beside> = each.filter_map(|cell| self.beside.get(*cell)).copied().collect();
         let sum = |count: fn(&Beside) -> u64| known.iter().map(count).sum::<u64>();
         let (services, well, lost) = (sum(|it| it.services), sum(|it| it.well), sum(|it| it.lost));
@@ -293,7 +310,7 @@ impl Court<'_> {
         let differs = |cell| {
             self.population.matches(cell, &agree)
                 && !self.population.matches(cell, &rule.matches)
-                && !self.rules.iter().any(|other| self.covers(other, cell))
+                && !self.is_told(cell)
         };
         (!differ.is_empty()).then(|| self.measured(differs))
     }
@@ -301,11 +318,25 @@ impl Court<'_> {
     /// The same from the other vantages of a vantage's region.
     fn neighbours(&self, rule: &Rule, cells: &[usize]) -> Vec<usize> {
         let region = cells.first().and_then(|cell| self.population.tag(*cell, Tag::Region));
-        self.measured(|cell| {
+        let there = self.measured(|cell| {
             self.population.tag(cell, Tag::Region) == region
                 && !self.population.matches(cell, &rule.matches)
-                && !self.rules.iter().any(|other| self.covers(other, cell))
-        })
+                && !self.is_told(cell)
+        });
+        self.of_same_kind(cells, there)
+    }
+
+    /// Those of `others` that are of a kind of `cells`: another kind answers another question.
+    fn of_same_kind(&self, cells: &[usize], mut others: Vec<usize>) -> Vec<usize> {
+        let kind = |cell: &usize| self.population.tag(*cell, Tag::Kind);
+        let kinds: BTreeSet<Option<&str>> = cells.iter().map(kind).collect();
+        others.retain(|cell| kinds.contains(&kind(cell)));
+        others
+    }
+
+    /// Whether a rule that is told says that a cell loses.
+    fn is_told(&self, cell: usize) -> bool {
+        self.rules.iter().any(|rule| self.covers(rule, cell))
     }
 
     /// Where `cells` are as seen from a rule: their regions, if it is about regions.
@@ -346,11 +377,7 @@ impl Court<'_> {
     }
 
     fn vantages(&self, cells: &[usize]) -> usize {
-        cells.iter().map(|cell| self.vantage(*cell)).collect::<BTreeSet<_>>().len()
-    }
-
-    fn vantage(&self, cell: usize) -> [Option<&str>; PLACES.len()] {
-        PLACES.map(|tag| self.population.tag(cell, tag))
+        cells.iter().map(|cell| vantage(self.population, *cell)).collect::<BTreeSet<_>>().len()
     }
 
     fn values(&self, cells: &[usize], tag: Tag) -> usize {

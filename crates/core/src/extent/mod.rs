@@ -2,6 +2,7 @@
 
 mod blame;
 mod explain;
+mod kinds;
 mod model;
 mod population;
 mod questions;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 
 pub use blame::{Attribution, Beside, Grounds, Suspects, blame};
 pub use explain::explain;
+pub use kinds::of_rules as kinds;
 pub use model::Counts;
 pub use population::Population;
 pub use questions::questions;

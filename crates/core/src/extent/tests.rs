@@ -1,5 +1,7 @@
 //! What a person is told of losses whose cause is known.
 
+mod kinds;
+
 use proptest::prelude::*;
 
 use super::{
@@ -423,16 +425,16 @@ fn losses_are_told_as_a_person_would() {
         (
             &nodes,
             &[("ingest-2", 1.0)][..],
-            "ingest: node ingest-2 only (1/5 nodes), all protocols (3/3), measured on itself, 100 % lost: the node, not the network; nothing else",
+            "ingest: node ingest-2 on itself only (1/3 nodes), all protocols (3/3), 100 % lost: the node, not the network; well on its peers (2 of 2) and outside (2 of 2)",
             ["cannot_tell", "no", "service"],
-            "it was measured on the node itself",
+            "it was measured on the node itself; its peers are well, on 2 of 2 nodes: 0 of 360 lost; outside it is well, from 2 of 2 vantages: 0 of 360 lost",
         ),
         (
             &nodes,
             &[("external", 1.0)][..],
-            "ingest: external vantages only (1/2 kinds of vantage), all protocols (3/3), 100 % lost; nothing else",
+            "ingest: outside only (2/2 regions), all protocols (3/3), 100 % lost: the network in front of the nodes, not the service; well on its nodes (3 of 3)",
             ["no", "no", "path"],
-            "from elsewhere the same service is well: 0 of 540 lost; 2 vantages there lose it; but no other service was measured from there",
+            "outside it is lost, from 2 of 2 vantages in 2 regions: 360 of 360 lost; on its nodes it is well, on 3 of 3 nodes: 0 of 540 lost",
         ),
         (
             &pairs,

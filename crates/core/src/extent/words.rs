@@ -2,20 +2,24 @@
 //!
 //! Each phrase says what is lost, from where, of how many, and how much; then what no rule explains. "6/6" counts the
 //! values that lose more than is acceptable among those that there are; what was not measured is said, not counted as well.
+//! Where a service has several kinds of vantage, those that do not lose it are said last, each with how many of its vantages
+//! are well: "ingest: outside only (2/2 regions), 100 % lost; well in the data centre (1 of 1) and on its nodes (6 of 6)".
+
+mod from_kinds;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Counts, Extent, Population, Predicate, Rule};
-use crate::Tag;
+use super::{
+    Counts, Extent, Population, Predicate, Rule,
+    kinds::{self, PLACES},
+};
+use crate::{Tag, vantage::VantageKind};
 
 /// What explains less of a loss than this is not worth a word.
 const SHARE_MIN: f64 = 0.01;
 
 /// More causes than this are counted rather than said.
 const PHRASES_MAX: usize = 3;
-
-/// The tags of a vantage, from the narrowest.
-const PLACES: [Tag; 5] = [Tag::Node, Tag::Zone, Tag::Region, Tag::Network, Tag::Kind];
 
 /// How many values are named before the rest are counted.
 const NAMED_MAX: usize = 3;
@@ -26,7 +30,8 @@ const NAMED_MAX: usize = 3;
 pub fn summary(population: &Population, counts: &[Counts], extent: &Extent) -> String {
     let scene = Scene { population, counts };
     let told: Vec<&Rule> = extent.rules.iter().filter(|rule| rule.share >= SHARE_MIN).collect();
-    let phrases = merged(&told);
+    let mut phrases = merged(&told);
+    phrases.iter_mut().for_each(|phrase| scene.name_kinds(phrase));
     let service = scene.common_service(&phrases);
     let mut text = service.as_ref().map_or_else(String::new, |service| format!("{service}: "));
     if phrases.is_empty() {
@@ -48,8 +53,11 @@ pub fn summary(population: &Population, counts: &[Counts], extent: &Extent) -> S
     }
     if extent.scattered >= SHARE_MIN {
         text.push_str(&format!("; {} of the loss is scattered", percent(extent.scattered)));
-    } else if unsaid == 0 {
-        text.push_str("; nothing else");
+    }
+    match scene.well_elsewhere(&phrases) {
+        Some(elsewhere) => text.push_str(&format!("; {elsewhere}")),
+        None if unsaid == 0 && extent.scattered < SHARE_MIN => text.push_str("; nothing else"),
+        None => {}
     }
     text
 }
@@ -148,18 +156,22 @@ impl Scene<'_> {
         let cells = self.cells(phrase);
         let only = if alone { " only" } else { "" };
         let what = self.what(phrase, service_said);
-        let fixed: Vec<Tag> = PLACES.into_iter().filter(|tag| phrase.matches.contains_key(tag)).collect();
-        let place = fixed.iter().map(|tag| named(*tag, &phrase.matches[tag])).collect::<Vec<_>>().join(", ");
-        let narrow = fixed.first().map(|tag| self.of_how_many(*tag, phrase.matches[tag].len()));
         let (except, excepted) = self.except(phrase);
-        let mut text = match (what, narrow) {
-            (Some(what), Some(narrow)) => format!("{what} from {place}{only}{narrow}{except}"),
-            (None, Some(narrow)) => format!("{place}{only}{narrow}{except}"),
-            (Some(what), None) => format!("{what}{}{except}", self.everywhere(&cells, excepted, " ")),
-            (None, None) if except.is_empty() => {
-                format!("everything{}", self.everywhere(&cells, excepted, " "))
-            }
-            (None, None) => format!("everything{except}{}", self.everywhere(&cells, excepted, ", ")),
+        let is_everywhere = excepted.is_none_or(|tag| !PLACES.contains(&tag));
+        let kinds = || self.of_kinds(phrase, &cells, only).filter(|_| is_everywhere);
+        let mut text = match (what, self.place(phrase, &cells, only)) {
+            (Some(what), Some(place)) => format!("{what} from {place}{except}"),
+            (None, Some(place)) => format!("{place}{except}"),
+            (what, None) => match (what, kinds()) {
+                (Some(what), Some(kinds)) => format!("{what} {kinds}{except}"),
+                (None, Some(kinds)) if phrase.matches.contains_key(&Tag::Kind) => format!("{kinds}{except}"),
+                (None, Some(kinds)) => format!("everything{except} {kinds}"),
+                (Some(what), None) => format!("{what}{}{except}", self.everywhere(&cells, excepted, " ")),
+                (None, None) if except.is_empty() => {
+                    format!("everything{}", self.everywhere(&cells, excepted, " "))
+                }
+                (None, None) => format!("everything{except}{}", self.everywhere(&cells, excepted, ", ")),
+            },
         };
         for (tag, plural) in [(Tag::Protocol, "protocols"), (Tag::Service, "services")] {
             let told = phrase.matches.contains_key(&tag) || excepted == Some(tag);
@@ -182,7 +194,11 @@ impl Scene<'_> {
     /// Protocol, address and service, if any is named and not yet said.
     fn what(&self, phrase: &Phrase, service_said: bool) -> Option<String> {
         let with_count = |tag, values: &Vec<String>| {
-            format!("{}{}", named(tag, values), self.of_how_many(tag, values.len()))
+            format!(
+                "{}{}",
+                named(tag, values),
+                of_how_many(tag, values.len(), self.population.values_of(tag).len())
+            )
         };
         let protocol = phrase.matches.get(&Tag::Protocol).map(|values| list(values));
         let address = phrase.matches.get(&Tag::Address).map(|values| with_count(Tag::Address, values));
@@ -258,20 +274,15 @@ impl Scene<'_> {
         (format!(" except {}", each.collect::<Vec<_>>().join(" and ")), None)
     }
 
-    /// Of how many values of a tag this is one or some.
-    fn of_how_many(&self, tag: Tag, named: usize) -> String {
-        let all = self.population.values_of(tag).len();
-        if all < 2 { String::new() } else { format!(" ({named}/{all} {})", plural(tag)) }
-    }
-
     /// Who saw one node or address alone, and what that says of the network before it.
     fn culprit(&self, phrase: &Phrase, cells: &[usize]) -> (&'static str, &'static str) {
-        let vantages: BTreeSet<[Option<&str>; PLACES.len()]> =
-            cells.iter().map(|cell| PLACES.map(|tag| self.population.tag(*cell, tag))).collect();
-        let on_itself = cells.iter().all(|cell| self.population.tag(*cell, Tag::Kind) == Some("loopback"));
+        let vantages: BTreeSet<kinds::Place<'_>> =
+            cells.iter().map(|cell| kinds::vantage(self.population, *cell)).collect();
+        let on_itself = kinds::among(self.population, cells) == [VantageKind::Loopback];
         let mut named = phrase.matches.iter().filter(|(tag, _)| **tag != Tag::Service);
         match (named.next(), named.next()) {
             _ if !phrase.except.is_empty() => ("", ""),
+            _ if phrase.matches.contains_key(&Tag::Kind) => ("", self.network(phrase, &vantages)),
             (Some((Tag::Address, addresses)), None) if vantages.len() > 1 => (
                 "",
                 if addresses.len() > 1 {
@@ -280,8 +291,17 @@ impl Scene<'_> {
                     ": the address, not the network"
                 },
             ),
-            (Some((Tag::Node, _)), None) if on_itself => {
-                (", measured on itself", ": the node, not the network")
+            (Some((Tag::Node, nodes)), None) if on_itself => {
+                // Where there are other kinds, the place says so.
+                let seen = if kinds::are_many(self.population) { "" } else { ", measured on itself" };
+                (
+                    seen,
+                    if nodes.len() > 1 {
+                        ": the nodes, not the network"
+                    } else {
+                        ": the node, not the network"
+                    },
+                )
             }
             (Some((Tag::Node, nodes)), None) if vantages.len() > nodes.len() => {
                 (", from every vantage", ": the node, not the network")
@@ -334,6 +354,11 @@ struct Spread {
 /// More is lost than is acceptable.
 fn is_lossy(cell: &Counts) -> bool {
     cell.lost as f64 > cell.acceptable * cell.judged as f64
+}
+
+/// Of how many values of a tag these are one or some.
+fn of_how_many(tag: Tag, some: usize, all: usize) -> String {
+    if all < 2 { String::new() } else { format!(" ({some}/{all} {})", plural(tag)) }
 }
 
 /// Values of a tag as they are said.

@@ -183,7 +183,7 @@ impl Incidents {
             self.quiet(&seen, now);
             return None;
         }
-        let shape = Shape::of(&seen.extent);
+        let shape = Shape::of(&seen.extent, &seen.kinds);
         let home = self.home(&seen.service, &shape);
         let is_known = home.as_ref().is_some_and(|id| self.held[id].state.is_active());
         if !is_known && (self.is_hushed(&seen, &shape, now) || self.is_set_apart(&shape, seen.blame)) {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    AcceptableLoss, Phase, Second, Span, Tag,
+    AcceptableLoss, Phase, Second, Span, Tag, VantageKind,
     extent::{Blame, Extent, Grounds, Predicate, Questions},
     named::named,
     page::{Severity, Urgency},
@@ -157,6 +157,8 @@ pub struct Observation {
     pub onset: Option<Second>,
     /// Where loss is.
     pub extent: Extent,
+    /// Of each of its rules, from which kind of vantage all of it is; none where it is from several, or there is but one kind.
+    pub kinds: Vec<Option<VantageKind>>,
     /// What is asked first.
     pub questions: Questions,
     /// Whose fault it looks like.
@@ -189,6 +191,7 @@ impl Observation {
             networks: 0,
             onset: None,
             extent: Extent::default(),
+            kinds: Vec::new(),
             questions: Questions::UNASKED,
             blame: Blame::Unclear,
             grounds: Grounds::default(),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     Tag,
     extent::{Blame, Extent, Predicate},
+    vantage::VantageKind,
 };
 
 /// A rule of less share than this comes and goes, and does not tell one loss from another.
@@ -16,10 +17,17 @@ const SHARE_MIN: f64 = 0.05;
 pub struct Shape(pub BTreeSet<(Predicate, BTreeSet<Predicate>)>);
 
 impl Shape {
-    /// What remains of an extent.
-    pub fn of(extent: &Extent) -> Self {
-        let rules = extent.rules.iter().filter(|rule| rule.share >= SHARE_MIN);
-        Self(rules.map(|rule| (bare(&rule.matches), rule.except.iter().map(bare).collect())).collect())
+    /// What remains of an extent, of each rule of which it is known from which kind of vantage all of it is, if from one: a
+    /// region outside is then within all that is outside.
+    pub fn of(extent: &Extent, kinds: &[Option<VantageKind>]) -> Self {
+        let kinds = kinds.iter().copied().chain(std::iter::repeat(None));
+        let rules = extent.rules.iter().zip(kinds).filter(|(rule, _)| rule.share >= SHARE_MIN);
+        let shapes = rules.map(|(rule, kind)| {
+            let mut matches = bare(&rule.matches);
+            matches.0.extend(kind.map(|kind| (Tag::Kind, kind.name().to_owned())));
+            (matches, rule.except.iter().map(bare).collect())
+        });
+        Self(shapes.collect())
     }
 
     /// The series that one predicate means.
@@ -97,7 +105,7 @@ mod tests {
     use crate::incident::tests::{extent, predicate};
 
     fn shape(text: &str) -> Shape {
-        Shape::of(&extent(text))
+        Shape::of(&extent(text), &[])
     }
 
     #[test]
@@ -128,10 +136,24 @@ mod tests {
     }
 
     #[test]
+    fn what_spreads_within_a_kind_of_vantage_is_one_loss() {
+        let of = |text: &str, kind| Shape::of(&extent(text), &[Some(kind)]);
+        let (outside, nodes) = (VantageKind::External, VantageKind::Loopback);
+        for (left, right, one) in [
+            (of("region=eu", outside), of("kind=external", outside), true),
+            (of("node=n1", nodes), of("kind=loopback", nodes), true),
+            (of("node=n1", nodes), of("kind=external", outside), false),
+            (of("region=eu", outside), shape(""), true),
+        ] {
+            assert_eq!(left.is_related(&right), one, "{left:?} {right:?}");
+        }
+    }
+
+    #[test]
     fn a_rule_of_little_share_tells_nothing() {
         let mut whole = extent("protocol=udp;region=eu");
         whole.rules[1].share = 0.04;
-        assert_eq!(Shape::of(&whole), shape("protocol=udp"));
+        assert_eq!(Shape::of(&whole, &[]), shape("protocol=udp"));
         assert_eq!(shape("region=eu;protocol=udp,region=us").name(), "protocol=udp,region=us;region=eu");
     }
 

@@ -13,12 +13,13 @@ use std::{
 };
 
 use aviary_core::{
-    AcceptableLoss, Catalog, Ledger, Second, SeriesId, Span, Tag,
+    AcceptableLoss, Catalog, Ledger, Second, SeriesId, Span, Tag, VantageKind,
     catalog::Grouping,
-    detect::{Bank, Budget, Burstiness, Learning, Quiet, Test, View},
+    detect::{Bank, Budget, Burstiness, Learning, Quiet, Tally, Test, View},
     extent::Population,
     ledger::NO_GROUP,
     vantage::ABSENT,
+    verdict::{outermost, says_down},
 };
 
 pub(super) use self::feed::Older;
@@ -34,6 +35,7 @@ const GROUPED: Range<usize> = 1..7;
 /// Where the vantage of a cell is among its values, and its network.
 const VANTAGE: Range<usize> = 2..7;
 const NETWORK: usize = 5;
+const KIND: usize = 2;
 
 /// So much of the past is asked for at once when banks are made: what the bins of [`Bank`] are made of that reach further
 /// back than the ledger.
@@ -56,7 +58,7 @@ pub(crate) struct Key {
 pub(super) struct Group {
     pub(super) key: Key,
     /// Its cells.
-    cells: Vec<u32>,
+    pub(super) cells: Vec<u32>,
     /// When its first series began.
     first: Second,
     /// When the first of them began to be judged.
@@ -131,9 +133,10 @@ pub(super) struct Groups {
     pub(super) acceptable: Vec<f64>,
     /// How many series each cell has, and when the first of them began to be judged.
     lives: Vec<(u64, Second)>,
-    /// Numbers that are the same for cells of one vantage, and of one network.
+    /// Numbers that are the same for cells of one vantage, of one network, and of one kind of vantage.
     pub(super) vantage_of: Vec<u32>,
     pub(super) network_of: Vec<u32>,
+    kind_of: Vec<u32>,
     /// Series of endpoints that began to work lately, and when: before that, nothing of them is judged.
     beginners: Vec<(SeriesId, Second)>,
     /// Each main cell's values of [`TAGS`].
@@ -210,6 +213,7 @@ impl Groups {
             lives: series.iter().copied().zip(judged_from.iter().copied()).collect(),
             vantage_of: numbered(&main, VANTAGE),
             network_of: numbered(&main, NETWORK..NETWORK + 1),
+            kind_of: numbered(&main, KIND..KIND + 1),
             beginners,
             values: Vec::new(),
             services: BTreeMap::new(),
@@ -337,6 +341,32 @@ impl Groups {
 }
 
 impl Judged {
+    /// The cells from the kinds of vantage that a group has: no other kind waters down what it loses.
+    pub(super) fn of_kinds(&self, groups: &Groups, group: &Group) -> Vec<usize> {
+        let kinds: BTreeSet<u32> = group.cells.iter().map(|cell| groups.kind_of[*cell as usize]).collect();
+        self.cells.clone().filter(|cell| kinds.contains(&groups.kind_of[*cell])).collect()
+    }
+
+    /// Whether so much was lost of `seconds` up to `until` from a kind of vantage that the service is down.
+    pub(super) fn is_down(&self, groups: &Groups, until: Second, seconds: u64) -> bool {
+        let newest = |group: &Group| group.bank.before(until).newest(seconds);
+        let of_kinds = self.groups.iter().filter_map(|group| {
+            let (tag, kind) = group.key.value.as_ref()?;
+            let kind = kind.parse::<VantageKind>().ok().filter(|_| *tag == Tag::Kind)?;
+            let vantages: BTreeSet<u32> =
+                group.cells.iter().map(|cell| groups.vantage_of[*cell as usize]).collect();
+            Some((kind, vantages.len(), newest(group)))
+        });
+        let of_kinds: Vec<_> = of_kinds.filter(|(.., tally)| tally.judged > 0).collect();
+        match outermost(of_kinds.iter().map(|(kind, ..)| *kind)) {
+            Some(outermost) => of_kinds.into_iter().any(|(kind, vantages, Tally { judged, lost })| {
+                says_down(kind, outermost, vantages, judged, lost)
+            }),
+            // There is but one kind, and the service is it.
+            None => newest(&self.groups[0]).loss() >= 0.5,
+        }
+    }
+
     /// How a group is to be looked at: with the newest seconds, in which what is lost is known first; and where `storage` decides,
     /// without those that are not settled, since of them only what is delivered by its sender and not stored is known late.
     pub(super) fn views<'a>(&self, group: &'a Group, storage: bool) -> impl Iterator<Item = View<'a>> {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::Range,
     sync::Arc,
 };
 
@@ -21,7 +20,7 @@ use aviary_core::{
 use super::{
     Asked, Read, Scene, State, Watch, beside,
     clearing::{cleared, is_gone},
-    groups::{Group, Groups, Judged, onset},
+    groups::{Group, Groups, onset},
 };
 
 /// What is explained is at most so long: a little less than the ledger holds.
@@ -109,31 +108,28 @@ impl State {
             .tallies
             .entry((span, service.storage, judged.final_until))
             .or_insert_with(|| groups.windows(&self.ledger, span, name, service.storage));
-        let cells = judged.cells.clone();
+        let kin = judged.of_kinds(groups, group);
         let level = |rest| test.level(first.seconds, rest);
-        if let Some(why) = self.suspects_alone(groups, cells.clone(), tallies, span, level) {
+        if let Some(why) = self.suspects_alone(groups, &kin, tallies, span, level) {
             watch.set_apart.insert(name.to_owned(), why);
             return (seen, None);
         }
-        let worst_of =
-            |numbers: &[u32]| worst(numbers, &tallies[cells.clone()], cells.start, test.acceptable());
-        let (vantages, worst_vantage) = worst_of(&groups.vantage_of);
-        let (networks, worst_network) = worst_of(&groups.network_of);
-        let whole = cells.clone().fold(Tally::default(), |mut sum, cell| {
-            sum += tallies[cell];
-            sum
-        });
+        let worst_of = |numbers: &[u32], cells: &[usize]| worst(numbers, cells, tallies, test.acceptable());
+        let (vantages, worst_vantage) = worst_of(&groups.vantage_of, &kin);
+        let (networks, worst_network) = worst_of(&groups.network_of, &kin);
+        let whole = kin.iter().fold(Tally::default(), |sum, cell| sum + tallies[*cell]);
         let agreed = |worst| is_agreed(&test, first.seconds, whole, worst);
-        seen.seen_from = vantages;
+        let all: Vec<usize> = judged.cells.clone().collect();
+        (seen.seen_from, _) = worst_of(&groups.vantage_of, &all);
         seen.vantages = if agreed(worst_vantage) { vantages } else { vantages.min(1) };
         seen.networks = if agreed(worst_network) { networks } else { networks.min(1) };
         seen.level = match first.level {
             detect::Level::Firing => Level::Full,
-            _ if self.is_refused(groups, judged, &test, span, tallies) => Level::Full,
+            _ if self.is_refused(groups, &kin, &test, span, tallies) => Level::Full,
             _ => Level::Suspected,
         };
         seen.confirmed = true;
-        seen.is_down = judged.groups[0].bank.before(until).newest(first.seconds).loss() >= 0.5;
+        seen.is_down = judged.is_down(groups, until, first.seconds);
         seen.firing = found
             .iter()
             .map(|found| Firing {
@@ -148,6 +144,7 @@ impl State {
                 acceptable: AcceptableLoss::of_million(group.acceptable),
             })
             .collect();
+        let cells = judged.cells.clone();
         let counts = cells
             .map(|cell| aviary_core::extent::Counts {
                 judged: tallies[cell].judged,
@@ -166,7 +163,7 @@ impl State {
     fn suspects_alone(
         &self,
         groups: &Groups,
-        cells: Range<usize>,
+        cells: &[usize],
         tallies: &[Tally],
         span: Span,
         level: impl Fn(Tally) -> detect::Level,
@@ -174,7 +171,7 @@ impl State {
         let suspects = self.agents.iter().filter(|(_, agent)| agent.is_suspect(span));
         let suspects: BTreeSet<&str> = suspects.map(|(vantage, _)| &*vantage.node).collect();
         let (theirs, trusted): (Vec<usize>, Vec<usize>) =
-            cells.partition(|cell| suspects.contains(groups.node(*cell)));
+            cells.iter().copied().partition(|cell| suspects.contains(groups.node(*cell)));
         let rest = trusted.into_iter().fold(Tally::default(), |sum, cell| sum + tallies[cell]);
         let is_theirs = !suspects.is_empty() && level(rest) == detect::Level::Quiet;
         is_theirs.then(|| {
@@ -215,14 +212,14 @@ impl State {
     fn is_refused(
         &self,
         groups: &Groups,
-        judged: &Judged,
+        cells: &[usize],
         test: &Test,
         span: Span,
         tallies: &[Tally],
     ) -> bool {
         let protocols = |lost: bool| -> BTreeSet<&str> {
             let counts = |cell: &usize| if lost { tallies[*cell].lost } else { tallies[*cell].judged };
-            judged.cells.clone().filter(|cell| counts(cell) > 0).map(|cell| groups.protocol(cell)).collect()
+            cells.iter().copied().filter(|cell| counts(cell) > 0).map(|cell| groups.protocol(cell)).collect()
         };
         let judged_protocols = protocols(false);
         if judged_protocols.len() < 2 || protocols(true).len() < judged_protocols.len() {
@@ -233,12 +230,12 @@ impl State {
         for (_, series, loss) in self.losses.within(span) {
             let SeriesId(place) = series;
             let cell = groups.cell_of.get(place as usize).map_or(usize::MAX, |cell| *cell as usize);
-            if loss.cause == Cause::Service(Fault::Refused) && judged.cells.contains(&cell) {
+            if loss.cause == Cause::Service(Fault::Refused) && cells.binary_search(&cell).is_ok() {
                 slots += 1;
                 refused.insert(self.catalog.tag(series, Tag::Protocol));
             }
         }
-        let all = judged.cells.clone().map(|cell| tallies[cell].judged).sum();
+        let all = cells.iter().map(|cell| tallies[*cell].judged).sum();
         let refusals = Refusals { slots, protocols: refused.len(), judged_protocols: judged_protocols.len() };
         is_refused(test, span.seconds(), all, refusals)
     }
@@ -285,11 +282,11 @@ impl Found {
     }
 }
 
-/// How many of those that `numbers` tell apart lose more than is acceptable, and what the one lost that lost most.
-fn worst(numbers: &[u32], tallies: &[Tally], first: usize, acceptable: f64) -> (usize, Tally) {
+/// How many of those that `numbers` tell apart among `cells` lose more than is acceptable, and what the one lost that lost most.
+fn worst(numbers: &[u32], cells: &[usize], tallies: &[Tally], acceptable: f64) -> (usize, Tally) {
     let mut sums: BTreeMap<u32, Tally> = BTreeMap::new();
-    for (number, tally) in numbers[first..].iter().zip(tallies) {
-        *sums.entry(*number).or_default() += *tally;
+    for cell in cells {
+        *sums.entry(numbers[*cell]).or_default() += tallies[*cell];
     }
     let losing = sums.values().filter(|sum| sum.loss() > acceptable).count();
     let worst = sums.values().max_by_key(|sum| sum.lost).copied().unwrap_or_default();

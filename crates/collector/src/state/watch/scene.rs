@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aviary_core::{
     Tag,
-    extent::{self, Beside, Suspects, blame, explain, questions, summary},
+    extent::{self, Beside, Suspects, blame, explain, kinds, questions, summary},
     incident::{Condition, Event, Observation, Observed},
     silence::InForce,
 };
@@ -52,6 +52,7 @@ impl Scene {
         let attribution = blame(population, &self.counts, &extent, &suspects);
         let summary = summary(population, &self.counts, &extent);
         Observation {
+            kinds: kinds(population, &extent),
             extent,
             questions,
             blame: attribution.blame,
