@@ -30,9 +30,10 @@ use crate::{
     },
     config::{
         self, Config,
+        endpoint::{Addresses, ServiceEndpoint},
         network::Source as ConfiguredSource,
         secret::Pem,
-        service::{Addresses, Service, ServiceEndpoint},
+        service::Service,
     },
     service_manager::ServiceManager,
     statsd::{self, Statsd},
