@@ -25,7 +25,7 @@ use super::{
 };
 
 /// The most bytes of a datapoint on the wire: no configuration makes a weapon of a prober.
-const PAYLOAD_BYTES_MAX: usize = 1024;
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 1024;
 
 /// The most that any protocol writes beside the name: value, timestamp, and the frame of a pickle.
 const FRAME_BYTES_MAX: usize = 64;
@@ -321,8 +321,7 @@ pub(super) fn refuse_contradictions(
 }
 
 fn refuse_equal_endpoints(draft: &Draft, context: &Context<'_>, vantage: &Vantage) {
-    let Service { name, prefix, endpoints, api_key, .. } = &draft.service;
-    let key_bytes = api_key.as_ref().map_or(0, |key| key.expose().len() + 1);
+    let Service { name, prefix, endpoints, .. } = &draft.service;
     let mut graphite_names: BTreeMap<String, Vec<(&ServiceEndpoint, &str)>> = BTreeMap::new();
     for (one, path) in endpoints.iter().zip(&draft.endpoint_paths) {
         let ServiceEndpoint { endpoint, addresses, kinds, .. } = one;
@@ -333,8 +332,7 @@ fn refuse_equal_endpoints(draft: &Draft, context: &Context<'_>, vantage: &Vantag
             address: None,
         };
         let graphite_name = series.graphite_name(prefix);
-        let address_bytes = if *addresses == Addresses::All { ADDRESS_BYTES_MAX } else { 0 };
-        let payload_bytes = graphite_name.len() + key_bytes + address_bytes + FRAME_BYTES_MAX;
+        let payload_bytes = payload_bytes(&draft.service, &graphite_name, *addresses);
         if payload_bytes > PAYLOAD_BYTES_MAX {
             let message = format!(
                 "the datapoints of {endpoint} would have {payload_bytes} bytes with their name, and {PAYLOAD_BYTES_MAX} are the most"
@@ -356,6 +354,13 @@ fn refuse_equal_endpoints(draft: &Draft, context: &Context<'_>, vantage: &Vantag
         };
         context.refuse(path, refusal);
     }
+}
+
+/// The most bytes that a datapoint of this name has on the wire.
+pub(crate) fn payload_bytes(service: &Service, graphite_name: &str, addresses: Addresses) -> usize {
+    let key_bytes = service.api_key.as_ref().map_or(0, |key| key.expose().len() + 1);
+    let address_bytes = if addresses == Addresses::All { ADDRESS_BYTES_MAX } else { 0 };
+    graphite_name.len() + key_bytes + address_bytes + FRAME_BYTES_MAX
 }
 
 /// Whether what counts as delivered can be shown at all.

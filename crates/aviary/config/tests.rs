@@ -273,6 +273,7 @@ fn no_secret_is_in_what_is_printed_of_a_configuration() {
     assert!(!format!("{config:?}").contains("hunter2"));
 }
 
+mod endpoints;
 mod overrides;
 mod paging;
 mod services;
