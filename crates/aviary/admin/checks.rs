@@ -208,6 +208,16 @@ mod tests {
 
     const LONG_AFTER: u64 = 3_600_000_000;
 
+    fn found(trouble: Option<&str>) -> Discovery {
+        Discovery {
+            service: "a".to_owned(),
+            name: "srv x".to_owned(),
+            endpoints: vec![("tcp://h:1".to_owned(), false)],
+            trouble: trouble.map(str::to_owned),
+            labels: 0,
+        }
+    }
+
     fn group(fault: &'static str, count: u64) -> Group {
         Group {
             service: "ingest".to_owned(),
