@@ -42,6 +42,8 @@ pub(crate) struct Service {
     pub(crate) prefix: String,
     /// What it may lose, and how many vantages must look.
     pub(crate) policy: Policy,
+    /// The nodes that templates of endpoints stand for, where it is not the one that probes itself.
+    pub(crate) nodes: Vec<String>,
     /// What is probed, as far as it is known here.
     pub(crate) endpoints: Vec<ServiceEndpoint>,
     /// What finds more of it.
@@ -92,7 +94,6 @@ pub(super) struct Draft {
     /// What stands in the file, of which [`complete`] makes the service's endpoints.
     entries: Vec<At<Entry>>,
     addresses: Addresses,
-    nodes: Vec<String>,
 }
 
 /// What a service may lose: as a whole, and by protocol.
@@ -156,6 +157,7 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
                 by_endpoint: BTreeMap::new(),
                 min_vantages: min_vantages.unwrap_or(1) as usize,
             },
+            nodes: values(nodes.unwrap_or_default()),
             endpoints: Vec::new(),
             discoveries: Vec::new(),
             elsewhere: BTreeSet::new(),
@@ -177,7 +179,6 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
             .map(|At { path, value }| At { path, value: entry_of(value) })
             .collect(),
         addresses: addresses.unwrap_or_default(),
-        nodes: values(nodes.unwrap_or_default()),
     })
 }
 
@@ -202,7 +203,7 @@ pub(super) fn complete(drafts: &mut [At<Draft>], context: &Context<'_>, vantage:
                 What::Template(template) => {
                     let protocol = template.protocol();
                     let (known, is_all) =
-                        completed(&template, entry.kinds, &draft.nodes, vantage, &path, context);
+                        completed(&template, entry.kinds, &draft.service.nodes, vantage, &path, context);
                     draft.service.elsewhere.extend((!is_all).then_some(protocol));
                     known
                 }

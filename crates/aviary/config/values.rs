@@ -276,6 +276,7 @@ impl Keys {
             name,
             prefix,
             policy,
+            nodes,
             endpoints,
             discoveries,
             elsewhere: _,
@@ -299,6 +300,7 @@ impl Keys {
         for (endpoint, loss) in &policy.by_endpoint {
             self.add(&format!("endpoints.{endpoint}.acceptable_loss"), loss);
         }
+        self.all("nodes", nodes);
         for endpoint in endpoints {
             let key = format!("endpoints.{}", endpoint.endpoint);
             self.add(&format!("{key}.required"), endpoint.required);

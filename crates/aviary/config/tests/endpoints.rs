@@ -101,12 +101,12 @@ fn a_template_that_cannot_be_completed_says_why() {
         (
             vantage("loopback", "gr-1"),
             SERVICE.replace("udp://{node}:2", "tcp://gr-1:1"),
-            vec!["tcp://gr-1:1 is listed twice (line 12)"],
+            vec!["tcp://gr-1:1 is listed twice (line 13)"],
         ),
         (
             vantage("external", "n"),
             SERVICE.replace("gr-2", "gr-1"),
-            vec!["tcp://gr-1:1 is listed twice (line 12)", "udp://gr-1:2 is listed twice (line 13)"],
+            vec!["tcp://gr-1:1 is listed twice (line 13)", "udp://gr-1:2 is listed twice (line 14)"],
         ),
         (
             vantage("external", "n"),
