@@ -58,10 +58,14 @@ fn a_node_comes_and_goes_in_dns_with_no_page_and_no_hole() {
     let (pager, hook) = Pager::start();
     let service = "[[service]]\nname = \"ingest\"\nburst = 1.0\npage_after = \"0s\"\nstart_up_grace = \"5s\"\n\
          endpoints = [{ srv = \"_graphite._tcp.test\", protocol = \"tcp\", grace = \"6s\" }]\n";
-    let collector = Node::start(&format!(
+    let mut collector = Node::new();
+    collector.place("hook.secret", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3");
+    collector.configure(&format!(
         "[collector]\nlisten = \"@listen@\"\n{service}\
-         [[receiver]]\nname = \"oncall\"\nkind = \"webhook\"\nallow_private = true\nurl = \"http://{hook}/\"\n"
+         [[receiver]]\nname = \"oncall\"\nkind = \"webhook\"\nallow_private = true\nurl = \"http://{hook}/\"\n\
+         secret = {{ file = \"hook.secret\" }}\n"
     ));
+    collector.run(|_| {});
     let began = now();
     let agent = Node::start(&format!(
         "[vantage]\nregion = \"eu\"\nnode = \"n\"\n[agent]\nlisten = \"@listen@\"\ncollector = [\"http://{}\"]\n\

@@ -217,19 +217,19 @@ impl RunningAgent {
             let what = What::Address { kind, host, address };
             self.agent.noticed(Event { second: change.at, what });
         }
-        let has_changed = self.discoveries.have_changed();
-        if has_changed {
+        if self.discoveries.have_changed() {
             let completed = self.discoveries.completed(config, &self.here.vantage).await;
             if let Some(excess) = limits::exceeded(&completed, &HostLimits::of_this_process()).first() {
                 anyhow::bail!("{excess}; {}", excess.help());
             }
             find_addresses(&self.host, &completed).await;
+            self.assign(assignment(&completed, &self.here, &self.dns)?).await?;
             self.config = completed;
+            return Ok(());
         }
         // A name that had no address at the start has no change either when it gets its first.
         let has_each = probed(&self.config).any(|(_, it)| it.addresses == Addresses::All);
-        if has_changed || (has_each && self.names_now() != self.assigned.0) {
-            self.fallback.iter().for_each(|fallback| fallback.take_on(&self.config));
+        if has_each && self.names_now() != self.assigned.0 {
             self.assign(assignment(&self.config, &self.here, &self.dns)?).await?;
         }
         Ok(())

@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -327,6 +328,10 @@ fn read(copy: &Path) -> BTreeMap<String, Vec<String>> {
 
 /// Replaces what is kept: all of it, or nothing.
 fn write(copy: &Path, found: &BTreeMap<String, Vec<String>>) -> io::Result<()> {
+    if let Some(directory) = copy.parent() {
+        // At the first start it is not there yet; the spool makes it like this too.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
     let next = copy.with_extension("json.new");
     let mut file = fs::File::create(&next)?;
     file.write_all(&serde_json::to_vec(found)?)?;
