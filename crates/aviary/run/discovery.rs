@@ -302,7 +302,8 @@ impl Discoveries {
     /// Keeps what is found for a start at which nobody answers.
     async fn keep(&mut self) {
         let found = self.found();
-        if found == self.kept {
+        // Where nothing is asked yet, whoever says what to ask may be away.
+        if found.is_empty() || found == self.kept {
             return;
         }
         self.kept = found;
