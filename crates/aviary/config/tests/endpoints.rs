@@ -1,6 +1,9 @@
 //! What endpoints become: completed by vantage, found by others, and listed in a file of their own.
 
-use std::fs;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+};
 
 use super::{
     super::discovery::{Discovery, Source},
@@ -223,7 +226,7 @@ fn load_files(files: &[(&str, &str)], environment: &Environment) -> Result<Confi
         let path = directory.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
-        std::process::Command::new("chmod").arg("600").arg(&path).status().unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     }
     load(&directory.path().join("a.toml"), environment, "host-1")
 }
