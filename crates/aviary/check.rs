@@ -12,6 +12,7 @@ use crate::{
     config::{
         self, Config, Environment, Level, Problem, Problems,
         difference::{Difference, SeriesName, between},
+        discovery::Discovery,
         limits::{self, HostLimits},
     },
     output::Format,
@@ -187,8 +188,16 @@ fn roles(config: &Config) -> String {
         if agent.services_from_collector {
             roles.push("services from its collector".to_owned());
         } else {
-            let series: usize = config.services.iter().map(|service| service.endpoints.len()).sum();
-            roles.push(format!("{series} series"));
+            let services = || config.services.iter();
+            let series: usize = services().map(|service| service.probed(config.kind()).count()).sum();
+            let here = |discovery: &&Discovery| discovery.kinds.has(config.kind());
+            let discoveries: usize =
+                services().map(|service| service.discoveries.iter().filter(here).count()).sum();
+            roles.push(match discoveries {
+                0 => format!("{series} series"),
+                1 => format!("{series} series and what 1 discovery finds"),
+                _ => format!("{series} series and what {discoveries} discoveries find"),
+            });
         }
         roles.extend(agent.collectors.iter().map(|collector| format!("reporting to {collector}")));
     }

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod credentials;
+mod discovery;
 mod reload;
 mod services;
 mod telling;

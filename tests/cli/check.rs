@@ -106,13 +106,16 @@ tests/fixtures/config/unknown-key.toml: 2 problems
 
 #[test]
 fn the_files_that_come_along_have_no_problem() {
-    let files = ["config/agent.toml", "config/collector.toml", "config/local.toml", "config/sink.toml"];
-    let (status, out) = check(&files, [("AVIARY_TOKEN", "0123456789abcdef")]);
+    let files = ["agent-external", "agent-datacentre", "agent-loopback", "collector", "local", "sink"];
+    let files = files.map(|name| format!("config/{name}.toml"));
+    let (status, out) = check(&files.each_ref().map(String::as_str), [("AVIARY_TOKEN", "0123456789abcdef")]);
     let summaries: Vec<&str> = out.lines().filter(|line| line.starts_with("config/")).collect();
     assert_eq!(
         summaries,
         [
-            "config/agent.toml: no problem: agent, 6 series, reporting to https://collector.example.net:8610/",
+            "config/agent-external.toml: no problem: agent, 6 series, reporting to https://collector.example.net:8610/",
+            "config/agent-datacentre.toml: no problem: agent, 8 series, reporting to https://collector.example.net:8610/",
+            "config/agent-loopback.toml: no problem: agent, 1 series, reporting to https://collector.example.net:8610/",
             "config/collector.toml: no problem: collector at 127.0.0.1:8610",
             "config/local.toml: no problem: agent, 6 series, collector at 127.0.0.1:8610, \
              sink for tcp, udp, pickle, tls, pickle_tls, https",
@@ -124,6 +127,21 @@ fn the_files_that_come_along_have_no_problem() {
     let notes: Vec<String> = out.lines().map(as_expectation).collect();
     let [note] = &notes[..] else { panic!("the local example has one note: {notes:?}") };
     assert!(note.contains("note: nobody is paged: there is no [[receiver]] => add one"), "{note}");
+}
+
+#[test]
+fn agents_of_every_kind_differ_in_their_kind_alone() {
+    let parsed = |kind: &str| {
+        let text = fs::read_to_string(root().join(format!("config/agent-{kind}.toml"))).unwrap();
+        let mut table: toml::Table = text.parse().unwrap();
+        let vantage = table["vantage"].as_table_mut().unwrap();
+        assert_eq!(vantage.remove("kind"), Some(kind.into()));
+        table
+    };
+    let external = parsed("external");
+    assert_eq!(external["services"]["file"].as_str(), Some("services.toml"));
+    assert_eq!(parsed("datacentre"), external);
+    assert_eq!(parsed("loopback"), external);
 }
 
 #[test]

@@ -13,13 +13,14 @@ use std::{
 
 use super::aviary::now;
 
-/// The type of a question for IPv4 addresses.
+/// The types of questions for IPv4 addresses, and for the hosts and ports of a service.
 const A: u16 = 1;
+const SRV: u16 = 33;
 
 /// A question: the second in which it came, the name, and which type of record it is for.
 pub(crate) type Question = (u64, String, u16);
 
-/// A name server on a free port, with the same addresses for every name.
+/// A name server on a free port, with the same addresses for every name, and the same hosts and ports for every service.
 pub(crate) struct Names {
     address: SocketAddr,
     state: Arc<State>,
@@ -29,6 +30,7 @@ pub(crate) struct Names {
 #[derive(Default)]
 struct State {
     addresses: Mutex<Vec<Ipv4Addr>>,
+    services: Mutex<Vec<(String, u16)>>,
     asked: Mutex<BTreeMap<Question, usize>>,
     is_silent: AtomicBool,
     is_over: AtomicBool,
@@ -53,6 +55,12 @@ impl Names {
     /// Answers with these addresses from now on.
     pub(crate) fn set(&self, addresses: &[Ipv4Addr]) {
         *self.state.addresses.lock().unwrap() = addresses.to_vec();
+    }
+
+    /// Answers with these hosts and ports from now on, which hold for a second.
+    pub(crate) fn set_services(&self, services: &[(&str, u16)]) {
+        let services = services.iter().map(|(host, port)| ((*host).to_owned(), *port));
+        *self.state.services.lock().unwrap() = services.collect();
     }
 
     /// Takes questions and answers none from now on.
@@ -82,10 +90,19 @@ fn serve(socket: &UdpSocket, state: &State) {
         let Some((name, kind, end)) = question(&buffer[..length]) else { continue };
         *state.asked.lock().unwrap().entry((now().0, name, kind)).or_default() += 1;
         if !state.is_silent.load(Ordering::Relaxed) {
-            let addresses = state.addresses.lock().unwrap().clone();
-            let told = if kind == A { addresses } else { Vec::new() };
+            let told = match kind {
+                A => state.addresses.lock().unwrap().iter().map(|it| (60, it.octets().to_vec())).collect(),
+                SRV => state
+                    .services
+                    .lock()
+                    .unwrap()
+                    .iter()
+                    .map(|(host, port)| (1, service(host, *port)))
+                    .collect(),
+                _ => Vec::new(),
+            };
             // Who asked may be gone.
-            _ = socket.send_to(&answer(&buffer[..end], &told), from);
+            _ = socket.send_to(&answer(&buffer[..end], kind, &told), from);
         }
     }
 }
@@ -106,14 +123,28 @@ fn question(message: &[u8]) -> Option<(String, u16, usize)> {
     Some((labels.join("."), kind, at + 5))
 }
 
-fn answer(question: &[u8], addresses: &[Ipv4Addr]) -> Vec<u8> {
-    // A response of a server that recurses, to one question; as many answers as addresses.
-    let counts = [1, addresses.len() as u16, 0, 0].map(u16::to_be_bytes);
+/// The data of an SRV record (RFC 2782): priority, weight, port, and the host label by label.
+fn service(host: &str, port: u16) -> Vec<u8> {
+    let mut data = [[0, 10], [0, 5], port.to_be_bytes()].concat();
+    for label in host.split('.').chain([""]) {
+        data.push(label.len() as u8);
+        data.extend(label.as_bytes());
+    }
+    data
+}
+
+/// A response of a server that recurses, to one question; as many answers as there are lives with their data.
+fn answer(question: &[u8], kind: u16, told: &[(u32, Vec<u8>)]) -> Vec<u8> {
+    let counts = [1, told.len() as u16, 0, 0].map(u16::to_be_bytes);
     let mut answer = [&question[..2], &[0x81, 0x80], counts.as_flattened(), &question[12..]].concat();
-    for address in addresses {
-        // The name of the question; type A, class IN, for a minute, four bytes.
-        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-        answer.extend(address.octets());
+    for (ttl, data) in told {
+        // The name of the question, class IN.
+        answer.extend([0xc0, 12]);
+        answer.extend(kind.to_be_bytes());
+        answer.extend([0, 1]);
+        answer.extend(ttl.to_be_bytes());
+        answer.extend((data.len() as u16).to_be_bytes());
+        answer.extend(data);
     }
     answer
 }

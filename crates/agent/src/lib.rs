@@ -12,6 +12,7 @@
 mod batch;
 mod believed;
 mod controls;
+pub mod discovery;
 mod earlier_life;
 pub mod fallback;
 mod fresh;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::{
     process::Process,
     readiness::{OFFSET_MAX_US, offset_in_words},
-    standing::Standing,
+    standing::{Discovery, Standing},
 };
 
 /// The share of files and memory from which on a check fails, in percent.
@@ -109,11 +109,28 @@ pub(super) fn checks(standing: &Standing, process: &Process, recent: Totals, upt
     } else {
         say("controls", false, controls);
     }
+    if !standing.discoveries.is_empty() {
+        let (failed, found) = discovered(&standing.discoveries);
+        say("discovery", failed, found);
+    }
     match &standing.reload.error {
         Some(error) => say("configuration", true, format!("not loaded, the one before stands: {error}")),
         None => say("configuration", false, standing.configuration.clone()),
     }
     checks
+}
+
+fn discovered(discoveries: &[Discovery]) -> (bool, String) {
+    let troubles = discoveries.iter().filter_map(|it| {
+        Some(format!("{} of {}: {}; what was found last stands", it.name, it.service, it.trouble.as_ref()?))
+    });
+    let troubles: Vec<String> = troubles.collect();
+    if !troubles.is_empty() {
+        return (true, troubles.join("; "));
+    }
+    let (found, going) =
+        discoveries.iter().map(Discovery::counts).fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+    (false, format!("{found} endpoints are found, {going} no more"))
 }
 
 fn spool(standing: &Standing, recent: Totals, say: &mut impl FnMut(&'static str, bool, String)) {
@@ -191,6 +208,16 @@ mod tests {
 
     const LONG_AFTER: u64 = 3_600_000_000;
 
+    fn found(trouble: Option<&str>) -> Discovery {
+        Discovery {
+            service: "a".to_owned(),
+            name: "srv x".to_owned(),
+            endpoints: vec![("tcp://h:1".to_owned(), false)],
+            trouble: trouble.map(str::to_owned),
+            labels: 0,
+        }
+    }
+
     fn group(fault: &'static str, count: u64) -> Group {
         Group {
             service: "ingest".to_owned(),
@@ -202,7 +229,8 @@ mod tests {
 
     fn failed(standing: &Standing, process: &Process, recent: Totals, uptime_us: u64) -> Vec<String> {
         let checks = checks(standing, process, recent, uptime_us);
-        assert_eq!(checks.len(), 9, "each check is told, passed or failed");
+        let all = 9 + usize::from(!standing.discoveries.is_empty());
+        assert_eq!(checks.len(), all, "each check is told, passed or failed");
         checks.into_iter().filter(|it| it.failed).map(|it| format!("{}: {}", it.name, it.found)).collect()
     }
 
@@ -264,6 +292,13 @@ mod tests {
                 &["1.0 s ahead of"],
             ),
             (Standing { self_suspect: true, ..well() }, host(), Totals::default(), &["controls: "]),
+            (Standing { discoveries: vec![found(None)], ..well() }, host(), Totals::default(), &[]),
+            (
+                Standing { discoveries: vec![found(None), found(Some("no answer"))], ..well() },
+                host(),
+                Totals::default(),
+                &["discovery: srv x of a: no answer; what was found last stands"],
+            ),
             (Standing { reload: bad, ..well() }, host(), Totals::default(), &["configuration: not loaded"]),
             (well(), Process::default(), Totals::default(), &[]),
         ];

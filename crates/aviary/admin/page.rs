@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{
     readiness::{Readiness, readiness},
-    standing::Standing,
+    standing::{Discovery, Standing},
 };
 
 /// Nothing is loaded from elsewhere, nothing runs, and nobody puts it into a frame.
@@ -33,6 +33,7 @@ pub(super) struct Page {
     ticking: usize,
     since: u64,
     slots: Vec<Slots>,
+    discoveries: Vec<Discovery>,
     collector: Collector,
 }
 
@@ -89,6 +90,7 @@ impl Page {
             ticking: standing.ticking,
             since: standing.started.second().0,
             slots: slots.collect(),
+            discoveries: standing.discoveries,
             collector: Collector {
                 report_taken_seconds_ago: taken,
                 slots_waiting: standing.spool.slots,
@@ -140,6 +142,7 @@ impl Page {
                     @for said in self.reasons.iter().chain(&self.warnings) { p role="alert" { (said) } }
                     (self.collector())
                     (self.slots())
+                    (self.found())
                     p { "Configuration " code { (self.configuration) } ". More: "
                         @for (place, path) in ["/readyz", "/healthcheck", "/deepcheck", "/metrics"].iter().enumerate() {
                             @if place > 0 { ", " }
@@ -166,6 +169,18 @@ impl Page {
                 }
                 " " (slots_waiting) " seconds of series wait to be told."
                 @if let Some(error) = last_error { " The last error: " (error) }
+            }
+        }
+    }
+
+    fn found(&self) -> Markup {
+        html! {
+            @for Discovery { service, name, endpoints, trouble, .. } in &self.discoveries {
+                h2 { "Found for " (service) ": " (name) }
+                @if let Some(trouble) = trouble { p role="alert" { (trouble) "; what was found last stands." } }
+                ul { @for (endpoint, is_going) in endpoints {
+                    li { (endpoint) @if *is_going { ", answered no more" } }
+                } }
             }
         }
     }

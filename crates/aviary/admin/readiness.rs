@@ -10,7 +10,7 @@
 //! A configuration that could not be loaded is a warning: the agent goes on with the one before. Whoever rolls out or
 //! balances by this address would otherwise let a typing error stop the measuring; `/healthcheck` fails for it.
 
-use super::standing::Standing;
+use super::standing::{Discovery, Standing};
 
 /// How long a collector may be silent before it is worth a word, and before we are not ready where nothing can be kept.
 pub(super) const SILENCE_MAX_US: u64 = 10_000_000;
@@ -29,7 +29,7 @@ pub(super) struct Readiness {
 
 /// Whether the agent that stands so does its work.
 pub(super) fn readiness(standing: &Standing) -> Readiness {
-    let Standing { series, ticking, spool, shipping, reload, .. } = standing;
+    let Standing { series, ticking, spool, shipping, reload, discoveries, .. } = standing;
     let mut said = Readiness::default();
     if ticking < series {
         let reason = format!("series: {ticking} of {series} opened a slot within the last 3 s");
@@ -56,6 +56,10 @@ pub(super) fn readiness(standing: &Standing) -> Readiness {
         said.reasons.extend(disk);
     } else {
         said.warnings.extend(disk);
+    }
+    for Discovery { service, name, trouble, .. } in discoveries {
+        said.warnings
+            .extend(trouble.as_ref().map(|trouble| format!("discovery: {name} of {service}: {trouble}")));
     }
     if let Some(error) = &reload.error {
         said.warnings.push(format!("configuration: not loaded, the one before stands: {error}"));

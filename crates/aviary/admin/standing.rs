@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use aviary_core::{Endpoint, Phase, Protocol, Second, Timestamp, histogram::Histogram};
+use serde::Serialize;
 
 /// The outcome's name, and the names of its phase and fault where it has them.
 pub(crate) type Class = (&'static str, Option<&'static str>, Option<&'static str>);
@@ -50,6 +51,7 @@ impl Standing {
                 .collect(),
             reload,
             fallback: None,
+            discoveries: Vec::new(),
         }
     }
 }
@@ -108,6 +110,8 @@ pub(crate) struct Standing {
     pub(crate) reload: Reload,
     /// What it told by itself; none without a fallback.
     pub(crate) fallback: Option<Fallback>,
+    /// What it asks for endpoints.
+    pub(crate) discoveries: Vec<Discovery>,
 }
 
 /// The slots of one service over one protocol: totals since the start, which only grow.
@@ -168,6 +172,29 @@ pub(crate) struct Fallback {
     pub(crate) taken: u64,
     /// Attempts that came to nothing.
     pub(crate) in_vain: u64,
+}
+
+/// What was found by one question for endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Discovery {
+    /// The service that is probed there.
+    pub(crate) service: String,
+    /// What is asked.
+    pub(crate) name: String,
+    /// What was found, and whether it is answered no more.
+    pub(crate) endpoints: Vec<(String, bool)>,
+    /// Why the last answer was not taken; what was found before stands.
+    pub(crate) trouble: Option<String>,
+    /// How many labels the last answer had, of which nothing is made.
+    pub(crate) labels: u64,
+}
+
+impl Discovery {
+    /// How many endpoints are answered, and how many no more.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let going = self.endpoints.iter().filter(|(_, is_going)| *is_going).count();
+        (self.endpoints.len() - going, going)
+    }
 }
 
 /// What became of the last reload.

@@ -122,7 +122,7 @@ fn latencies(reader: &mut Reader<'_>) -> Option<BTreeMap<Phase, u64>> {
 pub(super) fn refuse_what_never_fires(path: &str, draft: &Draft, context: &Context<'_>) {
     let service = &draft.service;
     let required: Vec<_> = service.endpoints.iter().filter(|endpoint| endpoint.required).collect();
-    if required.is_empty() && !service.endpoints.is_empty() {
+    if required.is_empty() && !service.endpoints.is_empty() && service.elsewhere.is_empty() {
         let message = format!("nobody is paged about `{}`: none of its endpoints is required", service.name);
         let help = "take out required = false where loss is worth a page";
         context.note(&format!("{path}.endpoints"), Refusal::new(message).help(help));
@@ -142,7 +142,7 @@ pub(super) fn refuse_what_never_fires(path: &str, draft: &Draft, context: &Conte
     for (protocol, acceptable) in &service.policy.by_protocol {
         let place = format!("{path}.acceptable_loss.{protocol}");
         let of_protocol = service.endpoints.iter().filter(|it| it.endpoint.protocol() == *protocol).count();
-        if of_protocol == 0 {
+        if !service.protocols().contains(protocol) {
             let message =
                 format!("no endpoint of `{}` is {protocol}: this figure is never used", service.name);
             context.note(&place, Refusal::new(message).help("take it out, or correct the protocol"));
@@ -159,7 +159,7 @@ pub(super) fn refuse_what_never_fires(path: &str, draft: &Draft, context: &Conte
 
 /// A phase that no endpoint has is never too slow.
 fn note_unseen_phases(path: &str, service: &Service, context: &Context<'_>) {
-    let has_tls = service.endpoints.iter().any(|endpoint| endpoint.endpoint.protocol().is_tls());
+    let has_tls = service.protocols().iter().any(|protocol| protocol.is_tls());
     if service.alerting.latency_p99.contains_key(&Phase::Tls) && !has_tls {
         let message = format!("no endpoint of `{}` has a handshake that could take too long", service.name);
         let refusal = Refusal::new(message).help("take it out, or add an endpoint with TLS");

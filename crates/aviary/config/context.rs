@@ -187,9 +187,14 @@ impl<'c> Context<'c> {
         self.is_foreign
     }
 
+    /// The path that is written as `path`.
+    pub(super) fn beside(&self, path: &str) -> PathBuf {
+        self.directory.join(path)
+    }
+
     /// The file that is written as `path`, which is remembered as one that the configuration is made of.
     pub(super) fn file(&self, path: &str) -> PathBuf {
-        let path = self.directory.join(path);
+        let path = self.beside(path);
         self.files.borrow_mut().insert(path.clone());
         path
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Config,
-    service::Addresses,
+    endpoint::Addresses,
     values::{Value, values},
 };
 
@@ -204,7 +204,7 @@ fn needs_restart(key: &str) -> bool {
 
 fn series(config: &Config) -> BTreeSet<SeriesName> {
     let of_service = config.services.iter().flat_map(|service| {
-        service.endpoints.iter().map(|endpoint| SeriesName {
+        service.probed(config.kind()).map(|endpoint| SeriesName {
             service: service.name.clone(),
             endpoint: endpoint.endpoint.to_string(),
             prefix: service.prefix.clone(),

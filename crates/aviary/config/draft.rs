@@ -1,16 +1,16 @@
 //! The sections of a file as they stand there, and what is wrong with them taken together.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use super::{
     agent::{self, Agent},
     collector::{self, Collector},
     context::{Context, Refusal},
-    kind::{At, list, section},
+    kind::{At, list, section, table, text},
     log::{self, Log},
     reach,
     reader::Reader,
-    receiver, route, service, silence,
+    receiver, route, secret, service, silence,
     sink::{self, Sink},
     vantage::{self, Vantage},
 };
@@ -26,6 +26,8 @@ pub(super) struct Draft {
     pub(super) sink: Option<Sink>,
     pub(super) log: Option<Log>,
     pub(super) services: Vec<At<service::Draft>>,
+    /// The file that has the services, if this one has not.
+    pub(super) services_file: Option<PathBuf>,
     pub(super) receivers: Vec<At<receiver::Draft>>,
     pub(super) routes: Vec<At<route::Draft>>,
     pub(super) silences: Vec<At<silence::Draft>>,
@@ -39,10 +41,15 @@ pub(super) fn read_services(reader: &mut Reader<'_>) -> Vec<At<service::Draft>> 
     services.unwrap_or_default()
 }
 
+fn file_of_services(reader: &mut Reader<'_>) -> Option<PathBuf> {
+    let path = secret::beside(text("a path", "services.toml", |given| Ok(given.to_owned())));
+    reader.required("file", "where it is, from the directory of this one", path)
+}
+
 impl Draft {
     /// The sections whose keys variables override.
-    pub(super) const SECTIONS: [&'static str; 8] =
-        ["agent", "collector", "log", "receiver", "service", "silence", "sink", "vantage"];
+    pub(super) const SECTIONS: [&'static str; 9] =
+        ["agent", "collector", "log", "receiver", "service", "services", "silence", "sink", "vantage"];
 
     /// Reads a whole file.
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
@@ -53,6 +60,12 @@ impl Draft {
         let sink = reader.optional("sink", "the receiving side", section(sink::sink));
         let log = reader.optional("log", "what is written of the program's life", section(log::log));
         let services = read_services(reader);
+        let services_file = "the file in which the [[service]] sections stand, if not here";
+        let services_file = reader.optional(
+            "services",
+            services_file,
+            table("{ file = \"services.toml\" }", file_of_services),
+        );
         let receivers = reader.optional("receiver", "who is paged", list(section(receiver::receiver)));
         let routes = reader.optional("route", "which incident goes to whom", list(section(route::route)));
         let silences = "what nobody is to be paged about, until when, and why";
@@ -66,6 +79,7 @@ impl Draft {
             sink,
             log,
             services,
+            services_file,
             receivers: receivers.unwrap_or_default(),
             routes: routes.unwrap_or_default(),
             silences: silences.unwrap_or_default(),
@@ -78,9 +92,33 @@ impl Draft {
         self.given.contains(&section)
     }
 
-    /// What is wrong with the sections taken together. `foreign` is where the services stand, which is `context` unless
-    /// they came from a collector.
-    pub(super) fn refuse_contradictions(&self, context: &Context<'_>, foreign: &Context<'_>) {
+    /// Takes the services of another file for those of this one.
+    pub(super) fn include(&mut self, services: Vec<At<service::Draft>>, is_given: bool) {
+        self.services = services;
+        self.given.extend(is_given.then_some("service"));
+    }
+
+    /// Refuses services that stand in more than one place.
+    pub(super) fn refuse_two_lists(&self, context: &Context<'_>) {
+        if !self.has("services") {
+            return;
+        }
+        if self.has("service") {
+            let message = "the services stand in a file of their own, and these beside them";
+            let help = "move them there, or take `services` out";
+            context.refuse("service", Refusal::new(message).help(help));
+        }
+        if self.agent.as_ref().is_some_and(|agent| agent.services_from_collector) {
+            let message = "this agent has its services from a collector, and from this file";
+            context.refuse("services", Refusal::new(message).help("take one of the two out"));
+        }
+    }
+
+    /// Completes the services, and says what is wrong with the sections taken together. `foreign` is where the services
+    /// stand, which is `context` unless they came from a collector or have a file of their own.
+    pub(super) fn refuse_contradictions(&mut self, context: &Context<'_>, foreign: &Context<'_>) {
+        let vantage = self.vantage.as_ref().map(Vantage::as_written);
+        service::complete(&mut self.services, foreign, vantage.as_ref());
         if !["agent", "collector", "sink"].iter().any(|role| self.has(role)) {
             let help = "add one of the sections [agent], [collector] and [sink]";
             context.refuse("", Refusal::new("there is nothing to run").help(help));
@@ -93,16 +131,15 @@ impl Draft {
             context.note("collector", Refusal::new(message).help("add the services that the agents probe"));
         }
         self.refuse_equal_listeners(context);
-        let vantage = self.vantage.as_ref().map(Vantage::as_written);
         let surroundings = service::Surroundings {
             vantage: vantage.as_ref(),
             has_collector: self.has("collector"),
             has_sink: self.has("sink"),
         };
         service::refuse_contradictions(&self.services, foreign, surroundings);
-        self.note_vantages_that_never_come(context);
+        self.note_vantages_that_never_come(foreign);
         reach::refuse_contradictions(self, context);
-        reach::note_who_is_not_reached(self, context);
+        reach::note_who_is_not_reached(self, context, foreign);
     }
 
     /// An agent in the collector's own process may be all that can ever report.
@@ -143,7 +180,7 @@ impl Draft {
                 foreign.refuse("", Refusal::new("the collector has no services to probe").help(help));
             }
             (false, false) => {
-                let help = "add a [[service]] with its endpoints";
+                let help = "add a [[service]] with its endpoints, or services = { file = \"services.toml\" }";
                 context.refuse("agent", Refusal::new("[agent] has nothing to probe").help(help));
             }
             _ => {}
@@ -153,7 +190,19 @@ impl Draft {
                 "add collector = [\"https://collector.example.net:8610\"], or a [collector] to this file";
             context.refuse("agent", Refusal::new("[agent] has no collector to report to").help(help));
         }
-        let series: usize = self.services.iter().map(|draft| draft.value.service.endpoints.len()).sum();
+        let kind = self.vantage.as_ref().map(|vantage| vantage.kind);
+        let of_service = |draft: &At<service::Draft>| draft.value.service.probed(kind).count();
+        let series: usize = self.services.iter().map(of_service).sum();
+        if let (0, Some(kind), false) = (series, kind, self.services.is_empty()) {
+            let finds_some = |draft: &At<service::Draft>| {
+                draft.value.service.discoveries.iter().any(|discovery| discovery.kinds.has(Some(kind)))
+            };
+            if !foreign.is_refused() && !self.services.iter().any(finds_some) {
+                let message = format!("nothing of these services is probed from a vantage of kind {kind}");
+                let help = "correct `kind` in [vantage], or `kinds` of an endpoint";
+                foreign.refuse("service", Refusal::new(message).help(help));
+            }
+        }
         if series > SERIES_MAX {
             let message = format!("{series} series are too many for one agent: it runs {SERIES_MAX} at most");
             let help = "share the endpoints out among several agents";

@@ -45,6 +45,12 @@ impl Effective {
         Self { document: overridden(text, overrides), services: None }
     }
 
+    /// Puts the services of another file where those of this one would stand: it makes no difference where they are.
+    pub(super) fn include_services(&mut self, text: &str, overrides: BTreeMap<String, Value>) {
+        let services = overridden(text, overrides).remove("service");
+        self.document.extend(services.map(|services| ("service".to_owned(), services)));
+    }
+
     /// Adds what came from a collector.
     pub(super) fn add_services(&mut self, text: &str, overrides: BTreeMap<String, Value>) {
         self.services = Some((overridden(text, overrides), fnv1a(text.bytes())));

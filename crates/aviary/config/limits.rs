@@ -104,7 +104,7 @@ pub(crate) fn exceeded(config: &Config, limits: &HostLimits) -> Vec<Excess> {
     if config.agent.is_none() {
         return Vec::new();
     }
-    let endpoints = || config.services.iter().flat_map(|service| &service.endpoints);
+    let endpoints = || config.services.iter().flat_map(|service| service.probed(config.kind()));
     let mut found = Vec::new();
     let series = endpoints().count() as u64;
     let needed = FILES_A_SERIES * series + FILES_BESIDE;

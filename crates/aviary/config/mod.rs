@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aviary_core::{page::Route, silence::Silence};
+use aviary_core::{VantageKind, page::Route, silence::Silence};
 use toml::de::DeTable;
 
 pub(crate) mod access;
@@ -19,6 +19,8 @@ pub(crate) mod alerting;
 pub(crate) mod collector;
 pub(crate) mod debugging;
 pub(crate) mod difference;
+pub(crate) mod discovery;
+pub(crate) mod endpoint;
 pub(crate) mod limits;
 pub(crate) mod log;
 pub(crate) mod network;
@@ -45,6 +47,7 @@ mod route;
 mod scalar;
 mod source;
 mod tags;
+mod template;
 mod values;
 
 pub(crate) use effective::ServicesText;
@@ -53,7 +56,7 @@ pub(crate) use problem::{Level, Problem, Problems};
 
 use agent::Agent;
 use collector::Collector;
-use context::Context;
+use context::{Context, Refusal};
 use draft::{Draft, read_services};
 use effective::Effective;
 use log::Log;
@@ -99,6 +102,13 @@ pub(crate) struct Config {
     pub(crate) files: BTreeSet<PathBuf>,
 }
 
+impl Config {
+    /// The kind of vantage that this process probes from, if it probes.
+    pub(crate) fn kind(&self) -> Option<VantageKind> {
+        self.vantage.as_ref().filter(|_| self.agent.is_some()).map(|vantage| vantage.kind)
+    }
+}
+
 /// Reads the configuration in the file at `path`, with the overrides of `environment`, on the host called `host`.
 ///
 /// # Errors
@@ -135,33 +145,57 @@ fn parse(
     let document = document.get_ref();
     let context = Context::new(&source, document, environment, host);
     let mut draft = Reader::read(&context, document, Draft::read);
+    draft.refuse_two_lists(&context);
     let asks_collector = draft.agent.as_ref().is_some_and(|agent| agent.services_from_collector);
     let mut sections = Draft::SECTIONS.to_vec();
-    sections.retain(|section| *section != "service" || !asks_collector);
+    sections.retain(|section| *section != "service" || !(asks_collector || draft.services_file.is_some()));
     context.refuse_unknown_variables(&sections);
     let mut effective = Effective::new(&text, context.overrides());
     let mut files = context.files();
     files.insert(path.to_owned());
 
-    let mut foreign_problems = Vec::new();
-    match services.filter(|_| asks_collector) {
-        None => draft.refuse_contradictions(&context, &context),
-        Some(services) => {
-            let mut source = Source::new(services.origin.as_ref(), services.text.clone());
-            let document = parse_toml(&mut source, &services.text)?;
+    let elsewhere = match (services.filter(|_| asks_collector), &draft.services_file) {
+        (Some(services), _) => Some((PathBuf::from(&services.origin), services.text.clone())),
+        (None, Some(file)) => match text_of(file) {
+            Ok(text) => {
+                files.insert(file.clone());
+                Some((file.clone(), text))
+            }
+            Err(refusal) => {
+                context.refuse("services.file", refusal);
+                return Err(Problems(context.into_problems()));
+            }
+        },
+        (None, None) => None,
+    };
+    let mut problems_elsewhere = Vec::new();
+    match elsewhere {
+        None => {
+            let here = &context;
+            draft.refuse_contradictions(here, here);
+        }
+        Some((origin, text)) => {
+            let mut source = Source::new(&origin, text.clone());
+            let document = parse_toml(&mut source, &text)?;
             let document = document.get_ref();
+            let there = Context::new(&source, document, environment, host);
             let directory = path.parent().unwrap_or_else(|| Path::new(""));
-            let foreign = Context::new(&source, document, environment, host).foreign(directory);
-            draft.services = Reader::read(&foreign, document, read_services);
-            foreign.refuse_unknown_variables(&["service"]);
-            draft.refuse_contradictions(&context, &foreign);
-            effective.add_services(&services.text, foreign.overrides());
-            files.extend(foreign.files());
-            foreign_problems = foreign.into_problems();
+            let there = if asks_collector { there.foreign(directory) } else { there };
+            let services = Reader::read(&there, document, read_services);
+            draft.include(services, !asks_collector && there.is_given("service"));
+            there.refuse_unknown_variables(&["service"]);
+            draft.refuse_contradictions(&context, &there);
+            if asks_collector {
+                effective.add_services(&text, there.overrides());
+            } else {
+                effective.include_services(&text, there.overrides());
+            }
+            files.extend(there.files());
+            problems_elsewhere = there.into_problems();
         }
     }
     let mut problems = context.into_problems();
-    problems.extend(foreign_problems);
+    problems.extend(problems_elsewhere);
     if problems.iter().any(|problem| problem.level == Level::Error) {
         return Err(Problems(problems));
     }
@@ -202,26 +236,29 @@ pub(crate) fn schema() -> serde_json::Value {
     schema
 }
 
-/// The text of the file at `path`. A pipe will do, as in `aviary check <(...)`.
+/// The text of the configuration at `path`. A pipe will do, as in `aviary check <(...)`.
 fn read(path: &Path) -> Result<String, Problems> {
+    text_of(path).map_err(|Refusal { message, help }| {
+        Problems(vec![Problem::of_file(path, message, help.unwrap_or_default())])
+    })
+}
+
+/// The text of a file of the configuration.
+fn text_of(path: &Path) -> Result<String, Refusal> {
     let unreadable = |error: std::io::Error| {
-        let message = format!("cannot read the configuration: {}", secret::io_text(&error));
-        Problems(vec![Problem::of_file(path, message, "name an existing file that this user may read")])
+        Refusal::new(format!("cannot read the configuration: {}", secret::io_text(&error)))
+            .help("name an existing file that this user may read")
     };
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(unreadable)?;
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(Problems(vec![Problem::of_file(
-            path,
-            "the file is larger than 16 MiB",
-            "name the right file",
-        )]));
+        return Err(Refusal::new("the file is larger than 16 MiB").help("name the right file"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let message =
             format!("the file is not UTF-8 text: byte {} is none", error.utf8_error().valid_up_to() + 1);
-        Problems(vec![Problem::of_file(path, message, "save it as UTF-8, or name the right file")])
+        Refusal::new(message).help("save it as UTF-8, or name the right file")
     })
 }
 

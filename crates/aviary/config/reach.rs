@@ -116,9 +116,12 @@ fn refuse_unmatched(path: &str, tags: &[Tagged], services: &[&Service], context:
     let Matches(wanted) = matches(tags);
     let takes = |tag, value: &str| wanted.get(&tag).is_none_or(|values| values.contains(value));
     let is_matched = services.iter().filter(|service| takes(Tag::Service, &service.name)).any(|service| {
-        service.endpoints.iter().map(|it| &it.endpoint).any(|endpoint| {
-            takes(Tag::Protocol, endpoint.protocol().name()) && takes(Tag::Endpoint, &endpoint.to_string())
-        })
+        let elsewhere = service.elsewhere.iter().any(|protocol| takes(Tag::Protocol, protocol.name()));
+        elsewhere
+            || service.endpoints.iter().map(|it| &it.endpoint).any(|endpoint| {
+                takes(Tag::Protocol, endpoint.protocol().name())
+                    && takes(Tag::Endpoint, &endpoint.to_string())
+            })
     });
     if is_matched {
         return;
@@ -209,9 +212,9 @@ fn takes_all(route: &Route, severity: Severity, service: Option<&str>) -> bool {
     (severities.is_empty() || severities.contains(&severity)) && tags.iter().all(takes_tag)
 }
 
-/// Says when nobody would be paged, and why. Whoever has mistakes to correct has enough to read.
-pub(super) fn note_who_is_not_reached(draft: &Draft, context: &Context<'_>) {
-    if context.is_refused() {
+/// Says when nobody would be paged, and why; of services, where they stand. Whoever has mistakes to correct has enough to read.
+pub(super) fn note_who_is_not_reached(draft: &Draft, context: &Context<'_>, services: &Context<'_>) {
+    if context.is_refused() || services.is_refused() {
         return;
     }
     note_ways_through_what_is_tested(draft, context);
@@ -223,7 +226,7 @@ pub(super) fn note_who_is_not_reached(draft: &Draft, context: &Context<'_>) {
         let help = "add one, such as name = \"oncall\", kind = \"pagerduty\" and key = { file = \"PATH\" }";
         return context.note("collector", Refusal::new(message).help(help));
     }
-    note_shadow(draft, context);
+    note_shadow(draft, context, services);
     note_who_is_not_woken(draft, context);
     if draft.collector.as_ref().is_some_and(|collector| collector.watchdog.is_none()) {
         let message = "nobody would be paged if this collector stopped: there is no dead man's switch";
@@ -233,7 +236,7 @@ pub(super) fn note_who_is_not_reached(draft: &Draft, context: &Context<'_>) {
     }
 }
 
-fn note_shadow(draft: &Draft, context: &Context<'_>) {
+fn note_shadow(draft: &Draft, context: &Context<'_>, services: &Context<'_>) {
     let help = "take it out once you trust what the log says";
     if draft.collector.as_ref().is_some_and(|collector| collector.shadow) {
         let message = "nobody is paged: with `shadow`, every page goes to the log only";
@@ -245,7 +248,7 @@ fn note_shadow(draft: &Draft, context: &Context<'_>) {
                 "nobody is paged about `{}`: with `shadow`, its pages go to the log only",
                 value.service.name
             );
-            context.note(&format!("{path}.shadow"), Refusal::new(message).help(help));
+            services.note(&format!("{path}.shadow"), Refusal::new(message).help(help));
         }
     }
 }

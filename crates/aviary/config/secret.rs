@@ -246,13 +246,56 @@ where
 /// The file that a configuration writes as `path`. What came over the network may refer only to what was put beside this
 /// host's own configuration: whoever sends it chooses the endpoints too, and so would read any file of this host.
 fn file(path: &str, context: &Context<'_>) -> Result<PathBuf, Refusal> {
+    may_name(path, context)?;
+    Ok(context.file(path))
+}
+
+fn may_name(path: &str, context: &Context<'_>) -> Result<(), Refusal> {
     let is_plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
     if context.is_foreign() && !is_plain {
         let message = format!("a service from a collector may not name the file {}", quotable(path));
         let help = "name a file beside the agent's configuration, or set the agent's AVIARY_SERVICE_NAME_KEY";
         return Err(Refusal::new(message).help(help));
     }
-    Ok(context.file(path))
+    Ok(())
+}
+
+/// A path that `kind` reads, from the directory of the configuration. What is there is not a part of it.
+pub(super) fn beside(kind: impl Kind<Output = String>) -> impl Kind<Output = PathBuf> {
+    Beside(kind)
+}
+
+struct Beside<K>(K);
+
+impl<K: Kind<Output = String>> Kind for Beside<K> {
+    type Output = PathBuf;
+
+    fn expected(&self) -> String {
+        self.0.expected()
+    }
+
+    fn example(&self, path: &str) -> String {
+        self.0.example(path)
+    }
+
+    fn fits(&self, value: Value<'_>) -> bool {
+        self.0.fits(value)
+    }
+
+    fn read(&self, value: Value<'_>, context: &Context<'_>) -> Option<PathBuf> {
+        let path = self.0.read(value, context)?;
+        match may_name(&path, context) {
+            Ok(()) => Some(context.beside(&path)),
+            Err(refusal) => {
+                context.refuse(value.path, refusal);
+                None
+            }
+        }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        self.0.schema()
+    }
 }
 
 /// The value of the variable that a configuration names. For what came over the network, our own are none of its

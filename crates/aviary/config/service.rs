@@ -1,6 +1,6 @@
 //! `[[service]]`: what is probed, what it may lose, and what counts as delivered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aviary_collector::{Alerting, ServiceStatus};
 use aviary_core::{
@@ -12,17 +12,20 @@ use aviary_probe::Family;
 use super::{
     alerting,
     context::{Context, Refusal},
-    kind::{At, Boolean, Either, Kind, Or, Whole, choice, member, section, some, table},
+    discovery::Discovery,
+    endpoint::{self, ADDRESSES_ABOUT, Addresses, Entry, Kinds, ServiceEndpoint, What, entry_of},
+    kind::{At, Either, Or, Whole, choice, member, section, some, table, values},
     network::{self, Source},
     readback::{self, Readback},
     reader::Reader,
     scalar,
     secret::{self, Pem, Secret},
     status,
+    template::{Field, Template},
 };
 
 /// The most bytes of a datapoint on the wire: no configuration makes a weapon of a prober.
-const PAYLOAD_BYTES_MAX: usize = 1024;
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 1024;
 
 /// The most that any protocol writes beside the name: value, timestamp, and the frame of a pickle.
 const FRAME_BYTES_MAX: usize = 64;
@@ -39,8 +42,14 @@ pub(crate) struct Service {
     pub(crate) prefix: String,
     /// What it may lose, and how many vantages must look.
     pub(crate) policy: Policy,
-    /// What is probed.
+    /// The nodes that templates of endpoints stand for, where it is not the one that probes itself.
+    pub(crate) nodes: Vec<String>,
+    /// What is probed, as far as it is known here.
     pub(crate) endpoints: Vec<ServiceEndpoint>,
+    /// What finds more of it.
+    pub(crate) discoveries: Vec<Discovery>,
+    /// The protocols of endpoints that only whoever probes them knows.
+    pub(crate) elsewhere: BTreeSet<Protocol>,
     /// The lowest rung that counts, where the default of each protocol is not meant.
     pub(crate) counts_as_delivered: Option<Evidence>,
     /// PEM certificates to trust, beside the system's.
@@ -63,37 +72,16 @@ pub(crate) struct Service {
     pub(crate) status: ServiceStatus,
 }
 
-/// One endpoint of a service.
-#[derive(Clone, Debug)]
-pub(crate) struct ServiceEndpoint {
-    /// What is probed.
-    pub(crate) endpoint: Endpoint,
-    /// Whether its loss is the service's.
-    pub(crate) required: bool,
-    /// Which of a name's addresses is probed.
-    pub(crate) addresses: Addresses,
-}
+impl Service {
+    /// What is probed from a vantage of `kind`; where nothing probes, from any.
+    pub(crate) fn probed(&self, kind: Option<VantageKind>) -> impl Iterator<Item = &ServiceEndpoint> {
+        self.endpoints.iter().filter(move |it| it.kinds.has(kind))
+    }
 
-/// Which of a name's addresses is probed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Addresses {
-    /// The first that the lookup gave.
-    First,
-    /// Each in turn, second by second.
-    #[default]
-    Rotate,
-    /// All of them each second: each has a series of its own.
-    All,
-}
-
-impl Addresses {
-    /// The word that the file has for it.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::First => "first",
-            Self::Rotate => "rotate",
-            Self::All => "all",
-        }
+    /// The protocols of all endpoints, known here or not.
+    pub(crate) fn protocols(&self) -> BTreeSet<Protocol> {
+        let known = self.endpoints.iter().map(|it| it.endpoint.protocol());
+        known.chain(self.elsewhere.iter().copied()).collect()
     }
 }
 
@@ -103,20 +91,15 @@ pub(super) struct Draft {
     pub(super) service: Service,
     pub(super) endpoint_paths: Vec<String>,
     pub(super) has_readback: bool,
+    /// What stands in the file, of which [`complete`] makes the service's endpoints.
+    entries: Vec<At<Entry>>,
+    addresses: Addresses,
 }
 
 /// What a service may lose: as a whole, and by protocol.
 struct Losses {
     default: AcceptableLoss,
     by_protocol: BTreeMap<Protocol, AcceptableLoss>,
-}
-
-/// An endpoint as it stands in the file.
-struct EndpointDraft {
-    endpoint: Endpoint,
-    required: bool,
-    acceptable_loss: Option<AcceptableLoss>,
-    addresses: Option<Addresses>,
 }
 
 /// Reads one `[[service]]`.
@@ -129,11 +112,9 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
         "the share of seconds that may be lost, as a whole or by protocol; 0.5% by default",
         Either(scalar::share(), table("{ default = \"0.5%\", udp = \"2%\" }", losses)),
     );
-    let endpoints = reader.required(
-        "endpoints",
-        "what is probed",
-        some(Either(scalar::endpoint(), table("{ url = \"tcp://graphite.example.com:2003\" }", endpoint))),
-    );
+    let endpoints = reader.required("endpoints", "what is probed", some(endpoint::entry()));
+    let nodes = "what {node} stands for in its endpoints, but for a node that probes itself";
+    let nodes = reader.optional("nodes", nodes, some(scalar::line("graphite-1")));
     let counts_as_delivered = reader.optional(
         "counts_as_delivered",
         "the lowest rung of evidence that counts",
@@ -141,7 +122,7 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
     );
     let ca = reader.optional("ca", "an authority to trust beside the system's", secret::authorities());
     let api_key = reader.optional("api_key", "what the service knows its customer by", secret::api_key());
-    let choice_of_addresses = reader.optional("addresses", ADDRESSES_ABOUT, addresses());
+    let addresses = reader.optional("addresses", ADDRESSES_ABOUT, endpoint::addresses());
     let families = [("any", Family::Any), ("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
     let family = reader.optional(
         "family",
@@ -166,7 +147,7 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
         Some(Or::Second(losses)) => losses,
         None => Losses { default: AcceptableLoss::default(), by_protocol: BTreeMap::new() },
     };
-    let mut draft = Draft {
+    Some(Draft {
         service: Service {
             name: name?,
             prefix: prefix.unwrap_or_else(|| "canary".to_owned()),
@@ -176,7 +157,10 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
                 by_endpoint: BTreeMap::new(),
                 min_vantages: min_vantages.unwrap_or(1) as usize,
             },
+            nodes: values(nodes.unwrap_or_default()),
             endpoints: Vec::new(),
+            discoveries: Vec::new(),
+            elsewhere: BTreeSet::new(),
             counts_as_delivered,
             ca,
             api_key,
@@ -190,22 +174,12 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
         },
         endpoint_paths: Vec::new(),
         has_readback: reader.has("readback"),
-    };
-    for At { path, value } in endpoints? {
-        let EndpointDraft { endpoint, required, acceptable_loss, addresses } = match value {
-            Or::First(endpoint) => {
-                EndpointDraft { endpoint, required: true, acceptable_loss: None, addresses: None }
-            }
-            Or::Second(draft) => draft,
-        };
-        if let Some(loss) = acceptable_loss {
-            draft.service.policy.by_endpoint.insert(endpoint.to_string(), loss);
-        }
-        let addresses = addresses.or(choice_of_addresses).unwrap_or_default();
-        draft.service.endpoints.push(ServiceEndpoint { endpoint, required, addresses });
-        draft.endpoint_paths.push(path);
-    }
-    Some(draft)
+        entries: endpoints?
+            .into_iter()
+            .map(|At { path, value }| At { path, value: entry_of(value) })
+            .collect(),
+        addresses: addresses.unwrap_or_default(),
+    })
 }
 
 fn losses(reader: &mut Reader<'_>) -> Option<Losses> {
@@ -218,24 +192,86 @@ fn losses(reader: &mut Reader<'_>) -> Option<Losses> {
     Some(Losses { default: default.unwrap_or_default(), by_protocol })
 }
 
-fn endpoint(reader: &mut Reader<'_>) -> Option<EndpointDraft> {
-    let endpoint = reader.required("url", "where it is", scalar::endpoint());
-    let required = reader.optional("required", "whether its loss is the service's; true by default", Boolean);
-    let acceptable_loss = reader.optional("acceptable_loss", "what may be lost of it", scalar::share());
-    let addresses = reader.optional("addresses", ADDRESSES_ABOUT, addresses());
-    Some(EndpointDraft {
-        endpoint: endpoint?,
-        required: required.unwrap_or(true),
-        acceptable_loss,
-        addresses,
-    })
+/// Makes each draft's endpoints of what stands in the file, as they are known from `vantage`; without one, as they are for
+/// whoever judges.
+pub(super) fn complete(drafts: &mut [At<Draft>], context: &Context<'_>, vantage: Option<&Vantage>) {
+    for At { value: draft, .. } in drafts {
+        for At { path, value: entry } in std::mem::take(&mut draft.entries) {
+            let addresses = entry.addresses.unwrap_or(draft.addresses);
+            let known = match entry.what {
+                What::Endpoint(endpoint) => vec![(endpoint, entry.kinds)],
+                What::Template(template) => {
+                    let protocol = template.protocol();
+                    let (known, is_all) =
+                        completed(&template, entry.kinds, &draft.service.nodes, vantage, &path, context);
+                    draft.service.elsewhere.extend((!is_all).then_some(protocol));
+                    known
+                }
+                What::Discovery(discovery) => {
+                    draft.service.elsewhere.insert(discovery.protocol);
+                    draft.service.discoveries.push(Discovery { addresses, kinds: entry.kinds, ..discovery });
+                    continue;
+                }
+            };
+            for (endpoint, kinds) in known {
+                if let Some(loss) = entry.acceptable_loss {
+                    draft.service.policy.by_endpoint.insert(endpoint.to_string(), loss);
+                }
+                let required = entry.required;
+                let endpoint = ServiceEndpoint { endpoint, required, addresses, kinds, found: None };
+                draft.service.endpoints.push(endpoint);
+                draft.endpoint_paths.push(path.clone());
+            }
+        }
+    }
 }
 
-const ADDRESSES_ABOUT: &str =
-    "which of a name's addresses is probed: each in turn (rotate), all of them each second, or the first";
-
-fn addresses() -> impl Kind<Output = Addresses> {
-    choice([Addresses::Rotate, Addresses::All, Addresses::First].map(|choice| (choice.name(), choice)))
+/// The endpoints of `template`, each with the kinds of vantage that probe it, and whether those are all.
+fn completed(
+    template: &Template,
+    kinds: Kinds,
+    nodes: &[String],
+    vantage: Option<&Vantage>,
+    path: &str,
+    context: &Context<'_>,
+) -> (Vec<(Endpoint, Kinds)>, bool) {
+    let has_node = template.has(Field::Node);
+    let has_place = template.has(Field::Region) || template.has(Field::Zone);
+    let own = vantage.map(|vantage| (vantage.kind, vantage.node.as_str()));
+    let itself = |kind| kind == VantageKind::Loopback && has_node;
+    let mut wanted: Vec<(&str, Kinds)> = Vec::new();
+    let of_nodes = kinds.only(itself);
+    let is_all = of_nodes.is_none() && !has_place;
+    if let (Some(kinds), Some((VantageKind::Loopback, node))) = (of_nodes, own) {
+        wanted.push((node, kinds));
+    }
+    if let Some(kinds) = kinds.only(|kind| !itself(kind)) {
+        match (has_node, nodes) {
+            (false, _) => wanted.push(("", kinds)),
+            (true, []) => {
+                let message = format!(
+                    "{template} is probed from elsewhere too, and nothing says which nodes there are"
+                );
+                let help =
+                    "add nodes = [\"graphite-1\"] to the service, or kinds = [\"loopback\"] to this endpoint";
+                context.refuse(path, Refusal::new(message).help(help));
+            }
+            (true, nodes) => wanted.extend(nodes.iter().map(|node| (node.as_str(), kinds.clone()))),
+        }
+    }
+    // What stands for the place of whoever probes, whoever only judges does not know, nor do those of other kinds.
+    wanted.retain(|(_, kinds)| !has_place || own.is_some_and(|(kind, _)| kinds.has(Some(kind))));
+    let mut known = Vec::with_capacity(wanted.len());
+    for (node, kinds) in wanted {
+        match template.completed(vantage, node) {
+            Ok(endpoint) => known.push((endpoint, kinds)),
+            Err(refusal) => {
+                context.refuse(path, refusal);
+                break;
+            }
+        }
+    }
+    (known, is_all)
 }
 
 /// What else a file has that speaks of its services.
@@ -286,10 +322,10 @@ pub(super) fn refuse_contradictions(
 }
 
 fn refuse_equal_endpoints(draft: &Draft, context: &Context<'_>, vantage: &Vantage) {
-    let Service { name, prefix, endpoints, api_key, .. } = &draft.service;
-    let key_bytes = api_key.as_ref().map_or(0, |key| key.expose().len() + 1);
-    let mut graphite_names: BTreeMap<String, (&Endpoint, &str)> = BTreeMap::new();
-    for (ServiceEndpoint { endpoint, addresses, .. }, path) in endpoints.iter().zip(&draft.endpoint_paths) {
+    let Service { name, prefix, endpoints, .. } = &draft.service;
+    let mut graphite_names: BTreeMap<String, Vec<(&ServiceEndpoint, &str)>> = BTreeMap::new();
+    for (one, path) in endpoints.iter().zip(&draft.endpoint_paths) {
+        let ServiceEndpoint { endpoint, addresses, kinds, .. } = one;
         let series = Series {
             service: name.clone(),
             vantage: vantage.clone(),
@@ -297,20 +333,20 @@ fn refuse_equal_endpoints(draft: &Draft, context: &Context<'_>, vantage: &Vantag
             address: None,
         };
         let graphite_name = series.graphite_name(prefix);
-        let address_bytes = if *addresses == Addresses::All { ADDRESS_BYTES_MAX } else { 0 };
-        let payload_bytes = graphite_name.len() + key_bytes + address_bytes + FRAME_BYTES_MAX;
+        let payload_bytes = payload_bytes(&draft.service, &graphite_name, *addresses);
         if payload_bytes > PAYLOAD_BYTES_MAX {
             let message = format!(
                 "the datapoints of {endpoint} would have {payload_bytes} bytes with their name, and {PAYLOAD_BYTES_MAX} are the most"
             );
             context.refuse(path, Refusal::new(message).help("shorten prefix, service, region, zone or node"));
         }
-        let Some((earlier, earlier_path)) = graphite_names.get(&graphite_name) else {
-            graphite_names.insert(graphite_name, (endpoint, path));
-            continue;
-        };
+        // The kind of vantage is part of the name.
+        let alike = graphite_names.entry(graphite_name.clone()).or_default();
+        let in_the_way = alike.iter().find(|(earlier, _)| earlier.kinds.meet(kinds)).copied();
+        alike.push((one, path));
+        let Some((ServiceEndpoint { endpoint: earlier, .. }, earlier_path)) = in_the_way else { continue };
         let place = at_line(context, earlier_path);
-        let refusal = if *earlier == endpoint {
+        let refusal = if earlier == endpoint {
             Refusal::new(format!("{endpoint} is listed twice{place}")).help("take one out")
         } else {
             let message = format!("{endpoint} and {earlier}{place} have one Graphite name, {graphite_name}");
@@ -319,6 +355,13 @@ fn refuse_equal_endpoints(draft: &Draft, context: &Context<'_>, vantage: &Vantag
         };
         context.refuse(path, refusal);
     }
+}
+
+/// The most bytes that a datapoint of this name has on the wire.
+pub(crate) fn payload_bytes(service: &Service, graphite_name: &str, addresses: Addresses) -> usize {
+    let key_bytes = service.api_key.as_ref().map_or(0, |key| key.expose().len() + 1);
+    let address_bytes = if addresses == Addresses::All { ADDRESS_BYTES_MAX } else { 0 };
+    graphite_name.len() + key_bytes + address_bytes + FRAME_BYTES_MAX
 }
 
 /// Whether what counts as delivered can be shown at all.
@@ -345,10 +388,7 @@ fn refuse_unshowable(path: &str, draft: &Draft, context: &Context<'_>, has_colle
     if has_storage || (counts.is_none() && !has_collector) {
         return;
     }
-    let mut unproven: Vec<Protocol> =
-        service.endpoints.iter().map(|endpoint| endpoint.endpoint.protocol()).collect();
-    unproven.sort();
-    unproven.dedup();
+    let mut unproven = service.protocols();
     unproven.retain(|protocol| {
         let wanted = counts.unwrap_or(Evidence::KernelAcked);
         protocol.strongest_evidence() < wanted

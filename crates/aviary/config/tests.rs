@@ -6,7 +6,7 @@ use aviary_collector::{Limits, SecretHash};
 use aviary_core::{AcceptableLoss, Evidence, Protocol, VantageKind};
 use aviary_probe::Family;
 
-use super::{collector::Scope, service::Addresses, *};
+use super::{collector::Scope, endpoint::Addresses, *};
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
     variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
@@ -273,6 +273,7 @@ fn no_secret_is_in_what_is_printed_of_a_configuration() {
     assert!(!format!("{config:?}").contains("hunter2"));
 }
 
+mod endpoints;
 mod overrides;
 mod paging;
 mod services;

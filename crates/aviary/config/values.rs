@@ -11,6 +11,7 @@ use super::{
     agent::Agent,
     collector::Collector,
     debugging::{Debugging, Statsd},
+    discovery::{Discovery, Source},
     log::Log,
     readback::Readback,
     secret::{Pem, Secret},
@@ -275,7 +276,10 @@ impl Keys {
             name,
             prefix,
             policy,
+            nodes,
             endpoints,
+            discoveries,
+            elsewhere: _,
             counts_as_delivered,
             ca,
             api_key,
@@ -296,10 +300,15 @@ impl Keys {
         for (endpoint, loss) in &policy.by_endpoint {
             self.add(&format!("endpoints.{endpoint}.acceptable_loss"), loss);
         }
+        self.all("nodes", nodes);
         for endpoint in endpoints {
             let key = format!("endpoints.{}", endpoint.endpoint);
             self.add(&format!("{key}.required"), endpoint.required);
             self.add(&format!("{key}.addresses"), endpoint.addresses.name());
+            self.all(&format!("{key}.kinds"), endpoint.kinds.names());
+        }
+        for discovery in discoveries {
+            self.discovery(discovery);
         }
         self.add("min_vantages", policy.min_vantages);
         self.maybe("counts_as_delivered", *counts_as_delivered);
@@ -318,6 +327,20 @@ impl Keys {
         self.status(status);
         if let Some(readback) = readback {
             self.readback(name, readback);
+        }
+    }
+
+    fn discovery(&mut self, discovery: &Discovery) {
+        let Discovery { source, grace, at_most, addresses, kinds, .. } = discovery;
+        let key = |key: &str| format!("found.{}.{key}", discovery.name());
+        self.add(&key("grace"), duration(*grace));
+        self.add(&key("at_most"), at_most);
+        self.add(&key("addresses"), addresses.name());
+        self.all(&key("kinds"), kinds.names());
+        if let Source::Http(http) = source {
+            self.add(&key("every"), duration(http.every));
+            self.secret(&key("token"), http.token.as_ref());
+            self.pem(&key("ca"), http.ca.as_ref());
         }
     }
 

@@ -19,6 +19,7 @@ use aviary_wire::report::{Event, EventKind, What};
 use tokio::{net::TcpListener, runtime::Runtime, time::timeout};
 
 use super::{
+    discovery::Discoveries,
     fallback::{Fallback, Shared},
     roles::{random, reachable},
 };
@@ -26,13 +27,16 @@ use crate::{
     admin::{
         Admin, Profiler,
         guard::Guard,
-        standing::{Reload, Standing},
+        standing::{Discovery, Reload, Standing},
     },
     config::{
         self, Config,
+        discovery::Found,
+        endpoint::{Addresses, ServiceEndpoint},
+        limits::{self, HostLimits},
         network::Source as ConfiguredSource,
         secret::Pem,
-        service::{Addresses, Service, ServiceEndpoint},
+        service::Service,
     },
     service_manager::ServiceManager,
     statsd::{self, Statsd},
@@ -69,6 +73,9 @@ impl Drop for Background {
 pub(super) struct RunningAgent {
     agent: Agent<Host, SystemClock>,
     here: Here,
+    /// The configuration with what was found beside it.
+    config: Config,
+    discoveries: Discoveries,
     dns: Dns,
     host: Host,
     /// Where names are looked up: it outlives the lanes, which come and go.
@@ -105,12 +112,14 @@ impl RunningAgent {
         let host = Host::new(dns.clone());
         let listener = bound(section.listen, "agent.listen").await?;
         let debug = bound(section.debugging.listen, "agent.debug_listen").await?;
-        find_addresses(&host, &config.services).await;
-        let assignment = assignment(config, &here, &dns)?;
+        let mut discoveries = Discoveries::start(config, &dns, section.data.as_deref()).await;
+        let config = discoveries.completed(config, &here.vantage).await;
+        find_addresses(&host, &config).await;
+        let assignment = assignment(&config, &here, &dns)?;
         let assigned = (names_of(&assignment), assignment.configuration.clone());
         let push = push(section, here.collector.as_ref());
         let watchdog = manager.watchdog(SystemClock);
-        let mut fallback = Fallback::new(section, config, &here.vantage)?;
+        let mut fallback = Fallback::new(section, &config, &here.vantage)?;
         let heard = fallback.as_ref().map(Fallback::listener);
         let options = Options {
             assignment,
@@ -125,13 +134,15 @@ impl RunningAgent {
         let agent = Agent::start(options, host.clone(), SystemClock)?;
         fallback.iter_mut().for_each(|fallback| fallback.start(agent.observer()));
         let reload = Arc::<Mutex<Reload>>::default();
-        let source = source(&agent.observer(), &reload, heard);
+        let source = source(&agent.observer(), &reload, heard, discoveries.standing());
         let profiler = section.debugging.profiling.then(|| Profiler::new(SystemClock));
         let guard = Guard { read_token: section.read_token, probe_auth: section.probe_auth };
         let admin = Admin::start(listener, debug, profiler, SystemClock, source, guard)?;
         let mut running = Self {
             agent,
             here,
+            config,
+            discoveries,
             dns,
             host,
             _names: Background(Some(names)),
@@ -171,23 +182,33 @@ impl RunningAgent {
         section: &config::agent::Agent,
         config: &Config,
     ) -> anyhow::Result<()> {
-        find_addresses(&self.host, &config.services).await;
-        let assignment = assignment(config, &self.here, &self.dns)?;
-        let push = push(section, self.here.collector.as_ref());
-        self.agent.redirect(push.clone())?;
-        self.fallback.iter().for_each(|fallback| fallback.take_on(config));
-        if let Err(error) = self.assign(assignment).await {
+        self.discoveries.take_on(config).await;
+        let taken = self.try_take_on(section, config).await;
+        if taken.is_err() {
             // All of it, or nothing.
             self.agent.redirect(self.push.clone())?;
-            return Err(error);
+            self.discoveries.take_on(&self.config).await;
         }
+        taken
+    }
+
+    async fn try_take_on(&mut self, section: &config::agent::Agent, config: &Config) -> anyhow::Result<()> {
+        let config = self.discoveries.completed(config, &self.here.vantage).await;
+        find_addresses(&self.host, &config).await;
+        let assignment = assignment(&config, &self.here, &self.dns)?;
+        let push = push(section, self.here.collector.as_ref());
+        self.agent.redirect(push.clone())?;
+        self.fallback.iter().for_each(|fallback| fallback.take_on(&config));
+        self.assign(assignment).await?;
         self.push = push;
+        self.config = config;
         self.tell_statsd(&section.statsd);
         Ok(())
     }
 
-    /// Tells the agent which addresses came and went. Where each has a series of its own, begins and ends them.
-    pub(super) async fn follow_addresses(&mut self, config: &Config) -> anyhow::Result<()> {
+    /// Tells the agent which addresses came and went. Where each has a series of its own, begins and ends them, as those
+    /// of endpoints that are found, or no more.
+    pub(super) async fn follow(&mut self, config: &Config) -> anyhow::Result<()> {
         let changes = self.dns.take_changes();
         for change in &changes {
             let kind = if change.added { EventKind::AddressAdded } else { EventKind::AddressRemoved };
@@ -196,10 +217,20 @@ impl RunningAgent {
             let what = What::Address { kind, host, address };
             self.agent.noticed(Event { second: change.at, what });
         }
-        let has_each = |service: &Service| service.endpoints.iter().any(|it| it.addresses == Addresses::All);
+        if self.discoveries.have_changed() {
+            let completed = self.discoveries.completed(config, &self.here.vantage).await;
+            if let Some(excess) = limits::exceeded(&completed, &HostLimits::of_this_process()).first() {
+                anyhow::bail!("{excess}; {}", excess.help());
+            }
+            find_addresses(&self.host, &completed).await;
+            self.assign(assignment(&completed, &self.here, &self.dns)?).await?;
+            self.config = completed;
+            return Ok(());
+        }
         // A name that had no address at the start has no change either when it gets its first.
-        if config.services.iter().any(has_each) && self.names_now(config) != self.assigned.0 {
-            self.assign(assignment(config, &self.here, &self.dns)?).await?;
+        let has_each = probed(&self.config).any(|(_, it)| it.addresses == Addresses::All);
+        if has_each && self.names_now() != self.assigned.0 {
+            self.assign(assignment(&self.config, &self.here, &self.dns)?).await?;
         }
         Ok(())
     }
@@ -226,18 +257,16 @@ impl RunningAgent {
         (untaken, self.is_durable)
     }
 
-    /// The names that the series of `config` would have now: cheap enough to be asked each second.
-    fn names_now(&self, config: &Config) -> BTreeSet<String> {
+    /// The names that the series would have now: cheap enough to be asked each second.
+    fn names_now(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
-        for service in &config.services {
-            for endpoint in &service.endpoints {
-                let addresses = addresses(service, endpoint, &self.dns).into_iter();
-                names.extend(
-                    addresses
-                        .map(|address| series(service, endpoint, address, &self.here.vantage))
-                        .map(|series| series.graphite_name(&service.prefix)),
-                );
-            }
+        for (service, endpoint) in probed(&self.config) {
+            let addresses = addresses(service, endpoint, &self.dns).into_iter();
+            names.extend(
+                addresses
+                    .map(|address| series(service, endpoint, address, &self.here.vantage))
+                    .map(|series| series.graphite_name(&service.prefix)),
+            );
         }
         names
     }
@@ -265,7 +294,7 @@ impl RunningAgent {
         }
         self.statsd.take().into_iter().for_each(|(_, statsd)| statsd.stop());
         let heard = self.fallback.as_ref().map(Fallback::listener);
-        let source = source(&self.agent.observer(), &self.reload, heard);
+        let source = source(&self.agent.observer(), &self.reload, heard, self.discoveries.standing());
         let told = (statsd::agent_naming(&self.here.vantage, wanted.tags), statsd::of_agent(source));
         let (host, every) = (self.host.clone(), statsd::AGENT_INTERVAL);
         let statsd = Statsd::start(address.clone(), told, every, host, SystemClock);
@@ -289,12 +318,14 @@ fn source(
     observer: &Observer<SystemClock>,
     reload: &Arc<Mutex<Reload>>,
     fallback: Option<Arc<Shared>>,
+    discoveries: Arc<Mutex<Vec<Discovery>>>,
 ) -> crate::admin::Source {
     let (observer, reload) = (observer.clone(), Arc::clone(reload));
     Arc::new(move || {
         let reload = reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let fallback = fallback.as_ref().map(|fallback| fallback.figures());
-        Standing { fallback, ..Standing::of(observer.standing(), reload) }
+        let discoveries = discoveries.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Standing { fallback, discoveries, ..Standing::of(observer.standing(), reload) }
     })
 }
 
@@ -381,19 +412,24 @@ fn source_of(source: &ConfiguredSource) -> Source {
 }
 
 /// Looks up the names each of whose addresses has a series of its own.
-async fn find_addresses(host: &Host, services: &[Service]) {
+async fn find_addresses(host: &Host, config: &Config) {
     let second = SystemClock.wall().second();
     let mut names: BTreeSet<(&str, Family)> = BTreeSet::new();
-    for service in services {
-        for endpoint in service.endpoints.iter().filter(|it| it.addresses == Addresses::All) {
-            if let endpoint::Host::Name(name) = endpoint.endpoint.host() {
-                names.insert((name, service.family));
-            }
+    for (service, endpoint) in probed(config).filter(|(_, it)| it.addresses == Addresses::All) {
+        if let endpoint::Host::Name(name) = endpoint.endpoint.host() {
+            names.insert((name, service.family));
         }
     }
     let lookups = names.into_iter().map(|(name, family)| host.resolve(Question { name, family, second }));
     // What is not found by then is one series until it is.
     _ = timeout(ADDRESSES_PATIENCE, futures_util::future::join_all(lookups)).await;
+}
+
+/// What is probed from here, of each service.
+fn probed(config: &Config) -> impl Iterator<Item = (&Service, &ServiceEndpoint)> {
+    let of_service =
+        |service| Service::probed(service, config.kind()).map(move |endpoint| (service, endpoint));
+    config.services.iter().flat_map(of_service)
 }
 
 fn names_of(assignment: &Assignment) -> BTreeSet<String> {
@@ -416,7 +452,7 @@ fn assignment(config: &Config, here: &Here, dns: &Dns) -> anyhow::Result<Assignm
                 tls_clients.entry(ca).or_insert(tls).clone()
             }
         };
-        for endpoint in &service.endpoints {
+        for endpoint in service.probed(config.kind()) {
             for address in addresses(service, endpoint, dns) {
                 series.push(one(config, service, endpoint, address, &tls, &here.vantage)?);
             }
@@ -476,6 +512,13 @@ fn one(
     let key = service.api_key.as_ref().map(|key| ApiKey::new(key.expose()));
     let mut target =
         Target::new(series.endpoint, &name, tls, key.as_ref())?.addressing(choice, service.family);
+    if let Some(Found { known_as, is_going }) = &endpoint.found {
+        target = match known_as {
+            Some(name) => target.known_as(name)?,
+            None => target,
+        };
+        target = target.withdrawn_by(Arc::clone(is_going));
+    }
     if let Some(rung) = service.counts_as_delivered.filter(|rung| *rung < Evidence::PeerClosed) {
         target = target.counting(rung);
     }

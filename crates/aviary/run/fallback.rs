@@ -275,7 +275,7 @@ impl Shared {
 fn about(config: &Config) -> BTreeMap<String, About> {
     let services = config.services.iter().filter(|service| !service.alerting.shadow);
     let about = services.map(|service| {
-        let optional = service.endpoints.iter().filter(|it| !it.required).map(|it| it.endpoint.clone());
+        let optional = service.probed(config.kind()).filter(|it| !it.required).map(|it| it.endpoint.clone());
         let watched = Watched { grace: service.alerting.start_up_grace, optional: optional.collect() };
         let severity = service.alerting.down;
         let (owner, runbook) = (service.owner.clone(), service.runbook.clone());

@@ -1,6 +1,7 @@
 //! `aviary run`: the roles that the configuration has sections for, in one process.
 
 mod agent;
+mod discovery;
 mod fallback;
 mod host;
 mod paging;
@@ -32,7 +33,7 @@ use crate::{
 /// Threads for everything but probing: shipping, the collector, the sink.
 const CONTROL_THREADS: usize = 2;
 
-/// How often changes of addresses are asked for.
+/// How often changes of addresses and endpoints are asked for.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the roles of the configuration at `path` until SIGTERM or SIGINT. The `format` of the log that the command line
@@ -158,7 +159,7 @@ async fn serve(
             }
             _ = follow.tick() => {
                 log.tell_dropped();
-                reloader.follow_addresses(&mut roles).await;
+                reloader.follow(&mut roles).await;
             }
             () = summaries.due() => printer.print(summary::summary(&roles)),
         }

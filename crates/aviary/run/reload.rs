@@ -153,10 +153,10 @@ impl Reloader {
         }
     }
 
-    /// Begins and ends the series of addresses that came and went.
-    pub(super) async fn follow_addresses(&self, roles: &mut Roles) {
+    /// Begins and ends the series of addresses and endpoints that came and went.
+    pub(super) async fn follow(&self, roles: &mut Roles) {
         let Some(agent) = roles.agent_mut() else { return };
-        if let Err(error) = agent.follow_addresses(&self.config).await {
+        if let Err(error) = agent.follow(&self.config).await {
             tracing::error!(reason = format!("{error:#}"), "The series stay as they are.");
         }
     }

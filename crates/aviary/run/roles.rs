@@ -1,6 +1,6 @@
 //! The roles as they run: started in the order in which data flows backwards, stopped in the order in which it flows.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use aviary_collector::{
@@ -432,13 +432,18 @@ fn services(config: &Config) -> Vec<ServiceOptions> {
 }
 
 fn service_options(service: &config::service::Service, config: &Config) -> ServiceOptions {
+    // One that is listed for each kind of vantage by itself is one endpoint all the same.
+    let mut endpoints = BTreeMap::<_, bool>::new();
+    for it in &service.endpoints {
+        *endpoints.entry(it.endpoint.clone()).or_default() |= it.required;
+    }
     ServiceOptions {
         name: service.name.clone(),
         policy: service.policy.clone(),
         counts_as_delivered: service.counts_as_delivered,
         storage: config.sink.is_some() || service.readback.is_some(),
         readback: service.readback.as_ref().map(config::readback::Readback::options),
-        endpoints: service.endpoints.iter().map(|it| (it.endpoint.clone(), it.required)).collect(),
+        endpoints: endpoints.into_iter().collect(),
         alerting: paging::alerting(service, config),
         owner: service.owner.clone(),
         runbook: service.runbook.clone(),

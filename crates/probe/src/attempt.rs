@@ -64,6 +64,7 @@ impl<N: Network, C: Clock> Prober<N, C> {
         let mut steps = Steps::new(&self.clock, deadline, inspection);
         let outcome = match self.exchange(target, second, &mut steps).await {
             Ok(evidence) => Outcome::Delivered(evidence),
+            Err(failure) if target.is_withdrawn() && !failure.is_local() => Outcome::Muted,
             Err(failure) => failure.outcome(),
         };
         steps.observed(outcome)

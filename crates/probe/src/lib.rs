@@ -27,7 +27,7 @@ mod unacknowledged;
 
 pub use attempt::{DEADLINE_US, Prober};
 pub use clock::SystemClock;
-pub use dns::{AddressChange, Dns, DnsError};
+pub use dns::{AddressChange, Dns, DnsError, HostAndPort, Records, RecordsError};
 pub use fault::{Blame, Failure};
 pub use host::Host;
 pub use network::{Connection, Datagram, Family, Fuse, Network, Question};

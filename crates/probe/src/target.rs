@@ -1,6 +1,12 @@
 //! What stays the same from attempt to attempt.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use aviary_core::{Endpoint, Evidence, Protocol, endpoint, fnv::fnv1a};
 use base64::Engine as _;
@@ -26,6 +32,8 @@ pub struct Target {
     pub(crate) choice: AddressChoice,
     pub(crate) family: Family,
     pub(crate) source: Option<Source>,
+    /// Whether nobody is told any more to send there.
+    pub(crate) withdrawn: Option<Arc<AtomicBool>>,
     /// In which second of a minute its handshakes are looked at where that is done now and then.
     pub(crate) inspected_at: u64,
 }
@@ -113,10 +121,7 @@ impl Target {
             }
             (_, Some(key)) => (format!("{}.{name}", key.0), None),
         };
-        let host_header = match endpoint.port() {
-            443 => endpoint.host().to_string(),
-            port => format!("{}:{port}", endpoint.host()),
-        };
+        let host_header = host_header(endpoint.host(), endpoint.port());
         Ok(Self {
             endpoint,
             name: WireName(name),
@@ -127,6 +132,7 @@ impl Target {
             choice: AddressChoice::default(),
             family: Family::default(),
             source: None,
+            withdrawn: None,
             inspected_at,
         })
     }
@@ -151,8 +157,40 @@ impl Target {
         self
     }
 
+    /// Knows the peer by `host`, whose address the endpoint has: its certificate must be for that name.
+    ///
+    /// # Errors
+    /// No certificate can be for that name.
+    pub fn known_as(mut self, host: &str) -> Result<Self, TargetError> {
+        if let Some((_, server)) = &mut self.tls {
+            *server = ServerName::try_from(host.to_owned())
+                .map_err(|_| TargetError::ServerName(self.endpoint.clone()))?;
+        }
+        self.host_header = host_header(host, self.endpoint.port());
+        Ok(self)
+    }
+
+    /// While `withdrawn` is set, nobody is told any more to send there: attempts are made all the same, but what they
+    /// lose is nobody's loss, and is told as [`muted`](aviary_core::Outcome::Muted).
+    #[must_use]
+    pub fn withdrawn_by(mut self, withdrawn: Arc<AtomicBool>) -> Self {
+        self.withdrawn = Some(withdrawn);
+        self
+    }
+
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.withdrawn.as_ref().is_some_and(|withdrawn| withdrawn.load(Ordering::Relaxed))
+    }
+
     /// What is probed.
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+}
+
+fn host_header(host: impl std::fmt::Display, port: u16) -> String {
+    match port {
+        443 => host.to_string(),
+        port => format!("{host}:{port}"),
     }
 }

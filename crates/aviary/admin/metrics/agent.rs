@@ -12,7 +12,7 @@ use super::{GROUPS_MAX, OTHERS, Page, count_of, open_metrics, seconds, series, s
 use crate::admin::{
     process::Process,
     readiness::readiness,
-    standing::{Class, Group, Standing},
+    standing::{Class, Discovery, Group, Standing},
 };
 
 /// How many certificates are told of.
@@ -45,6 +45,7 @@ impl Collector for Snapshot {
         self.schedule(&mut page)?;
         self.spool_and_shipping(&mut page)?;
         self.surroundings(&mut page)?;
+        self.discoveries(&mut page)?;
         page.process(&self.process, self.standing.started)?;
         self.host(&mut page)
     }
@@ -192,6 +193,37 @@ impl Snapshot {
         let help = "The configuration that runs.";
         page.info("aviary_agent_configuration", help, &[("version", it.configuration.as_str())])?;
         page.build()
+    }
+
+    fn discoveries(&self, page: &mut Page<'_>) -> fmt::Result {
+        type Figure = fn(&Discovery) -> usize;
+        let figures: [(&str, &str, Figure); 4] = [
+            ("aviary_agent_discovered_endpoints", "Endpoints that are found.", |it| it.counts().0),
+            (
+                "aviary_agent_discovered_endpoints_going",
+                "Endpoints that were found and are answered no more, within their grace.",
+                |it| it.counts().1,
+            ),
+            (
+                "aviary_agent_discovery_ok",
+                "Whether the last answer was taken; otherwise what was found before stands.",
+                |it| usize::from(it.trouble.is_none()),
+            ),
+            (
+                "aviary_agent_discovery_labels_ignored",
+                "Labels in the last answer, of which nothing is made.",
+                |it| usize::try_from(it.labels).unwrap_or(usize::MAX),
+            ),
+        ];
+        let discoveries = || self.standing.discoveries.iter().take(GROUPS_MAX);
+        for (name, help, figure) in figures.into_iter().filter(|_| discoveries().next().is_some()) {
+            let mut family = page.family(name, help, None, MetricType::Gauge)?;
+            for it in discoveries() {
+                let labels = [("service", it.service.as_str()), ("discovery", it.name.as_str())];
+                family.encode_family(&labels)?.encode_gauge(&signed(figure(it) as u64))?;
+            }
+        }
+        Ok(())
     }
 
     fn host(&self, page: &mut Page<'_>) -> fmt::Result {

@@ -114,6 +114,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("SERVICE_IN_GEST_LATENCY_P99_SEND", "200ms"),
     ("SERVICE_IN_GEST_LATENCY_P99_TLS", "200ms"),
     ("SERVICE_IN_GEST_MIN_VANTAGES", "2"),
+    ("SERVICE_IN_GEST_NODES", "gr-1, gr-2"),
     ("SERVICE_IN_GEST_OWNER", "us"),
     ("SERVICE_IN_GEST_PAGE_AFTER", "20s"),
     ("SERVICE_IN_GEST_PREFIX", "team"),

@@ -1,6 +1,7 @@
 //! Names: the hosts file, then DNS, afresh for each attempt or once a second for all of them.
 
 mod asked;
+mod records;
 mod shared;
 mod sightings;
 mod upstream;
@@ -10,18 +11,20 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use aviary_core::{Clock as _, Fault, Phase, Second};
+use aviary_core::{Fault, Phase, Second};
 use hickory_resolver::{config::ResolverConfig, net::NetError};
 use tokio::runtime::Handle;
 
-pub use self::sightings::AddressChange;
+pub use self::{
+    records::{HostAndPort, Records, RecordsError},
+    sightings::AddressChange,
+};
 use self::{
     shared::Shared,
     sightings::Sightings,
     upstream::{Ended, Upstream},
 };
 use crate::{
-    clock::SystemClock,
     fault::Failure,
     network::{Family, Question},
 };
@@ -123,9 +126,7 @@ impl Dns {
         if let Some(shared) = &self.shared {
             return shared.resolve(&self.names, question).await;
         }
-        if self.names.upstream.is_check_due(SystemClock.monotonic()) {
-            self.names.upstream.reread();
-        }
+        self.names.upstream.reread_if_due();
         match self.names.on_file(question) {
             Some(found) => Ok(found),
             None => self.names.look_up(question).await.result,

@@ -121,6 +121,13 @@ impl Upstream {
             && self.next_check.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
+    /// See [`Self::reread`], as often as it is time for it.
+    pub(crate) fn reread_if_due(&self) {
+        if self.is_check_due(SystemClock.monotonic()) {
+            self.reread();
+        }
+    }
+
     /// Reads the files again if they have changed. What cannot be used changes nothing, and is said once.
     pub(crate) fn reread(&self) {
         let mut known = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,6 +195,19 @@ impl Upstream {
         }
     }
 
+    /// The records of one kind that the name servers have.
+    pub(crate) async fn records(&self, name: &str, kind: RecordType) -> Result<Vec<Record>, Failure> {
+        let name = absolute(name).ok_or(NOT_FOUND)?;
+        let asked = tokio::time::timeout(LOOKUP_MAX, self.current().resolver.lookup(name, kind)).await;
+        match asked {
+            Err(_) => Err(Failure::service(Phase::Dns, Fault::Timeout)),
+            Ok(Ok(found)) => {
+                Ok(found.answers().iter().filter(|it| it.record_type() == kind).cloned().collect())
+            }
+            Ok(Err(error)) => failed(error).result.map(|_| Vec::new()),
+        }
+    }
+
     fn current(&self) -> Arc<Configured> {
         Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -211,7 +231,7 @@ fn absolute(name: &str) -> Option<Name> {
     Some(name)
 }
 
-fn addresses(records: &[Record]) -> Vec<IpAddr> {
+pub(super) fn addresses(records: &[Record]) -> Vec<IpAddr> {
     records.iter().filter_map(|record| record.data.ip_addr()).collect()
 }
 

@@ -1,9 +1,16 @@
 //! Names, against a name server of the test's own.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use aviary_core::{Evidence, Fault, Outcome, Phase, Second};
-use aviary_probe::{AddressChoice, Family, Host, Observation, Prober, SystemClock, Target};
+use aviary_probe::{AddressChoice, Dns, Family, Host, HostAndPort, Observation, Prober, SystemClock, Target};
 use hickory_resolver::proto::{
     op::ResponseCode,
     rr::RecordType::{self, A, AAAA},
@@ -289,4 +296,73 @@ fn cancelled_lookups_leave_no_file_open() {
         attempts.shutdown().await;
         assert_eq!(cell::open_files(), before);
     });
+}
+
+#[tokio::test]
+async fn records_are_told_with_how_long_they_hold() {
+    let names = NameServer::start(|_, kind| match kind {
+        RecordType::SRV => Reply::Hosts(vec![("B.test.", 2), ("a.test.", 1), (".", 3)]),
+        AAAA => reply(&["2001:db8::1"]),
+        _ => reply(&["192.0.2.1", "192.0.2.2"]),
+    });
+    let names = names.await;
+    let dns = names.dns();
+    let mut records = dns.hosts_of_service("_g._tcp.test").await.unwrap();
+    records.found.sort();
+    let host = |host: &str, port| HostAndPort { host: host.to_owned(), port };
+    assert_eq!(records.found, [host("a.test", 1), host("b.test", 2)]);
+    assert_eq!(records.ttl, Duration::from_secs(20), "the shortest life");
+
+    let found = async |family| {
+        let mut records = dns.addresses_of("g.test.", family).await.unwrap();
+        records.found.sort();
+        assert_eq!(records.ttl, Duration::from_secs(60));
+        records.found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(found(Family::Any).await, ["192.0.2.1", "192.0.2.2", "2001:db8::1"]);
+    assert_eq!(found(Family::Ipv4).await, ["192.0.2.1", "192.0.2.2"]);
+    assert_eq!(found(Family::Ipv6).await, ["2001:db8::1"]);
+    assert!(names.questions().iter().all(|(name, _)| name == "g.test" || name == "_g._tcp.test"));
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_told_from_one_that_there_is_nothing() {
+    let none = NameServer::start(|_, _| Reply::Hosts(Vec::new())).await;
+    let gone = NameServer::start(|_, _| Reply::Code(ResponseCode::NXDomain)).await;
+    let fails = NameServer::start(|_, _| Reply::Code(ResponseCode::ServFail)).await;
+    let half = NameServer::start(|_, kind| match kind {
+        A => reply(&["192.0.2.1"]),
+        _ => Reply::Code(ResponseCode::ServFail),
+    });
+    let half = half.await;
+    let not_found = "has no SRV records; does the name end in the right domain?";
+    let failed = "cannot be looked up";
+    for (names, expected) in [(&none, not_found), (&gone, not_found), (&fails, failed)] {
+        let said = names.dns().hosts_of_service("_g._tcp.test").await.unwrap_err().to_string();
+        assert!(said.contains(expected), "{said}");
+    }
+    let said =
+        |dns: Dns| async move { dns.addresses_of("g.test", Family::Any).await.unwrap_err().to_string() };
+    assert!(said(half.dns()).await.contains(failed), "half an answer is none");
+    assert!(said(gone.dns()).await.contains("has no address records"));
+}
+
+#[tokio::test]
+async fn what_is_lost_where_nobody_is_told_to_send_is_muted() {
+    let withdrawn = Arc::new(AtomicBool::new(false));
+    let (_reserved, nobody) = closed_port();
+    let target = target(&format!("tcp://{nobody}")).withdrawn_by(Arc::clone(&withdrawn));
+    let prober = crate::rig::prober();
+    let refused = lost(Phase::Connect, Fault::Refused);
+    assert_eq!(attempt(&prober, &target).await.outcome, refused);
+    withdrawn.store(true, Ordering::Relaxed);
+    assert_eq!(attempt(&prober, &target).await.outcome, Outcome::Muted);
+    withdrawn.store(false, Ordering::Relaxed);
+    assert_eq!(attempt(&prober, &target).await.outcome, refused);
+
+    let (_peer, target, _) = named();
+    let names = NameServer::of(["127.0.0.1"]).await;
+    withdrawn.store(true, Ordering::Relaxed);
+    let seen = attempt(&names.prober(), &target.withdrawn_by(withdrawn)).await;
+    assert_eq!(seen.outcome, DELIVERED, "what arrives, arrives");
 }

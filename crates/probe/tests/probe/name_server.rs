@@ -9,7 +9,7 @@ use std::{
 use aviary_probe::{Dns, Host, Prober, SystemClock};
 use hickory_resolver::proto::{
     op::{Message, ResponseCode},
-    rr::{RData, Record, RecordType},
+    rr::{Name, RData, Record, RecordType, rdata::SRV},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -24,6 +24,8 @@ use crate::rig::ANY;
 pub(crate) enum Reply {
     /// Those of these addresses that are of the type asked for.
     Addresses(Vec<IpAddr>),
+    /// SRV records with these hosts and ports, where that is asked for; one more life in seconds for each.
+    Hosts(Vec<(&'static str, u16)>),
     /// A failure.
     Code(ResponseCode),
     /// Nothing.
@@ -148,6 +150,14 @@ fn answer(query: &Message, reply: Reply) -> Option<Vec<u8>> {
                 .map(RData::from)
                 .filter(|data| data.record_type() == asked.query_type());
             answer.add_answers(records.map(|data| Record::from_rdata(asked.name().clone(), 60, data)));
+        }
+        Reply::Hosts(hosts) => {
+            let records = hosts.into_iter().zip(20..).map(|((host, port), ttl)| {
+                let target = Name::from_ascii(host).expect("a name");
+                let record = RData::SRV(SRV::new(10, 5, port, target));
+                Record::from_rdata(asked.name().clone(), ttl, record)
+            });
+            answer.add_answers(records.filter(|it| it.record_type() == asked.query_type()));
         }
         Reply::Truncated => answer.metadata.truncation = true,
         Reply::Code(code) => answer.metadata.response_code = code,

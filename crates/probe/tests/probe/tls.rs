@@ -107,8 +107,18 @@ async fn exchange(
     host: &str,
     client: &TlsClient,
 ) -> (Observation, io::Result<Vec<u8>>) {
+    exchange_with(config, end, host, |url| target_with(url, client, None)).await
+}
+
+/// The same with a target that `make` makes of the URL.
+async fn exchange_with(
+    config: &Arc<ServerConfig>,
+    end: End,
+    host: &str,
+    make: impl FnOnce(&str) -> Target,
+) -> (Observation, io::Result<Vec<u8>>) {
     let (listener, address) = listener();
-    let target = target_with(&format!("tls://{host}:{}", address.port()), client, None);
+    let target = make(&format!("tls://{host}:{}", address.port()));
     let prober = prober().inspecting_tls();
     let serve = async {
         let mut stream = TlsAcceptor::from(Arc::clone(config)).accept(accept(&listener).await).await?;
@@ -120,6 +130,18 @@ async fn exchange(
         ended.map(|_| read)
     };
     tokio::join!(run(&prober, &target, this_second(), A_SECOND), serve)
+}
+
+#[tokio::test]
+async fn an_address_is_known_by_the_name_that_it_was_found_under() {
+    let authority = Authority::new();
+    let (config, client) = (authority.server(&authority.leaf("g.test")), authority.client());
+    let wrong = lost(Phase::Tls, Fault::BadCertificate);
+    for (name, expected) in [("g.test", delivered(Evidence::PeerClosed)), ("h.test", wrong)] {
+        let make = |url: &str| target_with(url, &client, None).known_as(name).expect("a name");
+        let (seen, _) = exchange_with(&config, End::Notifies, "127.0.0.1", make).await;
+        assert_eq!(seen.outcome, expected, "{name}");
+    }
 }
 
 #[tokio::test]
