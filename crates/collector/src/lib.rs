@@ -30,6 +30,7 @@ mod pages;
 mod readback;
 mod received;
 pub mod replay;
+pub mod runbooks;
 mod services;
 mod serving;
 mod slots;

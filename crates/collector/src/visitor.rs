@@ -17,7 +17,7 @@
 //!
 //! | | anonymous, stranger with a proxy's headers | `read` | `report` | `admin` | signed in with `read`, through the proxy | certificate for `report` |
 //! |---|---|---|---|---|---|---|
-//! | `/`, `/SERVICE`, `/agents`, `/incidents`, `/live` | 303 to `/sign-in`; as JSON 401 | 200 | 403 | 200 | 200 | 403 |
+//! | `/`, `/SERVICE`, `/agents`, `/incidents`, `/runbooks`, `/live` | 303 to `/sign-in`; as JSON 401 | 200 | 403 | 200 | 200 | 403 |
 //! | `GET /api/v1/...`, `/metrics` | 401 | 200 | 403 | 200 | 200 | 403 |
 //! | `GET /api/v1/services.toml` | 401 | 200 | 200 | 200 | 200 | 200 |
 //! | `POST /api/v1/reports`, `/api/v1/events` | 401 | 403 | taken | taken | 403 | taken |

@@ -196,9 +196,9 @@ fn part_html(part: &PartBody) -> Markup {
 }
 
 /// A link, if it is one that a browser may follow: what a configuration says runs nothing.
-fn linked(text: &str) -> Markup {
+pub(crate) fn linked(text: &str) -> Markup {
     html! {
-        @if text.starts_with("https://") || text.starts_with("http://") { a href=(text) rel="noreferrer" { (text) } }
+        @if ["https://", "http://", "/runbooks/"].iter().any(|start| text.starts_with(start)) { a href=(text) rel="noreferrer" { (text) } }
         @else { (text) }
     }
 }
@@ -242,6 +242,7 @@ mod tests {
                 "https://r.example/a?b&c",
                 r#"<a href="https://r.example/a?b&amp;c" rel="noreferrer">https://r.example/a?b&amp;c</a>"#,
             ),
+            ("/runbooks/loss", r#"<a href="/runbooks/loss" rel="noreferrer">/runbooks/loss</a>"#),
             ("javascript:alert(1)", "javascript:alert(1)"),
             ("<b>", "&lt;b&gt;"),
         ];
