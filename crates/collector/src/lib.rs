@@ -66,6 +66,7 @@ pub use access::{
 };
 pub use aviary_store::{Store, StoreFigures};
 pub use axum::serve::Listener;
+pub use error::{ERROR_CODES, ErrorCode};
 pub use figures::{Figures, MetricsPage, ServiceFigures};
 pub use history::HistoryError;
 pub use journal::JournalFigures;

@@ -157,7 +157,7 @@ fn allowed(
 fn signed_out() -> ApiError {
     let message = "you are not signed in, or not any more; sign in in another window, come back to the page before this \
                    one, and send again what you wrote";
-    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    ApiError::unauthorized(message)
 }
 
 /// Asks `question` of whoever sent `parts`.

@@ -128,14 +128,12 @@ async fn page(
 async fn gathered(collector: &Collector, question: &Question) -> Result<Page, ApiError> {
     let place = collector.question().ok_or_else(|| {
         let message = "more questions are asked than can be answered at once; come back in a moment";
-        ApiError::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+        ApiError::busy(message)
     })?;
     let (collector, question) = (collector.clone(), question.clone());
     let page = tokio::task::spawn_blocking(move || {
         let _place = place;
         question.gather(&collector)
     });
-    page.await.map_err(|error| {
-        ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
-    })?
+    page.await.map_err(|error| ApiError::internal(error.to_string()))?
 }

@@ -1,6 +1,5 @@
 //! What can be asked for, and what is answered.
 
-use axum::http::StatusCode;
 use maud::{Markup, html};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -52,9 +51,7 @@ impl Question {
     pub(crate) fn read(path: &str, parameters: &[(String, String)]) -> Result<Self, ApiError> {
         let decoded = |segment: &str| {
             let decoded = percent_decode_str(segment).decode_utf8();
-            decoded
-                .map(String::from)
-                .map_err(|_| ApiError::bad("bad_parameter", format!("{path} is no UTF-8")))
+            decoded.map(String::from).map_err(|_| ApiError::bad_parameter(format!("{path} is no UTF-8")))
         };
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         let what = match segments[..] {
@@ -67,7 +64,7 @@ impl Question {
             [service] => What::Service(decoded(service)?),
             _ => {
                 let message = format!("{path}: no page is here");
-                return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
+                return Err(ApiError::not_found(message));
             }
         };
         Ok(Self { what, shown: Shown::read(parameters)? })

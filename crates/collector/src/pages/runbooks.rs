@@ -1,6 +1,5 @@
 //! `/runbooks`: what to do when a page comes, from Markdown.
 
-use axum::http::StatusCode;
 use maud::{Markup, PreEscaped, html};
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd};
 use serde::Serialize;
@@ -50,7 +49,7 @@ impl RunbookPage {
     pub(crate) fn gather(name: &str) -> Result<Self, ApiError> {
         let found = ALL.iter().find(|it| it.name == name).ok_or_else(|| {
             let message = format!("there is no runbook `{name}`; /runbooks lists those that there are");
-            ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+            ApiError::not_found(message)
         })?;
         Ok(Self { name: found.name, title: found.title(), markdown: found.text })
     }
@@ -92,6 +91,8 @@ fn led_to(file: CowStr<'_>) -> CowStr<'_> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+
     use super::*;
 
     #[test]

@@ -1,7 +1,6 @@
 //! `/SERVICE`: one service, from its verdict down to each series.
 
 use aviary_core::{Second, Tag, silence::Silence};
-use axum::http::StatusCode;
 use maud::{Markup, html};
 use serde::Serialize;
 
@@ -68,7 +67,7 @@ impl ServicePage {
         let service = service.ok_or_else(|| {
             let message =
                 format!("service `{name}` is neither configured here nor reported; / shows those that are");
-            ApiError::new(StatusCode::NOT_FOUND, "unknown_service", message)
+            ApiError::unknown_service(message)
         })?;
         let lost_now = lost_now(collector, Some(name))?.remove(name).unwrap_or_else(words::nothing);
         let concerns = |silence: &&Silence| {
