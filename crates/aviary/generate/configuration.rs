@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value as Json;
 
 use super::cell;
-use crate::config;
+use crate::config::{self, difference::needs_restart};
 
 const HEAD: &str = "\
 # Configuration
@@ -15,7 +15,8 @@ Made from the code by `aviary generate reference`. The same as a JSON schema, fo
 errors; `aviary check` says all problems of a file at once.
 
 A variable `AVIARY_SECTION_KEY` overrides a key, such as `AVIARY_VANTAGE_REGION`; of what has a `name` in a list,
-`AVIARY_SERVICE_INGEST_OWNER`. Durations are written such as `90s`, `5m`, `1h`, `30d`.
+`AVIARY_SERVICE_INGEST_OWNER`. Durations are written such as `90s`, `5m`, `1h`, `30d`. A running process takes up a changed file by itself
+and at SIGHUP; `aviary check --against` says what that would change.
 ";
 
 /// The whole page.
@@ -52,8 +53,13 @@ fn section_of(page: &mut String, heading: &str, path: &str, table: &Json, about:
     let mut below = Vec::new();
     for (key, value) in properties(table) {
         let path = format!("{path}.{key}");
-        let needed = if required(key) { " **Needed.**" } else { "" };
-        let said = format!("{}.{needed}", capitalised(self::about(value)));
+        let mut said = format!("{}.", capitalised(self::about(value)));
+        if required(key) {
+            said.push_str(" **Needed.**");
+        }
+        if needs_restart(&path) {
+            said.push_str(" *Acts after a restart.*");
+        }
         _ = writeln!(page, "| `{key}` | {} | {} |", cell(&kind(value, &path, &mut below)), cell(&said));
     }
     for (heading, path, table) in below {

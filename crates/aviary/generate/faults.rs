@@ -15,42 +15,33 @@ in a phase and by a fault; `local`, the agent's own fault; `missed`, not run; `m
 /// The whole page.
 pub(super) fn page() -> String {
     let mut page = HEAD.to_owned();
-    let faults = Fault::ALL.map(|it| (it.name(), of_fault(it)));
-    let tables: [(&str, &str, Vec<(&str, [&str; 2])>); 5] = [
-        (
-            "Phases",
-            "| phase | what happens in it | if it is lost here, look first at |",
-            Phase::ALL.iter().map(|it| (it.name(), of_phase(*it))).collect(),
-        ),
-        (
-            "Faults of the service, or of the way to it",
-            "| fault | what it means | look first at |",
-            faults.into(),
-        ),
-        (
-            "Faults of the agent: never held against the service",
-            "| fault | what it means | look first at |",
-            LocalFault::ALL.iter().map(|it| (it.name(), of_local(*it))).collect(),
-        ),
-        (
-            "Evidence, from the weakest to the strongest",
-            "| evidence | what it shows | what it does not |",
-            Evidence::ALL.iter().map(|it| (it.name(), of_evidence(*it))).collect(),
-        ),
-        (
-            "States of a service",
-            "| state | what it means | look first at |",
-            State::ALL.iter().map(|it| (it.name(), of_state(*it))).collect(),
-        ),
-    ];
-    for (title, head, rows) in tables {
-        // Writing to memory does not fail.
-        _ = write!(page, "\n## {title}\n\n{head}\n|---|---|---|\n");
-        for (name, [means, look]) in rows {
-            _ = writeln!(page, "| `{name}` | {means} | {look} |");
-        }
-    }
+    let (means, look) = ("what it means", "look first at");
+    let phases = Phase::ALL.iter().map(|it| (it.name(), of_phase(*it)));
+    let heads = ["phase", "what happens in it", "if it is lost here, look first at"];
+    table(&mut page, "Phases", heads, phases);
+    let faults = Fault::ALL.iter().map(|it| (it.name(), of_fault(*it)));
+    table(&mut page, "Faults of the service, or of the way to it", ["fault", means, look], faults);
+    let faults = LocalFault::ALL.iter().map(|it| (it.name(), of_local(*it)));
+    table(&mut page, "Faults of the agent: never held against the service", ["fault", means, look], faults);
+    let rungs = Evidence::ALL.iter().map(|it| (it.name(), of_evidence(*it)));
+    let heads = ["evidence", "what it shows", "what it does not"];
+    table(&mut page, "Evidence, from the weakest to the strongest", heads, rungs);
+    let states = State::ALL.iter().map(|it| (it.name(), of_state(*it)));
+    table(&mut page, "States of a service", ["state", means, look], states);
     page
+}
+
+fn table(
+    page: &mut String,
+    title: &str,
+    heads: [&str; 3],
+    rows: impl Iterator<Item = (&'static str, [&'static str; 2])>,
+) {
+    // Writing to memory does not fail.
+    _ = write!(page, "\n## {title}\n\n| {} |\n|---|---|---|\n", heads.join(" | "));
+    for (name, [means, look]) in rows {
+        _ = writeln!(page, "| `{name}` | {means} | {look} |");
+    }
 }
 
 const fn of_phase(phase: Phase) -> [&'static str; 2] {
