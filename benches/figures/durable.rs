@@ -198,7 +198,7 @@ impl Connection {
     /// The status of the answer.
     pub(crate) fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<u16> {
         let head =
-            format!("{method} {path} HTTP/1.1\r\nHost: collector\r\nContent-Length: {}\r\n\r\n", body.len());
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
         self.stream.get_mut().write_all(&[head.as_bytes(), body].concat())?;
         let (mut status, mut length) = (None, 0);
         loop {

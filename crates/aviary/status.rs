@@ -111,6 +111,8 @@ struct Service {
     state: String,
     reason: Option<String>,
     since: i64,
+    #[serde(default)]
+    silenced: bool,
     acceptable_loss: String,
     min_vantages: usize,
     vantages_seen: usize,
@@ -236,6 +238,9 @@ fn rows(service: &Service) -> Vec<Vec<String>> {
     } else {
         String::new()
     };
+    if let Some(state) = whole.get_mut(2).filter(|_| service.silenced) {
+        state.push_str(", silenced");
+    }
     whole.push(format!("{} {places}{wanted}", service.vantages_seen));
     whole.push(since);
     let protocols = service.protocols.iter();

@@ -28,7 +28,7 @@ pub(crate) mod standing;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -36,7 +36,7 @@ use std::{
     time::Duration,
 };
 
-use aviary_collector::{ERROR_CODES as API_CODES, ErrorCode};
+use aviary_collector::{ERROR_CODES as API_CODES, ErrorCode, leads_nowhere_else};
 use aviary_core::Clock;
 use axum::{
     Extension, Json, Router,
@@ -46,7 +46,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
@@ -172,7 +171,7 @@ async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiv
 async fn loopback_only(ConnectInfo(Peer(peer)): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
     // Of another name a page of anybody may have made the browser here ask; programs that ask nobody's pages have none.
     let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
-    if peer.ip().to_canonical().is_loopback() && host.is_none_or(is_of_this_host) {
+    if peer.ip().to_canonical().is_loopback() && host.is_none_or(leads_nowhere_else) {
         return next.run(request).await;
     }
     let message = format!(
@@ -180,12 +179,6 @@ async fn loopback_only(ConnectInfo(Peer(peer)): ConnectInfo<Peer>, request: Requ
         request.uri().path()
     );
     error(StatusCode::FORBIDDEN, "forbidden", message)
-}
-
-fn is_of_this_host(authority: &str) -> bool {
-    let parsed = Url::parse(&format!("http://{authority}/"));
-    let host = parsed.as_ref().ok().and_then(Url::host_str).unwrap_or_default();
-    host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
 async fn note(shared: Arc<Shared>) {

@@ -47,6 +47,7 @@ use self::{attempts::Attempts, entrance::Grant, session::Sessions};
 pub use self::{
     entrance::TokenCounts,
     limits::Limits,
+    origin::leads_nowhere_else,
     peer::{Peer, Subject},
     proxy::ProxyRule,
     secret::{SecretHash, SecretHashError},

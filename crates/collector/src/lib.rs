@@ -62,7 +62,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watc
 
 pub use access::{
     CertificateRule, Limits, Peer, ProxyRule, Scope, SecretHash, SecretHashError, SessionKey, Subject,
-    TokenCounts, TokenRule,
+    TokenCounts, TokenRule, leads_nowhere_else,
 };
 pub use aviary_store::{Store, StoreFigures};
 pub use axum::serve::Listener;

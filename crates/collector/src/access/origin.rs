@@ -40,7 +40,8 @@ pub(super) fn refuse_foreign_name(headers: &HeaderMap, url: Option<&str>) -> Res
     Err(ApiError::foreign_name(message))
 }
 
-fn leads_nowhere_else(authority: &str) -> bool {
+/// Whether `authority`, as `Host` has it, is an address or `localhost`: no page can make those lead to somebody else's machine.
+pub fn leads_nowhere_else(authority: &str) -> bool {
     let parsed = Url::parse(&format!("http://{authority}/"));
     match parsed.as_ref().ok().and_then(Url::host) {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),

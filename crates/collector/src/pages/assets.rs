@@ -18,8 +18,10 @@ pub(crate) struct Asset {
     content: &'static str,
 }
 
-pub(crate) static STYLE: LazyLock<Asset> =
-    LazyLock::new(|| Asset::new("style", "css", "text/css; charset=utf-8", include_str!("assets/style.css")));
+pub(crate) static STYLE: LazyLock<Asset> = LazyLock::new(|| {
+    let style = concat!(include_str!("../assets/palette.css"), include_str!("assets/style.css"));
+    Asset::new("style", "css", "text/css; charset=utf-8", style)
+});
 pub(crate) static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new("script", "js", "text/javascript; charset=utf-8", include_str!("assets/script.js"))
 });

@@ -47,7 +47,7 @@ pub(crate) struct IncidentPage {
     key: String,
     opened: Option<u64>,
     resolution: Option<String>,
-    silenced_by: Vec<String>,
+    silenced_by: Vec<SilencedBy>,
     /// Where it is written what to do.
     runbook: Option<String>,
     /// The same as `aviary explain` prints.
@@ -76,6 +76,40 @@ struct Said {
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<String>,
     text: String,
+}
+
+/// A silence for which nobody is paged.
+#[derive(Debug, Serialize)]
+struct SilencedBy {
+    id: String,
+    /// `None` once it has ended.
+    until: Option<u64>,
+    by: Option<String>,
+    reason: Option<String>,
+}
+
+impl SilencedBy {
+    fn all(collector: &Collector, incident: &Incident, now: Second) -> Vec<Self> {
+        let held = collector.judgement().silences();
+        let of = |id: &String| {
+            let silence = held.iter().find(|silence| silence.id == *id);
+            Self {
+                id: id.clone(),
+                until: silence.and_then(|silence| silence.holds_until(now)).map(|until| until.0),
+                by: silence.map(|silence| silence.author.clone()),
+                reason: silence.map(|silence| silence.reason.clone()),
+            }
+        };
+        incident.silenced_by.iter().map(of).collect()
+    }
+
+    fn html(&self) -> Markup {
+        html! {
+            @if let Some(by) = &self.by { (by) } @else { (self.id) }
+            @if let Some(until) = self.until { " until " (words::time(until)) } @else { ", which has ended" }
+            @if let Some(reason) = &self.reason { ": " (reason) }
+        }
+    }
 }
 
 /// What it does to one service.
@@ -148,7 +182,7 @@ impl IncidentPage {
             key: incident.key.clone(),
             opened: incident.opened.map(|at| at.0),
             resolution: incident.resolution.as_ref().map(ToString::to_string),
-            silenced_by: incident.silenced_by.iter().cloned().collect(),
+            silenced_by: SilencedBy::all(collector, &incident, now),
             runbook: incident.worst().and_then(|part| runbooks::of(&incident.cause, part, Some(""))),
             explanation: collector.explanation(&incident),
             timeline: incident.timeline.kept.iter().map(|(at, it)| said(*at, None, in_words(it))).collect(),
@@ -203,7 +237,7 @@ impl IncidentPage {
                     }
                     @if let Some(at) = self.opened { div { dt { "Told first" } dd { (words::time(at)) } } }
                     div { dt { "On it" } dd { (short.acknowledged_by.as_deref().unwrap_or("nobody said so")) } }
-                    @if !self.silenced_by.is_empty() { div { dt { "Silenced by" } dd { (self.silenced_by.join(", ")) } } }
+                    @if !self.silenced_by.is_empty() { div { dt { "Silenced by" } dd { @for silence in &self.silenced_by { div { (silence.html()) } } } } }
                     div { dt { "Services" } dd { @for service in &short.services { a href=(service_path(service)) { (service) } " " } } }
                     @if let Some(runbook) = &self.runbook { div { dt { "Runbook" } dd { (linked(runbook)) } } }
                     div { dt { "Key" } dd { code { (self.key) } } }

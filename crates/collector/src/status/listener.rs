@@ -23,7 +23,8 @@ const CACHED_FOR_GOOD: &str = "public, max-age=31536000, immutable";
 
 pub(super) fn router(collector: Collector) -> Router {
     let all = get(file).layer(CompressionLayer::new());
-    Router::new().fallback_service(all.with_state(collector))
+    // For who balances: that the page is old is said on the page, and by `/healthcheck` of the collector.
+    Router::new().route("/healthz", get(async || "ok\n")).fallback_service(all.with_state(collector))
 }
 
 async fn file(State(collector): State<Collector>, uri: Uri, asked: HeaderMap) -> Response {

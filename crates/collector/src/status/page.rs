@@ -38,7 +38,11 @@ pub(crate) struct Asset {
 
 pub(crate) static ASSETS: LazyLock<[Asset; 3]> = LazyLock::new(|| {
     [
-        Asset::new("style", "css", include_str!("assets/style.css")),
+        Asset::new(
+            "style",
+            "css",
+            concat!(include_str!("../assets/palette.css"), include_str!("assets/style.css")),
+        ),
         Asset::new("script", "js", include_str!("assets/script.js")),
         Asset::new("icon", "svg", include_str!("assets/icon.svg")),
     ]

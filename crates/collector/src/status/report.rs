@@ -94,10 +94,11 @@ impl Query {
         };
         let span = Span::new(self.span.from.max(known), self.span.until.min(settled_until(now)));
         if span.is_empty() {
+            let since = aviary_notify::rfc3339(known.start());
+            let first = since.get(..7).unwrap_or_default();
             let message = format!(
-                "month: this collector knows nothing of {}; what it knows begins at {}",
-                self.month,
-                aviary_notify::rfc3339(known.start())
+                "month: this collector knows nothing of {}, since what it knows begins at {since}; ask for {first} or later",
+                self.month
             );
             return Err(ApiError::beyond_history(message));
         }

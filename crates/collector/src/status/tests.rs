@@ -458,6 +458,8 @@ async fn what_is_served_is_what_is_written() {
     assert_eq!(index.bytes().await.unwrap(), written["index.html"]);
     assert_eq!(client.get(format!("{url}/api/v1/incidents")).send().await.unwrap().status(), 404);
     assert_eq!(client.post(format!("{url}/")).send().await.unwrap().status(), 405);
+    let well = client.get(format!("{url}/healthz")).send().await.unwrap();
+    assert_eq!((well.status().as_u16(), well.text().await.unwrap().as_str()), (200, "ok\n"));
     let head = client.head(format!("{url}/feed.atom")).send().await.unwrap();
     assert_eq!(head.headers()["content-type"], "application/atom+xml; charset=utf-8");
     server.stop().await;

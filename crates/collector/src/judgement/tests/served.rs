@@ -145,7 +145,13 @@ async fn an_incident_is_shown_acknowledged_and_there_after_a_restart() {
     assert_eq!(whole["record"]["notes"]["kept"][0]["text"], "the switch", "{whole}");
     assert_eq!(whole["receivers"]["oncall"]["belief"], "maybe_open", "nobody said that it was taken");
     assert_eq!(served.get("silences").await["silences"][0]["author"], "ada");
+    let everything =
+        json!({"match": {"service": ["ingest"]}, "until": START + 600, "by": "grace", "reason": "we know"});
+    assert_eq!(served.post("silences", everything).await.0, 201);
     served.run(85, 100, TIMED_OUT).await;
+    let page = served.client.get(format!("{}/../../incidents/{id}", served.url)).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    assert!(page.contains("<dd><div>grace until <time") && page.contains("</time>: we know</div>"), "{page}");
     assert_eq!(served.get("incidents").await["incidents"][0]["id"], id.as_str());
     served.run(100, 200, DELIVERED).await;
     assert_eq!(served.get("incidents").await["incidents"][0]["state"], "resolved");
