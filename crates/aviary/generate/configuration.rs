@@ -75,7 +75,7 @@ fn kind<'a>(value: &'a Json, path: &str, below: &mut Vec<(String, String, &'a Js
     }
     if let Some(names) = value["enum"].as_array() {
         let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-        return names.join(", ");
+        return format!("one of {}", names.join(", "));
     }
     let number = || value["minimum"].to_string();
     match value["type"].as_str() {
@@ -87,10 +87,9 @@ fn kind<'a>(value: &'a Json, path: &str, below: &mut Vec<(String, String, &'a Js
             below.push((heading.clone(), path.to_owned(), &value["items"]));
             format!("tables, see `{heading}`")
         }
-        Some("array") => format!("a list of: {}", kind(&value["items"], path, below)),
+        Some("array") => format!("a list, each {}", kind(&value["items"], path, below)),
         Some("object") if is_secret(value) => {
-            let from: Vec<String> =
-                properties(value).map(|(key, it)| format!("{{ {key} = {} }}", it["examples"][0])).collect();
+            let from: Vec<&str> = properties(value).filter_map(|(key, _)| place(key)).collect();
             format!("`{}`", from.join("` or `"))
         }
         Some("object") if value["properties"].is_object() => {
@@ -107,7 +106,17 @@ fn kind<'a>(value: &'a Json, path: &str, below: &mut Vec<(String, String, &'a Js
 
 /// Whether a table says only where something stands: nothing more is to be told of that.
 fn is_secret(table: &Json) -> bool {
-    properties(table).all(|(key, _)| matches!(key, "file" | "env" | "hash"))
+    properties(table).all(|(key, _)| place(key).is_some())
+}
+
+/// How it is written where something stands.
+fn place(key: &str) -> Option<&'static str> {
+    match key {
+        "file" => Some("{ file = \"PATH\" }"),
+        "env" => Some("{ env = \"VARIABLE\" }"),
+        "hash" => Some("{ hash = \"sha256:DIGITS\" }"),
+        _ => None,
+    }
 }
 
 fn capitalised(text: &str) -> String {
