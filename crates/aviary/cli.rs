@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     check::CheckArguments,
+    generate::GenerateArguments,
     graphite_schema::GraphiteSchemaArguments,
     incident::{AckArguments, ExplainArguments, IncidentArguments},
     init::InitArguments,
@@ -93,6 +94,9 @@ pub(crate) enum Command {
     /// Print the storage schema that carbon needs so that single seconds can be read back
     #[command(after_help = GRAPHITE_SCHEMA_EXAMPLES)]
     GraphiteSchema(GraphiteSchemaArguments),
+    /// Write what is made from the code
+    #[command(hide = true)]
+    Generate(GenerateArguments),
 }
 
 const DEMO_EXAMPLES: &str = "\

@@ -8,6 +8,7 @@ mod check;
 mod cli;
 mod config;
 mod demo;
+mod generate;
 mod graphite_schema;
 mod incident;
 mod init;
@@ -103,6 +104,7 @@ fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<En
         }
         Command::Demo => demo::demo(&mut out).map(Ending::from),
         Command::Explain(arguments) => incident::explain(&arguments, &mut out).map(Ending::from),
+        Command::Generate(arguments) => generate::generate(&arguments).map(|()| Ending::Well),
         Command::GraphiteSchema(arguments) => {
             graphite_schema::graphite_schema(&arguments, &mut out, environment, host).map(Ending::from)
         }

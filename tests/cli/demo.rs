@@ -40,6 +40,10 @@ fn a_script_gets_the_page_of_each_fault_with_its_extent() {
             "{page}"
         );
     }
+    for (page, runbook) in [(udp, "loss"), (silence, "agents-silent")] {
+        let link = page.lines().find_map(|line| line.strip_prefix("Runbook: http://127.0.0.1:"));
+        assert!(link.is_some_and(|it| it.ends_with(&format!("/runbooks/{runbook}"))), "{page}");
+    }
     assert!(
         udp.contains("\n  for it      protocol udp: ") && udp.contains("Why ingest was told, at "),
         "{udp}"

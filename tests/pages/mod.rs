@@ -7,6 +7,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, ChildStdin, Stdio},
+    sync::mpsc::{self, Receiver},
     thread,
     time::{Duration, Instant},
 };
@@ -20,6 +21,7 @@ struct Demo {
     child: Child,
     told: ChildStdin,
     url: String,
+    runbooks: Receiver<String>,
 }
 
 impl Demo {
@@ -33,8 +35,13 @@ impl Demo {
         let url =
             lines.find_map(|line| Some(line.strip_prefix("The same in a browser: ")?.to_owned())).unwrap();
         // What it says further is read, so that it can go on.
-        thread::spawn(move || lines.for_each(drop));
-        Self { child, told, url: url.trim_end_matches('/').to_owned() }
+        let (found, runbooks) = mpsc::channel();
+        thread::spawn(move || {
+            let linked = lines.filter_map(|line| Some(line.strip_prefix("Runbook: ")?.to_owned()));
+            // Whoever wanted no more of them has gone.
+            linked.for_each(|runbook| drop(found.send(runbook)));
+        });
+        Self { child, told, url: url.trim_end_matches('/').to_owned(), runbooks }
     }
 
     /// Breaks something, or mends it.
@@ -149,6 +156,21 @@ fn whoever_is_on_call_sees_what_is_lost_and_says_that_he_is_on_it() {
     );
     browser.wait_until("document.querySelector('#incident')?.innerText.includes('ada')");
     look_at(&browser, "incident");
+
+    // The page that was sent leads to what to do, and so does the incident's.
+    let sent = demo.runbooks.recv_timeout(Duration::from_secs(20)).unwrap();
+    browser.script("[...document.querySelectorAll('.facts a')].find(it => it.innerText.startsWith('/runbooks/')).click()");
+    browser.wait_until("document.querySelector('.runbook h2')");
+    assert_eq!(browser.script("return location.href"), json!(sent));
+    assert_eq!(browser.text("h1"), "A service loses");
+    look_at(&browser, "runbook");
+    browser.script("document.querySelector('.runbook a[href=\"certificate-ends\"]').click()");
+    browser.wait_until("document.querySelector('h1').innerText == 'A certificate ends'");
+    open("/runbooks");
+    assert!(browser.text("#main").contains("Everything fails at once from one agent"));
+    look_at(&browser, "runbooks");
+    open("/runbooks/nothing");
+    assert_eq!(browser.text("h1"), "Nothing is here");
 
     open("/ingest");
     browser.wait_until("document.querySelector('.strip .lost')");

@@ -26,8 +26,8 @@ use prometheus_client::{
 
 use self::format::series;
 pub(crate) use self::{
-    agent::{agent_page, agent_series},
-    collector::{collector_page, collector_series},
+    agent::{agent_page, agent_series, example_page as example_of_agent},
+    collector::{collector_page, collector_series, example_page as example_of_collector},
     format::Format,
     watched::CLASSES,
 };

@@ -36,7 +36,7 @@ use std::{
     time::Duration,
 };
 
-use aviary_collector::leads_nowhere_else;
+use aviary_collector::{ERROR_CODES as API_CODES, ErrorCode, leads_nowhere_else};
 use aviary_core::Clock;
 use axum::{
     Extension, Json, Router,
@@ -303,7 +303,26 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }
 
+/// What is answered here and nowhere in the collector's API.
+pub(crate) const ERROR_CODES: [ErrorCode; 2] = [
+    ErrorCode {
+        name: "no_profiles",
+        status: StatusCode::NOT_FOUND.as_u16(),
+        meaning: "Profiles are off: set `profiling = true`, and start again.",
+    },
+    ErrorCode {
+        name: "not_made",
+        status: StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
+        meaning: "The profile could not be made: the message says why.",
+    },
+];
+
+/// An error, under one of the codes that are documented.
 fn error(status: StatusCode, code: &str, message: String) -> Response {
+    debug_assert!(
+        API_CODES.iter().chain(&ERROR_CODES).any(|it| it.name == code && it.status == status.as_u16()),
+        "{code} with {status} is in no reference"
+    );
     (status, Json(json!({"error": {"code": code, "message": message}}))).into_response()
 }
 

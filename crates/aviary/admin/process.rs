@@ -31,6 +31,21 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// One of which everything is known.
+    pub(crate) fn example() -> Self {
+        Self {
+            files: Some(1),
+            files_max: Some(1),
+            cpu_seconds: 1.0,
+            resident: Some(1),
+            memory_max: Some(1),
+            tcp: Some(1),
+            time_wait: Some(1),
+            udp: Some(1),
+            port_range: Some((1, 1)),
+        }
+    }
+
     /// As it is now.
     pub(crate) fn now() -> Self {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);

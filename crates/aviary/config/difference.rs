@@ -196,7 +196,8 @@ fn is_of_changed_service(key: &str, running: &Config, new: &Config) -> bool {
     !(has(running) && has(new))
 }
 
-fn needs_restart(key: &str) -> bool {
+/// Whether a running process does not take up another value of `key`, such as `collector.token.name`.
+pub(crate) fn needs_restart(key: &str) -> bool {
     NEEDS_RESTART
         .iter()
         .any(|start| key.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))

@@ -19,7 +19,7 @@ use super::{
 const TEXT_BYTES_MAX: usize = graphite::PART_BYTES_MAX;
 
 /// Names that paths of the HTTP API already have, so that a service of such a name could not be asked for.
-const RESERVED_NAMES: [&str; 15] = [
+const RESERVED_NAMES: [&str; 16] = [
     "agents",
     "api",
     "assets",
@@ -31,6 +31,7 @@ const RESERVED_NAMES: [&str; 15] = [
     "live",
     "metrics",
     "readyz",
+    "runbooks",
     "services",
     "sign-in",
     "sign-out",

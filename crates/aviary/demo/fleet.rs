@@ -200,8 +200,11 @@ impl Fleet {
     pub(super) async fn start(pager: Pager) -> anyhow::Result<Self> {
         let name = "terminal".to_owned();
         let manners = Manners { wakes: true, per_minute: 600, ..Manners::default() };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
         let options = CollectorOptions {
             name: "demo".to_owned(),
+            url: Some(format!("http://{address}")),
             services: vec![service(INGEST), service(EDGE)],
             paging: Paging::new(vec![(name.clone(), manners)], Vec::new(), BTreeMap::new()),
             ..CollectorOptions::default()
@@ -217,8 +220,6 @@ impl Fleet {
             ..Push::default()
         };
         let servers = vec![collector.serve_reports(reports, token_rule(&token))];
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
 
         let identity = Authority::new()?.identity(&["ingest.demo", "edge.demo"])?;
         let ingest = Fronts::start(INGEST, &INGEST_PROTOCOLS, &FRONTS, &identity, &collector).await?;

@@ -14,7 +14,7 @@ use aviary_agent::{
     News, Observer,
     fallback::{self, Action, Alert, Kept, Stage, Watched},
 };
-use aviary_collector::delivery::sent_of;
+use aviary_collector::{delivery::sent_of, runbooks};
 use aviary_core::{
     Clock as _, Second, Timestamp, Vantage,
     page::{Sent, Severity},
@@ -273,12 +273,16 @@ impl Shared {
 
 /// What is watched of each service, and told of it; nothing of those whose pages go to the log.
 fn about(config: &Config) -> BTreeMap<String, About> {
+    // Whoever is woken may reach the collector where the agent does not.
+    let collector = config.agent.as_ref().and_then(|agent| agent.collectors.first());
+    let ours = collector.map(|collector| runbooks::link(collector.as_str(), "fallback"));
     let services = config.services.iter().filter(|service| !service.alerting.shadow);
     let about = services.map(|service| {
         let optional = service.probed(config.kind()).filter(|it| !it.required).map(|it| it.endpoint.clone());
         let watched = Watched { grace: service.alerting.start_up_grace, optional: optional.collect() };
         let severity = service.alerting.down;
-        let (owner, runbook) = (service.owner.clone(), service.runbook.clone());
+        let owner = service.owner.clone();
+        let runbook = service.runbook.clone().or_else(|| ours.clone());
         (service.name.clone(), About { watched, severity, owner, runbook })
     });
     about.collect()

@@ -40,7 +40,7 @@ use std::{
 };
 
 use aviary_core::{Micros, Timestamp};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, header};
 
 pub(crate) use self::entrance::{Entrance, Reason, Reporter};
 use self::{attempts::Attempts, entrance::Grant, session::Sessions};
@@ -179,7 +179,7 @@ impl Caller {
                 "the certificate of `{name}` lacks the scope for this; add it to its `scope` in [[collector.client]]"
             ),
         };
-        Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", message))
+        Err(ApiError::forbidden(message))
     }
 
     /// Where they report.
@@ -294,7 +294,7 @@ impl Access {
             let (_, entrance) = self.token(secret).ok_or_else(|| {
                 let message =
                     "this collector has no such token; compare the agent's `token` with [[collector.token]]";
-                ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+                ApiError::unauthorized(message)
             })?;
             return Ok(granted(Known::Token, entrance));
         }
@@ -327,7 +327,7 @@ impl Access {
         }
         let message =
             "send `Authorization: Bearer TOKEN` with a token of this collector's [[collector.token]]";
-        Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
+        Err(ApiError::unauthorized(message))
     }
 
     /// Whether nothing is configured that would tell one from another.

@@ -144,7 +144,7 @@ pub(crate) fn states(parameters: &[(String, String)]) -> Result<Vec<AgentState>,
         for name in value.split(',').map(str::trim) {
             let known = name.parse().map_err(|UnknownName { known, .. }| {
                 let names = known.join(", ");
-                ApiError::bad("bad_parameter", format!("`{name}` is no state of an agent; there are {names}"))
+                ApiError::bad_parameter(format!("`{name}` is no state of an agent; there are {names}"))
             })?;
             wanted.push(known);
         }

@@ -83,7 +83,7 @@ impl FromRequestParts<Collector> for Parameters {
         let given = Query::from_request_parts(parts, collector).await;
         given
             .map(|Query(parameters)| Self(parameters))
-            .map_err(|rejection| ApiError::bad("bad_parameter", rejection.body_text()))
+            .map_err(|rejection| ApiError::bad_parameter(rejection.body_text()))
     }
 }
 
@@ -96,7 +96,7 @@ async fn service(
     Readable(collector): Readable,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<services::ServiceBody>, ApiError> {
-    let Path(name) = name.map_err(|rejection| ApiError::bad("bad_parameter", rejection.body_text()))?;
+    let Path(name) = name.map_err(|rejection| ApiError::bad_parameter(rejection.body_text()))?;
     let told = collector.judgement().of_services();
     let state = collector.state();
     services::one(&state, &told, &name).map(Json).ok_or_else(|| services::unknown(&state, &name))
@@ -166,10 +166,10 @@ async fn not_found(uri: Uri) -> ApiError {
              /api/v1/incidents, /api/v1/silences, /api/v1/events, /services/health"
         )
     };
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+    ApiError::not_found(message)
 }
 
 async fn method_not_allowed(method: axum::http::Method, uri: Uri) -> ApiError {
     let message = format!("{method} is not understood at {}", uri.path());
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    ApiError::method_not_allowed(message)
 }

@@ -49,7 +49,7 @@ pub(crate) async fn get(
     let Some(document) = collector.services_document() else {
         let message = "this collector has no services for agents; write its [[service]] sections, or those of \
                        the agent into its own file";
-        return Err(ApiError::new(StatusCode::NOT_FOUND, "no_services", message).into());
+        return Err(ApiError::no_services(message).into());
     };
     let tag = (header::ETAG, document.tag.clone());
     if document.is_known(&headers) {

@@ -22,7 +22,6 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use aviary_core::{Second, Span, Timestamp, Vantage};
 use aviary_wire::report::{self, EventKind};
-use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -129,7 +128,7 @@ impl Event {
     /// What somebody told with the token called `by`.
     pub(crate) fn parse(body: &[u8], by: Option<&str>, now: Timestamp) -> Result<Self, ApiError> {
         let refuse = |message: String| {
-            ApiError::bad("bad_event", message)
+            ApiError::bad_event(message)
                 .detail(r#"send such as {"kind":"deploy","text":"release 42","service":"ingest"}"#)
         };
         let posted: Posted = serde_json::from_slice(body)
@@ -265,7 +264,7 @@ pub(crate) fn span(parameters: &[(String, String)], now: Timestamp) -> Result<Sp
 /// A body that is no event for its size alone.
 pub(crate) fn too_large() -> ApiError {
     let message = format!("an event has at most {EVENT_BYTES_MAX} bytes");
-    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "event_too_large", message)
+    ApiError::event_too_large(message)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use aviary_core::{
 };
 use aviary_store::StoreFigures;
 use axum::{
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
 
@@ -202,12 +202,11 @@ fn of_protocol(part: &PartVerdict) -> Option<(Protocol, Verdict)> {
 pub(crate) async fn metrics(Readable(collector): Readable, headers: HeaderMap) -> Result<Response, ApiError> {
     let Some(page) = collector.metrics_page() else {
         let message = "/metrics: this collector was started without metrics";
-        return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
+        return Err(ApiError::not_found(message));
     };
     let accept: Vec<_> =
         headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
-    let (kind, text) = page(collector.figures(), &accept.join(",")).ok_or_else(|| {
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the metrics cannot be written")
-    })?;
+    let (kind, text) = page(collector.figures(), &accept.join(","))
+        .ok_or_else(|| ApiError::internal("the metrics cannot be written"))?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response())
 }

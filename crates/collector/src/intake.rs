@@ -63,7 +63,7 @@ async fn take(
     entrance.admit(collector.monotonic())?;
     let Some(place) = collector.admit() else {
         let message = "more reports come than can be read at once; come back in a moment";
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message));
+        return Err(ApiError::busy(message));
     };
     let (report, bytes) = decoded(entrance, headers, body).await.inspect_err(|error| {
         entrance.refused(match error.status() {
@@ -76,7 +76,7 @@ async fn take(
     let journal = collector.inner.durable.as_ref().and_then(Durable::journal);
     if journal.is_some_and(|journal| !journal.has_room()) {
         let message = "more reports come than the disk takes; come back in a moment";
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message));
+        return Err(ApiError::busy(message));
     }
     let (taken, kept) = apply(collector, journal, &report, &bytes, entrance, now)?;
     // Others may be read while this one waits for the disk.
@@ -124,22 +124,21 @@ fn apply(
     let entry = journal.map(|journal| (journal, journal::entry(now, &entrance.reporter().token, bytes)));
     let mut state = collector.state();
     let taken = state.take(report, Some(entrance.reporter()), now).map_err(|refusal| {
-        let (status, code, reason) = match refusal {
-            Refusal::UnknownRoster(_) => (StatusCode::BAD_REQUEST, "unknown_roster", None),
-            Refusal::Region { .. } => (StatusCode::FORBIDDEN, "forbidden_region", Some(Reason::Forbidden)),
-            Refusal::Node { .. } => (StatusCode::FORBIDDEN, "forbidden_node", Some(Reason::Forbidden)),
-            Refusal::Gaps { .. } | Refusal::Place { .. } => {
-                (StatusCode::BAD_REQUEST, "bad_report", Some(Reason::Bad))
-            }
-            Refusal::Backlog => (StatusCode::SERVICE_UNAVAILABLE, "backlog", None),
-            Refusal::Ahead { .. } => (StatusCode::BAD_REQUEST, "clock_ahead", Some(Reason::Bad)),
+        let text = refusal.to_string();
+        let (error, reason) = match refusal {
+            Refusal::UnknownRoster(_) => (ApiError::unknown_roster(text), None),
+            Refusal::Region { .. } => (ApiError::forbidden_region(text), Some(Reason::Forbidden)),
+            Refusal::Node { .. } => (ApiError::forbidden_node(text), Some(Reason::Forbidden)),
+            Refusal::Gaps { .. } | Refusal::Place { .. } => (ApiError::bad_report(text), Some(Reason::Bad)),
+            Refusal::Backlog => (ApiError::backlog(text), None),
+            Refusal::Ahead { .. } => (ApiError::clock_ahead(text), Some(Reason::Bad)),
             Refusal::Full(_) | Refusal::Series { .. } => {
-                (StatusCode::TOO_MANY_REQUESTS, "too_many_series", Some(Reason::Series))
+                (ApiError::too_many_series(text), Some(Reason::Series))
             }
         };
         // An agent that is asked for its roster did nothing wrong.
         reason.into_iter().for_each(|reason| entrance.refused(reason));
-        ApiError::new(status, code, refusal.to_string())
+        error
     })?;
     if taken.lost > 0 {
         collector.inner.lost.notify_one();
@@ -149,13 +148,12 @@ fn apply(
 
 /// What whoever told a report is told where it is not on the disk.
 fn not_kept(why: NotKept) -> ApiError {
-    let (code, message) = match why {
-        NotKept::Ending => ("busy", "the collector is ending; come back in a moment".to_owned()),
+    match why {
+        NotKept::Ending => ApiError::busy("the collector is ending; come back in a moment"),
         NotKept::Later(error) | NotKept::Never(error) => {
-            ("not_kept", format!("the report cannot be kept: {error}"))
+            ApiError::not_kept(format!("the report cannot be kept: {error}"))
         }
-    };
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+    }
 }
 
 /// The report in a request's body.
@@ -172,7 +170,7 @@ async fn decoded(entrance: &Entrance, headers: &HeaderMap, body: Body) -> Result
         let decoded = tokio::task::spawn_blocking(move || decode(encoding, body, limit)).await;
         decoded.unwrap_or_else(|error| {
             let message = format!("the report could not be decoded here: {error}");
-            Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message))
+            Err(ApiError::internal(message))
         })
     };
     decoded.map_err(|error| {
@@ -202,7 +200,7 @@ impl Encoding {
             _ => {
                 let name: String = name.chars().take(50).collect();
                 let message = format!("content-encoding `{name}` is not understood; send gzip, or none");
-                Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown_encoding", message))
+                Err(ApiError::unknown_encoding(message))
             }
         }
     }
@@ -217,7 +215,7 @@ fn decode(encoding: Encoding, body: Bytes, limit: usize) -> Result<(Report, Byte
             let mut bytes = Vec::new();
             let mut decoder = MultiGzDecoder::new(body.as_ref()).take(limit as u64 + 1);
             decoder.read_to_end(&mut bytes).map_err(|error| {
-                ApiError::bad("bad_encoding", format!("the body is truncated or no gzip: {error}"))
+                ApiError::bad_encoding(format!("the body is truncated or no gzip: {error}"))
             })?;
             if bytes.len() > limit {
                 return Err(too_large());
@@ -226,10 +224,8 @@ fn decode(encoding: Encoding, body: Bytes, limit: usize) -> Result<(Report, Byte
         }
     };
     let report = Report::decode(&bytes).map_err(|error| match error {
-        ReportError::TooLarge { .. } => {
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "report_too_large", error.to_string())
-        }
-        error => ApiError::bad("bad_report", error.to_string()),
+        ReportError::TooLarge { .. } => ApiError::report_too_large(error.to_string()),
+        error => ApiError::bad_report(error.to_string()),
     })?;
     Ok((report, bytes))
 }
@@ -237,7 +233,7 @@ fn decode(encoding: Encoding, body: Bytes, limit: usize) -> Result<(Report, Byte
 fn too_large() -> ApiError {
     let message =
         format!("a report has at most {REPORT_BYTES_MAX} bytes, unpacked; send several smaller ones");
-    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "report_too_large", message)
+    ApiError::report_too_large(message)
 }
 
 /// The whole of `body`, of at most `limit` bytes.
@@ -248,14 +244,14 @@ pub(crate) async fn read(
 ) -> Result<Bytes, ApiError> {
     let Ok(read) = timeout(BODY_TIMEOUT, to_bytes(body, limit)).await else {
         let message = format!("the body did not come within {} s", BODY_TIMEOUT.as_secs());
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "slow_body", message));
+        return Err(ApiError::slow_body(message));
     };
     read.map_err(|error| {
         let is_limit = error.source().is_some_and(|source| source.to_string().contains("length limit"));
         if is_limit {
             too_large()
         } else {
-            ApiError::bad("cut_body", format!("the body did not come whole: {error}"))
+            ApiError::cut_body(format!("the body did not come whole: {error}"))
         }
     })
 }

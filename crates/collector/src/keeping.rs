@@ -11,7 +11,6 @@ use axum::{
     Json,
     body::Body,
     extract::{Request, State},
-    http::StatusCode,
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -45,7 +44,7 @@ pub(crate) fn not_ready(replayed: f64) -> ApiError {
         "the collector takes up what it kept, of which it has {:.0} %; come back in a moment",
         replayed * 100.0
     );
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message).retry_after(RETRY_AFTER_SECONDS)
+    ApiError::not_ready(message).retry_after(RETRY_AFTER_SECONDS)
 }
 
 #[derive(Deserialize)]
@@ -60,28 +59,28 @@ pub(crate) async fn backup(
     _: Admin,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let too_large = || ApiError::bad("bad_request", "a path is not so long");
+    let too_large = || ApiError::bad_request("a path is not so long");
     let body = intake::read(body, BODY_BYTES_MAX, too_large).await?;
     let asked: Result<Asked, _> = serde_json::from_slice(&body);
     let Ok(Asked { path }) = asked.as_ref().map_err(ToString::to_string).and_then(|asked| {
         if asked.path.is_absolute() { Ok(asked) } else { Err("the path is not absolute".to_owned()) }
     }) else {
         let message = r#"send such as {"path":"/var/backups/aviary.redb"}: a file on the collector's host that is not there yet"#;
-        return Err(ApiError::bad("bad_request", message));
+        return Err(ApiError::bad_request(message));
     };
     let Some(durable) = &collector.inner.durable else {
         let message = "this collector keeps everything in memory only; set `data` in its [collector]";
-        return Err(ApiError::new(StatusCode::CONFLICT, "no_store", message));
+        return Err(ApiError::no_store(message));
     };
     let Ok(_one) = durable.copying.try_acquire() else {
         let message = "another copy is being made; come back when that is done";
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message));
+        return Err(ApiError::busy(message));
     };
     let (of_thread, target) = (collector.clone(), path.clone());
     let copied = tokio::task::spawn_blocking(move || {
         of_thread.inner.durable.as_ref().map(|durable| durable.backup(&target))
     });
-    let refuse = |message: String| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "not_copied", message);
+    let refuse = |message: String| ApiError::not_copied(message);
     match copied.await {
         Ok(Some(Ok(bytes))) => Ok(Json(json!({"path": path, "bytes": bytes}))),
         Ok(Some(Err(error))) => Err(refuse(error.to_string())),

@@ -30,6 +30,7 @@ mod pages;
 mod readback;
 mod received;
 pub mod replay;
+pub mod runbooks;
 mod services;
 mod serving;
 mod slots;
@@ -65,6 +66,7 @@ pub use access::{
 };
 pub use aviary_store::{Store, StoreFigures};
 pub use axum::serve::Listener;
+pub use error::{ERROR_CODES, ErrorCode};
 pub use figures::{Figures, MetricsPage, ServiceFigures};
 pub use history::HistoryError;
 pub use journal::JournalFigures;

@@ -6,7 +6,6 @@ use aviary_core::{
     VantageKind,
     verdict::{Part, PartVerdict},
 };
-use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -153,7 +152,7 @@ pub(crate) fn unknown(state: &State, name: &str) -> ApiError {
     let known: Vec<_> = state.standing().map(|(name, _)| name).collect();
     let message =
         format!("service `{name}` is neither configured here nor reported; there are: {}", known.join(", "));
-    ApiError::new(StatusCode::NOT_FOUND, "unknown_service", message)
+    ApiError::unknown_service(message)
 }
 
 /// One service, `None` if there is none of that name.

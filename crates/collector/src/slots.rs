@@ -72,10 +72,9 @@ fn selector(text: &str) -> Result<Vec<(Tag, String)>, ApiError> {
             let message = format!(
                 "series: `{part}` is no TAG:VALUE; write such as series=protocol:udp,region:eu-west-1"
             );
-            ApiError::bad("bad_parameter", message)
+            ApiError::bad_parameter(message)
         })?;
-        let tag =
-            tag.trim().parse().map_err(|error| ApiError::bad("bad_parameter", format!("series: {error}")))?;
+        let tag = tag.trim().parse().map_err(|error| ApiError::bad_parameter(format!("series: {error}")))?;
         Ok((tag, value.trim().to_owned()))
     };
     text.split(',').filter(|part| !part.trim().is_empty()).map(one).collect()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
 use futures_util::stream;
@@ -34,7 +34,7 @@ impl Stop {
     /// What is told cannot be written down.
     pub(crate) fn unwritable(error: impl std::fmt::Display) -> Self {
         let message = format!("the answer cannot be written: {error}");
-        Self::Failed(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message))
+        Self::Failed(ApiError::internal(message))
     }
 }
 
@@ -90,7 +90,7 @@ pub(crate) async fn stream(
 ) -> Result<Response, ApiError> {
     let Some(place) = collector.question() else {
         let message = "more questions are asked than can be answered at once; come back in a moment";
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message));
+        return Err(ApiError::busy(message));
     };
     let (sender, mut parts) = mpsc::channel(CHUNKS_WAITING_MAX);
     let runtime = Handle::current();
@@ -108,7 +108,7 @@ pub(crate) async fn stream(
         Some(first) => first?,
         None => {
             let message = "the answer could not be written; the log says why";
-            return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message));
+            return Err(ApiError::internal(message));
         }
     };
     let body = match parts.recv().await {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aviary_core::{Second, Span, Tag, Timestamp, Window, ledger::NO_GROUP};
-use axum::{http::StatusCode, response::Response};
+use axum::response::Response;
 use serde::Serialize;
 
 use crate::{
@@ -87,7 +87,7 @@ impl Query {
         let step = step.unwrap_or(window);
         if !window.is_multiple_of(step) {
             let message = format!("`step` of {step} s does not divide `window` of {window} s");
-            return Err(ApiError::bad("bad_parameter", message));
+            return Err(ApiError::bad_parameter(message));
         }
         Ok(Self { by: by.unwrap_or_default(), span, step, service })
     }
@@ -124,7 +124,7 @@ pub(crate) fn check_span(state: &State, span: Span, now: Timestamp) -> Result<()
         "this collector holds the seconds from {} to {}, and {} to {} was asked for; ask for another or shorter span",
         known.from, known.until, span.from, span.until
     );
-    Err(ApiError::bad("beyond_history", message))
+    Err(ApiError::beyond_history(message))
 }
 
 /// What was counted of groups over equal steps.
@@ -154,7 +154,7 @@ pub(crate) fn sums(
     let windows = question.windows(collector, steps, &mut None, &|| true);
     let windows = windows.map_err(|stop| match stop {
         Stop::Failed(error) => error,
-        Stop::Gone => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "nobody asks any more"),
+        Stop::Gone => ApiError::internal("nobody asks any more"),
     })?;
     Ok(Sums { values: question.values, windows })
 }
@@ -274,8 +274,7 @@ pub(crate) fn tags(list: &str) -> Result<Vec<Tag>, ApiError> {
     let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
     let mut tags = Vec::new();
     for name in names {
-        let tag: Tag =
-            name.parse().map_err(|error| ApiError::bad("bad_parameter", format!("by: {error}")))?;
+        let tag: Tag = name.parse().map_err(|error| ApiError::bad_parameter(format!("by: {error}")))?;
         if !tags.contains(&tag) {
             tags.push(tag);
         }
@@ -293,7 +292,7 @@ pub(crate) fn seconds(parameter: &str, text: &str) -> Result<u64, ApiError> {
     parsed.filter(|seconds| *seconds > 0).ok_or_else(|| {
         let message =
             format!("{parameter}: `{text}` is no duration of whole seconds; write such as 60s, 5m or 1h");
-        ApiError::bad("bad_parameter", message)
+        ApiError::bad_parameter(message)
     })
 }
 
@@ -301,10 +300,10 @@ pub(crate) fn seconds(parameter: &str, text: &str) -> Result<u64, ApiError> {
 pub(crate) fn second(parameter: &str, text: &str) -> Result<Second, ApiError> {
     text.parse().map(Second).map_err(|_| {
         let message = format!("{parameter}: `{text}` is no second; write whole seconds since the Unix epoch");
-        ApiError::bad("bad_parameter", message)
+        ApiError::bad_parameter(message)
     })
 }
 
 pub(crate) fn unknown_parameter(given: &str, known: &str) -> ApiError {
-    ApiError::bad("bad_parameter", format!("parameter `{given}` is not known; there are {known}"))
+    ApiError::bad_parameter(format!("parameter `{given}` is not known; there are {known}"))
 }

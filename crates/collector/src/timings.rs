@@ -65,27 +65,25 @@ impl Query {
                 "step" => step = Some(seconds("step", value)?),
                 "phase" => {
                     let parsed = value.parse();
-                    phase = Some(
-                        parsed.map_err(|error| ApiError::bad("bad_parameter", format!("phase: {error}")))?,
-                    );
+                    phase = Some(parsed.map_err(|error| ApiError::bad_parameter(format!("phase: {error}")))?);
                 }
                 other => return Err(unknown_parameter(other, "by, window, until, step, phase")),
             }
         }
         if let Some(tag) = by.iter().find(|tag| !TIMED_TAGS.contains(tag)) {
             let message = format!("by: timings are measured by service and protocol, and not by {tag}");
-            return Err(ApiError::bad("bad_parameter", message));
+            return Err(ApiError::bad_parameter(message));
         }
         let step = step.unwrap_or(window);
         for (name, seconds) in [("window", window), ("step", step), ("until", until.0)] {
             if !seconds.is_multiple_of(MINUTE) {
                 let message = format!("`{name}` is no whole minute, and timings are kept by the minute");
-                return Err(ApiError::bad("bad_parameter", message));
+                return Err(ApiError::bad_parameter(message));
             }
         }
         if !window.is_multiple_of(step) {
             let message = format!("`step` of {step} s does not divide `window` of {window} s");
-            return Err(ApiError::bad("bad_parameter", message));
+            return Err(ApiError::bad_parameter(message));
         }
         Ok(Self { by, span: Span::before(until, window), step, phase })
     }

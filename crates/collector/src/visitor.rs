@@ -17,7 +17,7 @@
 //!
 //! | | anonymous, stranger with a proxy's headers | `read` | `report` | `admin` | signed in with `read`, through the proxy | certificate for `report` |
 //! |---|---|---|---|---|---|---|
-//! | `/`, `/SERVICE`, `/agents`, `/incidents`, `/live` | 303 to `/sign-in`; as JSON 401 | 200 | 403 | 200 | 200 | 403 |
+//! | `/`, `/SERVICE`, `/agents`, `/incidents`, `/runbooks`, `/live` | 303 to `/sign-in`; as JSON 401 | 200 | 403 | 200 | 200 | 403 |
 //! | `GET /api/v1/...`, `/metrics` | 401 | 200 | 403 | 200 | 200 | 403 |
 //! | `GET /api/v1/services.toml` | 401 | 200 | 200 | 200 | 200 | 200 |
 //! | `POST /api/v1/reports`, `/api/v1/events` | 401 | 403 | taken | taken | 403 | taken |
@@ -157,7 +157,7 @@ fn allowed(
 fn signed_out() -> ApiError {
     let message = "you are not signed in, or not any more; sign in in another window, come back to the page before this \
                    one, and send again what you wrote";
-    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    ApiError::unauthorized(message)
 }
 
 /// Asks `question` of whoever sent `parts`.

@@ -1,5 +1,7 @@
 //! How an agent stands.
 
+mod example;
+
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use aviary_core::{Phase, Protocol, histogram::Histogram};
@@ -14,6 +16,12 @@ use crate::admin::{
     readiness::readiness,
     standing::{Class, Discovery, Group, Standing},
 };
+
+/// The page of an agent that has something of everything to tell, as OpenMetrics text.
+pub(crate) fn example_page() -> Result<String, fmt::Error> {
+    let (standing, process) = example::example();
+    agent_page(standing, process)
+}
 
 /// How many certificates are told of.
 pub(super) const CERTIFICATES_MAX: usize = 1_000;

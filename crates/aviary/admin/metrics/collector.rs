@@ -1,5 +1,7 @@
 //! What a collector counts.
 
+mod example;
+
 use std::fmt;
 
 use aviary_collector::{
@@ -22,6 +24,11 @@ pub(crate) fn collector_page(figures: Figures, accept: &str) -> Option<(&'static
     let format = Format::of(accept);
     let text = open_metrics(Snapshot { figures, process: Process::now() }).ok()?;
     Some((format.media_type(), format.write(text)))
+}
+
+/// The page of a collector that counts something of everything, as OpenMetrics text.
+pub(crate) fn example_page() -> Result<String, fmt::Error> {
+    open_metrics(Snapshot { figures: example::example(), process: Process::example() })
 }
 
 /// The same as the series of one object.

@@ -7,7 +7,6 @@ use std::sync::{
 
 use aviary_core::{Micros, named};
 use aviary_wire::report::Report;
-use axum::http::StatusCode;
 
 use super::{
     Scope,
@@ -150,7 +149,7 @@ impl Entrance {
             "a report under token {token} has at most {limit} bytes, unpacked; raise its `report_size` in \
              [[collector.token]]"
         );
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large_for_token", message)
+        ApiError::too_large_for_token(message)
     }
 
     /// Counts what was taken.
@@ -177,7 +176,7 @@ impl Entrance {
             self.name()
         );
         self.refused(reason);
-        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_fast", message).retry_after(wait)
+        ApiError::too_fast(message).retry_after(wait)
     }
 
     /// What it is called; [`NO_TOKEN`] where whoever came needed none.

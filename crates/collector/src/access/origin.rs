@@ -7,7 +7,7 @@
 //! does it know us?** Whoever owns a name can have it lead to 127.0.0.1, and its page is then, for the browser, one of ours.
 //! Where nothing but the address lets somebody in, we answer to names that lead nowhere else, and to that in `url`.
 
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, header};
 use url::{Host, Url};
 
 use crate::error::ApiError;
@@ -22,7 +22,7 @@ pub(super) fn refuse_foreign_change(
         return Ok(());
     }
     let message = "this was sent by a page of somebody else; open the page here, and send it from there";
-    Err(ApiError::new(StatusCode::FORBIDDEN, "foreign_form", message))
+    Err(ApiError::foreign_form(message))
 }
 
 /// Refuses whoever knows us by a name that may be anybody's.
@@ -37,7 +37,7 @@ pub(super) fn refuse_foreign_name(headers: &HeaderMap, url: Option<&str>) -> Res
     let message = "without tokens this collector answers to its address and to `localhost` alone, since any page could \
                    make a name of its own lead here; ask http://127.0.0.1, set `url` in [collector] to the address that \
                    you use, or add a [[collector.token]]";
-    Err(ApiError::new(StatusCode::FORBIDDEN, "foreign_name", message))
+    Err(ApiError::foreign_name(message))
 }
 
 /// Whether `authority`, as `Host` has it, is an address or `localhost`: no page can make those lead to somebody else's machine.

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
 use aviary_wire::report::Report;
+use axum::http::StatusCode;
 
 use super::*;
 

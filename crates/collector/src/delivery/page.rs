@@ -15,6 +15,7 @@ use super::{
     Around, Order, Subject,
     words::{counted, rfc3339},
 };
+use crate::runbooks;
 
 /// A smaller share that no rule explains is not worth a word.
 const SCATTERED_MIN: f64 = 0.01;
@@ -56,7 +57,7 @@ pub fn page_of(order: &Order, subject: &Subject) -> Page {
         changed: taken.map(|taken| changed(incident, taken)).unwrap_or_default(),
         also_open: around.also_open.clone(),
         owner: worst.and_then(|part| part.policy.owner.clone()),
-        runbook: worst.and_then(|part| part.policy.runbook.clone()),
+        runbook: worst.and_then(|part| runbooks::of(&incident.cause, part, url.map(String::as_str))),
         url: url.map(|url| format!("{}/incidents/{}", url.trim_end_matches('/'), order.id)),
         links: Vec::new(),
     }

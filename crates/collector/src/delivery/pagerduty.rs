@@ -14,13 +14,7 @@ use std::{
 };
 
 use aws_lc_rs::hmac;
-use axum::{
-    Json, Router,
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-    routing::post,
-};
+use axum::{Json, Router, body::Body, extract::State, http::HeaderMap, routing::post};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -132,10 +126,10 @@ async fn take<D: Desk>(
         subscription.forged.fetch_add(1, Ordering::Relaxed);
         let message = "the signature is none of this collector's subscription at PagerDuty";
         let detail = "set the secret that PagerDuty showed when the subscription was made";
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "bad_signature", message).detail(detail));
+        return Err(ApiError::bad_signature(message).detail(detail));
     }
     let Posted { event } = serde_json::from_slice(&body).map_err(|error| {
-        ApiError::bad("bad_webhook", format!("this is no webhook of PagerDuty's, version 3: {error}"))
+        ApiError::bad_webhook(format!("this is no webhook of PagerDuty's, version 3: {error}"))
     })?;
     if event.event_type != "incident.acknowledged" {
         return Ok(Json(json!({"acknowledged": false, "because": "it is no acknowledgement"})));
@@ -161,7 +155,7 @@ fn by(agent: Option<Agent>) -> String {
 
 fn too_large() -> ApiError {
     let message = format!("what PagerDuty posts has at most {BODY_BYTES_MAX} bytes");
-    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "webhook_too_large", message)
+    ApiError::webhook_too_large(message)
 }
 
 fn from_hex(digits: &str) -> Option<Vec<u8>> {
@@ -176,6 +170,8 @@ mod tests {
 
     use aviary_core::incident::Id;
     use axum::http::HeaderValue;
+
+    use axum::http::StatusCode;
 
     use super::*;
     use crate::delivery::{Ended, Subject};

@@ -58,13 +58,7 @@ impl Collector {
             (newest.cells, newest.made) = (Some(cells), Some((until, Arc::clone(&made))));
             made
         });
-        made.await.map_err(|error| {
-            ApiError::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                format!("not judged by place: {error}"),
-            )
-        })
+        made.await.map_err(|error| ApiError::internal(format!("not judged by place: {error}")))
     }
 }
 
@@ -192,7 +186,7 @@ pub(super) async fn one(
     Onlooker { collector, may_read }: Onlooker,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    let Path(name) = name.map_err(|rejection| ApiError::bad("bad_parameter", rejection.body_text()))?;
+    let Path(name) = name.map_err(|rejection| ApiError::bad_parameter(rejection.body_text()))?;
     if let Some(replayed) = collector.replaying() {
         let state = Of::Starting.name();
         let reason = Some(keeping::not_ready(replayed).message().to_owned());

@@ -90,7 +90,7 @@ async fn all(
     given: Result<Query<Listed>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Query(Listed { active, limit }) =
-        given.map_err(|rejection| ApiError::bad("bad_parameter", rejection.body_text()))?;
+        given.map_err(|rejection| ApiError::bad_parameter(rejection.body_text()))?;
     let limit = limit.unwrap_or(LISTED).min(LISTED_MAX);
     let found = blocking(move || collector.incidents(active, limit)).await?;
     let incidents: Vec<Value> = found?.iter().map(short).collect();
@@ -147,7 +147,7 @@ impl Said {
     async fn read(admin: &Admin, body: Body) -> Result<Self, ApiError> {
         let body = intake::read(body, BODY_BYTES_MAX, too_large).await?;
         let refuse = |message: String| {
-            ApiError::bad("bad_request", message).detail(r#"send such as {"by":"ada","text":"the switch"}"#)
+            ApiError::bad_request(message).detail(r#"send such as {"by":"ada","text":"the switch"}"#)
         };
         let Posted { by, text, title, status, impact } = if body.is_empty() {
             Posted::default()
@@ -172,7 +172,7 @@ impl Said {
         text.ok_or_else(|| {
             let message =
                 format!("a note says something: its \"text\", of 1 to {TEXT_CHARACTERS_MAX} characters");
-            ApiError::bad("bad_request", message)
+            ApiError::bad_request(message)
         })
     }
 }
@@ -229,7 +229,7 @@ async fn silence(
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let body = intake::read(body, BODY_BYTES_MAX, too_large).await?;
     let refuse = |message: String| {
-        ApiError::bad("bad_silence", message)
+        ApiError::bad_silence(message)
             .detail(r#"send such as {"match":{"region":["eu"]},"until":1763694000,"by":"ada","reason":"new switches"}"#)
     };
     let asked: Asked = serde_json::from_slice(&body).map_err(|error| refuse(error.to_string()))?;
@@ -271,7 +271,7 @@ async fn expire(
     let now = collector.now();
     if !collector.judgement().expire(&id, now) {
         let message = format!("silence `{id}` is not held, or has ended; see /api/v1/silences");
-        return Err(ApiError::new(StatusCode::NOT_FOUND, "unknown_silence", message));
+        return Err(ApiError::unknown_silence(message));
     }
     flushed(collector).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -381,7 +381,7 @@ pub(crate) async fn flushed(collector: Collector) -> Result<(), ApiError> {
     let kept = blocking(move || collector.judgement().flush()).await?;
     kept.map_err(|error| {
         let message = format!("it is in force, and could not be kept for the next start yet: {error}");
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_kept", message)
+        ApiError::not_kept(message)
     })
 }
 
@@ -390,17 +390,17 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 fn unreadable(error: impl ToString) -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "incidents_unreadable", error.to_string())
+    ApiError::incidents_unreadable(error.to_string())
 }
 
 fn too_large() -> ApiError {
     let message = format!("a body has at most {BODY_BYTES_MAX} bytes here");
-    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    ApiError::body_too_large(message)
 }
 
 pub(crate) fn unknown(id: &Id) -> ApiError {
     let message = format!("incident `{id}` is not known here; see /api/v1/incidents");
-    ApiError::new(StatusCode::NOT_FOUND, "unknown_incident", message)
+    ApiError::unknown_incident(message)
 }
 
 /// Nobody can be on what is over, nor on what nobody was told of.
@@ -412,5 +412,5 @@ fn refused(id: &Id, incident: &Incident) -> ApiError {
         ),
         None => format!("incident `{id}` is {}: nobody was told of it yet", incident.state),
     };
-    ApiError::new(StatusCode::CONFLICT, "not_active", message)
+    ApiError::not_active(message)
 }

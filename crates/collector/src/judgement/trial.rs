@@ -144,7 +144,7 @@ async fn begin(
             format!("there are {}", there.join(", "))
         };
         let message = format!("no receiver `{receiver}` is configured here; {there}");
-        ApiError::new(StatusCode::NOT_FOUND, "unknown_receiver", message)
+        ApiError::unknown_receiver(message)
     })?;
     flushed(collector.clone()).await?;
     let body = collector.judgement().trial(&receiver, &id).ok_or_else(|| unknown(&receiver, &id))?;
@@ -163,5 +163,5 @@ fn unknown(receiver: &str, id: &Id) -> ApiError {
     let message = format!(
         "test `{id}` of receiver `{receiver}` is not known here: it is over, or the collector began anew"
     );
-    ApiError::new(StatusCode::NOT_FOUND, "unknown_test", message)
+    ApiError::unknown_test(message)
 }

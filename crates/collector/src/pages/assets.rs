@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
     extract::Path,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
 
@@ -46,7 +46,7 @@ pub(crate) async fn get(Path(name): Path<String>) -> Result<Response, ApiError> 
     let known = [&*STYLE, &*SCRIPT, &*ICON].into_iter().find(|asset| asset.name == name);
     let asset = known.ok_or_else(|| {
         let message = format!("/assets/{name} is of another version; load the page again");
-        ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+        ApiError::not_found(message)
     })?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(asset.kind)),

@@ -82,8 +82,7 @@ impl FromRequest<Collector> for Form {
 
 async fn read(collector: &Collector, admin: &Admin, body: Body) -> Result<Said, ApiError> {
     ready(collector)?;
-    let too_large =
-        || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "a note is not so long");
+    let too_large = || ApiError::body_too_large("a note is not so long");
     let body = intake::read(body, FORM_BYTES_MAX, too_large).await?;
     parse(&body, |by| admin.author(by))
 }
@@ -96,7 +95,7 @@ fn parse(form: &[u8], author: impl FnOnce(Option<String>) -> Option<String>) -> 
         let value = value.trim().replace("\r\n", "\n");
         if value.chars().count() > PUBLIC_CHARACTERS_MAX {
             let message = format!("`{name}` has at most {PUBLIC_CHARACTERS_MAX} characters");
-            return Err(ApiError::bad("bad_request", message));
+            return Err(ApiError::bad_request(message));
         }
         let value = Some(value).filter(|value| !value.is_empty());
         match &*name {
@@ -108,7 +107,7 @@ fn parse(form: &[u8], author: impl FnOnce(Option<String>) -> Option<String>) -> 
             _ => {}
         }
     }
-    let by = author(by).ok_or_else(|| ApiError::bad("bad_request", "say who you are: your name"))?;
+    let by = author(by).ok_or_else(|| ApiError::bad_request("say who you are: your name"))?;
     Ok(Said { by, text, title, status, impact })
 }
 

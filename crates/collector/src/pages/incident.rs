@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{
     chart::Chart,
     incidents::Short,
+    service::linked,
     shown::{Shown, Zoom, incident_path, service_path},
     words,
 };
@@ -22,6 +23,7 @@ use crate::{
     delivery::explain::{held, in_words},
     error::ApiError,
     judgement::api::{TEXT_CHARACTERS_MAX, unknown},
+    runbooks,
     status::{self, Publication},
 };
 
@@ -46,6 +48,8 @@ pub(crate) struct IncidentPage {
     opened: Option<u64>,
     resolution: Option<String>,
     silenced_by: Vec<SilencedBy>,
+    /// Where it is written what to do.
+    runbook: Option<String>,
     /// The same as `aviary explain` prints.
     explanation: String,
     timeline: Vec<Said>,
@@ -183,6 +187,7 @@ impl IncidentPage {
             opened: incident.opened.map(|at| at.0),
             resolution: incident.resolution.as_ref().map(ToString::to_string),
             silenced_by: SilencedBy::all(collector, &incident, now),
+            runbook: incident.worst().and_then(|part| runbooks::of(&incident.cause, part, Some(""))),
             explanation: collector.explanation(&incident),
             timeline: incident.timeline.kept.iter().map(|(at, it)| said(*at, None, in_words(it))).collect(),
             timeline_left_out: incident.timeline.dropped,
@@ -238,6 +243,7 @@ impl IncidentPage {
                     div { dt { "On it" } dd { (short.acknowledged_by.as_deref().unwrap_or("nobody said so")) } }
                     @if !self.silenced_by.is_empty() { div { dt { "Silenced by" } dd { @for silence in &self.silenced_by { div { (silence.html()) } } } } }
                     div { dt { "Services" } dd { @for service in &short.services { a href=(service_path(service)) { (service) } " " } } }
+                    @if let Some(runbook) = &self.runbook { div { dt { "Runbook" } dd { (linked(runbook)) } } }
                     div { dt { "Key" } dd { code { (self.key) } } }
                 }
             }

@@ -26,7 +26,8 @@ pub(crate) fn document(title: &str, live: Option<&str>, caller: Option<&Caller>,
                         a.brand href="/" { "aviary" } " "
                         a href="/" { "Services" } " "
                         a href="/incidents" { "Incidents" } " "
-                        a href="/agents" { "Agents" }
+                        a href="/agents" { "Agents" } " "
+                        a href="/runbooks" { "Runbooks" }
                     }
                     p id="freshness" role="status" data-live=[live] {}
                     @if let Some(caller) = caller { (signed_in(caller)) }

@@ -16,7 +16,7 @@ use std::{
 use axum::{
     Extension,
     body::{Body, Bytes},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
 use futures_util::stream;
@@ -130,7 +130,7 @@ impl Live {
 
     fn refuse(&self, message: String) -> ApiError {
         self.refused.fetch_add(1, Ordering::Relaxed);
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_views", message)
+        ApiError::too_many_views(message)
     }
 }
 
@@ -195,7 +195,7 @@ fn asked(given: &[(String, String)]) -> Result<Question, ApiError> {
             other => return Err(unknown_parameter(other, "at")),
         }
     }
-    let at = at.ok_or_else(|| ApiError::bad("bad_parameter", "`at` is missing: the address of a page"))?;
+    let at = at.ok_or_else(|| ApiError::bad_parameter("`at` is missing: the address of a page"))?;
     let (path, query) = at.split_once('?').unwrap_or((at, ""));
     let parameters: Vec<(String, String)> =
         url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();

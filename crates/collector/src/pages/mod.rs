@@ -11,6 +11,7 @@
 //! | `/SERVICE` | one service: its parts, phases and series |
 //! | `/agents` | the fleet |
 //! | `/incidents`, `/incidents/ID` | what was wrong, and the whole record of one |
+//! | `/runbooks`, `/runbooks/NAME` | what to do when a page comes |
 //! | `/live?at=ADDRESS` | what changes of a page, each second, as server-sent events |
 //! | `/sign-in`, `/sign-out` | where somebody says who they are, see [`sign_in`] |
 //! | `/assets/NAME` | style, script and icon |
@@ -31,6 +32,7 @@ mod matrix;
 mod negotiate;
 mod overview;
 mod page;
+mod runbooks;
 mod series;
 mod service;
 mod shown;
@@ -75,6 +77,8 @@ pub(crate) fn routes(stopped: watch::Receiver<bool>) -> Router<Collector> {
         .route("/incidents/{id}/ack", post(form::acknowledge))
         .route("/incidents/{id}/notes", post(form::note))
         .route("/incidents/{id}/public/{act}", post(form::public))
+        .route("/runbooks", get(page))
+        .route("/runbooks/{name}", get(page))
         .route("/{service}", get(page))
         .route(sign_in::IN, get(sign_in::get).post(sign_in::post))
         .route(sign_in::OUT, post(sign_in::out))
@@ -107,8 +111,12 @@ async fn page(
         Ok(caller) => caller,
         Err(refused) => return refused.into_response(),
     };
-    let asked =
-        ready(&collector).and(parameters).and_then(|Parameters(given)| Question::read(uri.path(), &given));
+    let asked = parameters.and_then(|Parameters(given)| Question::read(uri.path(), &given));
+    // What to do while it is not ready is to be read then.
+    let asked = asked.and_then(|question| match question.is_of_records() {
+        true => ready(&collector).map(|()| question),
+        false => Ok(question),
+    });
     let answered = match asked {
         Ok(question) => gathered(&collector, &question).await.map(|page| (question, page)),
         Err(error) => Err(error),
@@ -120,14 +128,12 @@ async fn page(
 async fn gathered(collector: &Collector, question: &Question) -> Result<Page, ApiError> {
     let place = collector.question().ok_or_else(|| {
         let message = "more questions are asked than can be answered at once; come back in a moment";
-        ApiError::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+        ApiError::busy(message)
     })?;
     let (collector, question) = (collector.clone(), question.clone());
     let page = tokio::task::spawn_blocking(move || {
         let _place = place;
         question.gather(&collector)
     });
-    page.await.map_err(|error| {
-        ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
-    })?
+    page.await.map_err(|error| ApiError::internal(error.to_string()))?
 }

@@ -1,6 +1,5 @@
 //! What can be asked for, and what is answered.
 
-use axum::http::StatusCode;
 use maud::{Markup, html};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -10,6 +9,7 @@ use super::{
     incident::IncidentPage,
     incidents::Incidents,
     overview::Overview,
+    runbooks::{RunbookPage, Runbooks},
     service::ServicePage,
     shown::{Shown, segment},
 };
@@ -28,6 +28,8 @@ enum What {
     Agents,
     Incidents,
     Incident(String),
+    Runbooks,
+    Runbook(String),
     Service(String),
 }
 
@@ -39,6 +41,8 @@ pub(crate) enum Page {
     Agents(Box<Agents>),
     Incidents(Box<Incidents>),
     Incident(Box<IncidentPage>),
+    Runbooks(Box<Runbooks>),
+    Runbook(Box<RunbookPage>),
     Service(Box<ServicePage>),
 }
 
@@ -47,9 +51,7 @@ impl Question {
     pub(crate) fn read(path: &str, parameters: &[(String, String)]) -> Result<Self, ApiError> {
         let decoded = |segment: &str| {
             let decoded = percent_decode_str(segment).decode_utf8();
-            decoded
-                .map(String::from)
-                .map_err(|_| ApiError::bad("bad_parameter", format!("{path} is no UTF-8")))
+            decoded.map(String::from).map_err(|_| ApiError::bad_parameter(format!("{path} is no UTF-8")))
         };
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         let what = match segments[..] {
@@ -57,10 +59,12 @@ impl Question {
             ["agents"] => What::Agents,
             ["incidents"] => What::Incidents,
             ["incidents", id] => What::Incident(decoded(id)?),
+            ["runbooks"] => What::Runbooks,
+            ["runbooks", name] => What::Runbook(decoded(name)?),
             [service] => What::Service(decoded(service)?),
             _ => {
                 let message = format!("{path}: no page is here");
-                return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
+                return Err(ApiError::not_found(message));
             }
         };
         Ok(Self { what, shown: Shown::read(parameters)? })
@@ -73,9 +77,16 @@ impl Question {
             What::Agents => "/agents".to_owned(),
             What::Incidents => "/incidents".to_owned(),
             What::Incident(id) => format!("/incidents/{}", segment(id)),
+            What::Runbooks => "/runbooks".to_owned(),
+            What::Runbook(name) => format!("/runbooks/{}", segment(name)),
             What::Service(name) => format!("/{}", segment(name)),
         };
         self.shown.at(&path)
+    }
+
+    /// Whether what was told is needed to answer it.
+    pub(crate) const fn is_of_records(&self) -> bool {
+        !matches!(self.what, What::Runbooks | What::Runbook(_))
     }
 
     /// Answers it. Blocks.
@@ -86,6 +97,8 @@ impl Question {
             What::Agents => Page::Agents(Box::new(Agents::gather(collector, shown))),
             What::Incidents => Page::Incidents(Box::new(Incidents::gather(collector)?)),
             What::Incident(id) => Page::Incident(Box::new(IncidentPage::gather(collector, id, shown)?)),
+            What::Runbooks => Page::Runbooks(Box::new(Runbooks::gather())),
+            What::Runbook(name) => Page::Runbook(Box::new(RunbookPage::gather(name)?)),
             What::Service(name) => Page::Service(Box::new(ServicePage::gather(collector, name, shown)?)),
         })
     }
@@ -99,6 +112,8 @@ impl Page {
             Self::Agents(_) => "Agents".to_owned(),
             Self::Incidents(_) => "Incidents".to_owned(),
             Self::Incident(page) => page.title(),
+            Self::Runbooks(_) => "Runbooks".to_owned(),
+            Self::Runbook(page) => page.title(),
             Self::Service(page) => page.title(),
         }
     }
@@ -110,6 +125,8 @@ impl Page {
             Self::Agents(page) => page.html(),
             Self::Incidents(page) => page.html(),
             Self::Incident(page) => page.html(),
+            Self::Runbooks(page) => page.html(),
+            Self::Runbook(page) => page.html(),
             Self::Service(page) => page.html(),
         }
     }
@@ -136,6 +153,8 @@ mod tests {
             ("/agents", vec![], What::Agents, "/agents"),
             ("/incidents", vec![], What::Incidents, "/incidents"),
             ("/incidents/01J", vec![], What::Incident("01J".to_owned()), "/incidents/01J"),
+            ("/runbooks", vec![], What::Runbooks, "/runbooks"),
+            ("/runbooks/loss", vec![], What::Runbook("loss".to_owned()), "/runbooks/loss"),
             ("/ingest", by("node"), What::Service("ingest".to_owned()), "/ingest?by=node"),
             ("/a%20b%2Fc", vec![], What::Service("a b/c".to_owned()), "/a%20b%2Fc"),
         ];

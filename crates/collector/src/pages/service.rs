@@ -1,7 +1,6 @@
 //! `/SERVICE`: one service, from its verdict down to each series.
 
 use aviary_core::{Second, Tag, silence::Silence};
-use axum::http::StatusCode;
 use maud::{Markup, html};
 use serde::Serialize;
 
@@ -68,7 +67,7 @@ impl ServicePage {
         let service = service.ok_or_else(|| {
             let message =
                 format!("service `{name}` is neither configured here nor reported; / shows those that are");
-            ApiError::new(StatusCode::NOT_FOUND, "unknown_service", message)
+            ApiError::unknown_service(message)
         })?;
         let lost_now = lost_now(collector, Some(name))?.remove(name).unwrap_or_else(words::nothing);
         let concerns = |silence: &&Silence| {
@@ -199,9 +198,9 @@ fn part_html(part: &PartBody) -> Markup {
 }
 
 /// A link, if it is one that a browser may follow: what a configuration says runs nothing.
-fn linked(text: &str) -> Markup {
+pub(crate) fn linked(text: &str) -> Markup {
     html! {
-        @if text.starts_with("https://") || text.starts_with("http://") { a href=(text) rel="noreferrer" { (text) } }
+        @if ["https://", "http://", "/runbooks/"].iter().any(|start| text.starts_with(start)) { a href=(text) rel="noreferrer" { (text) } }
         @else { (text) }
     }
 }
@@ -245,6 +244,7 @@ mod tests {
                 "https://r.example/a?b&c",
                 r#"<a href="https://r.example/a?b&amp;c" rel="noreferrer">https://r.example/a?b&amp;c</a>"#,
             ),
+            ("/runbooks/loss", r#"<a href="/runbooks/loss" rel="noreferrer">/runbooks/loss</a>"#),
             ("javascript:alert(1)", "javascript:alert(1)"),
             ("<b>", "&lt;b&gt;"),
         ];

@@ -88,7 +88,7 @@ impl Shown {
     /// Reads the parameters of a page's address.
     pub(crate) fn read(parameters: &[(String, String)]) -> Result<Self, ApiError> {
         let mut shown = Self::default();
-        let refuse = |message: String| ApiError::bad("bad_parameter", message);
+        let refuse = |message: String| ApiError::bad_parameter(message);
         for (key, value) in parameters {
             match key.as_str() {
                 "by" => {

@@ -106,8 +106,7 @@ pub(crate) async fn out(State(collector): State<Collector>, request: Request) ->
 async fn read(collector: &Collector, parts: &Parts, body: Body) -> Result<(String, String), ApiError> {
     // Otherwise somebody could be signed in as another, and would tell that one what they do.
     asked(parts, collector, |_, asked| refuse_foreign_change(asked))?;
-    let too_large =
-        || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "a token is not so long");
+    let too_large = || ApiError::body_too_large("a token is not so long");
     let body = intake::read(body, FORM_BYTES_MAX, too_large).await?;
     let (mut token, mut to) = (String::new(), "/".to_owned());
     for (name, value) in form_urlencoded::parse(&body) {
@@ -139,7 +138,7 @@ fn answer(signed_in: Result<String, NotSignedIn>, to: &str) -> Response {
         Err(NotSignedIn::Never) => {
             let message =
                 "nobody can sign in here with a token; add a [[collector.token]] with the scope read";
-            return refused(&ApiError::new(StatusCode::CONFLICT, "no_sessions", message));
+            return refused(&ApiError::no_sessions(message));
         }
     };
     shown(status, &form(to, Some(&problem)))

@@ -127,6 +127,9 @@ async fn until_all_is_taken_up_it_says_how_much_is_and_answers_nobody() {
             assert!(answer.starts_with("http/1.0 503 ") && answer.contains("retry-after: 1\r\n"), "{answer}");
             assert!(answer.contains("\"code\":\"not_ready\""), "{answer}");
         }
+        assert!(ask(address, "GET /").await.starts_with("http/1.0 503 "));
+        // What to do while it is so can be read.
+        assert!(ask(address, "GET /runbooks/collector-not-ready").await.starts_with("http/1.0 200 "));
         assert!(ask(address, "GET /healthz").await.starts_with("http/1.0 200 "));
         assert!(ask(address, "GET /services/health").await.starts_with("http/1.0 503 "));
         let answer = ask(address, "GET /ingest/health").await;

@@ -15,7 +15,6 @@
 use axum::{
     Json, Router,
     extract::{Path, State},
-    http::StatusCode,
     routing::{get, post},
 };
 use serde_json::{Value, json};
@@ -80,7 +79,7 @@ fn acts(act: &str, Said { text, title, status, impact, .. }: Said) -> Result<Vec
     let impact = impact.map(|given| named("impact", &given, &Impact::ALL, Impact::name)).transpose()?;
     let stage = status.map(|given| named("status", &given, &Stage::ALL, Stage::name)).transpose()?;
     let wanted = |text: Option<String>| {
-        text.ok_or_else(|| ApiError::bad("bad_request", format!("`{act}` says something: give its text")))
+        text.ok_or_else(|| ApiError::bad_request(format!("`{act}` says something: give its text")))
     };
     let words = |text| Words { title: title.clone(), text, impact };
     Ok(match act {
@@ -102,12 +101,12 @@ fn named<T: Copy>(what: &str, given: &str, all: &[T], name: fn(T) -> &'static st
 }
 
 fn unknown(what: &str, given: &str, known: &[&str]) -> ApiError {
-    ApiError::bad("bad_request", format!("{what} `{given}` is not known; there are {}", known.join(", ")))
+    ApiError::bad_request(format!("{what} `{given}` is not known; there are {}", known.join(", ")))
 }
 
 fn refused(id: &str, refused: &Refused) -> ApiError {
     let message = format!("incident `{id}`: {refused}");
-    ApiError::new(StatusCode::CONFLICT, "not_published", message)
+    ApiError::not_published(message)
 }
 
 async fn month(
@@ -117,14 +116,12 @@ async fn month(
     let query = report::Query::parse(&given, collector.now())?;
     let place = collector.question().ok_or_else(|| {
         let message = "more questions are asked than can be answered at once; come back in a moment";
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+        ApiError::busy(message)
     })?;
     let report = tokio::task::spawn_blocking(move || {
         let _place = place;
         query.answer(&collector)
     });
-    let report = report
-        .await
-        .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()))??;
+    let report = report.await.map_err(|error| ApiError::internal(error.to_string()))??;
     Ok(Json(json!(report)))
 }

@@ -40,9 +40,8 @@ impl Rendered {
             all.add(&asset.path, asset.kind(), asset.content.as_bytes().to_vec());
         }
         for (path, document) in v2::documents(site) {
-            let bytes = serde_json::to_vec(&document).map_err(|error| {
-                ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
-            })?;
+            let bytes =
+                serde_json::to_vec(&document).map_err(|error| ApiError::internal(error.to_string()))?;
             all.add(path, JSON, bytes);
         }
         all.add("feed.atom", ATOM, feed(site, "feed.atom", None).into());

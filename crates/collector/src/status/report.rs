@@ -76,10 +76,9 @@ impl Query {
             }
         }
         let month = month.or_else(|| last_month(now));
-        let month =
-            month.ok_or_else(|| ApiError::bad("bad_parameter", "month: name one, such as 2026-11"))?;
+        let month = month.ok_or_else(|| ApiError::bad_parameter("month: name one, such as 2026-11"))?;
         let span = span(&month).ok_or_else(|| {
-            ApiError::bad("bad_parameter", format!("month: `{month}` is no month; write such as 2026-11"))
+            ApiError::bad_parameter(format!("month: `{month}` is no month; write such as 2026-11"))
         })?;
         Ok(Self { month, span, service })
     }
@@ -101,7 +100,7 @@ impl Query {
                 "month: this collector knows nothing of {}, since what it knows begins at {since}; ask for {first} or later",
                 self.month
             );
-            return Err(ApiError::bad("beyond_history", message));
+            return Err(ApiError::beyond_history(message));
         }
         let hours = hours_of(collector, span)?;
         let is_wanted = |service: &str| self.service.as_deref().is_none_or(|wanted| wanted == service);

@@ -135,12 +135,14 @@ const ANY_TOKEN: [u16; 8] = [401, 401, 0, 0, 0, 0, 0, 0];
 const EVERYBODY: [u16; 8] = [0; 8];
 
 /// Method, path and body, who may, and what they are answered then: nothing is there, so that much is not found.
-const ROUTES: [(&str, &str, &str, [u16; 8], u16); 46] = [
+const ROUTES: [(&str, &str, &str, [u16; 8], u16); 48] = [
     ("GET", "/", "", READ, 200),
     ("GET", "/agents", "", READ, 200),
     ("GET", "/incidents", "", READ, 200),
     ("GET", "/incidents/x", "", READ, 404),
     ("GET", "/ingest", "", READ, 200),
+    ("GET", "/runbooks", "", READ, 200),
+    ("GET", "/runbooks/loss", "", READ, 200),
     ("GET", "/live?at=/", "", READ, 200),
     ("GET", "/api/v1/services", "", READ, 200),
     ("GET", "/api/v1/services/ingest", "", READ, 200),

@@ -248,6 +248,45 @@ fn of_what_is_no_loss_nothing_is_made_up() {
 }
 
 #[test]
+fn a_page_says_where_it_is_written_what_to_do() {
+    let (url, theirs) = ("https://collector.example.net/", "https://runbooks.example.com/ingest");
+    let ours = |name: &str| Some(format!("https://collector.example.net/runbooks/{name}"));
+    let blind = Cause::Blind { service: "ingest".to_owned() };
+    let slow = Cause::Slow { service: "ingest".to_owned(), phase: Phase::Tls };
+    let table = [
+        (slow.clone(), Blame::Unclear, Some(theirs), Some(url), Some(theirs.to_owned())),
+        (slow.clone(), Blame::Unclear, Some(theirs), None, Some(theirs.to_owned())),
+        (slow.clone(), Blame::Unclear, None, Some(url), ours("slow")),
+        (slow, Blame::Unclear, None, None, None),
+        // What helps a service does not help whoever looks at it.
+        (blind.clone(), Blame::Unclear, Some(theirs), Some(url), ours("service-blind")),
+        (blind, Blame::Reader, Some(theirs), Some(url), ours("reader-lags")),
+    ];
+    for (cause, blame, runbook, url, expected) in table {
+        let mut judge = Judge::new();
+        let condition = Condition {
+            cause: cause.clone(),
+            holds: true,
+            after: 0,
+            severity: Severity::Error,
+            services: vec!["ingest".to_owned()],
+            summary: "it is amiss".to_owned(),
+            measured: None,
+            blame,
+            owner: None,
+            runbook: runbook.map(str::to_owned),
+            shadow: false,
+        };
+        let told =
+            judge.step(Event::Observed(Observed { conditions: vec![condition], ..Observed::default() }));
+        let around = Around { collector_url: url.map(str::to_owned), ..Around::default() };
+        let subject = Subject { around, ..subject(judge.one(), None) };
+        let page = page_of(&order(&told[0], Message::Opened), &subject);
+        assert_eq!(page.runbook, expected, "{cause}, {runbook:?}, {url:?}");
+    }
+}
+
+#[test]
 fn what_came_back_is_said_so() {
     let (mut judge, _) = opened();
     judge.sees(&[clear("ingest")], 60);
