@@ -8,6 +8,7 @@ mod check;
 mod cli;
 mod config;
 mod demo;
+mod enrol;
 mod graphite_schema;
 mod incident;
 mod init;
@@ -27,6 +28,7 @@ mod store;
 mod sums;
 mod telemetry;
 mod terminal;
+mod token;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
     // What runs for days writes its log as its configuration has it.
     let log = match cli.command {
         Command::Run(_) => Ok(None),
+        Command::Enrol(ref arguments) if arguments.runs() => Ok(None),
         // Their terminal is for what they show.
         Command::Demo | Command::Status(_) => {
             telemetry::start(&LogOptions::from_environment("error", cli.log_format.unwrap_or_default()))
@@ -102,6 +105,7 @@ fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<En
             check::check(&arguments, &mut out, environment, host, &limits).map(Ending::from)
         }
         Command::Demo => demo::demo(&mut out).map(Ending::from),
+        Command::Enrol(arguments) => enrol::enrol(&arguments, out, environment, host, cli.log_format),
         Command::Explain(arguments) => incident::explain(&arguments, &mut out).map(Ending::from),
         Command::GraphiteSchema(arguments) => {
             graphite_schema::graphite_schema(&arguments, &mut out, environment, host).map(Ending::from)
@@ -124,6 +128,7 @@ fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<En
         Command::Status(arguments) => status::status(&arguments, &mut out).map(Ending::from),
         Command::Store(arguments) => store::store(&arguments, &mut out).map(Ending::from),
         Command::Sums(arguments) => sums::sums(&arguments, &mut out).map(Ending::from),
+        Command::Token(arguments) => token::token(&arguments, &mut out).map(Ending::from),
     }
 }
 
