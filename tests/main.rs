@@ -7,6 +7,7 @@ mod cli;
 mod dashboards;
 mod durable;
 mod edges;
+mod enrolment;
 mod graphite;
 mod history;
 mod local;

@@ -8,6 +8,7 @@ use crate::{
     check::CheckArguments,
     enrol::EnrolArguments,
     graphite_schema::GraphiteSchemaArguments,
+    import::ImportArguments,
     incident::{AckArguments, ExplainArguments, IncidentArguments},
     init::InitArguments,
     page_test::PageTestArguments,
@@ -98,6 +99,9 @@ pub(crate) enum Command {
     /// Make this host an agent of a collector, with the secret that `aviary token new` showed
     #[command(after_help = ENROL_EXAMPLES)]
     Enrol(Box<EnrolArguments>),
+    /// Write what it can of another prober's configuration as ours, and list the rest
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(ImportArguments),
     /// Print the storage schema that carbon needs so that single seconds can be read back
     #[command(after_help = GRAPHITE_SCHEMA_EXAMPLES)]
     GraphiteSchema(GraphiteSchemaArguments),
@@ -155,6 +159,7 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   aviary check agent.toml collector.toml
   aviary check --against /etc/aviary/agent.toml new.toml      what a reload would change
+  aviary check --cost --agents 300 --regions 6 collector.toml  what a fleet would cost
   aviary check --schema > aviary.schema.json                  for editors";
 
 const STATUS_EXAMPLES: &str = "\
@@ -263,6 +268,13 @@ Examples:
 It writes /etc/aviary/agent.toml, and the secret beside it for nobody else to read, and replaces nothing without --force.
 Services come from the collector. Where systemd runs, the packages' unit is started. Exit status: 0 it is enrolled; 1 it
 is, and does not start; 2 usage, or the collector refuses: then nothing was written.";
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  aviary import blackbox /etc/prometheus/blackbox.yml --scrape /etc/prometheus/prometheus.yml -o aviary.toml
+  aviary import gatus config.yaml > aviary.toml
+Each check that ours cannot say is listed with its line and why. Exit status: 0 all of it was written; 1 something was
+left out; 2 usage, or nothing could be written.";
 
 const SUMS_EXAMPLES: &str = "\
 Examples:

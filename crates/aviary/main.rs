@@ -7,9 +7,11 @@ mod bounded;
 mod check;
 mod cli;
 mod config;
+mod cost;
 mod demo;
 mod enrol;
 mod graphite_schema;
+mod import;
 mod incident;
 mod init;
 mod metadata;
@@ -110,6 +112,7 @@ fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<En
         Command::GraphiteSchema(arguments) => {
             graphite_schema::graphite_schema(&arguments, &mut out, environment, host).map(Ending::from)
         }
+        Command::Import(arguments) => import::import(&arguments, &mut out).map(Ending::from),
         Command::Incident(arguments) => incident::incident(&arguments, &mut out).map(Ending::from),
         Command::Init(arguments) => init::init(&arguments, &mut out).map(Ending::from),
         Command::PageTest(arguments) => page_test::page_test(&arguments, &mut out).map(Ending::from),
