@@ -1,5 +1,7 @@
 //! An agent that comes to be with one command and one secret, and lives on while its secrets change.
 
+#![expect(clippy::disallowed_methods, reason = "real processes are waited for on the real clock")]
+
 use std::{
     fs::{self, File},
     net::SocketAddr,

@@ -4,6 +4,7 @@
 mod admin;
 mod change;
 mod cli;
+mod cost;
 mod dashboards;
 mod durable;
 mod edges;

@@ -78,8 +78,8 @@ struct New {
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
     /// Under which URL agents reach the collector; by default what its configuration says, or --collector
-    #[arg(long, value_name = "URL")]
-    url: Option<reqwest::Url>,
+    #[arg(long = "url", value_name = "URL")]
+    reached_at: Option<reqwest::Url>,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -124,7 +124,7 @@ pub(crate) fn token(arguments: &TokenArguments, out: &mut impl Write) -> anyhow:
             let body = new.body(&secret, now);
             let mut told: Value = runtime.block_on(asker.tell(Method::POST, "api/v1/tokens", &body))?;
             let configured = told["url"].as_str().map(str::to_owned);
-            let url = new.url.as_ref().map(ToString::to_string).or(configured);
+            let url = new.reached_at.as_ref().map(ToString::to_string).or(configured);
             let url = url.unwrap_or_else(|| asker.url().to_owned());
             match new.format {
                 Format::Text => new.print(&told, &secret, url.trim_end_matches('/'), out)?,
