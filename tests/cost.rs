@@ -56,7 +56,7 @@ fn what_is_reckoned_is_within_a_tenth_of_what_is_measured() {
         let chain = base64::engine::general_purpose::STANDARD.decode(body).unwrap().len();
         let endpoints = "\"tcp://127.0.0.1:2003\", \"udp://127.0.0.1:2003\", \"pickle://127.0.0.1:2004\", \
                          \"tls://127.0.0.1:2030\", \"pickle+tls://127.0.0.1:2040\", \"https://127.0.0.1:2443/api/v1/sink\"";
-        let services: String = (0..4)
+        let services: String = (0..5)
             .map(|number| {
                 format!(
                     "[[service]]\nname = \"ingest{number}\"\nca = {{ file = \"ca.pem\" }}\nendpoints = [{endpoints}]\n"
@@ -102,6 +102,6 @@ fn what_is_reckoned_is_within_a_tenth_of_what_is_measured() {
             "{connections} a second, and {waiting} wait"
         );
         assert_eq!(of("time_wait_ports"), connections * 60.0);
-        assert_eq!(reckoned["fleet"]["series"], 240);
+        assert_eq!(reckoned["fleet"]["series"], 300);
     });
 }

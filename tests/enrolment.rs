@@ -143,7 +143,8 @@ fn one_command_and_one_secret_make_an_agent_that_no_rotation_interrupts() {
     let mut enrol = program(AVIARY);
     enrol.args(["enrol", &stage.url(), "--run", "--listen", &listen.to_string()]);
     enrol.arg("--config").arg(stage.file("etc/agent.toml")).arg("--data").arg(stage.file("spool"));
-    let agent = Process::start("agent", enrol.env("AVIARY_TOKEN", &first), stage.dir.path());
+    enrol.env("AVIARY_TOKEN", &first);
+    let agent = Process::start("agent", enrol, stage.dir.path());
     stage.wait("reports are taken", |stage| stage.delivered() >= 3);
 
     let (_, agents) = stage.get("/api/v1/agents", ADMIN);

@@ -8,7 +8,7 @@ use std::{
     fs::{self, OpenOptions, Permissions},
     io::{self, BufRead as _, IsTerminal as _, Read as _, Write},
     net::SocketAddr,
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown},
     path::{self, Path, PathBuf},
     process::Command,
 };
@@ -34,6 +34,12 @@ const CONFIG: &str = "/etc/aviary/agent.toml";
 
 /// The unit that packages bring.
 const UNIT: &str = "aviary-agent.service";
+
+/// The user that it runs as.
+const USER: &str = "aviary";
+
+/// A line of a configuration that came with a package, and says nothing of this host yet.
+const REPLACEABLE: &str = "# `aviary enrol` may replace this file.";
 
 /// The longest line that is read as a secret.
 const SECRET_BYTES_MAX: u64 = 4_096;
@@ -124,7 +130,7 @@ pub(crate) fn enrol(
     let config = path::absolute(&arguments.config)?;
     let files = Files::beside(&config)?;
     if !arguments.force
-        && let Some(there) = files.all().into_iter().find(|path| path.exists())
+        && let Some(there) = files.all().into_iter().find(|path| path.exists() && !is_replaceable(path))
     {
         bail!(
             "{} is there already; say --force to replace it, or --config FILE to write elsewhere",
@@ -354,6 +360,11 @@ impl Files {
         }
         if let Some(secret) = secret {
             write(&self.token, &format!("{secret}\n"), 0o600)?;
+            // Where the service runs as a user of its own, that one is to read it, and still nobody else.
+            if let (true, Some((user, group))) = (rustix::process::geteuid().is_root(), service_user()) {
+                let cannot = || format!("cannot give {} to the user {USER}", self.token.display());
+                chown(&self.token, Some(user), Some(group)).with_context(cannot)?;
+            }
         }
         write(&self.config, text, 0o644)
     }
@@ -373,6 +384,19 @@ fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     file.set_permissions(Permissions::from_mode(mode)).with_context(cannot)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(cannot)?;
     fs::rename(&new, path).with_context(cannot)
+}
+
+/// Whether the file came with a package, and nobody has made it theirs.
+fn is_replaceable(path: &Path) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line == REPLACEABLE))
+}
+
+/// The service's user and group on this host, if packages made them.
+fn service_user() -> Option<(u32, u32)> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let mut fields =
+        users.lines().map(|line| line.split(':')).find(|fields| fields.clone().next() == Some(USER))?;
+    Some((fields.nth(2)?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 fn quoted(text: &str) -> String {

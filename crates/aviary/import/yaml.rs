@@ -1,16 +1,16 @@
 //! YAML with the line of everything.
 
 use anyhow::anyhow;
-use saphyr::{LoadableYamlNode as _, MarkedYaml, Scalar, YamlData};
+use saphyr::{LoadableYamlNode as _, MarkedYamlOwned, ScalarOwned as Scalar, YamlDataOwned as YamlData};
 
 /// A value, and where it stands.
 #[derive(Clone, Copy)]
-pub(super) struct Node<'y>(&'y MarkedYaml<'y>);
+pub(super) struct Node<'y>(&'y MarkedYamlOwned);
 
 /// Does `with` the first document in `text`, the file `name`.
 pub(super) fn document<T>(name: &str, text: &str, with: impl FnOnce(Node<'_>) -> T) -> anyhow::Result<T> {
     let documents =
-        MarkedYaml::load_from_str(text).map_err(|error| anyhow!("{name}: this is no YAML: {error}"))?;
+        MarkedYamlOwned::load_from_str(text).map_err(|error| anyhow!("{name}: this is no YAML: {error}"))?;
     let first = documents.first().ok_or_else(|| anyhow!("{name}: nothing is in it"))?;
     Ok(with(Node(first)))
 }
@@ -53,7 +53,7 @@ impl<'y> Node<'y> {
     /// What it says, where it is neither a list nor a mapping.
     pub(super) fn text(self) -> Option<String> {
         Some(match &self.0.data {
-            YamlData::Value(Scalar::String(text)) | YamlData::Representation(text, ..) => text.to_string(),
+            YamlData::Value(Scalar::String(text)) | YamlData::Representation(text, ..) => text.clone(),
             YamlData::Value(Scalar::Boolean(is_so)) => is_so.to_string(),
             YamlData::Value(Scalar::Integer(number)) => number.to_string(),
             YamlData::Value(Scalar::FloatingPoint(number)) => number.to_string(),
