@@ -4,9 +4,11 @@
 mod admin;
 mod change;
 mod cli;
+mod cost;
 mod dashboards;
 mod durable;
 mod edges;
+mod enrolment;
 mod graphite;
 mod history;
 mod local;

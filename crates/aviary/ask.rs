@@ -1,6 +1,6 @@
 //! Asking a collector's API.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -64,18 +64,28 @@ impl Whom {
     }
 
     pub(crate) fn asker(&self) -> anyhow::Result<Asker> {
-        self.credentials.asker(&self.url)
+        self.asker_showing(None)
+    }
+
+    /// The same, for who shows a certificate with its key.
+    pub(crate) fn asker_showing(&self, identity: Option<(&Path, &Path)>) -> anyhow::Result<Asker> {
+        self.credentials.asker(&self.url, identity)
     }
 }
 
 impl At {
+    /// Whether more authorities are trusted than the system's.
+    pub(crate) const fn has_ca(&self) -> bool {
+        self.credentials.ca.is_some()
+    }
+
     pub(crate) fn asker(&self) -> anyhow::Result<Asker> {
-        self.credentials.asker(&self.url)
+        self.credentials.asker(&self.url, None)
     }
 }
 
 impl Credentials {
-    fn asker(&self, url: &Url) -> anyhow::Result<Asker> {
+    fn asker(&self, url: &Url, identity: Option<(&Path, &Path)>) -> anyhow::Result<Asker> {
         let mut extra = Vec::new();
         if let Some(path) = &self.ca {
             extra.push(std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?);
@@ -84,7 +94,14 @@ impl Credentials {
         let roots = aviary_probe::trusted_roots(&extra).context("--ca")?;
         let roots =
             roots.iter().map(|der| reqwest::Certificate::from_der(der)).collect::<Result<Vec<_>, _>>()?;
-        let client = reqwest::Client::builder().tls_certs_only(roots).timeout(TIMEOUT).no_proxy().build()?;
+        let mut client = reqwest::Client::builder().tls_certs_only(roots).timeout(TIMEOUT).no_proxy();
+        if let Some((certificate, key)) = identity {
+            let read =
+                |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+            let pem = [read(key)?, read(certificate)?].join(b"\n".as_slice());
+            client = client.identity(reqwest::Identity::from_pem(&pem).context("--certificate and --key")?);
+        }
+        let client = client.build()?;
         if self.token.is_some() && url.scheme() == "http" && !is_loopback(url) {
             return Err(anyhow!("{url}: a token would cross the network in the clear; use https://"));
         }

@@ -15,6 +15,7 @@ use crate::{
         discovery::Discovery,
         limits::{self, HostLimits},
     },
+    cost,
     output::Format,
 };
 
@@ -34,6 +35,22 @@ pub(crate) struct CheckArguments {
     /// Say what a reload would change in a process that runs with this file, if CONFIG took its place
     #[arg(long, value_name = "RUNNING", conflicts_with = "schema")]
     against: Option<PathBuf>,
+
+    /// Say what probing costs an agent with this file, and a fleet of them: traffic, connections, ports and storage
+    #[arg(long, conflicts_with = "schema")]
+    cost: bool,
+
+    /// How many agents there are
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "cost", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    agents: u64,
+
+    /// In how many regions they are, each with a NAT
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "cost", value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    regions: u64,
+
+    /// How many bytes of certificates an endpoint shows in a handshake
+    #[arg(long, value_name = "BYTES", default_value_t = cost::CHAIN, requires = "cost", value_parser = clap::value_parser!(u64).range(..=100_000))]
+    chain: u64,
 
     /// How to print the problems: for people, or as one JSON object a line
     #[arg(long, value_enum, default_value_t)]
@@ -92,6 +109,10 @@ pub(crate) fn check(
         };
         if arguments.format == Format::Text {
             writeln!(out, "{}: {summary}", file.display())?;
+        }
+        if let (true, Ok(config)) = (arguments.cost, &outcome) {
+            let CheckArguments { agents, regions, chain, .. } = *arguments;
+            cost::print(config, cost::Fleet { agents, regions, chain }, arguments.format, out)?;
         }
         if let (Some((path, running)), Ok(new)) = (&running, &outcome) {
             let difference = between(running, new);

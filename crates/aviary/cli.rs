@@ -6,8 +6,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     check::CheckArguments,
+    enrol::EnrolArguments,
     generate::GenerateArguments,
     graphite_schema::GraphiteSchemaArguments,
+    import::ImportArguments,
     incident::{AckArguments, ExplainArguments, IncidentArguments},
     init::InitArguments,
     page_test::PageTestArguments,
@@ -20,6 +22,7 @@ use crate::{
     store::StoreArguments,
     sums::SumsArguments,
     telemetry::LogFormat,
+    token::TokenArguments,
 };
 
 const EXIT_STATUS: &str = "\
@@ -91,6 +94,15 @@ pub(crate) enum Command {
     /// Show a collector's sums of delivered and lost slots, by any tags
     #[command(after_help = SUMS_EXAMPLES)]
     Sums(SumsArguments),
+    /// Make, list and revoke what agents and people show a collector
+    #[command(after_help = TOKEN_EXAMPLES)]
+    Token(TokenArguments),
+    /// Make this host an agent of a collector, with the secret that `aviary token new` showed
+    #[command(after_help = ENROL_EXAMPLES)]
+    Enrol(Box<EnrolArguments>),
+    /// Write what it can of another prober's configuration as ours, and list the rest
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(ImportArguments),
     /// Print the storage schema that carbon needs so that single seconds can be read back
     #[command(after_help = GRAPHITE_SCHEMA_EXAMPLES)]
     GraphiteSchema(GraphiteSchemaArguments),
@@ -151,6 +163,7 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   aviary check agent.toml collector.toml
   aviary check --against /etc/aviary/agent.toml new.toml      what a reload would change
+  aviary check --cost --agents 300 --regions 6 collector.toml  what a fleet would cost
   aviary check --schema > aviary.schema.json                  for editors";
 
 const STATUS_EXAMPLES: &str = "\
@@ -238,6 +251,34 @@ Examples:
   aviary store compact /var/lib/aviary/collector
 A store is the `data` directory of a [collector] that does not run, or a copy. Exit status: 0 done, and all of it is
 whole; 1 something in it is not; 2 usage, or it cannot be used.";
+
+const TOKEN_EXAMPLES: &str = "\
+Examples:
+  aviary token new eu-agents --region eu-west-1 --expires 90d
+  aviary token new dashboards --scope read --collector https://collector.example.net:8610
+  aviary token new eu-agents --rotate --expires 90d            both secrets hold for a day
+  aviary token revoke eu-agents --old                           sooner, once nobody uses the older one
+  aviary token list
+  aviary token revoke eu-agents
+Who asks needs a token with the scope `admin`, which stands in the collector's configuration; where that has none, this
+works on its host alone. Exit status: 0 done; 2 usage, or the collector cannot be reached or refuses.";
+
+const ENROL_EXAMPLES: &str = "\
+Examples:
+  aviary enrol https://collector.example.net:8610                      asks for the secret
+  aviary enrol https://collector.example.net:8610 --token-stdin < secret
+  AVIARY_TOKEN=... aviary enrol https://collector.example.net:8610 --region eu-west-1 --run
+  aviary enrol https://collector.example.net:8610 --ca ca.pem --certificate agent.pem --key agent.key
+It writes /etc/aviary/agent.toml, and the secret beside it for nobody else to read, and replaces nothing without --force.
+Services come from the collector. Where systemd runs, the packages' unit is started. Exit status: 0 it is enrolled; 1 it
+is, and does not start; 2 usage, or the collector refuses: then nothing was written.";
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  aviary import blackbox /etc/prometheus/blackbox.yml --scrape /etc/prometheus/prometheus.yml -o aviary.toml
+  aviary import gatus config.yaml > aviary.toml
+Each check that ours cannot say is listed with its line and why. Exit status: 0 all of it was written; 1 something was
+left out; 2 usage, or nothing could be written.";
 
 const SUMS_EXAMPLES: &str = "\
 Examples:

@@ -9,6 +9,9 @@ use crate::config::{self, Environment, Problems, service::Service};
 /// A day of seconds, and a quarter of minutes: 1 MiB and 1.5 MiB a series.
 const RETENTIONS: &str = "1s:1d,60s:90d";
 
+/// The size of a Whisper file with them: 12 bytes a slot, and 16 and 12 an archive before.
+pub(crate) const WHISPER_BYTES: u64 = 16 + 2 * 12 + (86_400 + 90 * 1_440) * 12;
+
 /// Prints the storage schema and aggregation that one-second slots need.
 #[derive(Args, Debug)]
 pub(crate) struct GraphiteSchemaArguments {

@@ -7,9 +7,12 @@ mod bounded;
 mod check;
 mod cli;
 mod config;
+mod cost;
 mod demo;
+mod enrol;
 mod generate;
 mod graphite_schema;
+mod import;
 mod incident;
 mod init;
 mod metadata;
@@ -28,6 +31,7 @@ mod store;
 mod sums;
 mod telemetry;
 mod terminal;
+mod token;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
     // What runs for days writes its log as its configuration has it.
     let log = match cli.command {
         Command::Run(_) => Ok(None),
+        Command::Enrol(ref arguments) if arguments.runs() => Ok(None),
         // Their terminal is for what they show.
         Command::Demo | Command::Status(_) => {
             telemetry::start(&LogOptions::from_environment("error", cli.log_format.unwrap_or_default()))
@@ -103,11 +108,13 @@ fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<En
             check::check(&arguments, &mut out, environment, host, &limits).map(Ending::from)
         }
         Command::Demo => demo::demo(&mut out).map(Ending::from),
+        Command::Enrol(arguments) => enrol::enrol(&arguments, out, environment, host, cli.log_format),
         Command::Explain(arguments) => incident::explain(&arguments, &mut out).map(Ending::from),
         Command::Generate(arguments) => generate::generate(&arguments).map(|()| Ending::Well),
         Command::GraphiteSchema(arguments) => {
             graphite_schema::graphite_schema(&arguments, &mut out, environment, host).map(Ending::from)
         }
+        Command::Import(arguments) => import::import(&arguments, &mut out).map(Ending::from),
         Command::Incident(arguments) => incident::incident(&arguments, &mut out).map(Ending::from),
         Command::Init(arguments) => init::init(&arguments, &mut out).map(Ending::from),
         Command::PageTest(arguments) => page_test::page_test(&arguments, &mut out).map(Ending::from),
@@ -126,6 +133,7 @@ fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<En
         Command::Status(arguments) => status::status(&arguments, &mut out).map(Ending::from),
         Command::Store(arguments) => store::store(&arguments, &mut out).map(Ending::from),
         Command::Sums(arguments) => sums::sums(&arguments, &mut out).map(Ending::from),
+        Command::Token(arguments) => token::token(&arguments, &mut out).map(Ending::from),
     }
 }
 

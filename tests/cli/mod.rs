@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod import;
 mod incident;
 mod probe;
 mod run;

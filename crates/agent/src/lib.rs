@@ -48,7 +48,7 @@ pub use batch::{Batch, Crew, Stats};
 pub use groups::{Class, GroupTotals};
 pub use lane::Lane;
 pub use push::{ClientIdentity, Push, PushError, Token, http_client};
-pub use ship::ShippingStanding;
+pub use ship::{ShippingStanding, WARNED_SECONDS};
 pub use spool::SpoolStanding;
 pub use standing::{Observer, Standing};
 pub use ticker::{Beat, Ticker};

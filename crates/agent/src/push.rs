@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, io::Write as _, sync::Arc, time::Duration};
 
+use aviary_core::Second;
 use aviary_probe::TlsError;
 use aviary_wire::{
     clock::{self, ClockOffset},
@@ -166,6 +167,7 @@ enum Answer {
     Taken {
         now_us: Option<u64>,
         adopted: Vec<String>,
+        token_expires: Option<u64>,
     },
     /// It lacks the roster.
     Stranger,
@@ -197,6 +199,8 @@ pub(crate) struct Pusher {
     /// Pushes in a row that no collector answered.
     unanswered: usize,
     last_error: Option<String>,
+    /// When the token ends that the last push was taken under, in Unix seconds.
+    token_expires: Option<u64>,
     /// Mixed into pauses, other for each agent.
     boot: u64,
 }
@@ -221,6 +225,7 @@ impl Pusher {
             failures: 0,
             unanswered: 0,
             last_error: None,
+            token_expires: None,
             boot,
         })
     }
@@ -238,6 +243,11 @@ impl Pusher {
     /// Why the last push failed, while pushes fail.
     pub(crate) fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()
+    }
+
+    /// When the token ends that the last push was taken under, as the collector said.
+    pub(crate) fn token_expires(&self) -> Option<Second> {
+        self.token_expires.map(Second)
     }
 
     /// Which of the collectors did not answer, of those that were asked since one did.
@@ -261,7 +271,8 @@ impl Pusher {
             _ => self.unanswered = 0,
         }
         match answer {
-            Answer::Taken { now_us, adopted } => {
+            Answer::Taken { now_us, adopted, token_expires } => {
+                self.token_expires = token_expires;
                 if self.failures > 0 {
                     tracing::info!(collector = %self.collector(), "A collector takes reports again.");
                 }
@@ -382,7 +393,9 @@ impl Pusher {
         if status.is_success() {
             // A portal on the way says 200 to everything: only a collector tells how many slots it took.
             return match response.json::<Receipt>().await {
-                Ok(receipt) => Answer::Taken { now_us: receipt.now_us, adopted: receipt.adopted },
+                Ok(Receipt { now_us, adopted, token_expires, .. }) => {
+                    Answer::Taken { now_us, adopted, token_expires }
+                }
                 Err(_) => {
                     let reason = format!("{status}, but not from a collector");
                     Answer::Later { reason, after: None, is_collector: false }
@@ -424,6 +437,8 @@ struct Receipt {
     now_us: Option<u64>,
     #[serde(default)]
     adopted: Vec<String>,
+    #[serde(default)]
+    token_expires: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]

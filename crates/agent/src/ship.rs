@@ -44,6 +44,9 @@ const FAREWELL_PUSH: Duration = Duration::from_secs(1);
 /// So many keys of alerts that a collector has are held for whoever asks.
 const ADOPTED_MAX: usize = 1_024;
 
+/// A secret that ends within so many seconds is warned of.
+pub const WARNED_SECONDS: u64 = 14 * 86_400;
+
 /// A trouble that lasts is told again so often.
 const REMIND: Duration = Duration::from_secs(60);
 
@@ -63,6 +66,8 @@ pub struct ShippingStanding {
     /// How far the agent's wall clock is ahead of the collector's, in microseconds, where that tells its own. Known to
     /// half the time that a push takes.
     pub clock_offset_us: Option<i64>,
+    /// When the token ends under which it took the last, if it does.
+    pub token_expires: Option<Second>,
     /// Whether somebody answers as a collector.
     pub reach: Reach,
     /// The newest keys of alerts that a collector ends from now on, see [`crate::fallback`].
@@ -333,6 +338,13 @@ impl<C: Clock> Shipper<C> {
         standing.failures = 0;
         standing.last_error = None;
         standing.collector = collector;
+        let ends = self.pusher.token_expires();
+        let is_news = standing.token_expires != ends;
+        standing.token_expires = ends;
+        if let Some(ends) = ends.filter(|ends| is_news && ends.0 <= wall.second().0 + WARNED_SECONDS) {
+            let days = ends.0.saturating_sub(wall.second().0) / 86_400;
+            tracing::warn!(days, "The secret of this agent's token ends soon; put another in its place.");
+        }
         if let Some(now_us) = now_us {
             let midway = wall.0.cast_signed().saturating_sub((took / 2).cast_signed());
             let offset_us = midway.saturating_sub(now_us.cast_signed());

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use aviary_agent::WARNED_SECONDS;
+
 use super::{
     process::Process,
     readiness::{OFFSET_MAX_US, offset_in_words},
@@ -25,6 +27,8 @@ const NOTED_MAX: usize = 6;
 pub(super) struct Check {
     pub(super) name: &'static str,
     pub(super) failed: bool,
+    /// It is well, and somebody is to see to it in time.
+    pub(super) warned: bool,
     /// What was found, with the remedy where it failed.
     pub(super) found: String,
 }
@@ -87,7 +91,7 @@ pub(super) fn checks(standing: &Standing, process: &Process, recent: Totals, upt
     let Standing { series, ticking, .. } = standing;
     let starting = uptime_us < STARTING_US;
     let mut checks = Vec::new();
-    let mut say = |name, failed, found| checks.push(Check { name, failed, found });
+    let mut say = |name, failed, found| checks.push(Check { name, failed, warned: false, found });
 
     let still = *ticking == 0 && *series > 0 && !starting;
     let walks = if still { "no slot was opened for 3 s; the schedule stands still" } else { "runs" };
@@ -117,6 +121,8 @@ pub(super) fn checks(standing: &Standing, process: &Process, recent: Totals, upt
         Some(error) => say("configuration", true, format!("not loaded, the one before stands: {error}")),
         None => say("configuration", false, standing.configuration.clone()),
     }
+    let (found, warned) = credentials(standing);
+    checks.push(Check { name: "credentials", failed: false, warned, found });
     checks
 }
 
@@ -131,6 +137,28 @@ fn discovered(discoveries: &[Discovery]) -> (bool, String) {
     let (found, going) =
         discoveries.iter().map(Discovery::counts).fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
     (false, format!("{found} endpoints are found, {going} no more"))
+}
+
+/// What the agent shows the collector, and whether it is to be replaced soon.
+fn credentials(standing: &Standing) -> (String, bool) {
+    let now = standing.now.second().0;
+    let both = [("certificate", standing.certificate_expires), ("token", standing.shipping.token_expires)];
+    let soon = both.into_iter().filter_map(|(name, ends)| Some((name, ends?.0)));
+    let soon: Vec<String> = soon
+        .filter(|(_, ends)| *ends <= now + WARNED_SECONDS)
+        .map(|(name, ends)| {
+            let end = match ends.saturating_sub(now).div_ceil(86_400) {
+                0 => "has ended".to_owned(),
+                1 => "ends within a day".to_owned(),
+                days => format!("ends within {days} days"),
+            };
+            format!("agent.{name} {end}; put another in its file")
+        })
+        .collect();
+    match soon.is_empty() {
+        true => ("none ends within 14 days".to_owned(), false),
+        false => (soon.join("; "), true),
+    }
 }
 
 fn spool(standing: &Standing, recent: Totals, say: &mut impl FnMut(&'static str, bool, String)) {
@@ -201,7 +229,7 @@ fn resources(process: &Process, recent: Totals, say: &mut impl FnMut(&'static st
 
 #[cfg(test)]
 mod tests {
-    use aviary_core::Protocol;
+    use aviary_core::{Protocol, Second, Timestamp};
 
     use super::*;
     use crate::admin::standing::{Group, Reload, Shipping, Spool};
@@ -229,7 +257,7 @@ mod tests {
 
     fn failed(standing: &Standing, process: &Process, recent: Totals, uptime_us: u64) -> Vec<String> {
         let checks = checks(standing, process, recent, uptime_us);
-        let all = 9 + usize::from(!standing.discoveries.is_empty());
+        let all = 10 + usize::from(!standing.discoveries.is_empty());
         assert_eq!(checks.len(), all, "each check is told, passed or failed");
         checks.into_iter().filter(|it| it.failed).map(|it| format!("{}: {}", it.name, it.found)).collect()
     }
@@ -309,6 +337,28 @@ mod tests {
         }
         let starting = Standing { ticking: 0, ..well() };
         assert!(failed(&starting, &host(), Totals::default(), 1_000_000).is_empty(), "not at the start");
+    }
+
+    #[test]
+    fn what_ends_soon_is_warned_of_and_nothing_fails_for_it() {
+        const DAY: u64 = 86_400;
+        let found = |token: Option<u64>, certificate: Option<u64>| {
+            let shipping = Shipping { token_expires: token.map(Second), ..Shipping::default() };
+            let now = Timestamp(100 * DAY * 1_000_000);
+            let certificate_expires = certificate.map(Second);
+            let standing = Standing { now, shipping, certificate_expires, ..Standing::default() };
+            let checks = checks(&standing, &Process::default(), Totals::default(), LONG_AFTER);
+            let check = checks.into_iter().find(|check| check.name == "credentials").unwrap();
+            assert!(!check.failed);
+            (check.warned, check.found)
+        };
+        let well = (false, "none ends within 14 days".to_owned());
+        assert_eq!(found(None, None), well);
+        assert_eq!(found(Some(114 * DAY + 1), None), well);
+        let token = "agent.token ends within 14 days; put another in its file";
+        assert_eq!(found(Some(114 * DAY), None), (true, token.to_owned()));
+        let both = "agent.certificate has ended; put another in its file; agent.token ends within a day; put another in its file";
+        assert_eq!(found(Some(100 * DAY + 5), Some(99 * DAY)), (true, both.to_owned()));
     }
 
     #[test]

@@ -28,10 +28,11 @@ pub(super) fn checks(standing: &Standing) -> Vec<Check> {
     let cut_off = reached == 0 && !controls.is_empty();
     let remedy = if cut_off { "; look at this host and its network first" } else { "" };
     vec![
-        Check { name: "collector", failed: silence > SILENCE_MAX_US, found: collector },
+        Check { name: "collector", failed: silence > SILENCE_MAX_US, warned: false, found: collector },
         Check {
             name: "controls",
             failed: cut_off,
+            warned: false,
             found: format!("{reached} of {} were reached{remedy}", controls.len()),
         },
     ]

@@ -5,7 +5,7 @@
 //! | `/` | the [`page`] for people |
 //! | `/healthz`, `/v1/health` | 200 whenever the process serves |
 //! | `/readyz`, `/v1/ready` | 200 or 503, see [`readiness`] |
-//! | `/healthcheck` | 200 or 500, with what its checks of itself found, see [`checks`] |
+//! | `/healthcheck` | 200 or 500, with what its checks of itself found, also of what ends soon, see [`checks`] |
 //! | `/deepcheck` | 200 or 500, with what is known of what it depends on, see [`depends`] |
 //! | `/metrics`, `/v1/metrics` | 200, see [`metrics`] |
 //! | `/debug/...` | see [`debug`]; there for loopback only, and not at all where `debug_listen` has it |
@@ -264,17 +264,22 @@ async fn deepcheck(
 
 /// What was found, as those who ask for checks expect it; who may not read is told which checks.
 fn told(checks: &[Check], MayRead(may_read): MayRead) -> (StatusCode, Json<Value>) {
-    let told = |failed| -> Vec<String> {
-        let these = checks.iter().filter(|check| check.failed == failed);
+    let told = |wanted: fn(&Check) -> bool| -> Vec<String> {
+        let these = checks.iter().filter(|check| wanted(check));
         let said = |check: &Check| match may_read {
             true => format!("{}: {}", check.name, check.found),
             false => check.name.to_owned(),
         };
         these.map(said).collect()
     };
-    let (ok, failed) = (told(false), told(true));
+    let (ok, failed) = (told(|it| !it.failed && !it.warned), told(|it| it.failed));
+    let warned = told(|it| it.warned);
     let status = if failed.is_empty() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
-    (status, Json(json!({"ok": ok, "failed": failed})))
+    let mut body = json!({"ok": ok, "failed": failed});
+    if !warned.is_empty() {
+        body["warned"] = warned.into();
+    }
+    (status, Json(body))
 }
 
 async fn metrics_page(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {

@@ -40,6 +40,7 @@ impl Standing {
                 failures: shipping.failures,
                 last_error: shipping.last_error,
                 collector: shipping.collector,
+                token_expires: shipping.token_expires,
                 clock_offset_us: shipping.clock_offset_us.map(i64::saturating_neg),
             },
             controls: agent.controls,
@@ -50,6 +51,7 @@ impl Standing {
                 .map(|it| (it.endpoint, it.address, it.not_after))
                 .collect(),
             reload,
+            certificate_expires: None,
             fallback: None,
             discoveries: Vec::new(),
         }
@@ -108,6 +110,8 @@ pub(crate) struct Standing {
     pub(crate) certificates: Vec<(Endpoint, SocketAddr, i64)>,
     /// What became of the last reload.
     pub(crate) reload: Reload,
+    /// When the certificate ends that it shows the collector, if it shows one.
+    pub(crate) certificate_expires: Option<Second>,
     /// What it told by itself; none without a fallback.
     pub(crate) fallback: Option<Fallback>,
     /// What it asks for endpoints.
@@ -157,6 +161,8 @@ pub(crate) struct Shipping {
     pub(crate) failures: u32,
     /// Why the last of them failed.
     pub(crate) last_error: Option<String>,
+    /// When the token ends under which reports are taken, if it does.
+    pub(crate) token_expires: Option<Second>,
     /// The collector that is, or was last, asked.
     pub(crate) collector: String,
     /// How far its clock is ahead of ours, in microseconds; negative where it is behind.

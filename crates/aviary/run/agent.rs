@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use aviary_agent::{Agent, AgentSeries, Assignment, ClientIdentity, News, Observer, Options, Push, Token};
-use aviary_core::{Clock as _, Endpoint, Evidence, Series, Vantage, endpoint};
+use aviary_core::{Clock as _, Endpoint, Evidence, Second, Series, Vantage, endpoint};
 use aviary_probe::{
     AddressChoice, ApiKey, Dns, Family, Host, KeyExchange, Network as _, Question, Source, SystemClock,
     Target, TlsClient,
@@ -22,6 +22,7 @@ use super::{
     discovery::Discoveries,
     fallback::{Fallback, Shared},
     roles::{random, reachable},
+    tls::end_of,
 };
 use crate::{
     admin::{
@@ -83,6 +84,7 @@ pub(super) struct RunningAgent {
     admin: Admin,
     statsd: Option<(config::debugging::Statsd, Statsd)>,
     reload: Arc<Mutex<Reload>>,
+    certificate: Arc<Mutex<Option<Second>>>,
     fallback: Option<Fallback>,
     push: Push,
     /// The names of the series that are probed, and the version that they come from.
@@ -134,7 +136,8 @@ impl RunningAgent {
         let agent = Agent::start(options, host.clone(), SystemClock)?;
         fallback.iter_mut().for_each(|fallback| fallback.start(agent.observer()));
         let reload = Arc::<Mutex<Reload>>::default();
-        let source = source(&agent.observer(), &reload, heard, discoveries.standing());
+        let certificate = Arc::new(Mutex::new(end_of_certificate(section)));
+        let source = source(&agent.observer(), &reload, &certificate, heard, discoveries.standing());
         let profiler = section.debugging.profiling.then(|| Profiler::new(SystemClock));
         let guard = Guard { read_token: section.read_token, probe_auth: section.probe_auth };
         let admin = Admin::start(listener, debug, profiler, SystemClock, source, guard)?;
@@ -149,6 +152,7 @@ impl RunningAgent {
             admin,
             statsd: None,
             reload,
+            certificate,
             fallback,
             push,
             assigned,
@@ -202,6 +206,7 @@ impl RunningAgent {
         self.assign(assignment).await?;
         self.push = push;
         self.config = config;
+        *self.certificate.lock().unwrap_or_else(PoisonError::into_inner) = end_of_certificate(section);
         self.tell_statsd(&section.statsd);
         Ok(())
     }
@@ -294,7 +299,8 @@ impl RunningAgent {
         }
         self.statsd.take().into_iter().for_each(|(_, statsd)| statsd.stop());
         let heard = self.fallback.as_ref().map(Fallback::listener);
-        let source = source(&self.agent.observer(), &self.reload, heard, self.discoveries.standing());
+        let standing = self.discoveries.standing();
+        let source = source(&self.agent.observer(), &self.reload, &self.certificate, heard, standing);
         let told = (statsd::agent_naming(&self.here.vantage, wanted.tags), statsd::of_agent(source));
         let (host, every) = (self.host.clone(), statsd::AGENT_INTERVAL);
         let statsd = Statsd::start(address.clone(), told, every, host, SystemClock);
@@ -317,16 +323,23 @@ pub(super) async fn bound(address: Option<SocketAddr>, key: &str) -> anyhow::Res
 fn source(
     observer: &Observer<SystemClock>,
     reload: &Arc<Mutex<Reload>>,
+    certificate: &Arc<Mutex<Option<Second>>>,
     fallback: Option<Arc<Shared>>,
     discoveries: Arc<Mutex<Vec<Discovery>>>,
 ) -> crate::admin::Source {
-    let (observer, reload) = (observer.clone(), Arc::clone(reload));
+    let (observer, reload, certificate) = (observer.clone(), Arc::clone(reload), Arc::clone(certificate));
     Arc::new(move || {
         let reload = reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let fallback = fallback.as_ref().map(|fallback| fallback.figures());
         let discoveries = discoveries.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Standing { fallback, discoveries, ..Standing::of(observer.standing(), reload) }
+        let certificate_expires = *certificate.lock().unwrap_or_else(PoisonError::into_inner);
+        Standing { fallback, discoveries, certificate_expires, ..Standing::of(observer.standing(), reload) }
     })
+}
+
+/// When the certificate ends that the agent shows the collector.
+fn end_of_certificate(section: &config::agent::Agent) -> Option<Second> {
+    section.identity.as_ref().and_then(|it| end_of(it.certificate.text()))
 }
 
 /// Who hears what the agent reports: the log, and the fallback if there is one.

@@ -291,7 +291,8 @@ async fn start_collector(
     }
     let listener = TlsListener::new(listener, tls.clone(), SystemClock)?;
     servers.push(collector.serve_with(Bounded::new(listener, open_max), around));
-    let follow = Some(tokio::spawn(tls.follow(paths, pems)));
+    let told = collector.clone();
+    let follow = Some(tokio::spawn(tls.follow(paths, pems, move |end| told.certificate_ends(end))));
     Ok(RunningCollector { collector, delivery, servers, statsd, address, status, way_in, follow })
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use aviary_collector::{Listener, Peer, Subject};
-use aviary_core::{Clock, Micros};
+use aviary_core::{Clock, Micros, Second};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::aws_lc_rs,
@@ -93,6 +93,13 @@ pub(super) enum TlsError {
 #[derive(Clone)]
 pub(super) struct Tls(Arc<Mutex<Arc<ServerConfig>>>);
 
+/// When the first certificate in this PEM text ends, as far as it tells.
+pub(super) fn end_of(pem: &str) -> Option<Second> {
+    let certificate = CertificateDer::pem_slice_iter(pem.as_bytes()).next()?.ok()?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(&certificate).ok()?;
+    u64::try_from(certificate.validity().not_after.timestamp()).ok().map(Second)
+}
+
 impl Tls {
     /// TLS with these texts.
     pub(super) fn new(pems: &Pems) -> Result<Self, TlsError> {
@@ -110,8 +117,9 @@ impl Tls {
         TlsAcceptor::from(Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Looks at the files, and reloads when they changed. Never ends.
-    pub(super) async fn follow(self, paths: Paths, mut loaded: Pems) {
+    /// Looks at the files, and reloads when they changed; `ends` is told when what is shown ends. Never ends.
+    pub(super) async fn follow(self, paths: Paths, mut loaded: Pems, ends: impl Fn(Second)) {
+        end_of(&loaded.certificate).into_iter().for_each(&ends);
         let mut before = loaded.clone();
         let mut told = None;
         loop {
@@ -130,6 +138,7 @@ impl Tls {
                             "The collector's certificate files changed; new connections get them."
                         );
                         loaded = seen;
+                        end_of(&loaded.certificate).into_iter().for_each(&ends);
                         None
                     }
                     Err(error) => Some(error.to_string()),

@@ -6,6 +6,7 @@
 //! | known by | may | named |
 //! |---|---|---|
 //! | `open = true` | everything | nobody |
+//! | `Authorization: Bearer`, a token that was made at run time ([`issued`]) | its scopes | the token |
 //! | loopback, or any certificate of `client_ca`, where nothing of what follows is configured | everything; to report and read | nobody |
 //! | `Authorization: Bearer`, a `[[collector.token]]` | its scopes | the token |
 //! | a session, begun with a token at `/sign-in` ([`session`]) | the token's scopes | the token |
@@ -14,14 +15,15 @@
 //!
 //! Of a token nothing but a hash of its secret is held. One to report with may be for one region, and for one node; and it has
 //! [`Limits`], so that one agent that has gone wrong cannot take the collector away from the others. What is
-//! over a limit is refused, counted by token and reason, and stays in the agent's spool. Tokens come from the
-//! configuration, and so does the bound on how many there are to count by.
+//! over a limit is refused, counted by token and reason, and stays in the agent's spool. How many there are to count by is bounded
+//! by the configuration, and by [`issued::TOKENS_MAX`].
 //!
 //! All but a bearer's token is shown by a browser for whatever page makes it ask, so that a change by it must come from a page
 //! of ours ([`origin`]).
 
 mod attempts;
 mod entrance;
+pub(crate) mod issued;
 mod limits;
 mod origin;
 mod peer;
@@ -39,11 +41,17 @@ use std::{
     },
 };
 
-use aviary_core::{Micros, Timestamp};
+use aviary_core::{Micros, Second, Timestamp};
 use axum::http::{HeaderMap, Method, header};
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::entrance::{Entrance, Reason, Reporter};
-use self::{attempts::Attempts, entrance::Grant, session::Sessions};
+use self::{
+    attempts::Attempts,
+    entrance::Grant,
+    issued::{Issued, Shown},
+    session::Sessions,
+};
 pub use self::{
     entrance::TokenCounts,
     limits::Limits,
@@ -53,10 +61,11 @@ pub use self::{
     secret::{SecretHash, SecretHashError},
     session::SessionKey,
 };
-use crate::error::ApiError;
+use crate::{delivery::rfc3339, error::ApiError};
 
 /// What somebody may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Everything.
     Admin,
@@ -123,7 +132,8 @@ pub(crate) struct Asked<'a> {
 }
 
 /// How somebody is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Known {
     /// Not at all: everybody on this machine may do everything.
     Local,
@@ -142,6 +152,7 @@ pub(crate) struct Caller {
     known: Known,
     scopes: Arc<[Scope]>,
     entrance: Arc<Entrance>,
+    until: Option<Second>,
 }
 
 impl Caller {
@@ -152,6 +163,15 @@ impl Caller {
 
     pub(crate) const fn known(&self) -> Known {
         self.known
+    }
+
+    pub(crate) fn scopes(&self) -> &[Scope] {
+        &self.scopes
+    }
+
+    /// When what they show ends, if it does.
+    pub(crate) const fn until(&self) -> Option<Second> {
+        self.until
     }
 
     /// Whether they may do what needs `scope`.
@@ -200,6 +220,7 @@ impl Caller {
 
 /// Who may do what.
 pub(crate) struct Access {
+    issued: Issued,
     tokens: Vec<(SecretHash, Arc<Entrance>)>,
     certificates: Vec<(Vec<Subject>, Arc<Entrance>)>,
     proxy: Option<ProxyRule>,
@@ -243,6 +264,7 @@ impl Access {
         let nobody =
             Grant { name: String::new(), scopes: [].into(), region: None, node: None, limits: Limits::FLEET };
         Self {
+            issued: Issued::default(),
             tokens: tokens.into_iter().map(token).collect(),
             certificates: certificates.into_iter().map(certificate).collect(),
             proxy,
@@ -257,6 +279,11 @@ impl Access {
             strangers: AtomicU64::new(0),
             pretenders: AtomicU64::new(0),
         }
+    }
+
+    /// The same, with the tokens that were made at run time.
+    pub(crate) fn with_issued(self, issued: Issued) -> Self {
+        Self { issued, ..self }
     }
 
     /// Who asks, if they may do anything at all; where they change something, by a page of ours.
@@ -276,6 +303,20 @@ impl Access {
         if self.open {
             return Ok(self.anybody(Known::Open, &[Scope::Admin]));
         }
+        let secret = bearer(headers).map(SecretHash::of);
+        match secret.as_ref().and_then(|secret| self.issued.shown(secret, now.second())) {
+            Some(Shown::Valid(entrance, until)) => {
+                return Ok(Caller { until, ..granted(Known::Token, &entrance) });
+            }
+            Some(Shown::Ended(name, until)) => {
+                let message = format!(
+                    "this secret of token `{name}` ended at {}; give the token another with `aviary token new {name} --rotate`",
+                    rfc3339(until)
+                );
+                return Err(ApiError::expired(message));
+            }
+            None => {}
+        }
         if self.names_nobody() {
             if peer.ip().is_loopback() {
                 // Over TLS, a name that leads elsewhere has no certificate.
@@ -290,22 +331,22 @@ impl Access {
                 return Ok(Caller { name, ..caller });
             }
         }
-        if let Some(secret) = bearer(headers) {
-            let (_, entrance) = self.token(secret).ok_or_else(|| {
+        if let Some(secret) = secret {
+            let (_, entrance) = self.token(&secret).ok_or_else(|| {
                 let message =
-                    "this collector has no such token; compare the agent's `token` with [[collector.token]]";
+                    "this collector has no such token; compare the agent's `token` with [[collector.token]] and `aviary token list`";
                 ApiError::unauthorized(message)
             })?;
             return Ok(granted(Known::Token, entrance));
         }
         if let Some(entrance) = self.session(headers, peer, now) {
-            return Ok(granted(Known::Session, entrance));
+            return Ok(granted(Known::Session, &entrance));
         }
         let is_proxy = match &self.proxy {
             Some(proxy) if proxy.is_at(peer.ip()) => {
                 if let Some((name, scopes)) = proxy.caller(headers) {
                     let entrance = Arc::clone(&self.nobody);
-                    return Ok(Caller { name, known: Known::Proxy, scopes, entrance });
+                    return Ok(Caller { name, known: Known::Proxy, scopes, entrance, until: None });
                 }
                 true
             }
@@ -342,22 +383,29 @@ impl Access {
 
     /// Somebody who is not named.
     fn anybody(&self, known: Known, scopes: &[Scope]) -> Caller {
-        Caller { name: Arc::default(), known, scopes: scopes.into(), entrance: Arc::clone(&self.nobody) }
+        let entrance = Arc::clone(&self.nobody);
+        Caller { name: Arc::default(), known, scopes: scopes.into(), entrance, until: None }
     }
 
-    /// The token with this secret.
-    fn token(&self, secret: &str) -> Option<&(SecretHash, Arc<Entrance>)> {
-        let given = SecretHash::of(secret);
+    /// The token of the configuration with this secret.
+    fn token(&self, given: &SecretHash) -> Option<&(SecretHash, Arc<Entrance>)> {
         // Every token is compared, so that the time taken tells nothing of any.
-        self.tokens.iter().fold(None, |found, token| if token.0 == given { Some(token) } else { found })
+        self.tokens.iter().fold(None, |found, token| if token.0 == *given { Some(token) } else { found })
+    }
+
+    /// The token of this name, and what it is known by.
+    fn named(&self, name: &str, now: Timestamp) -> Option<(Arc<Entrance>, Vec<SecretHash>)> {
+        let configured = self.tokens.iter().find(|(_, entrance)| *entrance.reporter().token == *name);
+        let configured = configured.map(|(secret, entrance)| (Arc::clone(entrance), vec![*secret]));
+        configured.or_else(|| self.issued.named(name, now.second()))
     }
 
     /// The token with which whoever sent `headers` has signed in.
-    fn session(&self, headers: &HeaderMap, peer: &Peer, now: Timestamp) -> Option<&Arc<Entrance>> {
+    fn session(&self, headers: &HeaderMap, peer: &Peer, now: Timestamp) -> Option<Arc<Entrance>> {
         let (sessions, cookie) = (self.sessions.as_ref()?, self.cookie(headers, peer)?);
-        let of = |name: &str| self.tokens.iter().find(|(_, entrance)| *entrance.reporter().token == *name);
-        let name = sessions.token(cookie, now, |name| of(name).map(|(secret, _)| *secret))?;
-        of(name).map(|(_, entrance)| entrance)
+        let secrets = |name: &str| self.named(name, now).map(|(_, secrets)| secrets).unwrap_or_default();
+        let name = sessions.token(cookie, now, secrets)?;
+        self.named(name, now).map(|(entrance, _)| entrance)
     }
 
     /// The session's cookie among `headers`.
@@ -388,7 +436,27 @@ impl Access {
 
     /// Whether somebody could sign in: there is a token for people.
     pub(crate) fn has_sessions(&self) -> bool {
-        self.sessions.is_some() && self.tokens.iter().any(|(_, entrance)| is_for_people(entrance))
+        let is_for_people = |entrance: &Arc<Entrance>| is_for_people(entrance);
+        self.sessions.is_some()
+            && (self.tokens.iter().map(|(_, entrance)| entrance).any(is_for_people)
+                || self.issued.entrances().iter().any(is_for_people))
+    }
+
+    /// The tokens that were made at run time.
+    pub(crate) const fn issued(&self) -> &Issued {
+        &self.issued
+    }
+
+    /// What each token of the configuration is called, with what it allows and where.
+    pub(crate) fn configured(&self) -> impl Iterator<Item = (&Reporter, &[Scope])> {
+        self.tokens.iter().map(|(_, entrance)| (entrance.reporter(), &**entrance.scopes()))
+    }
+
+    /// Whether the configuration calls somebody so.
+    pub(crate) fn is_configured(&self, name: &str) -> bool {
+        let certificates = self.certificates.iter().map(|(_, entrance)| entrance);
+        let mut entrances = self.tokens.iter().map(|(_, entrance)| entrance).chain(certificates);
+        entrances.any(|entrance| *entrance.reporter().token == *name)
     }
 
     /// Whether everybody may do everything.
@@ -409,19 +477,25 @@ impl Access {
         };
         let from = self.asks_from(asked.headers, asked.peer);
         self.attempts.ready(from, monotonic).map_err(NotSignedIn::TooMany)?;
-        let Some((hash, entrance)) = self.token(secret) else {
+        let given = SecretHash::of(secret);
+        let found = match self.issued.shown(&given, asked.now.second()) {
+            Some(Shown::Valid(entrance, ..)) => Some(entrance),
+            Some(Shown::Ended(..)) => None,
+            None => self.token(&given).map(|(_, entrance)| Arc::clone(entrance)),
+        };
+        let Some(entrance) = found else {
             self.attempts.failed(from, monotonic);
             self.stranger();
             // At most once a second from each address, by the limit.
             tracing::warn!(%from, "Somebody tried to sign in with what is no token of this collector.");
             return Err(NotSignedIn::Unknown);
         };
-        if !is_for_people(entrance) {
+        if !is_for_people(&entrance) {
             return Err(NotSignedIn::OnlyReports);
         }
         let name = &entrance.reporter().token;
         tracing::info!(%from, token = &**name, "Somebody signed in.");
-        let session = sessions.begin(name, hash, asked.now);
+        let session = sessions.begin(name, &given, asked.now);
         Ok(self.set_cookie(asked, &session, session::LIFE_SECONDS))
     }
 
@@ -449,7 +523,8 @@ impl Access {
         let may_report = |scopes: &[Scope]| scopes.iter().any(|scope| *scope != Scope::Read);
         let tokens = self.tokens.iter().map(|(_, entrance)| entrance);
         let certificates = self.certificates.iter().map(|(_, entrance)| entrance);
-        let named = tokens.chain(certificates).filter(|it| may_report(it.scopes()));
+        let issued = self.issued.entrances();
+        let named = tokens.chain(&issued).chain(certificates).filter(|it| may_report(it.scopes()));
         let nobody = self.is_open().then_some(&self.nobody);
         named
             .chain(nobody)
@@ -480,6 +555,7 @@ fn granted(known: Known, entrance: &Arc<Entrance>) -> Caller {
         known,
         scopes: Arc::clone(entrance.scopes()),
         entrance: Arc::clone(entrance),
+        until: None,
     }
 }
 

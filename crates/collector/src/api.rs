@@ -22,6 +22,7 @@ use crate::{
     document,
     error::ApiError,
     events, figures, health, intake, judgement, keeping, pages, services, slots, status, sums, timings,
+    tokens,
     visitor::{Admin, Refused, Visitor},
 };
 
@@ -50,6 +51,7 @@ pub(crate) fn router(collector: Collector, stopped: watch::Receiver<bool>) -> Ro
         .route("/api/v1/store/backup", post(keeping::backup))
         .merge(judgement::routes())
         .merge(status::routes())
+        .merge(tokens::routes())
         .route_layer(middleware::from_fn_with_state(collector.clone(), keeping::once_ready))
         .merge(pages::routes(stopped))
         .merge(health::routes())
@@ -163,7 +165,7 @@ async fn not_found(uri: Uri) -> ApiError {
     } else {
         format!(
             "{path}: nothing is here; see / for people, and /api/v1/services, /api/v1/sums, /api/v1/slots, /api/v1/timings, /api/v1/agents, \
-             /api/v1/incidents, /api/v1/silences, /api/v1/events, /services/health"
+             /api/v1/incidents, /api/v1/silences, /api/v1/events, /api/v1/tokens, /services/health"
         )
     };
     ApiError::not_found(message)

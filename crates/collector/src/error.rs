@@ -68,6 +68,7 @@ codes! {
     bad_request = BAD_REQUEST, "The body is not what is taken here: the message says what is.";
     bad_signature = FORBIDDEN, "A webhook of PagerDuty's is not signed with a secret that is configured. Was the secret changed there?";
     bad_silence = BAD_REQUEST, "What is to be silenced is no silence: `detail` has one.";
+    bad_token = BAD_REQUEST, "What is to be made is no token: the message says why.";
     bad_webhook = BAD_REQUEST, "What came to the webhook of PagerDuty's is none of version 3.";
     beyond_history = BAD_REQUEST, "The span reaches beyond what is kept: the message says what is.";
     body_too_large = PAYLOAD_TOO_LARGE, "The body is longer than any that is taken here.";
@@ -78,6 +79,7 @@ codes! {
     forbidden = FORBIDDEN, "Whoever asks is known, and may not do this: it takes a token with another scope.";
     forbidden_node = FORBIDDEN, "A report is of another node than its token is for: compare `[vantage]` and `[[collector.token]]`.";
     forbidden_region = FORBIDDEN, "A report is of another region than its token is for: compare `[vantage]` and `[[collector.token]]`.";
+    expired = UNAUTHORIZED, "The secret that was shown has ended: an admin gives the token another with `aviary token new NAME --rotate`.";
     foreign_form = FORBIDDEN, "A browser sent this from a page that is not ours. Where a proxy is in front, does `url` name what people see?";
     foreign_name = FORBIDDEN, "Without tokens a collector answers to its address and to `localhost` alone: add a `[[collector.token]]`, or the name as `url`.";
     history_unreadable = INTERNAL_SERVER_ERROR, "What is kept on the disk cannot be read: the message and the log say why.";
@@ -95,6 +97,9 @@ codes! {
     not_ready = SERVICE_UNAVAILABLE, "The collector takes up what it kept. Come back when `Retry-After` says.";
     report_too_large = PAYLOAD_TOO_LARGE, "A report is longer than any that is taken, packed or unpacked.";
     slow_body = SERVICE_UNAVAILABLE, "The body took too long to come.";
+    token_configured = CONFLICT, "The token stands in the collector's configuration: change it there.";
+    token_refused = CONFLICT, "There is such a token already, or there are as many as may be: the message says which.";
+    token_too_large = PAYLOAD_TOO_LARGE, "What is told of a token is longer than any.";
     too_fast = TOO_MANY_REQUESTS, "The token's limit on reports, slots or bytes is reached. Come back when `Retry-After` says; see `[[collector.token]]`.";
     too_large_for_token = PAYLOAD_TOO_LARGE, "The report alone is over the token's limit, so that it can never be taken: see `[[collector.token]]`.";
     too_many_series = TOO_MANY_REQUESTS, "The token, or this collector, has as many series as it may have.";
@@ -107,6 +112,7 @@ codes! {
     unknown_service = NOT_FOUND, "No service has this name.";
     unknown_silence = NOT_FOUND, "No silence that is held has this id, or it has ended.";
     unknown_test = NOT_FOUND, "No test page has this id: it is over, or the collector began anew.";
+    unknown_token = NOT_FOUND, "No token that was made while the collector ran has this name, or it has no older secret.";
     webhook_too_large = PAYLOAD_TOO_LARGE, "The body is longer than any webhook of PagerDuty's.";
 }
 

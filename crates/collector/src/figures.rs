@@ -1,6 +1,6 @@
 //! `GET /metrics`: what the collector counts, for whoever keeps metrics.
 //!
-//! Every label set is bounded: tokens and services that are told of by the configuration, states, classes and reasons by their
+//! Every label set is bounded: tokens and services by the configuration and by how many tokens are issued, states, classes and reasons by their
 //! types, what is received by [`crate::received`], and groups of slots by `state::counted`; where more was there than is told
 //! apart, the figures say how much.
 
@@ -34,6 +34,8 @@ pub struct Figures {
     pub agents: Vec<(&'static str, u64)>,
     /// By token; of those only that may report.
     pub tokens: Vec<TokenCounts>,
+    /// What the collector shows, or takes, and ends some day: its kind, its name, and when.
+    pub expiries: Vec<(&'static str, String, Second)>,
     /// Requests that showed no token of this collector where one was asked for.
     pub strangers: u64,
     /// Requests that said who they are in the headers of the proxy, and were not sent by it.
@@ -131,6 +133,7 @@ impl Collector {
         let durable = self.inner.durable.as_ref();
         Figures {
             started: self.inner.started_at,
+            expiries: self.expiries(),
             strangers: self.access().strangers(),
             pretenders: self.access().pretenders(),
             delivery: self.delivery_figures(),

@@ -59,7 +59,8 @@ async fn take(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let entrance = &*visitor.report()?;
+    let caller = visitor.report()?;
+    let entrance = &*caller.entrance();
     entrance.admit(collector.monotonic())?;
     let Some(place) = collector.admit() else {
         let message = "more reports come than can be read at once; come back in a moment";
@@ -94,6 +95,10 @@ async fn take(
     let now_us = collector.now().0;
     let Taken { slots, too_old, ahead, .. } = taken;
     let mut answer = json!({"slots": slots, "too_old": too_old, "ahead": ahead, "now_us": now_us});
+    if let Some(until) = caller.until() {
+        // The agent warns of it in time.
+        answer["token_expires"] = json!(until.0);
+    }
     let adopted = adopted(collector, &report);
     if !adopted.is_empty() {
         answer["adopted"] = json!(adopted);

@@ -97,6 +97,7 @@ impl Collector {
         paged.into_iter().for_each(|told| self.judgement().paged(told, now));
         self.judgement().observe(seen, now);
         self.expire_incidents(now);
+        self.keep_uses(now);
         self.keep_judgement();
         self.read_older();
         self.read_timings(now);
@@ -109,6 +110,15 @@ impl Collector {
             && let Err(error) = self.judgement().let_go_before(self.history().retained_from(now.second()))
         {
             tracing::warn!("Incidents of long ago stay: {error}");
+        }
+    }
+
+    /// Keeps each ten minutes when tokens were used last. Blocks.
+    fn keep_uses(&self, now: Timestamp) {
+        if now.second().0.is_multiple_of(600)
+            && let Err(error) = self.access().issued().keep_uses()
+        {
+            tracing::warn!("When tokens were used last is not kept: {error}");
         }
     }
 

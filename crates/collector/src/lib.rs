@@ -42,6 +42,7 @@ mod stream;
 mod sums;
 mod telling;
 mod timings;
+mod tokens;
 #[cfg(test)]
 mod troubled;
 mod visitor;
@@ -51,7 +52,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -82,7 +83,7 @@ pub use state::{Counts, Phases, ReadBackFigures, SlotCounts};
 pub use status::{Publish, ServiceStatus, StatusFigures, StatusPage};
 
 use crate::{
-    access::{Access, Rules},
+    access::{Access, Rules, issued::Issued},
     delivery::{DeliveryFigures, Signs, pagerduty},
     document::Document,
     history::{Fleet, History, Lives, Record},
@@ -142,6 +143,8 @@ struct Inner {
     /// Tells what became of pages.
     delivery: Mutex<Option<Box<dyn Fn() -> DeliveryFigures + Send + Sync>>>,
     durable: Option<Durable>,
+    /// When the certificate of its listener ends, in Unix seconds; 0 where there is none.
+    certificate_ends: AtomicU64,
 }
 
 impl Drop for Inner {
@@ -199,7 +202,7 @@ impl Collector {
     /// questions once it has; see [`Self::failed`] for where it cannot.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the system gives no thread, or the tokens that the store holds cannot be read.
     pub fn new(options: Options, clock: impl Clock) -> Result<Self, HistoryError> {
         let durable = options.store.clone().map(Durable::new);
         Self::assemble(options, durable, clock)
@@ -207,6 +210,7 @@ impl Collector {
 
     fn assemble(options: Options, durable: Option<Durable>, clock: impl Clock) -> Result<Self, HistoryError> {
         let history = Arc::new(open_history(&options));
+        let issued = Issued::open(options.store.clone())?;
         let access = Access::new(Rules {
             tokens: options.tokens,
             certificates: options.certificates,
@@ -216,7 +220,8 @@ impl Collector {
             session_key: options.session_key,
             probe_auth: options.probe_auth,
             name: options.name.clone(),
-        });
+        })
+        .with_issued(issued);
         let judgement = Judgement::new(&options.name, options.store, options.paging);
         judgement.plan(options.silences, clock.wall());
         judgement.test_by(options.test_pages);
@@ -246,6 +251,7 @@ impl Collector {
             has_status: options.has_status,
             delivery: Mutex::new(None),
             durable,
+            certificate_ends: AtomicU64::new(0),
         };
         let inner = Arc::new(inner);
         if inner.durable.is_some() {
@@ -284,6 +290,11 @@ impl Collector {
     /// elsewhere. To be called before its servers are stopped.
     pub fn shutting_down(&self) {
         self.inner.is_shutting_down.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that what its listener shows is valid until `end`: it warns of that in time.
+    pub fn certificate_ends(&self, end: Second) {
+        self.inner.certificate_ends.store(end.0, Ordering::Relaxed);
     }
 
     fn is_shutting_down(&self) -> bool {

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`Visitor`] | everybody, until [`Visitor::may`] is asked | what needs to know who it is, and of reports and events |
 //! | [`Readable`] | whoever may read | every other `GET` |
-//! | [`Admin`] | whoever may change something, and says who that is | every other `POST`, and `DELETE` |
+//! | [`Admin`] | whoever may change something, and says who that is | every other `POST`, `DELETE`, and tokens |
 //! | [`Onlooker`] | everybody, unless `probe_auth = true`; and says whether they may read | health |
 //!
 //! **A new route that changes something** takes [`Admin`] before its body, and is safe: it must come from a page of ours where a
@@ -20,6 +20,8 @@
 //! | `/`, `/SERVICE`, `/agents`, `/incidents`, `/runbooks`, `/live` | 303 to `/sign-in`; as JSON 401 | 200 | 403 | 200 | 200 | 403 |
 //! | `GET /api/v1/...`, `/metrics` | 401 | 200 | 403 | 200 | 200 | 403 |
 //! | `GET /api/v1/services.toml` | 401 | 200 | 200 | 200 | 200 | 200 |
+//! | `GET /api/v1/whoami` | 401 | 200 | 200 | 200 | 200 | 200 |
+//! | `GET /api/v1/tokens` | 401 | 403 | 403 | 200 | 403 | 403 |
 //! | `POST /api/v1/reports`, `/api/v1/events` | 401 | 403 | taken | taken | 403 | taken |
 //! | every other `POST`, and `DELETE` | 401 | 403 | 403 | done | 403 | 403 |
 //! | the same, sent by a page of somebody else | 401 | 403 | 403 | done: no page has a token | 403 | 403 |
@@ -31,7 +33,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr};
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
@@ -41,7 +43,7 @@ use axum::{
 
 use crate::{
     Collector, Peer,
-    access::{Access, Asked, Caller, Entrance, Scope},
+    access::{Access, Asked, Caller, Scope},
     error::ApiError,
     pages,
 };
@@ -89,12 +91,20 @@ impl Visitor {
         })
     }
 
-    /// Where they report, if they may.
+    /// Who they are, if they may report.
     ///
     /// # Errors
     /// What an agent is told otherwise.
-    pub(crate) fn report(self) -> Result<Arc<Entrance>, ApiError> {
-        allowed(&self.collector, self.caller, Scope::Report).map(|caller| caller.entrance())
+    pub(crate) fn report(self) -> Result<Caller, ApiError> {
+        allowed(&self.collector, self.caller, Scope::Report)
+    }
+
+    /// Who they are, whatever they may do.
+    ///
+    /// # Errors
+    /// They are nobody.
+    pub(crate) fn known(self) -> Result<Caller, ApiError> {
+        self.caller.inspect_err(|_| self.collector.access().stranger())
     }
 
     /// Who they are, if they may do one of these.

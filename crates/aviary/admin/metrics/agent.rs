@@ -188,6 +188,16 @@ impl Snapshot {
             let labels = [("endpoint", endpoint.to_string()), ("address", address.to_string())];
             certificates.encode_family(&labels)?.encode_gauge(not_after)?;
         }
+        let help = "Unix time at which what the agent shows the collector ends.";
+        let name = "aviary_agent_credential_expires_timestamp";
+        let mut credentials = page.family(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        for (credential, ends) in
+            [("certificate", it.certificate_expires), ("token", it.shipping.token_expires)]
+        {
+            if let Some(ends) = ends {
+                credentials.encode_family(&[("credential", credential)])?.encode_gauge(&signed(ends.0))?;
+            }
+        }
         let help = "Certificates that are not told of, beyond the bound on labels.";
         let left_out = it.certificates.len().saturating_sub(CERTIFICATES_MAX);
         page.gauge("aviary_agent_certificates_left_out", help, None, &left_out)?;

@@ -100,6 +100,14 @@ impl Snapshot {
         count_of(&mut family.encode_family(&labels)?, &self.figures.strangers)?;
         let labels = [("token", UNKNOWN), ("reason", "foreign_headers")];
         count_of(&mut family.encode_family(&labels)?, &self.figures.pretenders)?;
+        let help =
+            "Unix time at which a token that was made at run time, or the listener's certificate, ends.";
+        let name = "aviary_collector_credential_expires_timestamp";
+        let mut family = page.family(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        for (credential, name, ends) in &self.figures.expiries {
+            let labels = [("credential", *credential), ("name", name)];
+            family.encode_family(&labels)?.encode_gauge(&signed(ends.0))?;
+        }
         let help = "Series that came first under a token.";
         let mut family = page.family("aviary_collector_series", help, None, MetricType::Gauge)?;
         for token in tokens {

@@ -1,6 +1,9 @@
 //! What is kept of a token's secret.
 
-use std::fmt;
+use std::{
+    fmt::{self, Write as _},
+    hash::{Hash, Hasher},
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use subtle::ConstantTimeEq as _;
@@ -37,6 +40,15 @@ impl SecretHash {
         &self.0
     }
 
+    /// As it is written.
+    pub fn written(&self) -> String {
+        self.0.iter().fold(ALGORITHM.to_owned(), |mut text, byte| {
+            // Writing to a string does not fail.
+            _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
     /// Reads `sha256:` and 64 hexadecimal digits.
     ///
     /// # Errors
@@ -63,6 +75,13 @@ impl PartialEq for SecretHash {
 
 impl Eq for SecretHash {}
 
+/// Its bytes are one already.
+impl Hash for SecretHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
 impl fmt::Debug for SecretHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretHash(..)")
@@ -80,6 +99,7 @@ mod tests {
         let hash = SecretHash::parse(written).unwrap();
         assert!(hash == SecretHash::of("abc") && hash != SecretHash::of("abd"));
         assert_eq!(SecretHash::parse(&written.replace("ba78", "BA78")), Ok(hash));
+        assert_eq!(hash.written(), written);
         assert_eq!(format!("{hash:?}"), "SecretHash(..)");
     }
 

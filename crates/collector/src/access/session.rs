@@ -69,12 +69,12 @@ impl Sessions {
         })
     }
 
-    /// The name of the token whose session `cookie` is, if it is one; `secret` knows the tokens.
+    /// The name of the token whose session `cookie` is, if it is one; `secrets` knows those of the tokens.
     pub(super) fn token<'c>(
         &self,
         cookie: &'c str,
         now: Timestamp,
-        secret: impl FnOnce(&str) -> Option<SecretHash>,
+        secrets: impl FnOnce(&str) -> Vec<SecretHash>,
     ) -> Option<&'c str> {
         if cookie.len() > COOKIE_BYTES_MAX {
             return None;
@@ -82,7 +82,8 @@ impl Sessions {
         let (claim, tag) = cookie.rsplit_once('.')?;
         let (token, until) = claim.rsplit_once('.')?;
         let tag = bytes(tag)?;
-        hmac::verify(&self.key.0, &signed(claim, &secret(token)?), &tag).ok()?;
+        let is_of = |secret| hmac::verify(&self.key.0, &signed(claim, secret), &tag).is_ok();
+        secrets(token).iter().find(|secret| is_of(secret))?;
         let holds = until.parse().is_ok_and(|until: u64| now.0 < until) && !self.has_ended(cookie);
         holds.then_some(token)
     }
@@ -142,7 +143,8 @@ mod tests {
         let secret = SecretHash::of("the secret of people");
         let cookie = sessions(1).begin("people", &secret, NOW);
         let of = |key: u8, now, secret: Option<SecretHash>| {
-            sessions(key).token(&cookie, now, |name| secret.filter(|_| name == "people")).map(str::to_owned)
+            let secrets = |name: &str| secret.into_iter().filter(|_| name == "people").collect();
+            sessions(key).token(&cookie, now, secrets).map(str::to_owned)
         };
         let people = Some("people".to_owned());
         assert_eq!(of(1, NOW, Some(secret)), people);
@@ -157,7 +159,7 @@ mod tests {
     #[test]
     fn whoever_signed_out_is_out_and_the_others_are_not() {
         let (sessions, secret) = (sessions(1), SecretHash::of("s"));
-        let known = |cookie: &str| sessions.token(cookie, NOW, |_| Some(secret)).is_some();
+        let known = |cookie: &str| sessions.token(cookie, NOW, |_| vec![secret]).is_some();
         let (mine, yours) =
             (sessions.begin("people", &secret, NOW), sessions.begin("people", &secret, later(1)));
         sessions.end(&mine, NOW);
@@ -179,9 +181,9 @@ mod tests {
             let place = place % changed.len();
             changed[place] = byte;
             let changed = String::from_utf8(changed).unwrap();
-            let found = sessions.token(&changed, NOW, |_| Some(secret));
+            let found = sessions.token(&changed, NOW, |_| vec![secret]);
             prop_assert_eq!(found.is_some(), changed == cookie, "{}", changed);
-            prop_assert!(sessions.token(&text, NOW, |_| Some(secret)).is_none());
+            prop_assert!(sessions.token(&text, NOW, |_| vec![secret]).is_none());
         }
     }
 }

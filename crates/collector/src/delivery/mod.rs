@@ -44,7 +44,7 @@ pub use sender::{Figures, Sender};
 pub use waiting::{oldest_waiting, untold_since};
 pub(crate) use watchdog::{JUDGED_US_MAX, UNTOLD_US_MAX};
 pub use watchdog::{Signs, Switch, SwitchFigures, Tell};
-pub(crate) use words::lasted;
+pub(crate) use words::{lasted, rfc3339};
 
 /// A message that is to be sent: what the outbox asks for, once it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //! | `journal` | reports are not kept: the disk has failed, has no room, or does not keep up |
 //! | `history` | so much waits to be written that what comes late is refused |
 //! | `canary` | our own canary lost, and nobody heard of it: nobody would hear of a loss either |
+//! | `credentials` | never; it warns of a token, or the listener's certificate, that ends within 14 days |
 //! | `status page` | where there is one: it could not be made, or not be written to its directory |
 //!
 //! | check of what it depends on | fails when |
@@ -15,7 +16,7 @@
 //! | `reader of SERVICE` | what the service stores cannot be told |
 //! | `receiver NAME` | an incident waits for more than a minute that it is to be told of |
 //!
-//! Both answer `{"ok":[...],"failed":[...]}`, 200 or, where a check failed, 500; who may not read is told which checks, and not
+//! Both answer `{"ok":[...],"failed":[...]}`, with `"warned":[...]` where something is to be seen to in time, 200 or, where a check failed, 500; who may not read is told which checks, and not
 //! what they found. They ask nobody and touch no disk: whoever asks
 //! without end is told what is known already. While a start takes up what was kept, nothing needs to have been judged. For 30 s after the start of the process nobody needs to have reported.
 
@@ -27,6 +28,7 @@ use crate::{
     Collector,
     delivery::{JUDGED_US_MAX, Signs, UNTOLD_US_MAX, lasted},
     journal::Condition,
+    tokens::WARNED_SECONDS,
     visitor::Onlooker,
 };
 
@@ -54,10 +56,20 @@ pub(super) async fn of_itself(Onlooker { collector, may_read }: Onlooker) -> (St
         check("history", history(&collector)),
         check("canary", canary(&collector, now)),
     ];
+    let warned = credentials(&collector, now);
+    if warned.is_empty() {
+        checks.push(check("credentials", Ok("none ends within 14 days".to_owned())));
+    }
     if let Some(is_up_to_date) = collector.status_page().is_up_to_date() {
         checks.push(check("status page", is_up_to_date.map(|()| "shows what is known".to_owned())));
     }
-    answer(checks, may_read)
+    let (status, Json(mut body)) = answer(checks, may_read);
+    if !warned.is_empty() {
+        let told =
+            |found: String| if may_read { format!("credentials: {found}") } else { "credentials".to_owned() };
+        body["warned"] = json!(warned.into_iter().map(told).collect::<Vec<_>>());
+    }
+    (status, Json(body))
 }
 
 /// `GET /deepcheck`
@@ -137,6 +149,27 @@ fn history(collector: &Collector) -> Result<String, String> {
         (true, slots) => Ok(format!("keeps what is told; {slots} slots could not be kept since the start")),
         (false, _) => Err("too much waits to be written; free some room on the disk of `data`".to_owned()),
     }
+}
+
+/// What is to be replaced soon, in words.
+fn credentials(collector: &Collector, now: Timestamp) -> Vec<String> {
+    let now = now.second();
+    let soon = collector.expiries().into_iter().filter(|(.., at)| at.0 <= now.0 + WARNED_SECONDS);
+    soon.map(|(kind, name, at)| {
+        let what = match kind {
+            "token" => format!("token `{name}`"),
+            _ => name.clone(),
+        };
+        let remedy = match kind {
+            "token" => format!("`aviary token new {name} --rotate` makes another secret"),
+            _ => "put another in its file".to_owned(),
+        };
+        match at.0.checked_sub(now.0) {
+            Some(left) if left > 0 => format!("{what} ends in {}; {remedy}", lasted(left)),
+            _ => format!("{what} has ended; {remedy}"),
+        }
+    })
+    .collect()
 }
 
 fn canary(collector: &Collector, now: Timestamp) -> Result<String, String> {

@@ -9,6 +9,7 @@
 //! | | `l` and a group | in which way it loses |
 //! | | `t` | when the hours began in which test pages were sent last |
 //! | | `p` and an incident's id | what the public is told of it |
+//! | | `a` and a name | a token that was made at run time ([`crate::access::issued`]) |
 //! | | `w` | endpoints that worked once, and when losses were cleared |
 
 use std::{collections::BTreeMap, ops::ControlFlow};

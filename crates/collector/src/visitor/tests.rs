@@ -135,7 +135,7 @@ const ANY_TOKEN: [u16; 8] = [401, 401, 0, 0, 0, 0, 0, 0];
 const EVERYBODY: [u16; 8] = [0; 8];
 
 /// Method, path and body, who may, and what they are answered then: nothing is there, so that much is not found.
-const ROUTES: [(&str, &str, &str, [u16; 8], u16); 48] = [
+const ROUTES: [(&str, &str, &str, [u16; 8], u16); 52] = [
     ("GET", "/", "", READ, 200),
     ("GET", "/agents", "", READ, 200),
     ("GET", "/incidents", "", READ, 200),
@@ -147,6 +147,10 @@ const ROUTES: [(&str, &str, &str, [u16; 8], u16); 48] = [
     ("GET", "/api/v1/services", "", READ, 200),
     ("GET", "/api/v1/services/ingest", "", READ, 200),
     ("GET", "/api/v1/services.toml", "", ANY_TOKEN, 200),
+    ("GET", "/api/v1/whoami", "", ANY_TOKEN, 200),
+    ("GET", "/api/v1/tokens", "", CHANGE, 200),
+    ("POST", "/api/v1/tokens", "{}", CHANGE, 400),
+    ("DELETE", "/api/v1/tokens/nobody", "", CHANGE, 404),
     ("GET", "/api/v1/sums?by=region&window=60s", "", READ, 200),
     ("GET", "/api/v1/slots", "", READ, 200),
     ("GET", "/api/v1/timings", "", READ, 400),
