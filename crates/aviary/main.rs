@@ -8,7 +8,9 @@ mod check;
 mod cli;
 mod config;
 mod demo;
+mod generate;
 mod graphite_schema;
+mod health;
 mod incident;
 mod init;
 mod metadata;
@@ -106,6 +108,8 @@ fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<En
         Command::GraphiteSchema(arguments) => {
             graphite_schema::graphite_schema(&arguments, &mut out, environment, host).map(Ending::from)
         }
+        Command::Generate(arguments) => generate::generate(&arguments).map(|()| Ending::Well),
+        Command::Health(arguments) => health::health(&arguments, &mut out).map(Ending::from),
         Command::Incident(arguments) => incident::incident(&arguments, &mut out).map(Ending::from),
         Command::Init(arguments) => init::init(&arguments, &mut out).map(Ending::from),
         Command::PageTest(arguments) => page_test::page_test(&arguments, &mut out).map(Ending::from),
