@@ -37,8 +37,6 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> anyhow::Result<()> {
     let (What::Man { directory } | What::Completions { directory }) = &arguments.what;
     fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let mut command = Cli::command();
-    // The help of a host with another terminal, or of a developer with variables set, is the same.
-    command = command.term_width(100).hide_env(true);
     command.build();
     match arguments.what {
         What::Man { .. } => man(&command, directory),
