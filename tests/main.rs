@@ -15,6 +15,7 @@ mod local;
 mod metadata;
 mod metrics;
 mod ordeals;
+mod packages;
 mod pages;
 mod readback;
 mod receiving;

@@ -9,6 +9,7 @@ use crate::{
     enrol::EnrolArguments,
     generate::GenerateArguments,
     graphite_schema::GraphiteSchemaArguments,
+    health::HealthArguments,
     import::ImportArguments,
     incident::{AckArguments, ExplainArguments, IncidentArguments},
     init::InitArguments,
@@ -29,12 +30,23 @@ const EXIT_STATUS: &str = "\
 Exit status: 0 all well; 1 what was asked about is not well (a lost probe, a problem found by check, a service \
 that is degraded, down or blind); 2 usage, or something that cannot be started or reached.";
 
+/// What `--version` says: which build this is.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit    ",
+    env!("AVIARY_COMMIT"),
+    "\ntarget    ",
+    env!("AVIARY_TARGET"),
+    "\nfeatures  ",
+    env!("AVIARY_FEATURES"),
+);
+
 /// External canary probers that count every second, and say where loss is.
 ///
 /// Agents send one datapoint of value 1 a second and protocol to the Graphite endpoints of a service, each over a fresh
 /// connection that is given up after one second. A collector sums what was delivered.
 #[derive(Debug, Parser)]
-#[command(name = "aviary", version, after_help = EXIT_STATUS, max_term_width = 110)]
+#[command(name = "aviary", version, long_version = LONG_VERSION, after_help = EXIT_STATUS, max_term_width = 110)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -106,6 +118,9 @@ pub(crate) enum Command {
     /// Print the storage schema that carbon needs so that single seconds can be read back
     #[command(after_help = GRAPHITE_SCHEMA_EXAMPLES)]
     GraphiteSchema(GraphiteSchemaArguments),
+    /// Ask a running agent or collector whether it lives, as a container's health check does
+    #[command(after_help = HEALTH_EXAMPLES)]
+    Health(HealthArguments),
     /// Write what is made from the code
     #[command(hide = true)]
     Generate(GenerateArguments),
@@ -134,6 +149,12 @@ const GRAPHITE_SCHEMA_EXAMPLES: &str = "\
 Examples:
   aviary graphite-schema /etc/aviary/collector.toml
 Exit status: 0 printed; 1 the configuration has problems, or no service.";
+
+const HEALTH_EXAMPLES: &str = "\
+Examples:
+  aviary health http://127.0.0.1:8611               an agent at its `listen`
+  aviary health --ready http://127.0.0.1:8610       a collector, and whether it has come back to where it was
+Exit status: 0 it answers that it is well; 1 it does not, or does not answer; 2 usage.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:

@@ -12,6 +12,7 @@ mod demo;
 mod enrol;
 mod generate;
 mod graphite_schema;
+mod health;
 mod import;
 mod incident;
 mod init;
@@ -114,6 +115,7 @@ fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<En
         Command::GraphiteSchema(arguments) => {
             graphite_schema::graphite_schema(&arguments, &mut out, environment, host).map(Ending::from)
         }
+        Command::Health(arguments) => health::health(&arguments, &mut out).map(Ending::from),
         Command::Import(arguments) => import::import(&arguments, &mut out).map(Ending::from),
         Command::Incident(arguments) => incident::incident(&arguments, &mut out).map(Ending::from),
         Command::Init(arguments) => init::init(&arguments, &mut out).map(Ending::from),

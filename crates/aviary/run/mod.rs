@@ -16,6 +16,8 @@ mod watch;
 use std::{io::Write as _, path::Path, time::Duration};
 
 use anyhow::Context as _;
+use aviary_collector::delivery::Signs;
+use aviary_probe::SystemClock;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval},
@@ -103,6 +105,12 @@ impl Signals {
     }
 }
 
+/// Whether a loop of judgement has ended since this was asked last, or none could yet.
+fn goes_on(signs: &mut tokio::sync::watch::Receiver<Option<Signs>>) -> bool {
+    let seen = signs.borrow_and_update();
+    seen.is_none() || seen.has_changed()
+}
+
 async fn serve(
     config: Config,
     path: &Path,
@@ -135,6 +143,10 @@ async fn serve(
     let status = |config: &Config| format!("runs configuration {}", config.version);
     manager.ready(&status(reloader.config()));
 
+    // Where no agent's ticker tells that we live, each loop of judgement does.
+    let judging = roles.collector().filter(|_| roles.agent().is_none());
+    let mut judging = judging.map(|(collector, _)| collector.signs());
+    let watchdog = manager.watchdog(SystemClock);
     let mut summaries = summary::Schedule::new(reloader.config());
     let mut failure = None;
     let mut follow = interval(FOLLOW_EVERY);
@@ -158,6 +170,9 @@ async fn serve(
                 manager.ready(&status(reloader.config()));
             }
             _ = follow.tick() => {
+                if judging.as_mut().is_some_and(goes_on) {
+                    watchdog.beat();
+                }
                 log.tell_dropped();
                 reloader.follow(&mut roles).await;
             }

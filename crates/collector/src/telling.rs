@@ -63,8 +63,8 @@ impl Collector {
         is_there
     }
 
-    /// What each loop of judgement sees at its end.
-    pub(crate) fn signs(&self) -> watch::Receiver<Option<Signs>> {
+    /// What each loop of judgement sees at its end: whoever waits for the next one knows whether we still judge.
+    pub fn signs(&self) -> watch::Receiver<Option<Signs>> {
         self.inner.signs.subscribe()
     }
 
