@@ -319,6 +319,7 @@ fn news_in(happened: &Happened) -> Option<(&'static str, &str, String)> {
             ("absorbed", id.as_str(), format!("incident {id} is the same, and part of it now"))
         }
         Happened::Reopened => ("reopened", "", "it was over, and came back".to_owned()),
+        Happened::Steered(text) => ("steered", text.as_str(), text.clone()),
         Happened::Suspected
         | Happened::Opened
         | Happened::Told { .. }

@@ -166,6 +166,7 @@ impl Incidents {
             Event::Late { service, lost_seconds, counts } => {
                 self.late(&service, &lost_seconds, counts, now, &mut out);
             }
+            Event::Steered { service, text } => self.steered(&service, text, now, &mut out),
             Event::Paged(told) => self.paged(told, now),
             Event::Removed { tag, value } => self.removed(tag, &value, now, &mut out),
         }
@@ -315,6 +316,20 @@ impl Incidents {
         incident.parts.insert(part.0, part.1);
         self.held.insert(id.clone(), incident);
         Some(id)
+    }
+
+    /// Notes what was done with the nodes of a service, with its newest loss. What is only suspected has it as well, if it
+    /// is opened.
+    fn steered(&mut self, service: &str, text: String, now: Second, out: &mut Out) {
+        let of_it = |held: &&mut Incident| held.cause == Cause::Loss && held.parts.contains_key(service);
+        let newest =
+            self.held.values_mut().filter(of_it).max_by_key(|held| (held.resolved.is_none(), held.since));
+        if let Some(incident) = newest {
+            incident.happened(now, Happened::Steered(text));
+            if incident.state != State::Suspected {
+                out.changed.insert(incident.id.clone());
+            }
+        }
     }
 
     /// Sets right what came late. It opens nothing: if it is lost still, the next second says so.

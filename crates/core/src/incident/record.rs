@@ -113,6 +113,8 @@ pub enum Happened {
     Late(Vec<Span>),
     /// Somebody is on it.
     Acknowledged(String),
+    /// A node was taken out of rotation or came back, or would have been, or was not: which and why, in words.
+    Steered(String),
 }
 
 /// What was seen in a second: of the one in which something passed the gates, why it did.
