@@ -21,7 +21,7 @@ use crate::{
     delivery::pagerduty::{self, Subscription},
     document,
     error::ApiError,
-    events, figures, health, intake, judgement, keeping, pages, services, slots, status, sums, timings,
+    events, figures, health, intake, judgement, keeping, pages, rotation, services, slots, status, sums, timings,
     visitor::{Admin, Refused, Visitor},
 };
 
@@ -50,6 +50,7 @@ pub(crate) fn router(collector: Collector, stopped: watch::Receiver<bool>) -> Ro
         .route("/api/v1/store/backup", post(keeping::backup))
         .merge(judgement::routes())
         .merge(status::routes())
+        .merge(rotation::api::routes())
         .route_layer(middleware::from_fn_with_state(collector.clone(), keeping::once_ready))
         .merge(pages::routes(stopped))
         .merge(health::routes())

@@ -30,6 +30,7 @@ mod pages;
 mod readback;
 mod received;
 pub mod replay;
+mod rotation;
 mod services;
 mod serving;
 mod slots;
@@ -75,6 +76,7 @@ pub use readback::{
     Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError, Shown, look,
 };
 pub use received::{Arrived, ReceivedCounts};
+pub use rotation::{FleetSteering, RotationFigures, Steering};
 pub use serving::Server;
 pub use state::{Counts, Phases, ReadBackFigures, SlotCounts};
 pub use status::{Publish, ServiceStatus, StatusFigures, StatusPage};
@@ -85,6 +87,7 @@ use crate::{
     document::Document,
     history::{Fleet, History, Lives, Record},
     judgement::Judgement,
+    rotation::Steerer,
     serving::serve_until,
     start::Durable,
     state::State,
@@ -140,6 +143,7 @@ struct Inner {
     /// Tells what became of pages.
     delivery: Mutex<Option<Box<dyn Fn() -> DeliveryFigures + Send + Sync>>>,
     durable: Option<Durable>,
+    steerer: Steerer,
 }
 
 impl Drop for Inner {
@@ -244,6 +248,7 @@ impl Collector {
             has_status: options.has_status,
             delivery: Mutex::new(None),
             durable,
+            steerer: Steerer::new(options.rotation),
         };
         let inner = Arc::new(inner);
         if inner.durable.is_some() {

@@ -130,6 +130,8 @@ texts! {
     Belief: ToString::to_string, named;
     Message: ToString::to_string, named;
     AcceptableLoss: ToString::to_string, named;
+    aviary_core::rotation::Mode: ToString::to_string, named;
+    aviary_core::rotation::State: ToString::to_string, named;
 }
 
 macro_rules! numbers {

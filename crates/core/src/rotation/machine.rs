@@ -231,6 +231,21 @@ impl Rotation {
         })
     }
 
+    /// The services that are steered, and whether advice is given.
+    pub fn modes(&self) -> impl Iterator<Item = (&str, Mode)> {
+        self.pools.iter().map(|(service, pool)| (service.as_str(), pool.mode))
+    }
+
+    /// How many nodes of a service are where; in a dry run where they would be.
+    pub fn states(&self, service: &str) -> Vec<(State, usize)> {
+        let Some(pool) = self.pools.get(service) else { return Vec::new() };
+        let of = |state: State| match state {
+            State::In => pool.nodes.len().saturating_sub(pool.away.len()),
+            other => pool.away.values().filter(|away| away.state == other).count(),
+        };
+        State::ALL.iter().map(|state| (*state, of(*state))).collect()
+    }
+
     /// How often a guard held something back.
     pub const fn refusals(&self) -> &BTreeMap<Guard, u64> {
         &self.refusals

@@ -70,6 +70,13 @@ named! {
     }
 }
 
+/// Nobody is told to do anything before somebody wants it.
+impl Default for Mode {
+    fn default() -> Self {
+        Self::DryRun
+    }
+}
+
 named! {
     /// Where a node is.
     pub enum State {
