@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aviary_collector::{Alerting, ServiceStatus};
+use aviary_collector::{Alerting, ServiceStatus, Steering};
 use aviary_core::{
     AcceptableLoss, Endpoint, Evidence, Protocol, Series, Vantage, VantageKind, vantage::ABSENT,
     verdict::Policy,
@@ -16,7 +16,7 @@ use super::{
     network::{self, Source},
     readback::{self, Readback},
     reader::Reader,
-    scalar,
+    rotation, scalar,
     secret::{self, Pem, Secret},
     status,
 };
@@ -61,6 +61,8 @@ pub(crate) struct Service {
     pub(crate) alerting: Alerting,
     /// What customers know it as.
     pub(crate) status: ServiceStatus,
+    /// How its nodes are steered, if they are.
+    pub(crate) rotation: Option<Steering>,
 }
 
 /// One endpoint of a service.
@@ -117,6 +119,7 @@ struct EndpointDraft {
     required: bool,
     acceptable_loss: Option<AcceptableLoss>,
     addresses: Option<Addresses>,
+    node: Option<String>,
 }
 
 /// Reads one `[[service]]`.
@@ -160,6 +163,8 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
     let shown = reader.optional("status", about, table("{ name = \"Ingest\" }", status::of_service));
     let readback =
         reader.optional("readback", "where the service tells what it stored", section(readback::readback));
+    let about = "how nodes that are lossy alone are taken out of rotation; absent: they are not";
+    let rotation = reader.optional("rotation", about, section(rotation::of_service));
 
     let Losses { default, by_protocol } = match losses {
         Some(Or::First(default)) => Losses { default, by_protocol: BTreeMap::new() },
@@ -187,19 +192,23 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
             readback,
             alerting,
             status: shown.unwrap_or_default(),
+            rotation,
         },
         endpoint_paths: Vec::new(),
         has_readback: reader.has("readback"),
     };
     for At { path, value } in endpoints? {
-        let EndpointDraft { endpoint, required, acceptable_loss, addresses } = match value {
+        let EndpointDraft { endpoint, required, acceptable_loss, addresses, node } = match value {
             Or::First(endpoint) => {
-                EndpointDraft { endpoint, required: true, acceptable_loss: None, addresses: None }
+                EndpointDraft { endpoint, required: true, acceptable_loss: None, addresses: None, node: None }
             }
             Or::Second(draft) => draft,
         };
         if let Some(loss) = acceptable_loss {
             draft.service.policy.by_endpoint.insert(endpoint.to_string(), loss);
+        }
+        if let (Some(node), Some(rotation)) = (node, &mut draft.service.rotation) {
+            rotation.named.insert(endpoint.to_string(), node);
         }
         let addresses = addresses.or(choice_of_addresses).unwrap_or_default();
         draft.service.endpoints.push(ServiceEndpoint { endpoint, required, addresses });
@@ -223,11 +232,14 @@ fn endpoint(reader: &mut Reader<'_>) -> Option<EndpointDraft> {
     let required = reader.optional("required", "whether its loss is the service's; true by default", Boolean);
     let acceptable_loss = reader.optional("acceptable_loss", "what may be lost of it", scalar::share());
     let addresses = reader.optional("addresses", ADDRESSES_ABOUT, addresses());
+    let node = "which node of the service it is, for [service.rotation]; its host by default";
+    let node = reader.optional("node", node, scalar::line("n1"));
     Some(EndpointDraft {
         endpoint: endpoint?,
         required: required.unwrap_or(true),
         acceptable_loss,
         addresses,
+        node,
     })
 }
 

@@ -21,7 +21,8 @@ use crate::{
     delivery::pagerduty::{self, Subscription},
     document,
     error::ApiError,
-    events, figures, health, intake, judgement, keeping, pages, rotation, services, slots, status, sums, timings,
+    events, figures, health, intake, judgement, keeping, pages, rotation, services, slots, status, sums,
+    timings,
     visitor::{Admin, Refused, Visitor},
 };
 

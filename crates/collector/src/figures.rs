@@ -16,8 +16,8 @@ use axum::{
 
 use crate::{
     Collector, Counts, JournalFigures, LiveFigures, Phases, QUESTIONS_AT_ONCE, REPORTS_AT_ONCE,
-    ReadBackFigures, ReceivedCounts, RotationFigures, SlotCounts, StatusFigures, TokenCounts, agents::AgentState,
-    api::Readable, delivery::DeliveryFigures, error::ApiError, state::State,
+    ReadBackFigures, ReceivedCounts, RotationFigures, SlotCounts, StatusFigures, TokenCounts,
+    agents::AgentState, api::Readable, delivery::DeliveryFigures, error::ApiError, state::State,
 };
 
 /// How many services are told of by name.

@@ -6,8 +6,8 @@ use aviary_core::{Endpoint, Evidence, page::Paging, silence::Silence, verdict::P
 use aviary_store::Store;
 
 use crate::{
-    Alerting, CertificateRule, FleetSteering, MetricsPage, ProxyRule, Readback, ServiceStatus, SessionKey, Steering, TestPages,
-    TokenRule,
+    Alerting, CertificateRule, FleetSteering, MetricsPage, ProxyRule, Readback, ServiceStatus, SessionKey,
+    Steering, TestPages, TokenRule,
 };
 
 /// What a collector is to do.

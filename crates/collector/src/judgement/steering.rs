@@ -78,9 +78,10 @@ impl Steering {
                 runbook: policy.runbook.clone(),
                 shadow: policy.shadow,
             };
-            let refused = self.rotation.refused().find(|(of, is_live, refused)| {
-                of == service && *is_live && refused.guard.is_correlated()
-            });
+            let refused = self
+                .rotation
+                .refused()
+                .find(|(of, is_live, refused)| of == service && *is_live && refused.guard.is_correlated());
             let text = refused.map(|(.., refused)| format!("{service}: {}", refused.text));
             let (holds, text) = (text.is_some(), text.unwrap_or_default());
             conditions.push(condition(Cause::NotEjected { service: service.clone() }, holds, text));
@@ -93,7 +94,11 @@ impl Steering {
                 });
                 let (service, node) = (service.clone(), node.to_owned());
                 let holds = summary.is_some();
-                conditions.push(condition(Cause::Ejected { service, node }, holds, summary.unwrap_or_default()));
+                conditions.push(condition(
+                    Cause::Ejected { service, node },
+                    holds,
+                    summary.unwrap_or_default(),
+                ));
             }
         }
         conditions
@@ -131,6 +136,12 @@ impl Judgement {
         let services = steering.rotation.advice(now.second()).into_iter();
         Advised {
             services: services.map(|(name, (mode, nodes))| (name.to_owned(), (mode, owned(nodes)))).collect(),
+            recent: steering
+                .rotation
+                .ejections()
+                .filter(|it| it.is_live)
+                .map(|it| (it.service.clone(), it.node.clone()))
+                .collect(),
             stopped: steering.stopped.clone(),
             until: now.second().plus(LEASE_SECONDS),
         }
@@ -171,7 +182,8 @@ impl Judgement {
     pub(crate) fn steering_figures(&self) -> RotationFigures {
         let held = self.held();
         let Steering { rotation, stopped, .. } = &held.steering;
-        let nodes = rotation.modes().map(|(service, mode)| (service.to_owned(), mode, rotation.states(service)));
+        let nodes =
+            rotation.modes().map(|(service, mode)| (service.to_owned(), mode, rotation.states(service)));
         RotationFigures {
             nodes: nodes.collect(),
             refusals: rotation.refusals().clone(),

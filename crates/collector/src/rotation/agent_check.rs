@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::Advised;
-use crate::Collector;
+use crate::{Collector, Server};
 
 /// HAProxy gives an agent as long, unless told otherwise.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,11 +36,19 @@ const BACKLOG: u32 = 1_024;
 const STRANGERS_MAX: usize = 64;
 
 impl Collector {
-    /// Answers HAProxy's agent checks on `socket`, which is bound and does not listen yet, until `stopped`.
-    ///
-    /// # Errors
-    /// If the socket cannot listen.
-    pub async fn answer_agent_checks(
+    /// Answers HAProxy's agent checks on `socket`, which is bound and does not listen yet.
+    pub fn serve_agent_checks(&self, socket: TcpSocket) -> Server {
+        let (stop, stopped) = watch::channel(false);
+        let collector = self.clone();
+        let http = tokio::spawn(async move {
+            if let Err(error) = collector.answer_agent_checks(socket, stopped).await {
+                tracing::error!("Agent checks are not answered, and change nothing: {error}");
+            }
+        });
+        Server { stop, http, own_work: Vec::new() }
+    }
+
+    async fn answer_agent_checks(
         &self,
         socket: TcpSocket,
         mut stopped: watch::Receiver<bool>,

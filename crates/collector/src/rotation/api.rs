@@ -55,6 +55,11 @@ struct PeersBody {
     scheduled: u64,
 }
 
+/// What showed that a node is bad, for programs.
+pub(super) fn evidence(proof: &Proof) -> Value {
+    json!(EvidenceBody::from(proof))
+}
+
 impl From<&Proof> for EvidenceBody {
     fn from(proof: &Proof) -> Self {
         Self {
@@ -62,11 +67,7 @@ impl From<&Proof> for EvidenceBody {
             scheduled: proof.scheduled,
             window: proof.window,
             vantages: proof.vantages.clone(),
-            peers: PeersBody {
-                well: proof.peers,
-                lost: proof.peers_lost,
-                scheduled: proof.peers_scheduled,
-            },
+            peers: PeersBody { well: proof.peers, lost: proof.peers_lost, scheduled: proof.peers_scheduled },
         }
     }
 }

@@ -10,11 +10,12 @@
 
 mod agent_check;
 pub(crate) mod api;
+mod outlets;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
 };
@@ -74,6 +75,8 @@ impl Steering {
 #[derive(Debug, Default)]
 pub(crate) struct Advised {
     pub(crate) services: BTreeMap<String, (Mode, BTreeMap<String, Advice>)>,
+    /// The nodes that went within a day.
+    pub(crate) recent: BTreeSet<(String, String)>,
     /// Who stopped it.
     pub(crate) stopped: Option<String>,
     /// From then on none of it holds.

@@ -132,7 +132,8 @@ impl State {
         // Where storage decides, what it lacks is known once that is settled.
         let ends = [Some((until, true)), service.storage.then(|| (settled_until(now), false))];
         let views = ends.into_iter().flatten().map(|(end, at_best)| {
-            let spans = [(rules.window / 4).max(2), rules.window, LONG_SECONDS].map(|it| Span::before(end, it));
+            let spans =
+                [(rules.window / 4).max(2), rules.window, LONG_SECONDS].map(|it| Span::before(end, it));
             for span in spans {
                 let count = || self.ledger.sums(span, &steered.cell_of, steered.cells.len());
                 sums.entry(span).or_insert_with(count);

@@ -2,9 +2,11 @@
 
 use aviary_collector::{
     Counts, JournalFigures, LiveFigures, Phases, ReadBackFigures, ReceivedCounts, ServiceFigures, SlotCounts,
-    StatusFigures, StoreFigures, TokenCounts,
+    RotationFigures, StatusFigures, StoreFigures, TokenCounts,
 };
-use aviary_core::{Protocol, Second, State, Timestamp, Window, histogram::Histogram};
+use aviary_core::{
+    rotation::{Guard, Mode, State as Of},
+    Protocol, Second, State, Timestamp, Window, histogram::Histogram};
 use aviary_notify::Reason;
 
 use super::*;
@@ -48,6 +50,12 @@ fn what_a_collector_counts_is_on_its_page() {
         },
         waiting: vec![("oncall".to_owned(), 12)],
         canary_delay: Some(12.5),
+        rotation: RotationFigures {
+            nodes: vec![("ingest".to_owned(), Mode::Live, vec![(Of::In, 2), (Of::Out, 1)])],
+            refusals: [(Guard::Budget, 4)].into(),
+            refusing: vec![("ingest".to_owned(), Guard::Budget)],
+            is_stopped: false,
+        },
         services: vec![ServiceFigures {
             name: "ingest".to_owned(),
             state: State::Degraded,
