@@ -13,6 +13,7 @@ use crate::{
     probe::ProbeArguments,
     replay::ReplayArguments,
     report::ReportArguments,
+    rotation::RotationArguments,
     selftest::SelftestArguments,
     silence::SilenceArguments,
     status::StatusArguments,
@@ -72,6 +73,8 @@ pub(crate) enum Command {
     /// Page nobody about some series for a while
     #[command(after_help = SILENCE_EXAMPLES)]
     Silence(SilenceArguments),
+    /// Which nodes are left out, and who stopped that; stop it, so that all are in; go on with it
+    Rotation(RotationArguments),
     /// Send a test page to a receiver, and show what it says
     #[command(after_help = PAGE_TEST_EXAMPLES)]
     PageTest(PageTestArguments),

@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
 use aviary_collector::{FleetSteering, Steering};
-use aviary_notify::{OutletKind, Request, Secret as Shared, Webhook};
 use aviary_core::{
     AcceptableLoss,
     rotation::{FleetRules, Mode, NODES_MAX, Rules},
 };
+use aviary_notify::{OutletKind, Request, Secret as Shared, Webhook};
 
 use super::{
     context::Refusal,
@@ -62,7 +62,8 @@ pub(super) fn of_collector(reader: &mut Reader<'_>) -> Option<Rotation> {
     }
     let about = "a webhook that is told node.advise at each change";
     let hook = reader.optional("webhook", about, section(webhook));
-    let about = "a request that sets the availability of a node in another system, repeated until it is confirmed";
+    let about =
+        "a request that sets the availability of a node in another system, repeated until it is confirmed";
     let request = reader.optional("request", about, section(request));
     let outlets = hook.into_iter().chain(request).collect();
     Some(Rotation { agent_check, stop_file, per_hour, outlets })
@@ -79,7 +80,8 @@ fn webhook(reader: &mut Reader<'_>) -> Option<Outlet> {
 fn request(reader: &mut Reader<'_>) -> Option<Outlet> {
     let about = "its method; PUT by default";
     let method = reader.optional("method", about, scalar::line("PUT"));
-    let about = "its URL, a template with {{ service }}, {{ node }}, {{ state }}, {{ weight }} and {{ is_in }}";
+    let about =
+        "its URL, a template with {{ service }}, {{ node }}, {{ state }}, {{ weight }} and {{ is_in }}";
     let url = reader.required("url", about, scalar::line("https://lb.example.com/nodes/{{ node }}"));
     let about = "its headers; a value may be a secret";
     let example = "{ name = \"authorization\", value = { env = \"LB_TOKEN\" } }";
@@ -94,7 +96,10 @@ fn request(reader: &mut Reader<'_>) -> Option<Outlet> {
         url: url?,
         headers: values(headers.unwrap_or_default()),
         body,
-        statuses: values(statuses.unwrap_or_default()).into_iter().filter_map(|it| it.try_into().ok()).collect(),
+        statuses: values(statuses.unwrap_or_default())
+            .into_iter()
+            .filter_map(|it| it.try_into().ok())
+            .collect(),
         allow_private,
     });
     outlet(reader, kind, ca)

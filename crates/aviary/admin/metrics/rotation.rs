@@ -13,7 +13,8 @@ impl Snapshot {
         if rotation.nodes.is_empty() && !rotation.is_stopped {
             return Ok(());
         }
-        let help = "Nodes of a service by where they are advised to be; in a dry run, by where they would be.";
+        let help =
+            "Nodes of a service by where they are advised to be; in a dry run, by where they would be.";
         let mut family = page.family("aviary_rotation_nodes", help, None, MetricType::Gauge)?;
         for (service, mode, states) in &rotation.nodes {
             for (state, nodes) in states {

@@ -65,14 +65,17 @@ impl Collector {
         let (tell, mut told) = tokio::sync::mpsc::channel::<String>(STRANGERS_MAX);
         loop {
             let place = Arc::clone(&places).acquire_owned();
-            let accepted = async { (place.await, listener.accept().await) };
+            let accepted = async {
+                let accepted = listener.accept().await;
+                if accepted.is_err() {
+                    // Files may be short for a moment; HAProxy comes again.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                (place.await, accepted)
+            };
             tokio::select! {
                 (place, accepted) = accepted => {
-                    // Files may be short for a moment; HAProxy comes again.
-                    let Ok((stream, _)) = accepted else {
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                        continue;
-                    };
+                    let Ok((stream, _)) = accepted else { continue };
                     let (collector, tell) = (self.clone(), tell.clone());
                     tokio::spawn(async move {
                         let _place = place;

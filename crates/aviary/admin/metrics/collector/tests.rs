@@ -1,12 +1,14 @@
 //! The page of a collector.
 
 use aviary_collector::{
-    Counts, JournalFigures, LiveFigures, Phases, ReadBackFigures, ReceivedCounts, ServiceFigures, SlotCounts,
-    RotationFigures, StatusFigures, StoreFigures, TokenCounts,
+    Counts, JournalFigures, LiveFigures, Phases, ReadBackFigures, ReceivedCounts, RotationFigures,
+    ServiceFigures, SlotCounts, StatusFigures, StoreFigures, TokenCounts,
 };
 use aviary_core::{
+    Protocol, Second, State, Timestamp, Window,
+    histogram::Histogram,
     rotation::{Guard, Mode, State as Of},
-    Protocol, Second, State, Timestamp, Window, histogram::Histogram};
+};
 use aviary_notify::Reason;
 
 use super::*;
