@@ -227,6 +227,7 @@ impl Judgement {
     fn observed(&self, observed: Observed, now: Timestamp) {
         let mut held = self.held();
         held.step(incident::Event::Observed(observed), now);
+        held.note_steered(now);
         held.deliver(page::Event::Tick, now);
         held.test_pages(now);
         held.follow_in_public(now);

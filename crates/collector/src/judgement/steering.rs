@@ -1,6 +1,6 @@
 //! Which nodes are to be left out, kept with the incidents whose history says why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use aviary_core::{
     Second, Timestamp,
@@ -12,10 +12,16 @@ use aviary_core::{
 use serde_json::{Value, json};
 
 use super::{
-    Judgement,
+    Held, Judgement,
     record::{Damage, Record, records},
 };
 use crate::rotation::{Advised, RotationFigures};
+
+/// A node leaves before anybody is told of its loss: what was done waits for so long for an incident to be noted with.
+const UNNOTED_SECONDS: u64 = 120;
+
+/// So much of it waits.
+const UNNOTED_MAX: usize = 64;
 
 /// Somebody stopped steering.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +37,8 @@ pub(super) struct Steering {
     stop: Option<Stop>,
     /// Who stopped it when it was last looked at.
     stopped: Option<String>,
+    /// What was done, until there is a loss that it is noted with.
+    unnoted: VecDeque<(Second, String, String)>,
     /// It as it was last handed to be kept.
     kept: KeptSteering,
 }
@@ -46,7 +54,7 @@ impl Steering {
     /// What an earlier life left.
     pub(super) fn from_kept(kept: KeptSteering) -> Self {
         let rotation = Rotation::from_kept(kept.machine.clone());
-        Self { rotation, stop: kept.stop.clone(), stopped: None, kept }
+        Self { rotation, stop: kept.stop.clone(), kept, ..Self::default() }
     }
 
     /// What is to be kept, where that is another than it was.
@@ -86,7 +94,7 @@ impl Steering {
             let (holds, text) = (text.is_some(), text.unwrap_or_default());
             conditions.push(condition(Cause::NotEjected { service: service.clone() }, holds, text));
             let went = self.rotation.ejections().filter(|it| it.is_live && it.service == *service);
-            let went: std::collections::BTreeSet<&str> = went.map(|it| it.node.as_str()).collect();
+            let went: BTreeSet<&str> = went.map(|it| it.node.as_str()).collect();
             for node in went {
                 let times = often.iter().find(|(of, it, _)| of == service && *it == node);
                 let summary = times.map(|(.., times)| {
@@ -105,6 +113,19 @@ impl Steering {
     }
 }
 
+impl Held {
+    /// Notes what was done with nodes, where there is a loss by now to note it with.
+    pub(super) fn note_steered(&mut self, now: Timestamp) {
+        for (at, service, text) in std::mem::take(&mut self.steering.unnoted) {
+            if self.incidents.has_loss(&service) {
+                self.step(incident::Event::Steered { service, text }, now);
+            } else if now.second().0.saturating_sub(at.0) < UNNOTED_SECONDS {
+                self.steering.unnoted.push_back((at, service, text));
+            }
+        }
+    }
+}
+
 impl Judgement {
     /// Takes in what was measured of nodes at `now`. Each thing that is done is noted with the service's incident.
     pub(crate) fn steer(&self, mut seen: Seen, now: Timestamp) {
@@ -119,8 +140,11 @@ impl Judgement {
                 What::Out | What::Refused(_) => tracing::warn!(service, "{text}."),
                 What::Returning | What::In => tracing::info!(service, "{text}."),
             }
-            held.step(incident::Event::Steered { service, text }, now);
+            held.steering.unnoted.push_back((now.second(), service, text));
         }
+        let beyond = held.steering.unnoted.len().saturating_sub(UNNOTED_MAX);
+        held.steering.unnoted.drain(..beyond);
+        held.note_steered(now);
         if let Some(bytes) = held.steering.changed() {
             held.pending.put_steering(bytes);
         }

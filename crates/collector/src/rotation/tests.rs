@@ -121,7 +121,9 @@ impl Stage {
     fn history(&self) -> Vec<String> {
         let loss = self.incidents().into_iter().find(|it| it.cause == Cause::Loss).unwrap();
         let lines = loss.timeline.kept.iter().map(|(_, happened)| in_words(happened));
-        lines.filter(|line| NODES.iter().any(|node| line.contains(node))).collect()
+        let of_nodes =
+            |line: &String| ["rotation", "taken out", "returns at"].iter().any(|it| line.contains(it));
+        lines.filter(of_nodes).collect()
     }
 
     /// The API, without a loop of judgement.

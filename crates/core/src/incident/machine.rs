@@ -318,17 +318,17 @@ impl Incidents {
         Some(id)
     }
 
-    /// Notes what was done with the nodes of a service, with its newest loss. What is only suspected has it as well, if it
-    /// is opened.
+    /// Whether there is a loss of `service` that was opened: with that [`Event::Steered`] is noted.
+    pub fn has_loss(&self, service: &str) -> bool {
+        self.held.values().any(|held| held.is_opened_loss_of(service))
+    }
+
+    /// Notes what was done with the nodes of a service, with its newest loss.
     fn steered(&mut self, service: &str, text: String, now: Second, out: &mut Out) {
-        let of_it = |held: &&mut Incident| held.cause == Cause::Loss && held.parts.contains_key(service);
-        let newest =
-            self.held.values_mut().filter(of_it).max_by_key(|held| (held.resolved.is_none(), held.since));
-        if let Some(incident) = newest {
+        let of_it = self.held.values_mut().filter(|held| held.is_opened_loss_of(service));
+        if let Some(incident) = of_it.max_by_key(|held| (held.resolved.is_none(), held.since)) {
             incident.happened(now, Happened::Steered(text));
-            if incident.state != State::Suspected {
-                out.changed.insert(incident.id.clone());
-            }
+            out.changed.insert(incident.id.clone());
         }
     }
 

@@ -366,6 +366,10 @@ impl Incident {
         self.parts.iter().filter(|(_, part)| part.is_in)
     }
 
+    pub(super) fn is_opened_loss_of(&self, service: &str) -> bool {
+        self.cause == Cause::Loss && self.opened.is_some() && self.parts.contains_key(service)
+    }
+
     /// The services that it touches.
     pub fn services(&self) -> BTreeSet<&str> {
         self.parts().flat_map(|(_, part)| part.services.iter().map(|service| &**service)).collect()
