@@ -100,7 +100,8 @@ impl Collector {
         self.steer(steered, now);
         self.judgement().observe(seen, now);
         self.expire_incidents(now);
-        if self.keep_judgement() {
+        // Whoever stops it is not to wait for a disk without room.
+        if self.keep_judgement() || self.judgement().is_steering_stopped() {
             self.publish_advice(now);
         }
         self.read_older();

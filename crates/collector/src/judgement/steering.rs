@@ -180,6 +180,11 @@ impl Judgement {
         }
     }
 
+    /// Whether somebody stopped it.
+    pub(crate) fn is_steering_stopped(&self) -> bool {
+        self.held().steering.stopped.is_some()
+    }
+
     /// What people are told of steering.
     pub(crate) fn steering_status(&self) -> Value {
         let held = self.held();
