@@ -17,6 +17,7 @@ use crate::{
     probe::ProbeArguments,
     replay::ReplayArguments,
     report::ReportArguments,
+    rotation::RotationArguments,
     selftest::SelftestArguments,
     silence::SilenceArguments,
     status::StatusArguments,
@@ -88,6 +89,9 @@ pub(crate) enum Command {
     /// Page nobody about some series for a while
     #[command(after_help = SILENCE_EXAMPLES)]
     Silence(SilenceArguments),
+    /// Which nodes are left out, and who stopped that; stop it, so that all are in; go on with it
+    #[command(after_help = ROTATION_EXAMPLES)]
+    Rotation(RotationArguments),
     /// Send a test page to a receiver, and show what it says
     #[command(after_help = PAGE_TEST_EXAMPLES)]
     PageTest(PageTestArguments),
@@ -214,6 +218,13 @@ Examples:
   aviary ack 01KAJ27J80BQ3ZVZ6Z7R0B5N3T --by ada
   AVIARY_TOKEN=... aviary ack 01KAJ27J80 --collector https://collector.example.net:8610
 Exit status: 0 noted, and nobody else is woken; 2 usage, or there is no such incident that is not over.";
+
+const ROTATION_EXAMPLES: &str = "\
+Examples:
+  aviary rotation status
+  aviary rotation stop --collector https://collector.example.net
+  aviary rotation resume
+Exit status: 0 all nodes are in; 1 one is out or is held back; 2 usage, or the collector cannot be reached or refuses.";
 
 const SILENCE_EXAMPLES: &str = "\
 Examples:

@@ -22,6 +22,7 @@ mod page_test;
 mod probe;
 mod replay;
 mod report;
+mod rotation;
 mod run;
 mod selftest;
 mod service_manager;
@@ -131,6 +132,7 @@ fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<En
             run::run(&arguments.config, environment, host, cli.log_format)
         }
         Command::Selftest(arguments) => selftest::selftest(&arguments, &mut out).map(Ending::from),
+        Command::Rotation(arguments) => rotation::rotation(&arguments, &mut out).map(Ending::from),
         Command::Silence(arguments) => silence::silence(&arguments, &mut out).map(Ending::from),
         Command::Status(arguments) => status::status(&arguments, &mut out).map(Ending::from),
         Command::Store(arguments) => store::store(&arguments, &mut out).map(Ending::from),

@@ -7,6 +7,7 @@ mod agent;
 mod collector;
 mod format;
 mod kept;
+mod rotation;
 mod watched;
 
 use std::fmt;

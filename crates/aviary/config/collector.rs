@@ -17,6 +17,7 @@ use super::{
     hours::hours,
     kind::{At, Boolean, Whole, choice, list, section, some, table, values},
     reader::Reader,
+    rotation::{self, Rotation},
     scalar,
     secret::{self, Pem},
     status::{Status, status},
@@ -68,6 +69,8 @@ pub(crate) struct Collector {
     pub(crate) test_pages: Option<TestPages>,
     /// What customers are told, and where.
     pub(crate) status: Option<Status>,
+    /// How nodes of all services are steered.
+    pub(crate) rotation: Option<Rotation>,
     /// Everything happens, and messages go to the log only, whatever a service says.
     pub(crate) shadow: bool,
 }
@@ -163,6 +166,8 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     let test_pages = reader.optional("test_pages", about, table(example, test_pages));
     let about = "the public status page; absent: there is none";
     let status = reader.optional("status", about, section(status));
+    let about = "how nodes of all services are steered, and who asks for them";
+    let rotation = reader.optional("rotation", about, section(rotation::of_collector));
     let about = "whether messages of all services go to the log only; false by default";
     let shadow = reader.optional("shadow", about, Boolean).unwrap_or(false);
 
@@ -198,6 +203,7 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
         watchdog,
         test_pages,
         status,
+        rotation,
         shadow,
     };
     access::refuse_contradictions(reader, &collector, &clients);

@@ -14,7 +14,7 @@ use super::{
 /// Keys, or beginnings of keys up to a dot, that a running process does not take up. What a sink or collector listens on
 /// is bound when it starts; where an agent keeps its spool cannot be moved under it; and another vantage is another
 /// place, so that every series would end and another begin.
-const NEEDS_RESTART: [&str; 38] = [
+const NEEDS_RESTART: [&str; 39] = [
     "vantage",
     "agent.controls",
     "agent.data",
@@ -39,6 +39,7 @@ const NEEDS_RESTART: [&str; 38] = [
     "collector.proxy",
     "collector.quiet_hours",
     "collector.retain",
+    "collector.rotation",
     "collector.shadow",
     "collector.statsd",
     "collector.statsd_tags",

@@ -7,7 +7,7 @@ use aviary_core::fnv::fnv1a;
 use toml::{Table, Value};
 
 /// The keys of a service that are the collector's business alone.
-const JUDGED: [&str; 13] = [
+const JUDGED: [&str; 14] = [
     "acceptable_loss",
     "burst",
     "certificate_days",
@@ -17,6 +17,7 @@ const JUDGED: [&str; 13] = [
     "page_after",
     "quiet_hours",
     "readback",
+    "rotation",
     "runbook",
     "severity",
     "shadow",
@@ -74,6 +75,11 @@ impl Effective {
         let mut services = self.document.get("service").cloned().unwrap_or_else(|| Value::Array(Vec::new()));
         for service in services.as_array_mut().into_iter().flatten().filter_map(Value::as_table_mut) {
             service.retain(|key, _| !JUDGED.contains(&key));
+            let endpoints = service.get_mut("endpoints").and_then(Value::as_array_mut);
+            for endpoint in endpoints.into_iter().flatten().filter_map(Value::as_table_mut) {
+                // Which node it is of is asked where nodes are steered.
+                endpoint.remove("node");
+            }
         }
         Table::from_iter([("service".to_owned(), services)]).to_string()
     }

@@ -92,6 +92,7 @@ pub(super) struct Entry {
     pub(super) acceptable_loss: Option<AcceptableLoss>,
     pub(super) addresses: Option<Addresses>,
     pub(super) kinds: Kinds,
+    pub(super) node: Option<String>,
 }
 
 /// What an item stands for.
@@ -104,7 +105,7 @@ pub(super) enum What {
 
 impl Entry {
     fn new(what: What) -> Self {
-        Self { what, required: true, acceptable_loss: None, addresses: None, kinds: Kinds::default() }
+        Self { what, required: true, acceptable_loss: None, addresses: None, kinds: Kinds::default(), node: None }
     }
 }
 
@@ -152,10 +153,12 @@ fn entry_table(reader: &mut Reader<'_>) -> Option<Entry> {
     let addresses = reader.optional("addresses", ADDRESSES_ABOUT, addresses());
     let about = "the kinds of vantage that probe it; all by default";
     let kinds = reader.optional("kinds", about, some(member(VantageKind::ALL)));
+    let about = "which node of the service it is, for [service.rotation]; its host by default";
+    let node = reader.optional("node", about, scalar::line("n1"));
 
     let what = url.or(found.map(What::Discovery))?;
     if !matches!(what, What::Endpoint(_)) {
-        for key in ["required", "acceptable_loss"] {
+        for key in ["required", "acceptable_loss", "node"] {
             if reader.has(key) {
                 let message = format!("`{key}` is of one endpoint, and this may become many");
                 let help = "give them a [[service]] of their own, and say there what it may lose";
@@ -168,6 +171,7 @@ fn entry_table(reader: &mut Reader<'_>) -> Option<Entry> {
         addresses,
         required: required.unwrap_or(true),
         kinds: kinds.map_or_else(Kinds::default, |kinds| Kinds(values(kinds).into_iter().collect())),
+        node,
         what,
     })
 }

@@ -26,6 +26,7 @@ pub(crate) mod log;
 pub(crate) mod network;
 pub(crate) mod readback;
 pub(crate) mod receiver;
+pub(crate) mod rotation;
 pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod silence;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aviary_collector::{Alerting, ServiceStatus};
+use aviary_collector::{Alerting, ServiceStatus, Steering};
 use aviary_core::{
     AcceptableLoss, Endpoint, Evidence, Protocol, Series, Vantage, VantageKind, vantage::ABSENT,
     verdict::Policy,
@@ -18,7 +18,7 @@ use super::{
     network::{self, Source},
     readback::{self, Readback},
     reader::Reader,
-    scalar,
+    rotation, scalar,
     secret::{self, Pem, Secret},
     status,
     template::{Field, Template},
@@ -70,6 +70,8 @@ pub(crate) struct Service {
     pub(crate) alerting: Alerting,
     /// What customers know it as.
     pub(crate) status: ServiceStatus,
+    /// How its nodes are steered, if they are.
+    pub(crate) rotation: Option<Steering>,
 }
 
 impl Service {
@@ -141,6 +143,8 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
     let shown = reader.optional("status", about, table("{ name = \"Ingest\" }", status::of_service));
     let readback =
         reader.optional("readback", "where the service tells what it stored", section(readback::readback));
+    let about = "how nodes that are lossy alone are taken out of rotation; absent: they are not";
+    let rotation = reader.optional("rotation", about, section(rotation::of_service));
 
     let Losses { default, by_protocol } = match losses {
         Some(Or::First(default)) => Losses { default, by_protocol: BTreeMap::new() },
@@ -171,6 +175,7 @@ pub(super) fn service(reader: &mut Reader<'_>) -> Option<Draft> {
             readback,
             alerting,
             status: shown.unwrap_or_default(),
+            rotation,
         },
         endpoint_paths: Vec::new(),
         has_readback: reader.has("readback"),
@@ -199,7 +204,7 @@ pub(super) fn complete(drafts: &mut [At<Draft>], context: &Context<'_>, vantage:
         for At { path, value: entry } in std::mem::take(&mut draft.entries) {
             let addresses = entry.addresses.unwrap_or(draft.addresses);
             let known = match entry.what {
-                What::Endpoint(endpoint) => vec![(endpoint, entry.kinds)],
+                What::Endpoint(endpoint) => vec![(endpoint, entry.kinds, entry.node)],
                 What::Template(template) => {
                     let protocol = template.protocol();
                     let (known, is_all) =
@@ -213,7 +218,10 @@ pub(super) fn complete(drafts: &mut [At<Draft>], context: &Context<'_>, vantage:
                     continue;
                 }
             };
-            for (endpoint, kinds) in known {
+            for (endpoint, kinds, node) in known {
+                if let (Some(node), Some(rotation)) = (node, &mut draft.service.rotation) {
+                    rotation.named.insert(endpoint.to_string(), node);
+                }
                 if let Some(loss) = entry.acceptable_loss {
                     draft.service.policy.by_endpoint.insert(endpoint.to_string(), loss);
                 }
@@ -226,7 +234,7 @@ pub(super) fn complete(drafts: &mut [At<Draft>], context: &Context<'_>, vantage:
     }
 }
 
-/// The endpoints of `template`, each with the kinds of vantage that probe it, and whether those are all.
+/// The endpoints of `template`, each with the kinds of vantage that probe it and the node that it is, and whether those are all.
 fn completed(
     template: &Template,
     kinds: Kinds,
@@ -234,7 +242,7 @@ fn completed(
     vantage: Option<&Vantage>,
     path: &str,
     context: &Context<'_>,
-) -> (Vec<(Endpoint, Kinds)>, bool) {
+) -> (Vec<(Endpoint, Kinds, Option<String>)>, bool) {
     let has_node = template.has(Field::Node);
     let has_place = template.has(Field::Region) || template.has(Field::Zone);
     let own = vantage.map(|vantage| (vantage.kind, vantage.node.as_str()));
@@ -264,7 +272,7 @@ fn completed(
     let mut known = Vec::with_capacity(wanted.len());
     for (node, kinds) in wanted {
         match template.completed(vantage, node) {
-            Ok(endpoint) => known.push((endpoint, kinds)),
+            Ok(endpoint) => known.push((endpoint, kinds, has_node.then(|| node.to_owned()))),
             Err(refusal) => {
                 context.refuse(path, refusal);
                 break;

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
-use aviary_collector::{Publish, Reader as Api, SecretHash, ServiceStatus, StatusPage, Subject, TestPages};
+use aviary_collector::{
+    Publish, Reader as Api, SecretHash, ServiceStatus, StatusPage, Steering, Subject, TestPages,
+};
+use aviary_core::rotation::Rules;
+use aviary_notify::{OutletKind, Request, Webhook};
 use aviary_probe::Family;
 
 use super::{
@@ -14,6 +18,7 @@ use super::{
     discovery::{Discovery, Source},
     log::Log,
     readback::Readback,
+    rotation::{Outlet, Rotation},
     secret::{Pem, Secret},
     service::Service,
     sink::Sink,
@@ -235,6 +240,12 @@ impl Keys {
             self.maybe("status.url", url.as_ref());
             self.maybe("status.contact", contact.as_ref());
         }
+        if let Some(Rotation { agent_check, stop_file, per_hour, outlets }) = &collector.rotation {
+            self.maybe("rotation.agent_check", *agent_check);
+            self.maybe("rotation.stop_file", stop_file.as_ref().map(|path| path.display()));
+            self.add("rotation.per_hour", per_hour);
+            outlets.iter().for_each(|outlet| self.outlet(outlet));
+        }
         for token in &collector.tokens {
             self.section = format!("collector.token.{}", token.name);
             self.hash("secret", &token.secret);
@@ -290,6 +301,7 @@ impl Keys {
             readback,
             alerting,
             status,
+            rotation,
         } = service;
         self.section = format!("service.{name}");
         self.add("prefix", prefix);
@@ -325,6 +337,9 @@ impl Keys {
         self.maybe("runbook", runbook.as_ref());
         self.alerting(alerting);
         self.status(status);
+        if let Some(rotation) = rotation {
+            self.rotation(rotation);
+        }
         if let Some(readback) = readback {
             self.readback(name, readback);
         }
@@ -357,6 +372,50 @@ impl Keys {
                 self.add("status.publish_after", duration(Duration::from_secs(*after_seconds)));
             }
         }
+    }
+
+    fn outlet(&mut self, Outlet { kind, ca }: &Outlet) {
+        let section = format!("rotation.{}", kind.name());
+        let key = |name: &str| format!("{section}.{name}");
+        match kind {
+            OutletKind::Webhook(Webhook { url, secret, allow_private }) => {
+                self.add(&key("url"), url);
+                self.shared(&key("secret"), Some(secret));
+                self.add(&key("allow_private"), allow_private);
+            }
+            OutletKind::Request(Request { method, url, headers, body, statuses, allow_private }) => {
+                self.add(&key("method"), method);
+                self.add(&key("url"), url);
+                for (name, value) in headers {
+                    self.shared(&key(&format!("headers.{name}")), Some(value));
+                }
+                self.maybe(&key("body"), body.as_ref());
+                self.all(&key("statuses"), statuses);
+                self.add(&key("allow_private"), allow_private);
+            }
+        }
+        self.pem(&key("ca"), ca.as_ref());
+    }
+
+    fn rotation(&mut self, rotation: &Steering) {
+        let Steering { mode, rules, nodes, named } = rotation;
+        let Rules { window, loss, max_out, min_in, min_vantages, every, readmit_after } = rules;
+        let seconds = |seconds: u64| duration(Duration::from_secs(seconds));
+        let share = |share: f64| format!("{}%", share * 100.0);
+        self.add("rotation.mode", mode);
+        for (node, zone) in nodes {
+            self.add(&format!("rotation.nodes.{node}"), zone.as_deref().unwrap_or_default());
+        }
+        for (endpoint, node) in named {
+            self.add(&format!("endpoints.{endpoint}.node"), node);
+        }
+        self.add("rotation.window", seconds(*window));
+        self.add("rotation.loss", share(*loss));
+        self.add("rotation.max_out", share(*max_out));
+        self.add("rotation.min_in", share(*min_in));
+        self.add("rotation.min_vantages", min_vantages);
+        self.add("rotation.every", seconds(*every));
+        self.add("rotation.readmit_after", seconds(*readmit_after));
     }
 
     fn readback(&mut self, service: &str, readback: &Readback) {

@@ -8,7 +8,7 @@ use aviary_collector::{
     delivery::{Delivery, Outside},
 };
 use aviary_core::page::{Paging, Receiver as Manners};
-use aviary_notify::{Receiver, Watchdog};
+use aviary_notify::{Outlet, Receiver, Watchdog};
 use aviary_probe::{SystemClock, trusted_roots};
 
 use crate::config::{self, Config, secret::Pem};
@@ -63,6 +63,20 @@ pub(super) fn outside(config: &Config) -> anyhow::Result<Outside> {
         anyhow::Ok((told, watchdog.interval))
     });
     Ok(Outside { receivers, watchdog: watchdog.transpose().context("[collector.watchdog]")? })
+}
+
+/// The ways to who is told where nodes are to be.
+///
+/// # Errors
+/// Names the section that cannot be set up.
+pub(super) fn outlets(section: &config::collector::Collector) -> anyhow::Result<Vec<Outlet>> {
+    let rotation = section.rotation.iter().flat_map(|rotation| &rotation.outlets);
+    let outlet = |configured: &config::rotation::Outlet| {
+        let place = || format!("[collector.rotation.{}]", configured.kind.name());
+        let roots = roots(configured.ca.as_ref()).with_context(place)?;
+        Outlet::new(configured.kind.clone(), &roots).with_context(place)
+    };
+    rotation.map(outlet).collect()
 }
 
 /// The way to one receiver.

@@ -14,7 +14,11 @@ use aviary_probe::{Dns, Host, SystemClock};
 use aviary_sink::{Addresses, Arrival, Count, Identity, Sink};
 use aviary_store::{RedbStore, Store, StoreError};
 use axum::Router;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::mpsc,
+    task::JoinHandle,
+};
 
 use super::{
     agent::{Here, RunningAgent, bound},
@@ -247,16 +251,22 @@ async fn start_collector(
         silences: config.silences.clone(),
         test_pages: paging::test_pages(config),
         has_status: section.status.is_some(),
+        rotation: section.rotation.as_ref().map(config::rotation::Rotation::options).unwrap_or_default(),
     };
     let outside = paging::outside(config)?;
     let status = match &section.status {
         Some(status) => Some((status.page.clone(), listen_for_customers(status).await?)),
         None => None,
     };
+    let checks = section.rotation.as_ref().and_then(|rotation| rotation.agent_check);
+    let checks = checks.map(bound_for_checks).transpose()?;
+    let outlets = paging::outlets(section)?;
     let collector = Collector::new(options, SystemClock)?;
     let delivery = paging::deliver(&collector, config, outside);
     let statsd = tell_statsd(&section.name, &section.statsd, &collector)?;
     let (around, mut servers) = debugging(&section.debugging, &collector).await?;
+    servers.extend(collector.serve_outlets(outlets));
+    servers.extend(checks.map(|socket| collector.serve_agent_checks(socket)));
     let open_max = connections_max();
     let mut status_address = None;
     if let Some((page, listener)) = status {
@@ -350,6 +360,21 @@ async fn listen_for_customers(status: &config::status::Status) -> anyhow::Result
         )
     })?;
     Ok(Some(listener))
+}
+
+/// Where agent checks will be answered: nobody can connect there before the collector knows what to say.
+fn bound_for_checks(address: SocketAddr) -> anyhow::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Answered checks linger, and are no reason not to start.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address).with_context(|| {
+        let port = address.port();
+        format!(
+            "agent checks cannot be answered on {address}; find who has the port with `ss -ltnp sport = :{port}`, or set \
+             another collector.rotation.agent_check"
+        )
+    })?;
+    Ok(socket)
 }
 
 /// Opens the collector's store, and says what was found.
@@ -449,6 +474,7 @@ fn service_options(service: &config::service::Service, config: &Config) -> Servi
         owner: service.owner.clone(),
         runbook: service.runbook.clone(),
         status: service.status.clone(),
+        steering: service.rotation.clone(),
     }
 }
 

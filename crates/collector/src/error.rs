@@ -92,9 +92,11 @@ codes! {
     not_active = CONFLICT, "The incident is over, or nobody was told of it yet.";
     not_copied = INTERNAL_SERVER_ERROR, "The store could not be copied: the message says why. Is the path free, absolute, and on this host?";
     not_found = NOT_FOUND, "Nothing is at that address.";
+    not_judged = SERVICE_UNAVAILABLE, "Nothing was judged yet, or not lately, so that there is no advice. Keep to what you were told last, and come back when `Retry-After` says.";
     not_kept = SERVICE_UNAVAILABLE, "What was told is not on the disk: is it full? Agents keep it and tell it again.";
     not_published = CONFLICT, "What is to be changed of the status page is not published, or is withdrawn: the message says which.";
     not_ready = SERVICE_UNAVAILABLE, "The collector takes up what it kept. Come back when `Retry-After` says.";
+    not_steered = NOT_FOUND, "The nodes of this service are not steered: it has no `[service.rotation]`, or its mode is `off`.";
     report_too_large = PAYLOAD_TOO_LARGE, "A report is longer than any that is taken, packed or unpacked.";
     slow_body = SERVICE_UNAVAILABLE, "The body took too long to come.";
     token_configured = CONFLICT, "The token stands in the collector's configuration: change it there.";

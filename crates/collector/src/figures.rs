@@ -16,8 +16,8 @@ use axum::{
 
 use crate::{
     Collector, Counts, JournalFigures, LiveFigures, Phases, QUESTIONS_AT_ONCE, REPORTS_AT_ONCE,
-    ReadBackFigures, ReceivedCounts, SlotCounts, StatusFigures, TokenCounts, agents::AgentState,
-    api::Readable, delivery::DeliveryFigures, error::ApiError, state::State,
+    ReadBackFigures, ReceivedCounts, RotationFigures, SlotCounts, StatusFigures, TokenCounts,
+    agents::AgentState, api::Readable, delivery::DeliveryFigures, error::ApiError, state::State,
 };
 
 /// How many services are told of by name.
@@ -79,6 +79,8 @@ pub struct Figures {
     pub questions: usize,
     /// Losses whose phase, fault and address were let go of for want of room.
     pub losses_without_detail: u64,
+    /// What is counted of steering.
+    pub rotation: RotationFigures,
     /// Slots that the history could not keep.
     pub unkept: u64,
     /// States of phase timings that were not taken for want of room.
@@ -145,6 +147,7 @@ impl Collector {
             journal: durable.map(|it| it.journal().map(|journal| journal.figures()).unwrap_or_default()),
             store: durable.map(|it| it.store_figures()),
             live: self.live_figures(),
+            rotation: self.judgement().steering_figures(),
             status: Some(self.status_figures()).filter(|it| *it != StatusFigures::default()),
             questions: QUESTIONS_AT_ONCE - self.inner.questions.available_permits(),
             ..figures

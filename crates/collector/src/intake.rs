@@ -103,6 +103,10 @@ async fn take(
     if !adopted.is_empty() {
         answer["adopted"] = json!(adopted);
     }
+    let node = collector.state().node_of(&report, entrance.reporter());
+    if let Some(leases) = node.and_then(|node| collector.leases(&node)) {
+        answer["rotation"] = leases;
+    }
     Ok(Json(answer))
 }
 

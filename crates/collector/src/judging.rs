@@ -4,7 +4,7 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use aviary_core::Timestamp;
+use aviary_core::{Timestamp, rotation::Evidence};
 use aviary_store::StoreError;
 use tokio::{sync::watch, time::sleep};
 
@@ -59,8 +59,8 @@ impl Collector {
     }
 
     fn judge_at(&self, now: Timestamp) {
-        let seen = self.look(now);
-        self.follow_up(seen, now);
+        let (seen, steered) = self.look(now);
+        self.follow_up(seen, steered, now);
     }
 
     /// The same on a thread that may wait for the disk. A second that cannot be judged is said, and the next one is; whoever
@@ -83,22 +83,28 @@ impl Collector {
     }
 
     /// What is seen of each service at `now`.
-    fn look(&self, now: Timestamp) -> Seen {
+    fn look(&self, now: Timestamp) -> (Seen, Vec<Evidence>) {
         let asked = self.judgement().asked(now);
         let mut state = self.state();
         state.judge(now);
         state.count_slots(now);
-        state.watch(now, &asked)
+        let seen = state.watch(now, &asked);
+        let steered = state.steered(now);
+        (seen, steered)
     }
 
     /// Takes in what was seen. Blocks.
-    fn follow_up(&self, seen: Seen, now: Timestamp) {
+    fn follow_up(&self, seen: Seen, steered: Vec<Evidence>, now: Timestamp) {
         let paged = self.state().take_paged();
         paged.into_iter().for_each(|told| self.judgement().paged(told, now));
+        self.steer(steered, now);
         self.judgement().observe(seen, now);
         self.expire_incidents(now);
         self.keep_uses(now);
-        self.keep_judgement();
+        // Whoever stops it is not to wait for a disk without room.
+        if self.keep_judgement() || self.judgement().is_steering_stopped() {
+            self.publish_advice(now);
+        }
         self.read_older();
         self.read_timings(now);
         self.sign(now);
@@ -131,14 +137,17 @@ impl Collector {
         }
     }
 
-    /// Commits what judgement changed. Blocks.
-    pub(crate) fn keep_judgement(&self) {
-        if let Err(error) = self.judgement().flush() {
+    /// Commits what judgement changed. Whether that is on the disk. Blocks.
+    pub(crate) fn keep_judgement(&self) -> bool {
+        let kept = self.judgement().flush();
+        let is_kept = kept.is_ok();
+        if let Err(error) = kept {
             tracing::error!("Incidents are not kept: {error}");
             if let (Some(durable), StoreError::Unsound { .. }) = (&self.inner.durable, &error) {
                 durable.fail(Arc::new(error));
             }
         }
+        is_kept
     }
 
     /// Reads what banks lack of the time before the ledger, after a start. Blocks.

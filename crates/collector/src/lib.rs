@@ -30,6 +30,7 @@ mod pages;
 mod readback;
 mod received;
 pub mod replay;
+mod rotation;
 pub mod runbooks;
 mod services;
 mod serving;
@@ -78,6 +79,7 @@ pub use readback::{
     Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError, Shown, look,
 };
 pub use received::{Arrived, ReceivedCounts};
+pub use rotation::{FleetSteering, RotationFigures, Steering};
 pub use serving::Server;
 pub use state::{Counts, Phases, ReadBackFigures, SlotCounts};
 pub use status::{Publish, ServiceStatus, StatusFigures, StatusPage};
@@ -88,6 +90,7 @@ use crate::{
     document::Document,
     history::{Fleet, History, Lives, Record},
     judgement::Judgement,
+    rotation::Steerer,
     serving::serve_until,
     start::Durable,
     state::State,
@@ -145,6 +148,7 @@ struct Inner {
     durable: Option<Durable>,
     /// When the certificate of its listener ends, in Unix seconds; 0 where there is none.
     certificate_ends: AtomicU64,
+    steerer: Steerer,
 }
 
 impl Drop for Inner {
@@ -252,6 +256,7 @@ impl Collector {
             delivery: Mutex::new(None),
             durable,
             certificate_ends: AtomicU64::new(0),
+            steerer: Steerer::new(options.rotation),
         };
         let inner = Arc::new(inner);
         if inner.durable.is_some() {

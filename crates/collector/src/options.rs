@@ -6,8 +6,8 @@ use aviary_core::{Endpoint, Evidence, page::Paging, silence::Silence, verdict::P
 use aviary_store::Store;
 
 use crate::{
-    Alerting, CertificateRule, MetricsPage, ProxyRule, Readback, ServiceStatus, SessionKey, TestPages,
-    TokenRule,
+    Alerting, CertificateRule, FleetSteering, MetricsPage, ProxyRule, Readback, ServiceStatus, SessionKey,
+    Steering, TestPages, TokenRule,
 };
 
 /// What a collector is to do.
@@ -49,6 +49,8 @@ pub struct Options {
     pub test_pages: Option<TestPages>,
     /// There is a public status page: incidents open drafts for it.
     pub has_status: bool,
+    /// How nodes are steered, whichever service they are of.
+    pub rotation: FleetSteering,
 }
 
 /// A service that is judged.
@@ -75,6 +77,8 @@ pub struct ServiceOptions {
     pub runbook: Option<String>,
     /// What customers know it as, where there is a status page.
     pub status: ServiceStatus,
+    /// How its nodes are steered, if they are.
+    pub steering: Option<Steering>,
 }
 
 impl ServiceOptions {
@@ -91,6 +95,7 @@ impl ServiceOptions {
             owner: None,
             runbook: None,
             status: ServiceStatus::default(),
+            steering: None,
         }
     }
 

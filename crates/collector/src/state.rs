@@ -12,6 +12,7 @@ mod places;
 mod readback;
 mod receive;
 mod schedule;
+mod steer;
 mod watch;
 
 use std::{
@@ -103,6 +104,8 @@ pub(crate) struct State {
     past: Option<past::Past>,
     watch: Watch,
     counted: counted::Counted,
+    /// None while it is to be made anew.
+    steered: Option<steer::Steered>,
 }
 
 /// A roster, and the token under which it came. Its id is a hash that whoever likes can meet, so that it alone would let
@@ -209,6 +212,7 @@ impl State {
             past: None,
             watch: Watch::default(),
             counted: counted::Counted::default(),
+            steered: None,
         }
     }
 
@@ -268,6 +272,7 @@ impl State {
         self.forget_nameless(&services);
         self.configured = services.into_iter().map(|service| (service.name.clone(), service)).collect();
         self.judged = None;
+        self.steered = None;
         self.watch.forget_groups();
         for id in self.catalog.ids() {
             let Ok(protocol) = self.catalog.tag(id, Tag::Protocol).parse() else { continue };
@@ -372,6 +377,12 @@ impl State {
         if let Some(agent) = vantage.and_then(|vantage| self.agents.get_mut(&**vantage)) {
             agent.measured(report.boot, measured);
         }
+    }
+
+    /// The node of the vantage that sent a report.
+    pub(crate) fn node_of(&self, report: &Report, reporter: &Reporter) -> Option<String> {
+        let key = RosterKey { token: Arc::clone(&reporter.token), id: report.roster_id };
+        self.rosters.get(&key).map(|known| known.vantage.node.clone())
     }
 
     /// Says, once for each life of an agent, that its clock or its backlog puts slots out of reach.

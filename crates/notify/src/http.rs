@@ -3,7 +3,7 @@
 use std::{error::Error, time::Duration};
 
 use aviary_core::Timestamp;
-use reqwest::{RequestBuilder, Response, StatusCode, Url, dns::Resolve, header};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, dns::Resolve, header};
 use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 
@@ -67,15 +67,30 @@ impl Http {
         self.0.post(url).header(header::CONTENT_TYPE, content_type).body(body)
     }
 
+    /// A question to `url` by `method`.
+    pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.0.request(method, url)
+    }
+
     /// The answer to `request`, which is asked at `now`.
     pub(crate) async fn ask(&self, request: RequestBuilder, now: Timestamp) -> Result<Answer, Refusal> {
+        self.ask_for(request, &[], now).await
+    }
+
+    /// The same, where these statuses are a success as well.
+    pub(crate) async fn ask_for(
+        &self,
+        request: RequestBuilder,
+        statuses: &[u16],
+        now: Timestamp,
+    ) -> Result<Answer, Refusal> {
         let request = request.build().map_err(|error| {
             Refusal::never(Reason::Refused, format!("no request can be made: {}", innermost(&error)))
         })?;
         let at = request.url().origin().ascii_serialization();
         let mut response = self.0.execute(request).await.map_err(|error| broken(&at, &error))?;
         let status = response.status();
-        if status.is_success() {
+        if status.is_success() || statuses.contains(&status.as_u16()) {
             let body =
                 read(&mut response, ANSWER_BYTES_MAX, &at).await?.ok_or_else(|| too_large(&at, status))?;
             return Ok(Answer { at, status, body });

@@ -83,6 +83,15 @@ pub enum SetUpError {
     /// The HTTP client could not be made.
     #[error("the HTTP client cannot be set up: {0}")]
     Client(#[from] reqwest::Error),
+    /// A header of a request that none can have.
+    #[error("the header `{0}` has a name or a value that no request can have")]
+    Header(String),
+    /// No method of HTTP.
+    #[error("`{0}` is no method of HTTP: write such as PUT")]
+    Method(String),
+    /// A template of a request that does not render, and which.
+    #[error("the template of `{0}` makes no request: {1}")]
+    RequestTemplate(&'static str, String),
     /// A list of which at least one is needed.
     #[error("`{0}` is empty: name at least one")]
     Empty(&'static str),

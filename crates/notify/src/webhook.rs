@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aviary_core::Timestamp;
 use aws_lc_rs::hmac;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::Url;
@@ -60,14 +61,26 @@ impl Webhook {
         told: Told<'_>,
     ) -> Result<Receipt, Refusal> {
         let body = document::body(told.page);
-        let (id, at) = (id(told.page), told.attempt.now.second());
+        self.send_signed(http, key, &id(told.page), body, told.attempt.now).await
+    }
+
+    /// Sends `body` under `id`, which is the same for each attempt.
+    pub(crate) async fn send_signed(
+        &self,
+        http: &Http,
+        key: &SigningKey,
+        id: &str,
+        body: Vec<u8>,
+        now: Timestamp,
+    ) -> Result<Receipt, Refusal> {
+        let (id, at) = (undotted(id), now.second());
         let signature = key.sign(&id, at.0, &body);
         let request = http
             .post_bytes(self.url.clone(), "application/json", body)
             .header("webhook-id", &id)
             .header("webhook-timestamp", at.0)
             .header("webhook-signature", signature);
-        let answer = http.ask(request, told.attempt.now).await?;
+        let answer = http.ask(request, now).await?;
         Ok(Receipt::new(Some(id), answer.said()))
     }
 }
@@ -83,12 +96,11 @@ impl SigningKey {
 
 /// The id of the message, the same for each attempt. A dot would end it where it is signed.
 fn id(page: &Page) -> String {
-    let key: String = page
-        .key
-        .chars()
-        .map(|char| if char.is_ascii_graphic() && char != '.' { char } else { '_' })
-        .collect();
-    format!("{key}-{}", page.sequence)
+    format!("{}-{}", undotted(&page.key), page.sequence)
+}
+
+fn undotted(key: &str) -> String {
+    key.chars().map(|char| if char.is_ascii_graphic() && char != '.' { char } else { '_' }).collect()
 }
 
 #[cfg(test)]

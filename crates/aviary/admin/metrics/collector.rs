@@ -60,6 +60,7 @@ impl Collector for Snapshot {
         self.received(&mut page)?;
         self.delivery(&mut page)?;
         self.canary(&mut page)?;
+        self.rotation(&mut page)?;
         self.streams(&mut page)?;
         page.process(&self.process, self.figures.started)?;
         page.build()

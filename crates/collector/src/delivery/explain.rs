@@ -308,5 +308,6 @@ pub(crate) fn in_words(happened: &Happened) -> String {
             format!("{seconds} with loss were told late")
         }
         Happened::Acknowledged(by) => format!("{by} is on it"),
+        Happened::Steered(text) => text.clone(),
     }
 }

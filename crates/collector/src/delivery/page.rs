@@ -234,7 +234,7 @@ fn against(incident: &Incident, picture: Option<&Picture<'_>>, around: &Around) 
     against
 }
 
-/// What went wrong first, why the blame is what it is, and that it came back.
+/// What went wrong first, why the blame is what it is, that it came back, and what was done with a node.
 fn evidence(incident: &Incident, picture: Option<&Picture<'_>>, around: &Around) -> Vec<String> {
     let mut evidence = around.evidence.clone();
     if let Some(Picture { blame, grounds, .. }) = picture {
@@ -242,7 +242,16 @@ fn evidence(incident: &Incident, picture: Option<&Picture<'_>>, around: &Around)
         evidence.extend(blind_to_it(incident, around).filter(|_| is_of_a_place(*blame)));
     }
     evidence.extend(came_back(incident));
+    evidence.extend(steered(incident));
     evidence
+}
+
+/// What was done last with a node, or was not.
+fn steered(incident: &Incident) -> Option<String> {
+    incident.timeline.kept.iter().rev().find_map(|(_, happened)| match happened {
+        Happened::Steered(text) => Some(text.clone()),
+        _ => None,
+    })
 }
 
 fn came_back(incident: &Incident) -> Option<String> {
@@ -320,6 +329,7 @@ fn news_in(happened: &Happened) -> Option<(&'static str, &str, String)> {
             ("absorbed", id.as_str(), format!("incident {id} is the same, and part of it now"))
         }
         Happened::Reopened => ("reopened", "", "it was over, and came back".to_owned()),
+        Happened::Steered(text) => ("steered", text.as_str(), text.clone()),
         Happened::Suspected
         | Happened::Opened
         | Happened::Told { .. }

@@ -9,6 +9,7 @@
 //! | | `l` and a group | in which way it loses |
 //! | | `t` | when the hours began in which test pages were sent last |
 //! | | `p` and an incident's id | what the public is told of it |
+//! | | `r` | which nodes are out of rotation, and which were |
 //! | | `a` and a name | a token that was made at run time ([`crate::access::issued`]) |
 //! | | `w` | endpoints that worked once, and when losses were cleared |
 
@@ -25,7 +26,10 @@ use aviary_store::{Batch, Store, StoreError, Table};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::record::{Damage, Record, records};
+use super::{
+    record::{Damage, Record, records},
+    steering::KeptSteering,
+};
 use crate::{
     state::{Endpoint, Key},
     status::Publication,
@@ -38,6 +42,7 @@ const LEARNT: u8 = b'l';
 const TESTED: u8 = b't';
 const WORKED: u8 = b'w';
 const PUBLIC: u8 = b'p';
+const STEERING: u8 = b'r';
 
 /// So many incidents are let go of at once.
 const EXPIRED_MAX: usize = 256;
@@ -56,6 +61,7 @@ pub(crate) struct Life {
     /// When the hours began in which test pages were sent last.
     pub(crate) tested: Option<Second>,
     pub(crate) publications: Vec<Publication>,
+    pub(crate) steering: KeptSteering,
 }
 
 /// What is to be kept: the newest value of each key, none where it is to be removed.
@@ -105,6 +111,10 @@ impl Pending {
 
     pub(super) fn remove_incident(&mut self, id: &Id) {
         self.0.insert((Table::Incidents, Bytes::copy_from_slice(id.as_str().as_bytes())), None);
+    }
+
+    pub(super) fn put_steering(&mut self, steering: Vec<u8>) {
+        self.put(vec![STEERING], Some(steering));
     }
 
     pub(super) fn put_tested(&mut self, from: Second) {
@@ -262,6 +272,7 @@ impl Life {
                 (self.worked, self.cleared) = (worked.into_iter().collect(), cleared);
             }
             Some((&PUBLIC, _)) => self.publications.push(Publication::of_bytes(value)?),
+            Some((&STEERING, _)) => self.steering = Record::of_bytes(value)?,
             Some((&TESTED, _)) => self.tested = Some(Record::of_bytes(value)?),
             // A later version's.
             _ => {}

@@ -16,6 +16,7 @@ mod kept;
 mod options;
 mod public;
 mod record;
+mod steering;
 mod tested;
 #[cfg(test)]
 mod tests;
@@ -42,7 +43,7 @@ pub(crate) use self::{
     kept::{Life, Pending},
     record::Record,
 };
-use self::{canary::Canary, trial::Trials};
+use self::{canary::Canary, steering::Steering, trial::Trials};
 pub use self::{
     options::{Alerting, Burst},
     tested::TestPages,
@@ -116,6 +117,7 @@ struct Held {
     tested: Option<Second>,
     /// None until a second was observed.
     canary: Option<Canary>,
+    steering: Steering,
 }
 
 impl Judgement {
@@ -139,6 +141,7 @@ impl Judgement {
             test_pages: None,
             tested: None,
             canary: None,
+            steering: Steering::default(),
         };
         Self {
             held: Mutex::new(held),
@@ -161,6 +164,7 @@ impl Judgement {
         let told = life.silences.into_iter().filter(|silence| !is_planned(silence));
         held.silences = Silences::from_kept(told.chain(configured.kept().cloned()));
         held.publications.restore(life.publications);
+        held.steering = Steering::from_kept(life.steering);
     }
 
     /// What is to be done, for the one who does it; none if somebody has it.
@@ -211,7 +215,9 @@ impl Judgement {
         }
         let silences = self.held().silences.in_force(now.second());
         let late = std::mem::take(&mut seen.late);
-        let observed = seen.explained(silences);
+        let mut observed = seen.explained(silences);
+        let steered = self.held().steering.conditions(&observed.services);
+        observed.conditions.extend(steered);
         self.observed(observed, now);
         for event in late {
             self.held().step(event, now);
@@ -221,6 +227,7 @@ impl Judgement {
     fn observed(&self, observed: Observed, now: Timestamp) {
         let mut held = self.held();
         held.step(incident::Event::Observed(observed), now);
+        held.note_steered(now);
         held.deliver(page::Event::Tick, now);
         held.test_pages(now);
         held.follow_in_public(now);

@@ -130,6 +130,8 @@ texts! {
     Belief: ToString::to_string, named;
     Message: ToString::to_string, named;
     AcceptableLoss: ToString::to_string, named;
+    aviary_core::rotation::Mode: ToString::to_string, named;
+    aviary_core::rotation::State: ToString::to_string, named;
 }
 
 macro_rules! numbers {
@@ -328,6 +330,8 @@ impl Record for Cause {
         let holds = match self {
             Self::Loss | Self::Storm => Value::Null,
             Self::Blind { service } => json!({"service": service}),
+            Self::NotEjected { service } => json!({"service": service}),
+            Self::Ejected { service, node } => json!({"service": service, "node": node}),
             Self::SilentRegion { region } => json!({"region": region}),
             Self::SickAgent { node } => json!({"node": node}),
             Self::Slow { service, phase } => json!({"service": service, "phase": phase.name()}),
@@ -346,6 +350,8 @@ impl Record for Cause {
             "loss" => Self::Loss,
             "storm" => Self::Storm,
             "blind" => Self::Blind { service: service()? },
+            "not_ejected" => Self::NotEjected { service: service()? },
+            "ejected" => Self::Ejected { service: service()?, node: field(holds, "node")? },
             "silent_region" => Self::SilentRegion { region: field(holds, "region")? },
             "sick_agent" => Self::SickAgent { node: field(holds, "node")? },
             "slow" => Self::Slow { service: service()?, phase: field(holds, "phase")? },
@@ -406,6 +412,7 @@ impl Record for Happened {
             Self::InStorm(id) => variant("in_storm", id.write()),
             Self::Late(spans) => variant("late", spans.write()),
             Self::Acknowledged(by) => variant("acknowledged", by.write()),
+            Self::Steered(text) => variant("steered", text.write()),
         }
     }
 
@@ -435,6 +442,7 @@ impl Record for Happened {
             "in_storm" => Self::InStorm(Record::read(holds)?),
             "late" => Self::Late(Record::read(holds)?),
             "acknowledged" => Self::Acknowledged(Record::read(holds)?),
+            "steered" => Self::Steered(Record::read(holds)?),
             other => return unknown(other),
         })
     }

@@ -198,6 +198,11 @@ impl Watch {
         self.said.get(service).copied()
     }
 
+    /// Whether a slot of an endpoint was ever delivered.
+    pub(super) fn worked(&self, service: &str, endpoint: &str) -> bool {
+        self.worked.contains_key(&(service.to_owned(), endpoint.to_owned()))
+    }
+
     /// Which agents are set apart, where nothing is lost of a service but for them.
     pub(super) fn set_apart(&self, service: &str) -> Option<&String> {
         self.set_apart.get(service)

@@ -135,7 +135,7 @@ const ANY_TOKEN: [u16; 8] = [401, 401, 0, 0, 0, 0, 0, 0];
 const EVERYBODY: [u16; 8] = [0; 8];
 
 /// Method, path and body, who may, and what they are answered then: nothing is there, so that much is not found.
-const ROUTES: [(&str, &str, &str, [u16; 8], u16); 52] = [
+const ROUTES: [(&str, &str, &str, [u16; 8], u16); 56] = [
     ("GET", "/", "", READ, 200),
     ("GET", "/agents", "", READ, 200),
     ("GET", "/incidents", "", READ, 200),
@@ -163,6 +163,8 @@ const ROUTES: [(&str, &str, &str, [u16; 8], u16); 52] = [
     ("GET", "/api/v1/report?month=2025-11", "", READ, 200),
     ("GET", "/api/v1/silences", "", READ, 200),
     ("GET", "/api/v1/receivers/x/test/y", "", READ, 404),
+    ("GET", "/v1/nodes/ingest", "", READ, 404),
+    ("GET", "/api/v1/rotation", "", READ, 200),
     ("GET", "/metrics", "", READ, 200),
     ("GET", "/v1/metrics", "", READ, 200),
     ("POST", "/api/v1/reports", "", REPORT, 400),
@@ -178,6 +180,8 @@ const ROUTES: [(&str, &str, &str, [u16; 8], u16); 52] = [
     ("DELETE", "/api/v1/silences/x", "", CHANGE, 404),
     ("POST", "/api/v1/receivers/x/test", "", CHANGE, 404),
     ("POST", "/api/v1/store/backup", "", CHANGE, 400),
+    ("POST", "/api/v1/rotation/stop", "", CHANGE, 200),
+    ("POST", "/api/v1/rotation/resume", "", CHANGE, 200),
     ("GET", "/healthz", "", EVERYBODY, 200),
     ("GET", "/v1/health", "", EVERYBODY, 200),
     ("GET", "/readyz", "", EVERYBODY, 200),

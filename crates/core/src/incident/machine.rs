@@ -166,6 +166,7 @@ impl Incidents {
             Event::Late { service, lost_seconds, counts } => {
                 self.late(&service, &lost_seconds, counts, now, &mut out);
             }
+            Event::Steered { service, text } => self.steered(&service, text, now, &mut out),
             Event::Paged(told) => self.paged(told, now),
             Event::Removed { tag, value } => self.removed(tag, &value, now, &mut out),
         }
@@ -315,6 +316,20 @@ impl Incidents {
         incident.parts.insert(part.0, part.1);
         self.held.insert(id.clone(), incident);
         Some(id)
+    }
+
+    /// Whether there is a loss of `service` that was opened: with that [`Event::Steered`] is noted.
+    pub fn has_loss(&self, service: &str) -> bool {
+        self.held.values().any(|held| held.is_opened_loss_of(service))
+    }
+
+    /// Notes what was done with the nodes of a service, with its newest loss.
+    fn steered(&mut self, service: &str, text: String, now: Second, out: &mut Out) {
+        let of_it = self.held.values_mut().filter(|held| held.is_opened_loss_of(service));
+        if let Some(incident) = of_it.max_by_key(|held| (held.resolved.is_none(), held.since)) {
+            incident.happened(now, Happened::Steered(text));
+            out.changed.insert(incident.id.clone());
+        }
     }
 
     /// Sets right what came late. It opens nothing: if it is lost still, the next second says so.

@@ -255,6 +255,18 @@ pub enum Cause {
         /// The endpoint that shows it.
         endpoint: String,
     },
+    /// Bad nodes of a service stay in rotation, since more would have to go than may.
+    NotEjected {
+        /// Of which service.
+        service: String,
+    },
+    /// A node was taken out of rotation too often in a day.
+    Ejected {
+        /// Of which service.
+        service: String,
+        /// Which node.
+        node: String,
+    },
     /// More incidents than anybody can read.
     Storm,
 }
@@ -269,6 +281,8 @@ impl fmt::Display for Cause {
         }
         match self {
             Self::Slow { phase, .. } => write!(f, ",phase={phase}"),
+            // The service's node, which is not a vantage's.
+            Self::Ejected { node, .. } => write!(f, ",ejected={node}"),
             _ => Ok(()),
         }
     }
@@ -286,6 +300,8 @@ impl Cause {
             Self::SickAgent { .. } => "sick_agent",
             Self::Slow { .. } => "slow",
             Self::Certificate { .. } => "certificate",
+            Self::NotEjected { .. } => "not_ejected",
+            Self::Ejected { .. } => "ejected",
             Self::Storm => "storm",
         }
     }
@@ -294,6 +310,7 @@ impl Cause {
     pub const fn urgency(&self) -> Urgency {
         match self {
             Self::Loss | Self::Blind { .. } | Self::SilentRegion { .. } | Self::Storm => Urgency::Page,
+            Self::NotEjected { .. } | Self::Ejected { .. } => Urgency::Page,
             Self::NeverWorked { .. }
             | Self::SickAgent { .. }
             | Self::Slow { .. }
@@ -306,7 +323,10 @@ impl Cause {
     pub fn predicate(&self) -> Predicate {
         let tags: &[(Tag, &String)] = match self {
             Self::Loss | Self::Storm => &[],
-            Self::Blind { service } | Self::Slow { service, .. } => &[(Tag::Service, service)],
+            Self::Blind { service }
+            | Self::Slow { service, .. }
+            | Self::NotEjected { service }
+            | Self::Ejected { service, .. } => &[(Tag::Service, service)],
             Self::SilentRegion { region } => &[(Tag::Region, region)],
             Self::SickAgent { node } => &[(Tag::Node, node)],
             Self::NeverWorked { service, endpoint }
@@ -443,6 +463,13 @@ pub enum Event {
         lost_seconds: Vec<Span>,
         /// What was counted since the onset, as the ledger has it by now.
         counts: Counts,
+    },
+    /// Something was done with a service's nodes, or was not: it is noted with the loss of that service, the newest one.
+    Steered {
+        /// Of which service.
+        service: String,
+        /// What, in words.
+        text: String,
     },
     /// An agent that was cut off paged by itself.
     Paged(super::Fallback),

@@ -113,6 +113,8 @@ pub enum Happened {
     Late(Vec<Span>),
     /// Somebody is on it.
     Acknowledged(String),
+    /// A node was taken out of rotation or came back, or would have been, or was not: which and why, in words.
+    Steered(String),
 }
 
 /// What was seen in a second: of the one in which something passed the gates, why it did.
@@ -362,6 +364,10 @@ impl Incident {
     /// The parts that others are told of.
     pub fn parts(&self) -> impl Iterator<Item = (&String, &Part)> {
         self.parts.iter().filter(|(_, part)| part.is_in)
+    }
+
+    pub(super) fn is_opened_loss_of(&self, service: &str) -> bool {
+        self.cause == Cause::Loss && self.opened.is_some() && self.parts.contains_key(service)
     }
 
     /// The services that it touches.

@@ -6,6 +6,7 @@ mod alertmanager;
 mod command;
 mod contracts;
 mod mail;
+mod outlet;
 mod refusals;
 mod secrets;
 mod support;

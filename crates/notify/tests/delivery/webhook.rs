@@ -12,7 +12,7 @@ use crate::support::{
     server::{Request, Server, ok},
 };
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// Verifies as a receiver in another language would, and prints what the body says.
 const VERIFY: &str = r#"
@@ -30,7 +30,7 @@ fn webhook(url: Url, allow_private: bool) -> Kind {
 }
 
 /// What Python makes of a request: the type that it verified, or nothing.
-fn verified(request: &Request) -> Option<String> {
+pub(crate) fn verified(request: &Request) -> Option<String> {
     let header = |name: &str| &request.headers[name];
     let mut python = Command::new("python3")
         .args(["-c", VERIFY, SECRET])

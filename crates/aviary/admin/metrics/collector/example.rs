@@ -1,10 +1,14 @@
 //! A collector that counts something of everything: what the reference is made from, and tests look at.
 
 use aviary_collector::{
-    Counts, JournalFigures, LiveFigures, Phases, ReadBackFigures, ReceivedCounts, ServiceFigures, SlotCounts,
-    StatusFigures, StoreFigures, TokenCounts,
+    Counts, JournalFigures, LiveFigures, Phases, ReadBackFigures, ReceivedCounts, RotationFigures,
+    ServiceFigures, SlotCounts, StatusFigures, StoreFigures, TokenCounts,
 };
-use aviary_core::{Protocol, Second, State, Timestamp, Window, histogram::Histogram};
+use aviary_core::{
+    Protocol, Second, State, Timestamp, Window,
+    histogram::Histogram,
+    rotation::{Guard, Mode, State as Of},
+};
 use aviary_notify::Reason;
 
 use super::{DeliveryFigures, Figures, SwitchFigures};
@@ -48,6 +52,12 @@ pub(super) fn example() -> Figures {
         },
         waiting: vec![("oncall".to_owned(), 12)],
         canary_delay: Some(12.5),
+        rotation: RotationFigures {
+            nodes: vec![("ingest".to_owned(), Mode::Live, vec![(Of::In, 2), (Of::Out, 1)])],
+            refusals: [(Guard::Budget, 4)].into(),
+            refusing: vec![("ingest".to_owned(), Guard::Budget)],
+            is_stopped: false,
+        },
         services: vec![ServiceFigures {
             name: "ingest".to_owned(),
             state: State::Degraded,

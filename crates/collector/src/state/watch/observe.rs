@@ -200,7 +200,7 @@ impl State {
     }
 
     /// Whether a service, or this collector, is too young to be trusted.
-    fn is_starting(&self, name: &str, now: Timestamp) -> bool {
+    pub(in crate::state) fn is_starting(&self, name: &str, now: Timestamp) -> bool {
         // A minute of the ledger from before a restart is as good as a minute of watching.
         let is_new = |standing: &crate::state::Standing| standing.verdict.state == Verdict::Starting;
         let watched = now.second().0.saturating_sub(self.started.0);

@@ -1,0 +1,233 @@
+//! Which nodes are to be left out, kept with the incidents whose history says why.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use aviary_core::{
+    Second, Timestamp,
+    extent::Blame,
+    incident::{self, Cause, Condition, Observation},
+    page::Severity,
+    rotation::{Advice, Ejection, Kept, KeptNode, KeptPool, LEASE_SECONDS, Proof, Rotation, Seen, What},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Held, Judgement,
+    record::{Damage, Record, records},
+};
+use crate::rotation::{Advised, RotationFigures};
+
+/// A node leaves before anybody is told of its loss: what was done waits for so long for an incident to be noted with.
+const UNNOTED_SECONDS: u64 = 120;
+
+/// So much of it waits.
+const UNNOTED_MAX: usize = 64;
+
+/// Somebody stopped steering.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stop {
+    at: Second,
+    by: String,
+}
+
+/// What is kept of steering.
+#[derive(Debug, Default)]
+pub(super) struct Steering {
+    rotation: Rotation,
+    stop: Option<Stop>,
+    /// Who stopped it when it was last looked at.
+    stopped: Option<String>,
+    /// What was done, until there is a loss that it is noted with.
+    unnoted: VecDeque<(Second, String, String)>,
+    /// It as it was last handed to be kept.
+    kept: KeptSteering,
+}
+
+/// What one life leaves to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KeptSteering {
+    machine: Kept,
+    stop: Option<Stop>,
+}
+
+impl Steering {
+    /// What an earlier life left.
+    pub(super) fn from_kept(kept: KeptSteering) -> Self {
+        let rotation = Rotation::from_kept(kept.machine.clone());
+        Self { rotation, stop: kept.stop.clone(), kept, ..Self::default() }
+    }
+
+    /// What is to be kept, where that is another than it was.
+    fn changed(&mut self) -> Option<Vec<u8>> {
+        let kept = KeptSteering { machine: self.rotation.kept(), stop: self.stop.clone() };
+        if kept == self.kept {
+            return None;
+        }
+        let bytes = kept.bytes();
+        self.kept = kept;
+        Some(bytes)
+    }
+
+    /// What a person is to know of it, for the services of which something is observed.
+    pub(super) fn conditions(&self, services: &[Observation]) -> Vec<Condition> {
+        let mut conditions = Vec::new();
+        let often = self.rotation.repeated();
+        for Observation { service, policy, .. } in services {
+            let condition = |cause: Cause, holds: bool, summary: String| Condition {
+                cause,
+                holds,
+                after: 0,
+                severity: Severity::Error,
+                services: vec![service.clone()],
+                summary,
+                measured: None,
+                blame: Blame::Unclear,
+                owner: policy.owner.clone(),
+                runbook: policy.runbook.clone(),
+                shadow: policy.shadow,
+            };
+            let refused = self
+                .rotation
+                .refused()
+                .find(|(of, is_live, refused)| of == service && *is_live && refused.guard.is_correlated());
+            let text = refused.map(|(.., refused)| format!("{service}: {}", refused.text));
+            let (holds, text) = (text.is_some(), text.unwrap_or_default());
+            conditions.push(condition(Cause::NotEjected { service: service.clone() }, holds, text));
+            let went = self.rotation.ejections().filter(|it| it.is_live && it.service == *service);
+            let went: BTreeSet<&str> = went.map(|it| it.node.as_str()).collect();
+            for node in went {
+                let times = often.iter().find(|(of, it, _)| of == service && *it == node);
+                let summary = times.map(|(.., times)| {
+                    format!("{service}: {node} was taken out of rotation {times} times within a day: it needs a person")
+                });
+                let (service, node) = (service.clone(), node.to_owned());
+                let holds = summary.is_some();
+                conditions.push(condition(
+                    Cause::Ejected { service, node },
+                    holds,
+                    summary.unwrap_or_default(),
+                ));
+            }
+        }
+        conditions
+    }
+}
+
+impl Held {
+    /// Notes what was done with nodes, where there is a loss by now to note it with.
+    pub(super) fn note_steered(&mut self, now: Timestamp) {
+        for (at, service, text) in std::mem::take(&mut self.steering.unnoted) {
+            if self.incidents.has_loss(&service) {
+                self.step(incident::Event::Steered { service, text }, now);
+            } else if now.second().0.saturating_sub(at.0) < UNNOTED_SECONDS {
+                self.steering.unnoted.push_back((at, service, text));
+            }
+        }
+    }
+}
+
+impl Judgement {
+    /// Takes in what was measured of nodes at `now`. Each thing that is done is noted with the service's incident.
+    pub(crate) fn steer(&self, mut seen: Seen, now: Timestamp) {
+        let mut held = self.held();
+        let by_api = held.steering.stop.as_ref().map(|stop| stop.by.clone());
+        seen.stopped = seen.stopped.or(by_api);
+        held.steering.stopped.clone_from(&seen.stopped);
+        let actions = held.steering.rotation.step(&seen, now.second());
+        for action in actions {
+            let (service, text) = (action.service, action.text);
+            match action.what {
+                What::Out | What::Refused(_) => tracing::warn!(service, "{text}."),
+                What::Returning | What::In => tracing::info!(service, "{text}."),
+            }
+            held.steering.unnoted.push_back((now.second(), service, text));
+        }
+        let beyond = held.steering.unnoted.len().saturating_sub(UNNOTED_MAX);
+        held.steering.unnoted.drain(..beyond);
+        held.note_steered(now);
+        if let Some(bytes) = held.steering.changed() {
+            held.pending.put_steering(bytes);
+        }
+    }
+
+    /// What is advised at `now`.
+    pub(crate) fn advised(&self, now: Timestamp) -> Advised {
+        let held = self.held();
+        let steering = &held.steering;
+        let owned = |nodes: BTreeMap<&str, Advice>| {
+            nodes.into_iter().map(|(node, advice)| (node.to_owned(), advice)).collect()
+        };
+        let services = steering.rotation.advice(now.second()).into_iter();
+        Advised {
+            services: services.map(|(name, (mode, nodes))| (name.to_owned(), (mode, owned(nodes)))).collect(),
+            recent: steering
+                .rotation
+                .ejections()
+                .filter(|it| it.is_live)
+                .map(|it| (it.service.clone(), it.node.clone()))
+                .collect(),
+            stopped: steering.stopped.clone(),
+            until: now.second().plus(LEASE_SECONDS),
+        }
+    }
+
+    /// Stops steering in the name of `by`, or goes on with it.
+    pub(crate) fn stop_steering(&self, by: Option<String>, now: Timestamp) {
+        let mut held = self.held();
+        held.steering.stop = by.map(|by| Stop { at: now.second(), by });
+        if let Some(bytes) = held.steering.changed() {
+            held.pending.put_steering(bytes);
+        }
+    }
+
+    /// Whether somebody stopped it.
+    pub(crate) fn is_steering_stopped(&self) -> bool {
+        self.held().steering.stopped.is_some()
+    }
+
+    /// What people are told of steering.
+    pub(crate) fn steering_status(&self) -> Value {
+        let held = self.held();
+        let Steering { rotation, stopped, .. } = &held.steering;
+        let refused: BTreeMap<&str, Value> = rotation
+            .refused()
+            .map(|(service, _, it)| {
+                (service, json!({"guard": it.guard.name(), "nodes": it.nodes, "text": it.text}))
+            })
+            .collect();
+        let services = rotation.modes().map(|(service, mode)| {
+            let refused = refused.get(service).cloned().unwrap_or_default();
+            (service.to_owned(), json!({"mode": mode.name(), "refused": refused}))
+        });
+        let ejections: Vec<Value> = rotation.ejections().map(Record::write).collect();
+        json!({
+            "stopped": stopped,
+            "services": services.collect::<serde_json::Map<_, _>>(),
+            "ejections": ejections,
+        })
+    }
+
+    /// What is counted of it.
+    pub(crate) fn steering_figures(&self) -> RotationFigures {
+        let held = self.held();
+        let Steering { rotation, stopped, .. } = &held.steering;
+        let nodes =
+            rotation.modes().map(|(service, mode)| (service.to_owned(), mode, rotation.states(service)));
+        RotationFigures {
+            nodes: nodes.collect(),
+            refusals: rotation.refusals().clone(),
+            refusing: rotation.refused().map(|(service, _, it)| (service.to_owned(), it.guard)).collect(),
+            is_stopped: stopped.is_some(),
+        }
+    }
+}
+
+records! {
+    Ejection { at, service, node, is_live }
+    Kept { pools, ejections }
+    KeptNode { state, since, proof }
+    KeptPool { mode, away }
+    KeptSteering { machine, stop }
+    Proof { lost, scheduled, window, vantages, peers, peers_lost, peers_scheduled }
+    Stop { at, by }
+}
