@@ -1,8 +1,10 @@
 //! How an agent stands: what its endpoints, metrics and StatsD tell, in one value.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use aviary_core::{Endpoint, Phase, Protocol, Second, Timestamp, histogram::Histogram};
+
+use crate::steer::{Answer, Counted};
 
 /// The outcome's name, and the names of its phase and fault where it has them.
 pub(crate) type Class = (&'static str, Option<&'static str>, Option<&'static str>);
@@ -50,6 +52,7 @@ impl Standing {
                 .collect(),
             reload,
             fallback: None,
+            rotation: Rotation::default(),
         }
     }
 }
@@ -108,6 +111,8 @@ pub(crate) struct Standing {
     pub(crate) reload: Reload,
     /// What it told by itself; none without a fallback.
     pub(crate) fallback: Option<Fallback>,
+    /// What it answers of its node.
+    pub(crate) rotation: Rotation,
 }
 
 /// The slots of one service over one protocol: totals since the start, which only grow.
@@ -168,6 +173,15 @@ pub(crate) struct Fallback {
     pub(crate) taken: u64,
     /// Attempts that came to nothing.
     pub(crate) in_vain: u64,
+}
+
+/// What it answers of its node, and how often it did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rotation {
+    /// By service.
+    pub(crate) answers: Vec<Answer>,
+    /// How often, and to whom.
+    pub(crate) counted: Arc<Counted>,
 }
 
 /// What became of the last reload.

@@ -26,7 +26,7 @@ use crate::{
     admin::{
         Admin, Profiler,
         guard::Guard,
-        standing::{Reload, Standing},
+        standing::{Reload, Rotation, Standing},
     },
     config::{
         self, Config,
@@ -36,6 +36,7 @@ use crate::{
     },
     service_manager::ServiceManager,
     statsd::{self, Statsd},
+    steer::{Hooks, Node, Steering, View, agent_check},
     telemetry::state_lines::{SeriesLabel, StateLines},
 };
 
@@ -77,6 +78,9 @@ pub(super) struct RunningAgent {
     statsd: Option<(config::debugging::Statsd, Statsd)>,
     reload: Arc<Mutex<Reload>>,
     fallback: Option<Fallback>,
+    view: Arc<View>,
+    node: Arc<Node>,
+    steering: Steering,
     push: Push,
     /// The names of the series that are probed, and the version that they come from.
     assigned: (BTreeSet<String>, String),
@@ -105,6 +109,8 @@ impl RunningAgent {
         let host = Host::new(dns.clone());
         let listener = bound(section.listen, "agent.listen").await?;
         let debug = bound(section.debugging.listen, "agent.debug_listen").await?;
+        let agent_check = bound(section.steering.agent_check, "agent.agent_check").await?;
+        let hooks = Hooks::new(section.steering.clone(), here.vantage.node.clone())?;
         find_addresses(&host, &config.services).await;
         let assignment = assignment(config, &here, &dns)?;
         let assigned = (names_of(&assignment), assignment.configuration.clone());
@@ -112,6 +118,7 @@ impl RunningAgent {
         let watchdog = manager.watchdog(SystemClock);
         let mut fallback = Fallback::new(section, config, &here.vantage)?;
         let heard = fallback.as_ref().map(Fallback::listener);
+        let view = Arc::new(View::of(config));
         let options = Options {
             assignment,
             boot: random()?,
@@ -120,12 +127,15 @@ impl RunningAgent {
             is_durable: section.data.is_some(),
             controls: controls(section, here.trusted.as_deref())?,
             pulse: Box::new(move || watchdog.beat()),
-            listener: Box::new(told_of(heard.clone())),
+            listener: Box::new(told_of(heard.clone(), Arc::clone(&view))),
         };
         let agent = Agent::start(options, host.clone(), SystemClock)?;
         fallback.iter_mut().for_each(|fallback| fallback.start(agent.observer()));
         let reload = Arc::<Mutex<Reload>>::default();
-        let source = source(&agent.observer(), &reload, heard);
+        let node = Arc::new(Node::new(Arc::clone(&view), agent.observer().leases(), SystemClock));
+        let answering = agent_check.map(|it| tokio::spawn(agent_check::serve(it, Arc::clone(&node))));
+        let steering = Steering::start(Arc::clone(&node), hooks, answering);
+        let source = source(&agent.observer(), &reload, heard, &node);
         let profiler = section.debugging.profiling.then(|| Profiler::new(SystemClock));
         let guard = Guard { read_token: section.read_token, probe_auth: section.probe_auth };
         let admin = Admin::start(listener, debug, profiler, SystemClock, source, guard)?;
@@ -139,6 +149,9 @@ impl RunningAgent {
             statsd: None,
             reload,
             fallback,
+            view,
+            node,
+            steering,
             push,
             assigned,
             is_durable: section.data.is_some(),
@@ -176,6 +189,7 @@ impl RunningAgent {
         let push = push(section, self.here.collector.as_ref());
         self.agent.redirect(push.clone())?;
         self.fallback.iter().for_each(|fallback| fallback.take_on(config));
+        self.view.take_on(config);
         if let Err(error) = self.assign(assignment).await {
             // All of it, or nothing.
             self.agent.redirect(self.push.clone())?;
@@ -216,12 +230,14 @@ impl RunningAgent {
     }
 
     /// Ends; returns how many slots no collector took, and whether they are kept for the next start.
-    pub(super) async fn stop(self) -> (u64, bool) {
+    pub(super) async fn stop(mut self) -> (u64, bool) {
+        self.steering.end();
         self.fallback.into_iter().for_each(Fallback::stop);
         let untaken = self.agent.stop().await;
         if let Some((_, statsd)) = self.statsd {
             statsd.stop();
         }
+        self.steering.stop().await;
         self.admin.stop().await;
         (untaken, self.is_durable)
     }
@@ -265,7 +281,7 @@ impl RunningAgent {
         }
         self.statsd.take().into_iter().for_each(|(_, statsd)| statsd.stop());
         let heard = self.fallback.as_ref().map(Fallback::listener);
-        let source = source(&self.agent.observer(), &self.reload, heard);
+        let source = source(&self.agent.observer(), &self.reload, heard, &self.node);
         let told = (statsd::agent_naming(&self.here.vantage, wanted.tags), statsd::of_agent(source));
         let (host, every) = (self.host.clone(), statsd::AGENT_INTERVAL);
         let statsd = Statsd::start(address.clone(), told, every, host, SystemClock);
@@ -289,20 +305,23 @@ fn source(
     observer: &Observer<SystemClock>,
     reload: &Arc<Mutex<Reload>>,
     fallback: Option<Arc<Shared>>,
+    node: &Arc<Node>,
 ) -> crate::admin::Source {
-    let (observer, reload) = (observer.clone(), Arc::clone(reload));
+    let (observer, reload, node) = (observer.clone(), Arc::clone(reload), Arc::clone(node));
     Arc::new(move || {
         let reload = reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let fallback = fallback.as_ref().map(|fallback| fallback.figures());
-        Standing { fallback, ..Standing::of(observer.standing(), reload) }
+        let rotation = Rotation { answers: node.answers(), counted: Arc::clone(node.counted()) };
+        Standing { fallback, rotation, ..Standing::of(observer.standing(), reload) }
     })
 }
 
-/// Who hears what the agent reports: the log, and the fallback if there is one.
-fn told_of(fallback: Option<Arc<Shared>>) -> impl FnMut(News<'_>) + Send {
+/// Who hears what the agent reports: the log, the view of its services, and the fallback if there is one.
+fn told_of(fallback: Option<Arc<Shared>>, view: Arc<View>) -> impl FnMut(News<'_>) + Send {
     let mut log = state_lines();
     move |news| {
         fallback.iter().for_each(|fallback| fallback.hear(&news));
+        view.hear(&news);
         log(news);
     }
 }

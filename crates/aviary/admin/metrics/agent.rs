@@ -12,7 +12,7 @@ use super::{GROUPS_MAX, OTHERS, Page, count_of, open_metrics, seconds, series, s
 use crate::admin::{
     process::Process,
     readiness::readiness,
-    standing::{Class, Group, Standing},
+    standing::{Class, Group, Rotation, Standing},
 };
 
 /// How many certificates are told of.
@@ -45,6 +45,7 @@ impl Collector for Snapshot {
         self.schedule(&mut page)?;
         self.spool_and_shipping(&mut page)?;
         self.surroundings(&mut page)?;
+        self.rotation(&mut page)?;
         page.process(&self.process, self.standing.started)?;
         self.host(&mut page)
     }
@@ -192,6 +193,37 @@ impl Snapshot {
         let help = "The configuration that runs.";
         page.info("aviary_agent_configuration", help, &[("version", it.configuration.as_str())])?;
         page.build()
+    }
+
+    fn rotation(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Rotation { answers, counted } = &self.standing.rotation;
+        let leases = answers.iter().filter(|answer| answer.until.is_some()).count();
+        let help = "Services for which a collector has this node out of rotation, or returning.";
+        page.gauge("aviary_agent_rotation_leases", help, None, &leases)?;
+        let help = "The share of its usual load that this node is to have, from 0 to 1.";
+        let name = "aviary_agent_rotation_weight";
+        let mut weights = page.family(name, help, None, MetricType::Gauge)?;
+        for answer in answers.iter().take(GROUPS_MAX) {
+            let weight = f64::from(answer.weight) / 100.0;
+            weights.encode_family(&[("service", answer.service.as_str())])?.encode_gauge(&weight)?;
+        }
+        let help = "Answers to whoever asked whether this node is to be in rotation.";
+        let mut asked = page.family("aviary_agent_rotation_answers", help, None, MetricType::Counter)?;
+        for (by, rotation, count) in counted.answers() {
+            let labels = [("by", by.name()), ("rotation", rotation.name())];
+            count_of(&mut asked.encode_family(&labels)?, &count)?;
+        }
+        let help = "Times that whoever is told of this node took it.";
+        let mut told = page.family("aviary_agent_rotation_told", help, None, MetricType::Counter)?;
+        for (by, count, _) in counted.tellings() {
+            count_of(&mut told.encode_family(&[("by", by.name())])?, &count)?;
+        }
+        let help = "Attempts to tell of this node that came to nothing.";
+        let mut in_vain = page.family("aviary_agent_rotation_in_vain", help, None, MetricType::Counter)?;
+        for (by, _, count) in counted.tellings() {
+            count_of(&mut in_vain.encode_family(&[("by", by.name())])?, &count)?;
+        }
+        Ok(())
     }
 
     fn host(&self, page: &mut Page<'_>) -> fmt::Result {
