@@ -45,6 +45,7 @@ pub(super) const ASKED_WITHIN: Duration = Duration::from_millis(4_500);
 
 /// Answers whoever connects to `listener` for `node`.
 pub(crate) async fn serve(listener: TcpListener, node: Arc<Node>) {
+    node.has_begun().await;
     let mut listener = Bounded::new(listener, OPEN_MAX);
     let has_wondered = Arc::new(AtomicBool::new(false));
     loop {

@@ -40,6 +40,10 @@ pub(crate) use self::{hook::Hooks, view::View};
 /// How often what is told is looked at again, beside each answer of a collector.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long an agent that begins waits for a collector to answer before it says that its node is in: it may be out, and who is
+/// not told keeps what he knows.
+const FIRST_ANSWER: Duration = Duration::from_secs(3);
+
 /// How long whoever is told may take to hear that the agent ends.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -216,6 +220,12 @@ impl Node {
         &self.counted
     }
 
+    /// Waits until a collector has answered once, but not for ever.
+    async fn has_begun(&self) {
+        // Nobody answers any more where the other end is gone.
+        _ = timeout(FIRST_ANSWER, self.leases.clone().changed()).await;
+    }
+
     /// From now on it is in rotation: the agent ends. Returns whether it was not.
     fn end(&self) -> bool {
         let was_in = self.answers().iter().all(|answer| answer.rotation == Rotation::In);
@@ -274,6 +284,7 @@ async fn tell(node: Arc<Node>, hooks: Hooks, mut stopped: watch::Receiver<bool>)
     let mut leases = node.leases.clone();
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    node.has_begun().await;
     loop {
         let is_over = *stopped.borrow_and_update();
         let answers = node.answers();

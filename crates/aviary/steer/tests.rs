@@ -148,6 +148,25 @@ async fn an_agent_check_is_always_answered() {
 }
 
 #[tokio::test]
+async fn an_agent_that_begins_anew_says_nothing_before_it_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(&["a"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(agent_check::serve(listener, Arc::clone(&rig.node)));
+    let steering = rig.tell(command(dir.path(), "exit 0"));
+    let answer = tokio::spawn(checked(address, b"a\n"));
+    sleep(Duration::from_millis(500)).await;
+    assert!(!answer.is_finished() && lines(dir.path()).is_empty());
+    rig.advise(Some(Advised::Out), 60);
+    assert_eq!(answer.await.unwrap(), "drain\n");
+    until("told", || (!lines(dir.path()).is_empty()).then_some(())).await;
+    assert!(lines(dir.path())[0].starts_with("a-out-0"), "it was never said to be in");
+    steering.stop().await;
+    serving.abort();
+}
+
+#[tokio::test]
 async fn the_only_service_needs_no_name() {
     let rig = Rig::new(&["a"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
