@@ -1,21 +1,17 @@
 //! What agents answer for their nodes, while a collector of a few lines says what it likes.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Duration};
 
 use serde_json::json;
 
+use super::{IN, NODES, OUT, wait};
 use crate::support::{
     graphite::Carbon,
-    haproxy::{Balancer, Standing},
+    haproxy::Balancer,
     node::Node,
     ports::Port,
     recorder::{Advice, Recorder},
 };
-
-const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
 /// A carbon, the agent that stands beside it, and whom that reports to.
 struct Place {
@@ -46,25 +42,6 @@ impl Place {
     }
 }
 
-/// Waits until haproxy has the servers so, and returns how long that took.
-#[track_caller]
-fn wait(balancer: &Balancer, patience: u64, expected: [(&str, u64); 3]) -> Duration {
-    let expected = expected.map(|(status, weight)| (status.to_owned(), weight));
-    let began = Instant::now();
-    loop {
-        let servers: Vec<Standing> = balancer.servers().into_values().collect();
-        if servers == expected {
-            return began.elapsed();
-        }
-        let is_late = began.elapsed() > Duration::from_secs(patience);
-        assert!(!is_late, "{servers:?}, and not {expected:?} within {patience} s\n{}", balancer.log());
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
-const IN: (&str, u64) = ("no check", 100);
-const OUT: (&str, u64) = ("DRAIN", 100);
-
 #[test]
 fn a_node_is_out_for_haproxy_only_while_a_collector_says_so() {
     let mut places = thread::scope(|scope| {
@@ -88,7 +65,7 @@ fn a_node_is_out_for_haproxy_only_while_a_collector_says_so() {
     assert_eq!(places[0].agent.ask("/health/ingest").0, 200);
 
     places[1].advise("returning", 10, 60);
-    wait(&balancer, 6, [IN, ("no check", 10), IN]);
+    wait(&balancer, 6, [IN, (IN.0, 10), IN]);
     assert_eq!(places[1].agent.ask("/health/ingest").0, 200);
     places[1].recorder.advise(None);
     wait(&balancer, 6, [IN, IN, IN]);

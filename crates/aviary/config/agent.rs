@@ -18,7 +18,7 @@ use super::{
     reader::Reader,
     scalar,
     secret::{self, Pem, Secret},
-    steer::{Steering, steering},
+    steer::{Told, steering},
 };
 
 /// The agent's part of the configuration.
@@ -59,7 +59,7 @@ pub(crate) struct Agent {
     /// Once both have lasted for so many seconds.
     pub(crate) fallback_after: u64,
     /// Who asks, and who is told, whether its node is to be in rotation.
-    pub(crate) steering: Steering,
+    pub(crate) steering: Told,
 }
 
 /// A client certificate with its key.

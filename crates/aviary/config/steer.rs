@@ -18,7 +18,7 @@ use super::{
 
 /// Who asks, and who is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Steering {
+pub(crate) struct Told {
     /// Where HAProxy's agent checks are answered.
     pub(crate) agent_check: Option<SocketAddr>,
     /// The file that says it, with `{service}` in its path.
@@ -57,17 +57,17 @@ const TTL_PERIODS_MIN: u32 = 10;
 const TTL_PERIODS: u32 = 12;
 
 /// Reads who asks and who is told.
-pub(super) fn steering(reader: &mut Reader<'_>) -> Steering {
+pub(super) fn steering(reader: &mut Reader<'_>) -> Told {
     let about = "where HAProxy's agent checks are answered: `agent-port` of a server on this host";
     let agent_check = reader.optional("agent_check", about, scalar::listener("127.0.0.1:8613"));
     let about = "who is told when this node is to leave rotation or to come back";
     let told = reader.optional("rotation", about, section(rotation)).unwrap_or_default();
     let about = "a Consul agent that has a check for it";
     let consul = reader.optional("consul", about, section(consul));
-    Steering { agent_check, consul, ..told }
+    Told { agent_check, consul, ..told }
 }
 
-fn rotation(reader: &mut Reader<'_>) -> Option<Steering> {
+fn rotation(reader: &mut Reader<'_>) -> Option<Told> {
     let about =
         "a file that says it, replaced at each change; whoever reads it is to believe it up to `until`";
     let path = template("a path", "/run/aviary/{service}.json", &["service"], &["service"]);
@@ -79,7 +79,7 @@ fn rotation(reader: &mut Reader<'_>) -> Option<Steering> {
         let help = "write file = \"/run/aviary/{service}.json\", or command = [\"PROGRAM\", \"{service}\", \"{state}\"]";
         reader.refuse_whole(Refusal::new("neither `file` nor `command` says who is told").help(help));
     }
-    Some(Steering { file, command: values(command.unwrap_or_default()), ..Steering::default() })
+    Some(Told { file, command: values(command.unwrap_or_default()), ..Told::default() })
 }
 
 fn consul(reader: &mut Reader<'_>) -> Option<Consul> {

@@ -17,7 +17,7 @@ use super::{
     service::Service,
     sink::Sink,
     status::Status,
-    steer::{Consul, Steering},
+    steer::{Consul, Told},
     vantage::{Tag, Vantage},
 };
 use crate::telemetry::LogFormat;
@@ -178,8 +178,8 @@ impl Keys {
         self.steering(steering);
     }
 
-    fn steering(&mut self, steering: &Steering) {
-        let Steering { agent_check, file, command, consul } = steering;
+    fn steering(&mut self, steering: &Told) {
+        let Told { agent_check, file, command, consul } = steering;
         self.maybe("agent_check", *agent_check);
         self.maybe("rotation.file", file.as_ref());
         self.all("rotation.command", command);

@@ -20,7 +20,7 @@ use super::{
     Answer, By, Counted, Rotation,
     consul::{Check, Consul},
 };
-use crate::config::steer::Steering;
+use crate::config::steer::Told;
 
 /// How long it may take to tell somebody.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ const REMIND: Duration = Duration::from_secs(60);
 
 /// Whom to tell, for any service.
 pub(crate) struct Hooks {
-    told: Steering,
+    told: Told,
     consul: Option<Arc<Consul>>,
     node: String,
 }
@@ -44,7 +44,7 @@ impl Hooks {
     ///
     /// # Errors
     /// A Consul agent that cannot be asked as configured.
-    pub(crate) fn new(told: Steering, node: String) -> anyhow::Result<Self> {
+    pub(crate) fn new(told: Told, node: String) -> anyhow::Result<Self> {
         let consul = told.consul.as_ref().map(Consul::new).transpose()?;
         Ok(Self { consul: consul.map(Arc::new), told, node })
     }

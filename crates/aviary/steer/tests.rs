@@ -15,7 +15,7 @@ use tokio::{
 use super::*;
 use crate::config::{
     secret::Secret,
-    steer::{Consul, Steering as Configured},
+    steer::{Consul, Told as Configured},
 };
 
 const NOW: Timestamp = Second(1_763_690_400).start();
