@@ -22,6 +22,7 @@ mod receiving;
 mod reporters;
 mod reports;
 mod rig;
+mod rotation;
 mod scenes;
 mod secrets;
 mod status;

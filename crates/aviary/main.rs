@@ -29,6 +29,7 @@ mod service_manager;
 mod silence;
 mod statsd;
 mod status;
+mod steer;
 mod store;
 mod sums;
 mod telemetry;

@@ -35,6 +35,45 @@ pub(crate) struct Graphite {
     dir: TempDir,
 }
 
+/// carbon-cache by itself, of which nobody reads back.
+pub(crate) struct Carbon {
+    process: Process,
+    line: Port,
+    /// The ports that it listens on beside, and would share with others otherwise.
+    _others: [Port; 2],
+    _dir: TempDir,
+}
+
+impl Carbon {
+    /// Starts it, empty.
+    #[track_caller]
+    pub(crate) fn start() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("aviary-carbon-")
+            .tempdir()
+            .expect("the temporary directory can be written");
+        for name in ["conf", "whisper", "log"] {
+            fs::create_dir(dir.path().join(name)).expect("the temporary directory can be written");
+        }
+        let (line, pickle, query) = (Port::claim(), Port::claim(), Port::claim());
+        let process = carbon(dir.path(), Setup::default(), &line, &pickle, &query);
+        for port in [&query, &line, &pickle] {
+            process.wait_until_listening(port.address(), START);
+        }
+        Self { process, line, _others: [pickle, query], _dir: dir }
+    }
+
+    /// Graphite lines.
+    pub(crate) fn line(&self) -> SocketAddr {
+        self.line.address()
+    }
+
+    /// The process, to freeze and thaw.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
 /// How a Graphite is set up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use aviary_core::{Outcome, Second, Span};
@@ -40,6 +40,20 @@ struct Record {
     rosters: HashMap<u64, Vec<(String, Second)>>,
     said: Said,
     told: Vec<Told>,
+    advice: Option<Advice>,
+}
+
+/// What it advises in each answer for the agent's own node, in one service.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Advice {
+    /// The service.
+    pub(crate) service: &'static str,
+    /// `out` or `returning`.
+    pub(crate) state: &'static str,
+    /// In per cent.
+    pub(crate) weight: u8,
+    /// How long each answer is good for.
+    pub(crate) lease: Duration,
 }
 
 /// What was said of each second of each series, by name: the outcomes that differ, in the order in which they came.
@@ -97,6 +111,11 @@ impl Recorder {
         self.lock().hangs = hangs;
     }
 
+    /// Advises this from the next answer on.
+    pub(crate) fn advise(&self, advice: Option<Advice>) {
+        self.lock().advice = advice;
+    }
+
     /// Everything that was said so far.
     pub(crate) fn said(&self) -> Said {
         self.lock().said.clone()
@@ -123,6 +142,15 @@ impl Recorder {
 }
 
 impl Record {
+    /// What stands in an answer of what is advised.
+    fn advised(&self) -> String {
+        let Some(Advice { service, state, weight, lease }) = self.advice else { return String::new() };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        let advice = serde_json::json!({"state": state, "weight": weight, "reason": "the recorder says so",
+            "until_us": (now + lease).as_micros() as u64});
+        format!(",\"rotation\":{{\"{service}\":{advice}}}")
+    }
+
     /// Takes a report, or returns the code of the error for it.
     fn take(&mut self, body: &[u8]) -> Result<u64, &'static str> {
         let report = Report::decode(body).map_err(|_| "bad_report")?;
@@ -193,10 +221,12 @@ async fn serve(stream: TcpStream, record: Arc<Mutex<Record>>) -> io::Result<()> 
         }
         let taken = {
             let mut record = record.lock().expect("whoever records does not panic");
-            if record.hangs { None } else { Some(record.take(&body)) }
+            if record.hangs { None } else { Some(record.take(&body).map(|slots| (slots, record.advised()))) }
         };
         let (status, body) = match taken {
-            Some(Ok(slots)) => ("200 OK", format!("{{\"slots\":{slots},\"too_old\":0,\"ahead\":0}}")),
+            Some(Ok((slots, advised))) => {
+                ("200 OK", format!("{{\"slots\":{slots},\"too_old\":0,\"ahead\":0{advised}}}"))
+            }
             Some(Err(code)) => {
                 ("400 Bad Request", format!("{{\"error\":{{\"code\":\"{code}\",\"message\":\"recorder\"}}}}"))
             }

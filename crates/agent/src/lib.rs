@@ -20,7 +20,9 @@ mod groups;
 mod keep;
 mod lane;
 mod lanes;
+pub mod lease;
 mod merge;
+pub mod own;
 mod push;
 mod ship;
 mod slots;
@@ -60,6 +62,7 @@ use crate::{
     fresh::Fresh,
     keep::{Enrolment, Keeper, KeeperStanding},
     lanes::{Lanes, join},
+    lease::Leases,
     push::Pusher,
     ship::Shipper,
     spool::SpoolThread,
@@ -172,6 +175,7 @@ pub struct Agent<N, C> {
     keeper_standing: Arc<Mutex<KeeperStanding>>,
     shipper: JoinHandle<u64>,
     shipping: Arc<Mutex<ShippingStanding>>,
+    leases: watch::Receiver<Leases>,
 }
 
 impl<N: Network, C: Clock> Agent<N, C> {
@@ -229,13 +233,14 @@ impl<N: Network, C: Clock> Agent<N, C> {
             listener,
         );
         let shipping = Arc::<Mutex<ShippingStanding>>::default();
+        let (tell_leases, leases) = watch::channel(Leases::default());
         let shipper = Shipper::new(
             Arc::clone(&batch),
             clock.clone(),
             spool.clone(),
             fresh,
             (pusher, boot, redirected),
-            Arc::clone(&shipping),
+            (Arc::clone(&shipping), tell_leases),
         );
         let enrolment =
             Enrolment { crew: lanes.crew, roster: roster.clone(), configuration: assignment.configuration };
@@ -260,6 +265,7 @@ impl<N: Network, C: Clock> Agent<N, C> {
             keeper_standing,
             shipper: tokio::spawn(shipper.run()),
             shipping,
+            leases,
         })
     }
 
@@ -329,6 +335,7 @@ impl<N: Network, C: Clock> Agent<N, C> {
             controls: self.controls.clone(),
             keeper: Arc::clone(&self.keeper_standing),
             shipping: Arc::clone(&self.shipping),
+            leases: self.leases.clone(),
         }
     }
 

@@ -1,6 +1,12 @@
 //! Handing reports to a collector over HTTP, and knowing when to try again.
 
-use std::{collections::BTreeSet, fmt, io::Write as _, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    io::Write as _,
+    sync::Arc,
+    time::Duration,
+};
 
 use aviary_core::Second;
 use aviary_probe::TlsError;
@@ -12,6 +18,8 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use reqwest::{StatusCode, Url, header};
 use serde::Deserialize;
+
+use crate::lease::{self, Advice};
 
 /// A push that takes longer is tried again: the same report twice says the same.
 pub(crate) const PUSH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -143,6 +151,8 @@ pub(crate) enum Pushed {
         now_us: Option<u64>,
         /// The keys of alerts that it ends from now on.
         adopted: Vec<String>,
+        /// What it advises for the agent's own node, by service.
+        rotation: BTreeMap<String, Advice>,
     },
     /// It is to be pushed again at once.
     Again,
@@ -164,11 +174,7 @@ pub(crate) enum Unanswered {
 
 /// What a collector answered.
 enum Answer {
-    Taken {
-        now_us: Option<u64>,
-        adopted: Vec<String>,
-        token_expires: Option<u64>,
-    },
+    Taken(Receipt),
     /// It lacks the roster.
     Stranger,
     /// It does not understand compressed bodies.
@@ -271,7 +277,7 @@ impl Pusher {
             _ => self.unanswered = 0,
         }
         match answer {
-            Answer::Taken { now_us, adopted, token_expires } => {
+            Answer::Taken(Receipt { now_us, adopted, token_expires, rotation, .. }) => {
                 self.token_expires = token_expires;
                 if self.failures > 0 {
                     tracing::info!(collector = %self.collector(), "A collector takes reports again.");
@@ -279,7 +285,7 @@ impl Pusher {
                 self.failures = 0;
                 self.last_error = None;
                 self.introduced.insert(body.roster_id);
-                Pushed::Taken { now_us, adopted }
+                Pushed::Taken { now_us, adopted, rotation }
             }
             Answer::Stranger if !introduces => {
                 self.introduced.remove(&body.roster_id);
@@ -363,7 +369,7 @@ impl Pusher {
             ..Report::default()
         };
         match self.post(together(&nothing.encode())).await {
-            Answer::Taken { .. } => self.post(report.clone()).await,
+            Answer::Taken(_) => self.post(report.clone()).await,
             other => other,
         }
     }
@@ -393,9 +399,7 @@ impl Pusher {
         if status.is_success() {
             // A portal on the way says 200 to everything: only a collector tells how many slots it took.
             return match response.json::<Receipt>().await {
-                Ok(Receipt { now_us, adopted, token_expires, .. }) => {
-                    Answer::Taken { now_us, adopted, token_expires }
-                }
+                Ok(receipt) => Answer::Taken(receipt),
                 Err(_) => {
                     let reason = format!("{status}, but not from a collector");
                     Answer::Later { reason, after: None, is_collector: false }
@@ -439,6 +443,8 @@ struct Receipt {
     adopted: Vec<String>,
     #[serde(default)]
     token_expires: Option<u64>,
+    #[serde(default, deserialize_with = "lease::advice")]
+    rotation: BTreeMap<String, Advice>,
 }
 
 #[derive(Default, Deserialize)]

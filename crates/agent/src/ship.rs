@@ -20,6 +20,7 @@ use crate::{
     fallback::Reach,
     fresh::{Fresh, Kept},
     keep::REPORT_BYTES,
+    lease::{Asked, Leases},
     merge::{merge, mergeable},
     push::{Body, Push, Pushed, Pusher, RETRY_MIN, Unanswered},
     spool::{SpoolThread, Waiting},
@@ -85,6 +86,7 @@ pub(crate) struct Shipper<C> {
     boot: u64,
     redirected: watch::Receiver<Push>,
     standing: Arc<Mutex<ShippingStanding>>,
+    leases: watch::Sender<Leases>,
     /// The spool may hold reports that nobody took.
     has_backlog: bool,
     /// When of those some were pushed last.
@@ -122,7 +124,7 @@ impl<C: Clock> Shipper<C> {
         spool: SpoolThread,
         fresh: Arc<Fresh>,
         (pusher, boot, redirected): (Pusher, u64, watch::Receiver<Push>),
-        standing: Arc<Mutex<ShippingStanding>>,
+        (standing, leases): (Arc<Mutex<ShippingStanding>>, watch::Sender<Leases>),
     ) -> Self {
         Self {
             batch,
@@ -133,6 +135,7 @@ impl<C: Clock> Shipper<C> {
             boot,
             redirected,
             standing,
+            leases,
             has_backlog: true,
             caught_up: Micros(0),
             alone: 0,
@@ -259,9 +262,10 @@ impl<C: Clock> Shipper<C> {
         self.note_reach();
         let parcel = self.underway.take()?;
         let pause = match pushed {
-            Pushed::Taken { now_us, adopted } => {
+            Pushed::Taken { now_us, adopted, rotation } => {
                 self.note_adopted(adopted);
-                self.note_taken(collector, now_us, began);
+                let midway = self.note_taken(collector, now_us, began);
+                self.leases.send_modify(|leases| leases.answered(rotation, Asked { began, midway, now_us }));
                 self.reminded = None;
                 self.together = (self.together * 2).min(CATCH_UP_RECORDS);
                 self.done_with(&parcel).await;
@@ -330,7 +334,8 @@ impl<C: Clock> Shipper<C> {
         standing.adopted.drain(..beyond);
     }
 
-    fn note_taken(&mut self, collector: String, now_us: Option<u64>, began: Micros) {
+    /// Notes that the push that `began` then was taken; returns when it was midway, by the wall clock.
+    fn note_taken(&mut self, collector: String, now_us: Option<u64>, began: Micros) -> Timestamp {
         let (wall, took) = (self.clock.wall(), self.clock.monotonic().since(began));
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         standing.taken += 1;
@@ -345,14 +350,15 @@ impl<C: Clock> Shipper<C> {
             let days = ends.0.saturating_sub(wall.second().0) / 86_400;
             tracing::warn!(days, "The secret of this agent's token ends soon; put another in its place.");
         }
+        let midway = Timestamp(wall.0.saturating_sub(took / 2));
         if let Some(now_us) = now_us {
-            let midway = wall.0.cast_signed().saturating_sub((took / 2).cast_signed());
-            let offset_us = midway.saturating_sub(now_us.cast_signed());
+            let offset_us = midway.0.cast_signed().saturating_sub(now_us.cast_signed());
             standing.clock_offset_us = Some(offset_us);
             // Rounded up: it is a bound.
             let uncertainty_us = u32::try_from(took / 2 + 1).unwrap_or(u32::MAX);
             self.pusher.measured(ClockOffset { offset_us, uncertainty_us });
         }
+        midway
     }
 
     /// Pushes to other collectors, or with other credentials, from now on.

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use aviary_core::{Clock, Endpoint, Timestamp};
 use aviary_wire::report::{Certificate, Event};
+use tokio::sync::watch;
 
 use crate::{
     batch::{Batch, Stats},
@@ -11,6 +12,7 @@ use crate::{
     fallback::Reach,
     groups::GroupTotals,
     keep::KeeperStanding,
+    lease::Leases,
     ship::ShippingStanding,
     spool::{SpoolStanding, SpoolThread},
 };
@@ -59,6 +61,7 @@ pub struct Observer<C> {
     pub(crate) controls: Controls,
     pub(crate) keeper: Arc<Mutex<KeeperStanding>>,
     pub(crate) shipping: Arc<Mutex<ShippingStanding>>,
+    pub(crate) leases: watch::Receiver<Leases>,
 }
 
 impl<C: Clock> Observer<C> {
@@ -70,6 +73,11 @@ impl<C: Clock> Observer<C> {
     /// The keys of alerts that a collector ends from now on, each told once.
     pub fn take_adopted(&self) -> Vec<String> {
         self.shipping().adopted.drain(..).collect()
+    }
+
+    /// What collectors advise for the agent's own node, told anew with each answer.
+    pub fn leases(&self) -> watch::Receiver<Leases> {
+        self.leases.clone()
     }
 
     /// Whether everything fails, the controls too.

@@ -1,6 +1,6 @@
 //! Who may ask the agent what.
 //!
-//! | configured | health (`/healthz`, `/readyz`, `/healthcheck`, `/deepcheck` and their other names) | everything else |
+//! | configured | health (`/healthz`, `/readyz`, `/healthcheck`, `/deepcheck` and their other names, `/health/SERVICE`) | everything else |
 //! |---|---|---|
 //! | neither | everybody, all of it | everybody |
 //! | `read_token` | everybody; what errors say, with files and addresses in them, whoever shows the token | whoever shows it |
@@ -23,6 +23,9 @@ use super::error;
 /// What is for everybody unless `probe_auth` says otherwise.
 const HEALTH: [&str; 6] = ["/healthz", "/v1/health", "/readyz", "/v1/ready", "/healthcheck", "/deepcheck"];
 
+/// The same of each service.
+const HEALTH_OF_SERVICES: &str = "/health/";
+
 /// Who may ask.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Guard {
@@ -39,7 +42,9 @@ pub(super) struct MayRead(pub(super) bool);
 /// Lets by who may, and says so to the route.
 pub(super) async fn stand(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let may_read = guard.read_token.is_none_or(|token| shows(request.headers(), &token));
-    let is_for_everybody = !guard.probe_auth && HEALTH.contains(&request.uri().path());
+    let path = request.uri().path();
+    let is_health = HEALTH.contains(&path) || path.starts_with(HEALTH_OF_SERVICES);
+    let is_for_everybody = !guard.probe_auth && is_health;
     if may_read || is_for_everybody {
         request.extensions_mut().insert(MayRead(may_read));
         return next.run(request).await;

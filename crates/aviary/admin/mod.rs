@@ -7,6 +7,7 @@
 //! | `/readyz`, `/v1/ready` | 200 or 503, see [`readiness`] |
 //! | `/healthcheck` | 200 or 500, with what its checks of itself found, also of what ends soon, see [`checks`] |
 //! | `/deepcheck` | 200 or 500, with what is known of what it depends on, see [`depends`] |
+//! | `/health/SERVICE` | 200, or 503 while a collector has this node out of rotation, see [`crate::steer`] |
 //! | `/metrics`, `/v1/metrics` | 200, see [`metrics`] |
 //! | `/debug/...` | see [`debug`]; there for loopback only, and not at all where `debug_listen` has it |
 //!
@@ -40,7 +41,7 @@ use aviary_collector::{ERROR_CODES as API_CODES, ErrorCode, leads_nowhere_else};
 use aviary_core::Clock;
 use axum::{
     Extension, Json, Router,
-    extract::{ConnectInfo, Request, State},
+    extract::{ConnectInfo, Path, Request, State},
     http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -55,10 +56,13 @@ use self::{
     guard::{Guard, MayRead},
     page::Page,
     process::Process,
-    standing::Standing,
+    standing::{Rotation, Standing},
 };
 pub(crate) use self::{profile::Profiler, requests::Requests};
-use crate::bounded::{Bounded, Peer};
+use crate::{
+    bounded::{Bounded, Peer},
+    steer::{By, Rotation as InRotation},
+};
 
 /// Where the agent's standing is asked for.
 pub(crate) type Source = Arc<dyn Fn() -> Standing + Send + Sync>;
@@ -201,6 +205,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/ready", get(ready))
         .route("/healthcheck", get(healthcheck))
         .route("/deepcheck", get(deepcheck))
+        .route("/health/{service}", get(health_of))
         .route("/metrics", get(metrics_page))
         .route("/v1/metrics", get(metrics_page))
         .fallback(not_found)
@@ -282,6 +287,28 @@ fn told(checks: &[Check], MayRead(may_read): MayRead) -> (StatusCode, Json<Value
     (status, Json(body))
 }
 
+/// What is to become of this node in one service. Whoever may not read is told without the reason, which may name others.
+async fn health_of(
+    State(shared): State<Arc<Shared>>,
+    Extension(MayRead(may_read)): Extension<MayRead>,
+    Path(service): Path<String>,
+) -> Response {
+    let Rotation { answers, counted } = (shared.standing)().rotation;
+    let Some(mut answer) = answers.iter().find(|answer| answer.service == service).cloned() else {
+        let known: Vec<_> = answers.iter().map(|answer| answer.service.as_str()).collect();
+        let known = if may_read { format!("; there are {}", known.join(", ")) } else { String::new() };
+        let message = format!("this agent probes no service of that name{known}");
+        return error(StatusCode::NOT_FOUND, "unknown_service", message);
+    };
+    counted.answered(By::Health, answer.rotation);
+    answer.reason = answer.reason.filter(|_| may_read);
+    let status = match answer.rotation {
+        InRotation::Out => StatusCode::SERVICE_UNAVAILABLE,
+        InRotation::In | InRotation::Returning => StatusCode::OK,
+    };
+    (status, Json(answer)).into_response()
+}
+
 async fn metrics_page(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
     let Ok(text) = metrics::agent_page((shared.standing)(), Process::now()) else {
         return error(
@@ -297,7 +324,7 @@ async fn metrics_page(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> 
 
 async fn not_found(uri: Uri) -> Response {
     let message = format!(
-        "{}: nothing is here; see / for people, and /healthz, /readyz, /healthcheck, /deepcheck, /metrics",
+        "{}: nothing is here; see / for people, and /healthz, /readyz, /healthcheck, /deepcheck, /health/SERVICE, /metrics",
         uri.path()
     );
     error(StatusCode::NOT_FOUND, "not_found", message)

@@ -17,6 +17,7 @@ use super::{
     readiness::{Readiness, readiness},
     standing::{Discovery, Standing},
 };
+use crate::steer::{Answer, Rotation};
 
 /// Nothing is loaded from elsewhere, nothing runs, and nobody puts it into a frame.
 const POLICY: &str =
@@ -35,6 +36,7 @@ pub(super) struct Page {
     slots: Vec<Slots>,
     discoveries: Vec<Discovery>,
     collector: Collector,
+    rotation: Vec<Answer>,
 }
 
 /// The slots of one service over one protocol, since the start.
@@ -98,6 +100,7 @@ impl Page {
                 last_error: standing.shipping.last_error,
             },
             configuration: standing.configuration,
+            rotation: standing.rotation.answers,
         }
     }
 
@@ -140,6 +143,7 @@ impl Page {
                         (self.ticking) " of " (self.series) " series opened a second within the last 3 s."
                     }
                     @for said in self.reasons.iter().chain(&self.warnings) { p role="alert" { (said) } }
+                    (self.rotation())
                     (self.collector())
                     (self.slots())
                     (self.found())
@@ -181,6 +185,23 @@ impl Page {
                 ul { @for (endpoint, is_going) in endpoints {
                     li { (endpoint) @if *is_going { ", answered no more" } }
                 } }
+            }
+        }
+    }
+
+    /// Nothing of a node that is simply in rotation: most agents stand on none.
+    fn rotation(&self) -> Markup {
+        let advised = self.rotation.iter().filter(|answer| answer.rotation != Rotation::In);
+        html! {
+            @for Answer { service, rotation, weight, reason, until, .. } in advised {
+                p role="alert" {
+                    @match rotation {
+                        Rotation::Returning => { (service) ": this node returns with " (weight) " % of its load" }
+                        Rotation::Out | Rotation::In => { (service) ": this node is out of rotation" }
+                    }
+                    @if let Some(until) = until { ", until " (until) " unless the collector says so again" }
+                    @if let Some(reason) = reason { ": " (reason) }
+                }
             }
         }
     }

@@ -1,9 +1,11 @@
 //! How an agent stands: what its endpoints, metrics and StatsD tell, in one value.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use aviary_core::{Endpoint, Phase, Protocol, Second, Timestamp, histogram::Histogram};
 use serde::Serialize;
+
+use crate::steer::{Answer, Counted};
 
 /// The outcome's name, and the names of its phase and fault where it has them.
 pub(crate) type Class = (&'static str, Option<&'static str>, Option<&'static str>);
@@ -54,6 +56,7 @@ impl Standing {
             certificate_expires: None,
             fallback: None,
             discoveries: Vec::new(),
+            rotation: Rotation::default(),
         }
     }
 }
@@ -116,6 +119,8 @@ pub(crate) struct Standing {
     pub(crate) fallback: Option<Fallback>,
     /// What it asks for endpoints.
     pub(crate) discoveries: Vec<Discovery>,
+    /// What it answers of its node.
+    pub(crate) rotation: Rotation,
 }
 
 /// The slots of one service over one protocol: totals since the start, which only grow.
@@ -201,6 +206,15 @@ impl Discovery {
         let going = self.endpoints.iter().filter(|(_, is_going)| *is_going).count();
         (self.endpoints.len() - going, going)
     }
+}
+
+/// What it answers of its node, and how often it did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rotation {
+    /// By service.
+    pub(crate) answers: Vec<Answer>,
+    /// How often, and to whom.
+    pub(crate) counted: Arc<Counted>,
 }
 
 /// What became of the last reload.

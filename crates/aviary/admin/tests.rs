@@ -9,7 +9,10 @@ use std::{
 use aviary_core::{Micros, Timestamp};
 
 use super::*;
-use crate::admin::standing::{Reload, Shipping};
+use crate::{
+    admin::standing::{Reload, Shipping},
+    steer::Answer,
+};
 
 #[derive(Clone, Default)]
 struct Paused(Arc<std::sync::atomic::AtomicU64>);
@@ -154,6 +157,68 @@ fn each_address_answers_as_the_table_says() {
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
 }
 
+/// What is answered of a service: that it is in rotation, or else this.
+fn answer(service: &str, rotation: InRotation, weight: u8) -> Answer {
+    let is_in = rotation == InRotation::In;
+    Answer {
+        service: service.to_owned(),
+        state: aviary_core::verdict::State::Down,
+        rotation,
+        weight,
+        reason: (!is_in).then(|| "lost 24 of 24 <from n1>".to_owned()),
+        until: (!is_in).then(|| "2025-11-21T02:01:00Z".to_owned()),
+    }
+}
+
+#[test]
+fn a_node_is_unavailable_while_it_is_out_and_not_for_being_down() {
+    let rig = Rig::guarded(Guard {
+        read_token: Some(aviary_collector::SecretHash::of("0123456789abcdef")),
+        probe_auth: false,
+    });
+    let token = "Authorization: Bearer 0123456789abcdef\r\n";
+    rig.change(|standing| {
+        standing.rotation.answers = vec![
+            answer("a", InRotation::In, 100),
+            answer("b", InRotation::Out, 0),
+            answer("c", InRotation::Returning, 10),
+        ];
+    });
+    let asked = |service: &str, headers: &str| {
+        let (status, _, body) = rig.ask("GET", &format!("/health/{service}"), headers);
+        (status, serde_json::from_str::<Value>(&body).unwrap())
+    };
+    let said = |service, rotation, weight, reason: Option<&str>, until: Option<&str>| json!({"service": service, "state": "down", "rotation": rotation, "weight": weight, "reason": reason, "until": until});
+    let (reason, until) = (Some("lost 24 of 24 <from n1>"), Some("2025-11-21T02:01:00Z"));
+    assert_eq!(asked("a", token), (200, said("a", "in", 100, None, None)));
+    assert_eq!(asked("b", token), (503, said("b", "out", 0, reason, until)));
+    assert_eq!(asked("c", token), (200, said("c", "returning", 10, reason, until)));
+    assert_eq!(asked("b", ""), (503, said("b", "out", 0, None, until)), "in states, without reasons");
+    let (status, body) = asked("d", token);
+    assert_eq!((status, &body["error"]["code"]), (404, &json!("unknown_service")));
+    assert_eq!(body["error"]["message"], "this agent probes no service of that name; there are a, b, c");
+    assert!(!asked("d", "").1.to_string().contains("a, b, c"));
+
+    let (_, _, page) = rig.ask("GET", "/metrics", &format!("{token}Accept: text/plain\r\n"));
+    for line in [
+        "aviary_agent_rotation_leases 2",
+        "aviary_agent_rotation_weight{service=\"c\"} 0.1",
+        "aviary_agent_rotation_answers_total{by=\"health\",rotation=\"out\"} 2",
+        "aviary_agent_rotation_answers_total{by=\"agent_check\",rotation=\"in\"} 0",
+        "aviary_agent_rotation_in_vain_total{by=\"consul\"} 0",
+    ] {
+        assert!(page.lines().any(|it| it == line), "{line}:\n{page}");
+    }
+    let (_, _, html) = rig.ask("GET", "/", &format!("{token}Accept: text/html\r\n"));
+    for line in [
+        "b: this node is out of rotation, until 2025-11-21T02:01:00Z unless the collector says so again: lost 24 of 24 &lt;from n1&gt;",
+        "c: this node returns with 10 % of its load",
+    ] {
+        assert!(html.contains(line), "{line}:\n{html}");
+    }
+    assert!(!html.contains("a: this node"), "{html}");
+}
+
 #[test]
 fn metrics_come_in_the_format_that_was_asked_for() {
     let rig = Rig::start();
@@ -174,7 +239,8 @@ fn metrics_come_in_the_format_that_was_asked_for() {
 
 #[test]
 fn who_may_ask_is_as_the_table_says() {
-    let health = ["/healthz", "/v1/health", "/readyz", "/v1/ready", "/healthcheck", "/deepcheck"];
+    let health =
+        ["/healthz", "/v1/health", "/readyz", "/v1/ready", "/healthcheck", "/deepcheck", "/health/ingest"];
     let others = ["/", "/metrics", "/v1/metrics", "/debug/vars", "/nothing"];
     let right = "Authorization: bearer 0123456789abcdef\r\n";
     let wrong =

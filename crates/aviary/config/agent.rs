@@ -18,6 +18,7 @@ use super::{
     reader::Reader,
     scalar,
     secret::{self, Pem, Secret},
+    steer::{Told, steering},
 };
 
 /// The agent's part of the configuration.
@@ -57,6 +58,8 @@ pub(crate) struct Agent {
     pub(crate) fallback: Option<String>,
     /// Once both have lasted for so many seconds.
     pub(crate) fallback_after: u64,
+    /// Who asks, and who is told, whether its node is to be in rotation.
+    pub(crate) steering: Told,
 }
 
 /// A client certificate with its key.
@@ -135,6 +138,7 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
         let help = "write such as \"30s\": less pages for what is gone before anybody looks";
         reader.refuse("fallback_after", Refusal::new(message).help(help));
     }
+    let steering = steering(reader);
 
     refuse_half_an_identity(reader);
     if reader.has("read_token") && !reader.has("listen") {
@@ -187,6 +191,7 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
         fallback_after,
         read_token,
         probe_auth,
+        steering,
     })
 }
 

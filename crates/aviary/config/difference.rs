@@ -14,8 +14,10 @@ use super::{
 /// Keys, or beginnings of keys up to a dot, that a running process does not take up. What a sink or collector listens on
 /// is bound when it starts; where an agent keeps its spool cannot be moved under it; and another vantage is another
 /// place, so that every series would end and another begin.
-const NEEDS_RESTART: [&str; 39] = [
+const NEEDS_RESTART: [&str; 41] = [
     "vantage",
+    "agent.agent_check",
+    "agent.consul",
     "agent.controls",
     "agent.data",
     "agent.debug_listen",
@@ -26,6 +28,7 @@ const NEEDS_RESTART: [&str; 39] = [
     "agent.probe_auth",
     "agent.profiling",
     "agent.read_token",
+    "agent.rotation",
     "agent.services",
     "agent.spool",
     "collector.client",

@@ -213,7 +213,11 @@ impl Draft {
     /// TCP and UDP have ports of their own, and any number of listeners may be given free ones.
     fn refuse_equal_listeners(&self, context: &Context<'_>) {
         let of_agent = self.agent.iter().flat_map(|agent| {
-            [("agent", "listen", agent.listen), ("agent", "debug_listen", agent.debugging.listen)]
+            [
+                ("agent", "listen", agent.listen),
+                ("agent", "debug_listen", agent.debugging.listen),
+                ("agent", "agent_check", agent.steering.agent_check),
+            ]
         });
         let of_collector = self.collector.iter().flat_map(|collector| {
             let debug = collector.debugging.listen;

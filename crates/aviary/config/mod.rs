@@ -32,6 +32,7 @@ pub(crate) mod service;
 pub(crate) mod silence;
 pub(crate) mod sink;
 pub(crate) mod status;
+pub(crate) mod steer;
 pub(crate) mod vantage;
 pub(crate) mod watchdog;
 

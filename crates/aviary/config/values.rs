@@ -23,6 +23,7 @@ use super::{
     service::Service,
     sink::Sink,
     status::Status,
+    steer::{Consul, Told},
     vantage::{Tag, Vantage},
 };
 use crate::telemetry::LogFormat;
@@ -156,6 +157,7 @@ impl Keys {
             fallback_after,
             read_token,
             probe_auth,
+            steering,
         } = agent;
         "agent".clone_into(&mut self.section);
         self.all("collector", collectors);
@@ -179,6 +181,23 @@ impl Keys {
             self.hash("read_token", token);
         }
         self.add("probe_auth", probe_auth);
+        self.steering(steering);
+    }
+
+    fn steering(&mut self, steering: &Told) {
+        let Told { agent_check, file, command, consul } = steering;
+        self.maybe("agent_check", *agent_check);
+        self.maybe("rotation.file", file.as_ref());
+        self.all("rotation.command", command);
+        if let Some(Consul { url, token, ca, check, instance, every, ttl }) = consul {
+            self.add("consul.url", url);
+            self.secret("consul.token", token.as_ref());
+            self.pem("consul.ca", ca.as_ref());
+            self.add("consul.check", check);
+            self.add("consul.instance", instance);
+            self.add("consul.every", duration(*every));
+            self.add("consul.ttl", duration(*ttl));
+        }
     }
 
     fn debugging(&mut self, debugging: &Debugging) {

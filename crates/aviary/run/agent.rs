@@ -28,7 +28,7 @@ use crate::{
     admin::{
         Admin, Profiler,
         guard::Guard,
-        standing::{Discovery, Reload, Standing},
+        standing::{Discovery, Reload, Rotation, Standing},
     },
     config::{
         self, Config,
@@ -41,6 +41,7 @@ use crate::{
     },
     service_manager::ServiceManager,
     statsd::{self, Statsd},
+    steer::{Hooks, Node, Steering, View, agent_check},
     telemetry::state_lines::{SeriesLabel, StateLines},
 };
 
@@ -86,6 +87,9 @@ pub(super) struct RunningAgent {
     reload: Arc<Mutex<Reload>>,
     certificate: Arc<Mutex<Option<Second>>>,
     fallback: Option<Fallback>,
+    view: Arc<View>,
+    node: Arc<Node>,
+    steering: Steering,
     push: Push,
     /// The names of the series that are probed, and the version that they come from.
     assigned: (BTreeSet<String>, String),
@@ -114,6 +118,8 @@ impl RunningAgent {
         let host = Host::new(dns.clone());
         let listener = bound(section.listen, "agent.listen").await?;
         let debug = bound(section.debugging.listen, "agent.debug_listen").await?;
+        let agent_check = bound(section.steering.agent_check, "agent.agent_check").await?;
+        let hooks = Hooks::new(section.steering.clone(), here.vantage.node.clone())?;
         let mut discoveries = Discoveries::start(config, &dns, section.data.as_deref()).await;
         let config = discoveries.completed(config, &here.vantage).await;
         find_addresses(&host, &config).await;
@@ -123,6 +129,7 @@ impl RunningAgent {
         let watchdog = manager.watchdog(SystemClock);
         let mut fallback = Fallback::new(section, &config, &here.vantage)?;
         let heard = fallback.as_ref().map(Fallback::listener);
+        let view = Arc::new(View::of(&config));
         let options = Options {
             assignment,
             boot: random()?,
@@ -131,13 +138,16 @@ impl RunningAgent {
             is_durable: section.data.is_some(),
             controls: controls(section, here.trusted.as_deref())?,
             pulse: Box::new(move || watchdog.beat()),
-            listener: Box::new(told_of(heard.clone())),
+            listener: Box::new(told_of(heard.clone(), Arc::clone(&view))),
         };
         let agent = Agent::start(options, host.clone(), SystemClock)?;
         fallback.iter_mut().for_each(|fallback| fallback.start(agent.observer()));
         let reload = Arc::<Mutex<Reload>>::default();
         let certificate = Arc::new(Mutex::new(end_of_certificate(section)));
-        let source = source(&agent.observer(), &reload, &certificate, heard, discoveries.standing());
+        let node = Arc::new(Node::new(Arc::clone(&view), agent.observer().leases(), SystemClock));
+        let answering = agent_check.map(|it| tokio::spawn(agent_check::serve(it, Arc::clone(&node))));
+        let steering = Steering::start(Arc::clone(&node), hooks, answering);
+        let source = source(&agent.observer(), &reload, &certificate, heard, discoveries.standing(), &node);
         let profiler = section.debugging.profiling.then(|| Profiler::new(SystemClock));
         let guard = Guard { read_token: section.read_token, probe_auth: section.probe_auth };
         let admin = Admin::start(listener, debug, profiler, SystemClock, source, guard)?;
@@ -154,6 +164,9 @@ impl RunningAgent {
             reload,
             certificate,
             fallback,
+            view,
+            node,
+            steering,
             push,
             assigned,
             is_durable: section.data.is_some(),
@@ -203,6 +216,7 @@ impl RunningAgent {
         let push = push(section, self.here.collector.as_ref());
         self.agent.redirect(push.clone())?;
         self.fallback.iter().for_each(|fallback| fallback.take_on(&config));
+        self.view.take_on(&config);
         self.assign(assignment).await?;
         self.push = push;
         self.config = config;
@@ -252,12 +266,14 @@ impl RunningAgent {
     }
 
     /// Ends; returns how many slots no collector took, and whether they are kept for the next start.
-    pub(super) async fn stop(self) -> (u64, bool) {
+    pub(super) async fn stop(mut self) -> (u64, bool) {
+        self.steering.end();
         self.fallback.into_iter().for_each(Fallback::stop);
         let untaken = self.agent.stop().await;
         if let Some((_, statsd)) = self.statsd {
             statsd.stop();
         }
+        self.steering.stop().await;
         self.admin.stop().await;
         (untaken, self.is_durable)
     }
@@ -300,7 +316,7 @@ impl RunningAgent {
         self.statsd.take().into_iter().for_each(|(_, statsd)| statsd.stop());
         let heard = self.fallback.as_ref().map(Fallback::listener);
         let standing = self.discoveries.standing();
-        let source = source(&self.agent.observer(), &self.reload, &self.certificate, heard, standing);
+        let source = source(&self.agent.observer(), &self.reload, &self.certificate, heard, standing, &self.node);
         let told = (statsd::agent_naming(&self.here.vantage, wanted.tags), statsd::of_agent(source));
         let (host, every) = (self.host.clone(), statsd::AGENT_INTERVAL);
         let statsd = Statsd::start(address.clone(), told, every, host, SystemClock);
@@ -326,14 +342,18 @@ fn source(
     certificate: &Arc<Mutex<Option<Second>>>,
     fallback: Option<Arc<Shared>>,
     discoveries: Arc<Mutex<Vec<Discovery>>>,
+    node: &Arc<Node>,
 ) -> crate::admin::Source {
     let (observer, reload, certificate) = (observer.clone(), Arc::clone(reload), Arc::clone(certificate));
+    let node = Arc::clone(node);
     Arc::new(move || {
         let reload = reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let fallback = fallback.as_ref().map(|fallback| fallback.figures());
         let discoveries = discoveries.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let certificate_expires = *certificate.lock().unwrap_or_else(PoisonError::into_inner);
-        Standing { fallback, discoveries, certificate_expires, ..Standing::of(observer.standing(), reload) }
+        let rotation = Rotation { answers: node.answers(), counted: Arc::clone(node.counted()) };
+        let known = Standing::of(observer.standing(), reload);
+        Standing { fallback, discoveries, certificate_expires, rotation, ..known }
     })
 }
 
@@ -342,11 +362,12 @@ fn end_of_certificate(section: &config::agent::Agent) -> Option<Second> {
     section.identity.as_ref().and_then(|it| end_of(it.certificate.text()))
 }
 
-/// Who hears what the agent reports: the log, and the fallback if there is one.
-fn told_of(fallback: Option<Arc<Shared>>) -> impl FnMut(News<'_>) + Send {
+/// Who hears what the agent reports: the log, the view of its services, and the fallback if there is one.
+fn told_of(fallback: Option<Arc<Shared>>, view: Arc<View>) -> impl FnMut(News<'_>) + Send {
     let mut log = state_lines();
     move |news| {
         fallback.iter().for_each(|fallback| fallback.hear(&news));
+        view.hear(&news);
         log(news);
     }
 }

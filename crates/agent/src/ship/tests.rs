@@ -129,6 +129,7 @@ struct Rig {
     fresh: Arc<Fresh>,
     spool: SpoolThread,
     shipper: JoinHandle<u64>,
+    leases: watch::Receiver<Leases>,
     _redirect: watch::Sender<Push>,
 }
 
@@ -137,15 +138,16 @@ impl Rig {
         let (batch, fresh) = (Arc::<Batch>::default(), Arc::<Fresh>::default());
         let (pusher, push) = collector.pusher();
         let (redirect, redirected) = watch::channel(push);
+        let (tell_leases, leases) = watch::channel(Leases::default());
         let shipper = Shipper::new(
             Arc::clone(&batch),
             PausedClock::starting_at(NOW.start()),
             spool.clone(),
             Arc::clone(&fresh),
             (pusher, 1, redirected),
-            Arc::default(),
+            (Arc::default(), tell_leases),
         );
-        Self { batch, fresh, spool, shipper: tokio::spawn(shipper.run()), _redirect: redirect }
+        Self { batch, fresh, spool, shipper: tokio::spawn(shipper.run()), leases, _redirect: redirect }
     }
 
     /// As the keeper does it.
@@ -301,4 +303,35 @@ async fn a_roster_that_leaves_no_room_for_a_report_goes_ahead() {
     assert!(matches!(pusher.push(&body).await, Pushed::Taken { .. }));
     assert_eq!(collector.taken().len(), 65_000);
     assert_eq!(collector.asked.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_collector_advises_is_held_until_it_answers_otherwise() {
+    // What follows what it took; `now_us` is the paused clock's, so that a minute is left.
+    let answers = [
+        (r#","rotation":{"a":{"state":"out","weight":0,"reason":"r","until_us":1763690460000000}}"#, Some(0)),
+        (r#","rotation":{"a":{"state":"returning","weight":25,"until_us":1763690460000000}}"#, Some(25)),
+        (r#","rotation":{"a":{"state":"sideways","until_us":1763690460000000},"b":7}"#, None),
+        (r#","rotation":{"a":{"state":"out","until_us":1763690460000000,"zone":"z"},"b":7}"#, Some(0)),
+        (r#","rotation":["a"]"#, None),
+        (r#","rotation":null"#, None),
+        (r#","rotation":{"a":{"state":"out","until_us":1763690400000000}}"#, None),
+        ("", None),
+    ];
+    let bodies = answers.map(|(rest, _)| {
+        let body = format!(r#"{{"slots":1,"now_us":1763690400000000{rest}}}"#);
+        &*Box::leak(body.into_boxed_str())
+    });
+    let collector = Collector::start(move |report| Some((200, bodies[report.sequence as usize]))).await;
+    let mut rig = Rig::new(&collector, SpoolThread::start(memory(), false).unwrap());
+    // Half a minute after the clock began: whatever is held for longer is still held then.
+    let now = (NOW.plus(30).start(), Micros(30_000_000));
+    for (turn, (rest, expected)) in answers.into_iter().enumerate() {
+        let told = Report { sequence: turn as u64, ..report(1, NOW.plus(turn as u64)) };
+        rig.fresh.put(vec![kept(None, &told)], false);
+        timeout(Duration::from_secs(5), rig.leases.changed()).await.expect("each answer is told").unwrap();
+        let weight = rig.leases.borrow_and_update().of("a", now).map(|lease| lease.weight);
+        assert_eq!(weight, expected, "{rest}");
+    }
+    assert_eq!(rig.end().await, 0, "whatever it says, it took the report");
 }

@@ -14,7 +14,7 @@ use super::{GROUPS_MAX, OTHERS, Page, count_of, open_metrics, seconds, series, s
 use crate::admin::{
     process::Process,
     readiness::readiness,
-    standing::{Class, Discovery, Group, Standing},
+    standing::{Class, Discovery, Group, Rotation, Standing},
 };
 
 /// The page of an agent that has something of everything to tell, as OpenMetrics text.
@@ -54,6 +54,7 @@ impl Collector for Snapshot {
         self.spool_and_shipping(&mut page)?;
         self.surroundings(&mut page)?;
         self.discoveries(&mut page)?;
+        self.rotation(&mut page)?;
         page.process(&self.process, self.standing.started)?;
         self.host(&mut page)
     }
@@ -240,6 +241,37 @@ impl Snapshot {
                 let labels = [("service", it.service.as_str()), ("discovery", it.name.as_str())];
                 family.encode_family(&labels)?.encode_gauge(&signed(figure(it) as u64))?;
             }
+        }
+        Ok(())
+    }
+
+    fn rotation(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Rotation { answers, counted } = &self.standing.rotation;
+        let leases = answers.iter().filter(|answer| answer.until.is_some()).count();
+        let help = "Services for which a collector has this node out of rotation, or returning.";
+        page.gauge("aviary_agent_rotation_leases", help, None, &leases)?;
+        let help = "The share of its usual load that this node is to have, from 0 to 1.";
+        let name = "aviary_agent_rotation_weight";
+        let mut weights = page.family(name, help, None, MetricType::Gauge)?;
+        for answer in answers.iter().take(GROUPS_MAX) {
+            let weight = f64::from(answer.weight) / 100.0;
+            weights.encode_family(&[("service", answer.service.as_str())])?.encode_gauge(&weight)?;
+        }
+        let help = "Answers to whoever asked whether this node is to be in rotation.";
+        let mut asked = page.family("aviary_agent_rotation_answers", help, None, MetricType::Counter)?;
+        for (by, rotation, count) in counted.answers() {
+            let labels = [("by", by.name()), ("rotation", rotation.name())];
+            count_of(&mut asked.encode_family(&labels)?, &count)?;
+        }
+        let help = "Times that whoever is told of this node took it.";
+        let mut told = page.family("aviary_agent_rotation_told", help, None, MetricType::Counter)?;
+        for (by, count, _) in counted.tellings() {
+            count_of(&mut told.encode_family(&[("by", by.name())])?, &count)?;
+        }
+        let help = "Attempts to tell of this node that came to nothing.";
+        let mut in_vain = page.family("aviary_agent_rotation_in_vain", help, None, MetricType::Counter)?;
+        for (by, _, count) in counted.tellings() {
+            count_of(&mut in_vain.encode_family(&[("by", by.name())])?, &count)?;
         }
         Ok(())
     }

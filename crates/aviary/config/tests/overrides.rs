@@ -29,9 +29,17 @@ const FILE: &str = r#"
 
 /// A value other than the default for each scalar, by its variable without `AVIARY_`. `PEM` stands for certificate and key.
 const SAMPLES: &[(&str, &str)] = &[
+    ("AGENT_AGENT_CHECK", "127.0.0.1:8614"),
     ("AGENT_CA", "PEM"),
     ("AGENT_CERTIFICATE", "PEM"),
     ("AGENT_COLLECTOR", "https://127.0.0.1:2, https://127.0.0.1:3"),
+    ("AGENT_CONSUL_CA", "PEM"),
+    ("AGENT_CONSUL_CHECK", "us:{service}"),
+    ("AGENT_CONSUL_EVERY", "6s"),
+    ("AGENT_CONSUL_INSTANCE", "{service}-1"),
+    ("AGENT_CONSUL_TOKEN", "0123456789abcdef"),
+    ("AGENT_CONSUL_TTL", "5m"),
+    ("AGENT_CONSUL_URL", "http://127.0.0.1:8501"),
     ("AGENT_CONTROLS", "tcp://192.0.2.1:80,tls://192.0.2.1:443"),
     ("AGENT_DATA", "/var/lib/aviary/agent"),
     ("AGENT_DEBUG_LISTEN", "127.0.0.1:8612"),
@@ -46,6 +54,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("AGENT_PROBE_AUTH", "true"),
     ("AGENT_PROFILING", "true"),
     ("AGENT_READ_TOKEN", "0123456789abcdef"),
+    ("AGENT_ROTATION_COMMAND", "/usr/local/bin/steer, {service}"),
+    ("AGENT_ROTATION_FILE", "/run/aviary/{service}.json"),
     ("AGENT_SERVICES_FROM", "collector"),
     ("AGENT_SOURCE", "eth1"),
     ("AGENT_SPOOL_AGE", "1d"),
@@ -207,6 +217,7 @@ fn file_for(name: &str) -> String {
     let readback = |lines: &str| format!("{FILE}[service.readback]\n{lines}\n");
     let below = |header: &str, line: &str| FILE.replace(header, &format!("{header}\n{line}"));
     let section = [
+        "AGENT_CONSUL_",
         "COLLECTOR_PROXY_",
         "COLLECTOR_QUIET_HOURS_",
         "COLLECTOR_STATUS_",
@@ -222,6 +233,7 @@ fn file_for(name: &str) -> String {
         ("", "AGENT_PROBE_AUTH") => {
             below("[agent]", "listen = \"127.0.0.1:3\"\nread_token = { env = \"TOKEN\" }")
         }
+        ("AGENT_CONSUL_", _) => below("[agent]", "consul = { url = \"http://127.0.0.1:8500\" }"),
         ("", "AGENT_READ_TOKEN") => below("[agent]", "listen = \"127.0.0.1:3\""),
         ("", "COLLECTOR_PROBE_AUTH") => below("[collector]", PROXY),
         ("COLLECTOR_PROXY_", _) => below("[collector]", PROXY),

@@ -1,0 +1,33 @@
+//! The feed that heals, as a real haproxy before real carbons sees it.
+
+mod lease;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::support::haproxy::{Balancer, Standing};
+
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
+
+/// In rotation, with all of its weight: nothing but the agent is asked.
+const IN: (&str, u64) = ("no check", 100);
+/// Out of it, as the agent said.
+const OUT: (&str, u64) = ("DRAIN (agent)", 100);
+
+/// Waits until haproxy has the servers so, and returns how long that took.
+#[track_caller]
+fn wait(balancer: &Balancer, patience: u64, expected: [(&str, u64); 3]) -> Duration {
+    let expected = expected.map(|(status, weight)| (status.to_owned(), weight));
+    let began = Instant::now();
+    loop {
+        let servers: Vec<Standing> = balancer.servers().into_values().collect();
+        if servers == expected {
+            return began.elapsed();
+        }
+        let is_late = began.elapsed() > Duration::from_secs(patience);
+        assert!(!is_late, "{servers:?}, and not {expected:?} within {patience} s\n{}", balancer.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
