@@ -105,7 +105,14 @@ pub(super) enum What {
 
 impl Entry {
     fn new(what: What) -> Self {
-        Self { what, required: true, acceptable_loss: None, addresses: None, kinds: Kinds::default(), node: None }
+        Self {
+            what,
+            required: true,
+            acceptable_loss: None,
+            addresses: None,
+            kinds: Kinds::default(),
+            node: None,
+        }
     }
 }
 

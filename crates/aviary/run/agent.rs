@@ -316,7 +316,8 @@ impl RunningAgent {
         self.statsd.take().into_iter().for_each(|(_, statsd)| statsd.stop());
         let heard = self.fallback.as_ref().map(Fallback::listener);
         let standing = self.discoveries.standing();
-        let source = source(&self.agent.observer(), &self.reload, &self.certificate, heard, standing, &self.node);
+        let source =
+            source(&self.agent.observer(), &self.reload, &self.certificate, heard, standing, &self.node);
         let told = (statsd::agent_naming(&self.here.vantage, wanted.tags), statsd::of_agent(source));
         let (host, every) = (self.host.clone(), statsd::AGENT_INTERVAL);
         let statsd = Statsd::start(address.clone(), told, every, host, SystemClock);

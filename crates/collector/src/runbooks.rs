@@ -32,12 +32,13 @@ macro_rules! runbooks {
 }
 
 /// All of them, by name.
-pub(crate) static ALL: [Runbook; 28] = runbooks![
-    "agent-clock-off" "agent-not-ready" "agent-skips" "agent-suspects-itself" "agents-silent" "certificate-ends"
-    "collector-not-ready" "configuration-refused" "disk-slow" "ejection-refused" "fallback" "files-run-out"
-    "history-incomplete" "journal-refuses" "judges-slowly" "loss" "metrics-cut" "never-worked" "not-scraped"
-    "pages-refused" "pages-wait" "reader-lags" "reports-refused" "service-blind" "slow" "spool-grows"
-    "spool-not-on-disk" "watchdog-silent"
+pub(crate) static ALL: [Runbook; 30] = runbooks![
+    "agent-clock-off" "agent-not-ready" "agent-skips" "agent-suspects-itself" "agents-silent"
+    "certificate-ends" "collector-not-ready" "configuration-refused" "credential-ends" "disk-slow"
+    "ejection-refused" "fallback" "files-run-out" "history-incomplete" "journal-refuses" "judges-slowly"
+    "loss" "metrics-cut" "never-worked" "node-ejected" "not-scraped" "pages-refused" "pages-wait"
+    "reader-lags" "reports-refused" "service-blind" "slow" "spool-grows" "spool-not-on-disk"
+    "watchdog-silent"
 ];
 
 /// Where it is written what to do about `part` of an incident of this cause: in the service's own runbook, unless it is about
@@ -58,6 +59,8 @@ const fn about(cause: &Cause, blame: Blame) -> &'static str {
         Cause::NeverWorked { .. } => "never-worked",
         Cause::Slow { .. } => "slow",
         Cause::Certificate { .. } => "certificate-ends",
+        Cause::NotEjected { .. } => "ejection-refused",
+        Cause::Ejected { .. } => "node-ejected",
     }
 }
 
@@ -110,6 +113,13 @@ mod tests {
                 Cause::NeverWorked { service: service.clone(), endpoint: endpoint.clone() },
                 Blame::Unclear,
                 "never-worked",
+                false,
+            ),
+            (Cause::NotEjected { service: service.clone() }, Blame::Unclear, "ejection-refused", false),
+            (
+                Cause::Ejected { service: service.clone(), node: "n".to_owned() },
+                Blame::Service,
+                "node-ejected",
                 false,
             ),
             (Cause::Certificate { service, endpoint }, Blame::Service, "certificate-ends", false),

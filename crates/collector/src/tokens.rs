@@ -164,8 +164,7 @@ impl Posted {
             ));
         }
         // Not repeated: it may be the secret itself.
-        let secret =
-            SecretHash::parse(&secret).map_err(|error| ApiError::bad_token(error.to_string()))?;
+        let secret = SecretHash::parse(&secret).map_err(|error| ApiError::bad_token(error.to_string()))?;
         let scopes = scope.unwrap_or_else(|| vec![Scope::Report]);
         Ok(Wanted { name, scopes, region, node, secret, until: expires.map(Second), by })
     }
@@ -184,8 +183,7 @@ async fn revoke(
     Path(name): Path<String>,
     given: Result<Query<Revoked>, axum::extract::rejection::QueryRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let Query(Revoked { old }) =
-        given.map_err(|rejection| ApiError::bad_parameter(rejection.body_text()))?;
+    let Query(Revoked { old }) = given.map_err(|rejection| ApiError::bad_parameter(rejection.body_text()))?;
     let token = name.clone();
     change(&collector, move |collector| collector.access().issued().revoke(&name, old)).await?;
     let by = admin.author(None).unwrap_or_default();

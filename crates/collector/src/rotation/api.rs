@@ -15,7 +15,6 @@ use aviary_notify::rfc3339;
 use axum::{
     Json, Router,
     extract::{Path, State, rejection::PathRejection},
-    http::StatusCode,
     routing::{get, post},
 };
 use serde::Serialize;
@@ -108,8 +107,7 @@ async fn nodes(
     if now >= advised.until {
         // Nothing was judged for a minute: what was advised has ended, and what is now nobody knows.
         let message = "no second was judged for a minute, and what was advised has ended: see /readyz";
-        return Err(ApiError::not_judged(message)
-            .retry_after(keeping::RETRY_AFTER_SECONDS));
+        return Err(ApiError::not_judged(message).retry_after(keeping::RETRY_AFTER_SECONDS));
     }
     let (mode, nodes) = advised.services.get(&name).cloned().unwrap_or_default();
     let nodes: BTreeMap<&String, NodeBody> =
