@@ -21,7 +21,7 @@ const QUIET: f64 = 1e-3;
 const ACCEPTABLE: f64 = 5e-3;
 
 /// From where a cell is looked at.
-struct Place<'a> {
+pub(crate) struct Place<'a> {
     kind: &'a str,
     region: &'a str,
     node: &'a str,

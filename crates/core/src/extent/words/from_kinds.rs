@@ -16,7 +16,8 @@ impl Scene<'_> {
         let is_well = |kind| {
             self.beside(std::slice::from_ref(phrase)).iter().any(|(known, of)| *known == kind && of.is_well)
         };
-        if vantages.len() < 2 || !named(VantageKind::External) || phrase.matches.contains_key(&Tag::Address) {
+        let is_of_less = |tag: &Tag| *tag == Tag::Address || *tag != Tag::Kind && PLACES.contains(tag);
+        if vantages.len() < 2 || !named(VantageKind::External) || phrase.matches.keys().any(is_of_less) {
             ""
         } else if is_well(VantageKind::Loopback) {
             ": the network in front of the nodes, not the service"
@@ -32,11 +33,9 @@ impl Scene<'_> {
     pub(super) fn name_kinds(&self, phrase: &mut Phrase) {
         let cells = self.cells(phrase);
         let own = kinds::among(self.population, &cells);
-        let is_of_place =
-            phrase.matches.keys().chain(phrase.except.iter().flat_map(|except| except.0.keys()));
-        if own.len() >= self.population.values_of(Tag::Kind).len()
-            || !{ is_of_place }.any(|tag| PLACES.contains(tag))
-        {
+        let mut tags = phrase.matches.keys().chain(phrase.except.iter().flat_map(|except| except.0.keys()));
+        let is_of_all = own.len() >= self.population.values_of(Tag::Kind).len();
+        if is_of_all || !tags.any(|tag| PLACES.contains(tag)) {
             return;
         }
         let mut matches = phrase.matches.clone();
