@@ -153,7 +153,7 @@ fn entry_table(reader: &mut Reader<'_>) -> Option<Entry> {
     let about = "the kinds of vantage that probe it; all by default";
     let kinds = reader.optional("kinds", about, some(member(VantageKind::ALL)));
 
-    let what = url.or(found.map(What::Discovery))?;
+    let what = url.or_else(|| found.map(What::Discovery))?;
     if !matches!(what, What::Endpoint(_)) {
         for key in ["required", "acceptable_loss"] {
             if reader.has(key) {
