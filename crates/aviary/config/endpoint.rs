@@ -163,7 +163,7 @@ fn entry_table(reader: &mut Reader<'_>) -> Option<Entry> {
     let about = "which node of the service it is, for [service.rotation]; its host by default";
     let node = reader.optional("node", about, scalar::line("n1"));
 
-    let what = url.or(found.map(What::Discovery))?;
+    let what = url.or_else(|| found.map(What::Discovery))?;
     if !matches!(what, What::Endpoint(_)) {
         for key in ["required", "acceptable_loss", "node"] {
             if reader.has(key) {
