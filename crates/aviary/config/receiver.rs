@@ -198,7 +198,12 @@ fn refuse_what_cannot_work(reader: &Reader<'_>, settings: &Settings) {
         SetUpError::Template(_) => "template",
         SetUpError::Empty(key) => key,
         // Nothing of a receiver leads there before it is set up.
-        SetUpError::Client(_) | SetUpError::PingUrl | SetUpError::Tls(_) => "kind",
+        SetUpError::Client(_)
+        | SetUpError::Header(_)
+        | SetUpError::Method(_)
+        | SetUpError::PingUrl
+        | SetUpError::RequestTemplate(..)
+        | SetUpError::Tls(_) => "kind",
     };
     let refusal = match error {
         SetUpError::Template(TemplateError { line, what, remedy }) => {

@@ -420,7 +420,7 @@ impl Keys {
         let Steering { mode, rules, nodes, named } = rotation;
         let Rules { window, loss, max_out, min_in, min_vantages, every, readmit_after } = rules;
         let seconds = |seconds: u64| duration(Duration::from_secs(seconds));
-        let share = |share: f64| format!("{}%", share * 100.0);
+        let share = |share: f64| format!("{}%", (share * 1e6).round() / 1e4);
         self.add("rotation.mode", mode);
         for (node, zone) in nodes {
             self.add(&format!("rotation.nodes.{node}"), zone.as_deref().unwrap_or_default());

@@ -19,7 +19,7 @@ impl Snapshot {
         for (service, mode, states) in &rotation.nodes {
             for (state, nodes) in states {
                 let labels = [("service", service.as_str()), ("mode", mode.name()), ("state", state.name())];
-                family.encode_family(&labels)?.encode_gauge(&signed(*nodes))?;
+                family.encode_family(&labels)?.encode_gauge(&signed(*nodes as u64))?;
             }
         }
         let help = "Times that bad nodes were not taken out, by what held them back.";

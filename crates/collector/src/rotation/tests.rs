@@ -249,7 +249,7 @@ async fn silence_and_what_all_share_take_none_out() {
 async fn a_dry_run_changes_nothing_but_the_history() {
     let stage = Stage::new(Mode::DryRun).await;
     stage.pass(60, &[]);
-    stage.pass(20, &["n3"]);
+    stage.pass(40, &["n3"]);
     assert_eq!(stage.state("n3"), (Of::In, 100));
     assert!(stage.history()[0].starts_with("n3 would be taken out of rotation (dry run): "));
     assert_eq!(stage.collector.leases("n3"), None);
