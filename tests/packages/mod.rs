@@ -32,17 +32,10 @@ fn python_tool(name: &str) -> PathBuf {
 /// What `command` prints; where it fails, so does the test, with all that it said.
 #[track_caller]
 fn succeed(command: &mut Command) -> String {
-    let (is_well, said) = tried(command);
-    assert!(is_well, "{command:?}\n{said}");
-    said
-}
-
-/// Whether `command` succeeds, and all that it prints.
-#[track_caller]
-fn tried(command: &mut Command) -> (bool, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let said = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
-    (status.success(), said)
+    assert!(status.success(), "{command:?}\n{said}");
+    said
 }
 
 /// `script` beside this file, on a host of its own: with mounts and a network that are nobody else's, and end with it.

@@ -1,6 +1,6 @@
 //! What the program says of itself, and what it writes for a package.
 
-use std::{fs, process::Command};
+use std::{fs, os::unix::net::UnixDatagram, process::Command, time::Duration};
 
 use super::{program, repository, succeed};
 use crate::support::aviary::{Aviary, aviary};
@@ -96,4 +96,26 @@ fn health_is_told_by_the_exit_status() {
     let told = aviary(&["health", &url]);
     assert_eq!(told.status, 1);
     assert!(told.out.contains("cannot reach"), "{}", told.out);
+}
+
+#[test]
+fn a_collector_without_an_agent_feeds_the_watchdog_while_it_judges() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut process = Aviary::start_with("", |command| {
+        command.env("NOTIFY_SOCKET", address).env("WATCHDOG_USEC", "4000000").env_remove("WATCHDOG_PID");
+    });
+    let told = || {
+        let mut buffer = [0; 512];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    assert!(told().starts_with("READY=1\n"));
+    // The first before anything was judged, the others because it was.
+    for _ in 0..3 {
+        assert_eq!(told(), "WATCHDOG=1\n");
+    }
+    assert_eq!(process.stop().code(), Some(0));
 }
