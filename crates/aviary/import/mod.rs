@@ -19,8 +19,6 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
-use self::draft::Draft;
-
 /// The largest file that is read.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 

@@ -1,4 +1,4 @@
-use super::*;
+use super::{draft::Draft, *};
 
 /// What is written as TOML, and the list of the rest.
 fn shown(draft: &Draft) -> (toml::Table, String) {
