@@ -1,4 +1,8 @@
 //! What is answered and told, by a node whose leases a test holds: over real sockets, files, programs, and HTTP.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "HAProxy connects by itself, and not through a Network of ours"
+)]
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
@@ -340,7 +344,7 @@ impl Scripted {
 async fn serve_consul(
     listener: TcpListener,
     consul: Arc<std::sync::Mutex<Scripted>>,
-    asked: mpsc::UnboundedSender<String>,
+    asked: mpsc::Sender<String>,
 ) -> std::io::Result<()> {
     loop {
         let (mut stream, _) = listener.accept().await?;
@@ -370,7 +374,7 @@ async fn serve_consul(
                 let request = head.lines().next().unwrap().trim_end_matches(" HTTP/1.1");
                 let token = header("x-consul-token").map(|(_, token)| token);
                 let (status, said) = consul.lock().unwrap().answer(request, token, &body);
-                _ = asked.send(format!("{status} {request}"));
+                _ = asked.try_send(format!("{status} {request}"));
                 let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{said}", said.len());
                 stream.write_all(answer.as_bytes()).await?;
             }
@@ -384,7 +388,7 @@ async fn consul_has_a_check_of_ours_which_says_what_is_advised() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     let consul = Arc::new(std::sync::Mutex::new(Scripted::default()));
-    let (tell, mut asked) = mpsc::unbounded_channel();
+    let (tell, mut asked) = mpsc::channel(1_024);
     let serving = tokio::spawn(serve_consul(listener, Arc::clone(&consul), tell));
 
     let rig = Rig::new(&["a"]);
