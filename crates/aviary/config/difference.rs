@@ -14,7 +14,7 @@ use super::{
 /// Keys, or beginnings of keys up to a dot, that a running process does not take up. What a sink or collector listens on
 /// is bound when it starts; where an agent keeps its spool cannot be moved under it; and another vantage is another
 /// place, so that every series would end and another begin.
-const NEEDS_RESTART: [&str; 41] = [
+const NEEDS_RESTART: [&str; 42] = [
     "vantage",
     "agent.agent_check",
     "agent.consul",

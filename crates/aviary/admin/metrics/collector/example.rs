@@ -52,6 +52,7 @@ pub(super) fn example() -> Figures {
         },
         waiting: vec![("oncall".to_owned(), 12)],
         canary_delay: Some(12.5),
+        expiries: vec![("token", "eu-agents".to_owned(), Second(1_766_282_400))],
         rotation: RotationFigures {
             nodes: vec![("ingest".to_owned(), Mode::Live, vec![(Of::In, 2), (Of::Out, 1)])],
             refusals: [(Guard::Budget, 4)].into(),
