@@ -301,7 +301,9 @@ impl Rotation {
         };
         for (node, sight) in &sights {
             let waits = self.ejections.iter().filter(|it| it.is_of(service, node, pool.mode)).count();
-            pool.follow(service, node, sight, &rules, waits, now, actions);
+            if let Some((what, text)) = pool.follow(node, sight, &rules, waits, now) {
+                actions.push(pool.act(service, (*node).to_owned(), what, text));
+            }
         }
         let bad: BTreeMap<&str, &Proof> = sights
             .iter()
@@ -480,36 +482,33 @@ impl Pool {
         }
     }
 
-    /// Lets a node that is not in take its next step towards that. It went `times` times within a day.
+    /// Lets a node that is not in take its next step towards that, and says which. It went `times` times within a day.
     fn follow(
         &mut self,
-        service: &str,
         node: &str,
         sight: &Sight,
         rules: &Rules,
         times: usize,
         now: Second,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(away) = self.away.get_mut(node) else { return };
+    ) -> Option<(What, String)> {
+        let is_live = self.is_live();
+        let away = self.away.get_mut(node)?;
         if *sight != Sight::Well {
             away.well_since = None;
-            return;
+            return None;
         }
         let well = now.0.saturating_sub(away.well_since.get_or_insert(now).0);
         let passed = now.0.saturating_sub(away.since.0);
         match away.state {
             State::Out if passed >= wait(rules, times) && well >= away.clearing(rules) => {
                 (away.state, away.since) = (State::Returning, now);
-                let text = words::returning(node, self.is_live(), RETURNING_WEIGHT);
-                actions.push(self.act(service, node.to_owned(), What::Returning, text));
+                Some((What::Returning, words::returning(node, is_live, RETURNING_WEIGHT)))
             }
             State::Returning if passed.min(well) >= rules.readmit_after => {
                 self.away.remove(node);
-                let text = words::back(node, self.is_live(), "it was well while it returned");
-                actions.push(self.act(service, node.to_owned(), What::In, text));
+                Some((What::In, words::back(node, is_live, "it was well while it returned")))
             }
-            _ => {}
+            _ => None,
         }
     }
 }

@@ -104,6 +104,10 @@ impl Stretch {
     }
 }
 
+fn place_of(node: &str) -> usize {
+    node.trim_start_matches('n').parse().unwrap()
+}
+
 fn zone(place: usize) -> Option<String> {
     (!place.is_multiple_of(5)).then(|| format!("z{}", place % 7))
 }
@@ -175,10 +179,10 @@ proptest! {
                     prop_assert!(newly.len() <= 1);
                     if let Some(node) = newly.first() {
                         prop_assert!(away.len() <= rules.out_max(stretch.nodes));
-                        let place: usize = node[1..].parse().unwrap();
+                        let place = place_of(node);
                         prop_assert!(is_justified(stretch, place, &before[service]), "{node} of {stretch:?}");
                         // Whoever went along went for the same reason: then it is no single node.
-                        let zones: Vec<_> = away.iter().map(|it| zone(it[1..].parse().unwrap())).collect();
+                        let zones: Vec<_> = away.iter().map(|it| zone(place_of(it))).collect();
                         prop_assert_eq!(zones.iter().collect::<BTreeSet<_>>().len(), zones.len());
                     }
                 }
