@@ -43,8 +43,9 @@ impl Stage {
         let mut collector = Node::new();
         collector.place("admin", ADMIN);
         collector.configure(&format!(
-            "[collector]\nlisten = \"@listen@\"\ndata = \"data\"\n[[collector.token]]\nname = \"admins\"\n\
+            "[collector]\nlisten = \"@listen@\"\ndata = \"{}\"\n[[collector.token]]\nname = \"admins\"\n\
              secret = {{ file = \"admin\" }}\nscope = [\"admin\"]\n[[service]]\nname = \"ingest\"\nendpoints = [\"tcp://{}\"]\n",
+            collector.file("data").display(),
             endpoint.address()
         ));
         collector.run(|_| {});
@@ -177,8 +178,12 @@ fn one_command_and_one_secret_make_an_agent_that_no_rotation_interrupts() {
     let second = stage.secret(&["new", "eu-agents", "--rotate", "--overlap", "1h"]);
     thread::sleep(Duration::from_secs(2));
     stage.replace(&token, &second);
-    let tokens = |stage: &Stage| stage.get("/api/v1/tokens", ADMIN).1["tokens"][1]["secrets"].clone();
-    stage.wait("the newer secret is shown", |stage| tokens(stage)[1]["last_used"].is_u64());
+    let secrets = |stage: &Stage| {
+        let (_, told) = stage.get("/api/v1/tokens", ADMIN);
+        let mut tokens = told["tokens"].as_array().cloned().unwrap_or_default().into_iter();
+        tokens.find(|token| token["name"] == "eu-agents").unwrap_or_default()["secrets"].clone()
+    };
+    stage.wait("the newer secret is shown", |stage| secrets(stage)[1]["last_used"].is_u64());
     let strangers = &stage.get("/api/v1/agents", ADMIN).1["strangers"];
     assert_eq!(strangers, 0, "nobody is refused while both secrets hold");
     let line = stage.token(&["list"]);

@@ -48,7 +48,7 @@ pub(crate) struct CheckArguments {
     #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "cost", value_parser = clap::value_parser!(u64).range(1..=1_000))]
     regions: u64,
 
-    /// How many bytes of certificates an endpoint shows in a handshake
+    /// How many bytes of certificates, with the tickets of OpenSSL, an endpoint sends in a handshake
     #[arg(long, value_name = "BYTES", default_value_t = cost::CHAIN, requires = "cost", value_parser = clap::value_parser!(u64).range(..=100_000))]
     chain: u64,
 
