@@ -63,7 +63,7 @@ impl Own {
             .collect();
         let mut before = std::mem::take(&mut self.services);
         for (name, looked) in looked {
-            let service = before.remove(name).unwrap_or(Service { since: now, ..Service::default() });
+            let service = before.remove(name).unwrap_or_else(|| Service { since: now, ..Service::default() });
             let acceptable_loss = looked.acceptable_loss;
             self.services.insert(name.clone(), Service { acceptable_loss, ..service });
         }
