@@ -195,7 +195,9 @@ fn every_metric_that_documents_name_is_one() {
     let all: Vec<_> =
         metrics::of_agent().unwrap().into_iter().chain(metrics::of_collector().unwrap()).collect();
     let is_known = |name: &str| all.iter().any(|metric| metric.name == name);
-    let documents = documents("docs");
+    let mut documents = documents("docs");
+    // The reference has names of other things, and is held against the code itself.
+    documents.retain(|(name, _)| !name.starts_with("docs/reference"));
     for (name, text) in &documents {
         let ours = named(text, "aviary_").into_iter().chain(named(text, "process_"));
         for metric in ours {
