@@ -53,10 +53,7 @@ pub(crate) async fn serve(listener: TcpListener, node: Arc<Node>) {
         let (node, has_wondered) = (Arc::clone(&node), Arc::clone(&has_wondered));
         // They are as many as connections may be open, and each ends by itself.
         tokio::spawn(async move {
-            let named = match timeout(PATIENCE, answer(stream, &node)).await {
-                Ok(Err(named)) => named,
-                Ok(Ok(())) | Err(_) => return,
-            };
+            let Ok(Err(named)) = timeout(PATIENCE, answer(stream, &node)).await else { return };
             if !has_wondered.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     %peer,
