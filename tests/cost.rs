@@ -74,7 +74,9 @@ fn what_is_reckoned_is_within_a_tenth_of_what_is_measured() {
         let reckoned =
             aviary(&["check", "--cost", "--chain", &chain, "--agents", "10", "--format", "json", &path]);
         assert_eq!(reckoned.status, 0, "{}{}", reckoned.out, reckoned.err);
-        let reckoned: Value = reckoned.out.lines().find_map(|line| serde_json::from_str(line).ok()).unwrap();
+        // Notes on the configuration come before.
+        let mut lines = reckoned.out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let reckoned = lines.find(|line| line["agent"].is_object()).expect("a line of figures");
         let of =
             |what: &str| reckoned["agent"][what].as_f64().unwrap_or_else(|| panic!("{what}: {reckoned:#}"));
 
