@@ -264,7 +264,7 @@ impl EnrolArguments {
         let Self { url, kind, zone, network, data, listen, .. } = self;
         let kind: VantageKind = kind.parse().map_err(|_| anyhow!("`{kind}` is no kind of vantage"))?;
         let mut text = format!(
-            "# Written by `aviary enrol`; config/agent.toml says what else there is.\n\n[vantage]\nkind = {}\nregion = {}\n",
+            "# Written by `aviary enrol`; config/agent-external.toml says what else there is.\n\n[vantage]\nkind = {}\nregion = {}\n",
             quoted(kind.name()),
             quoted(region)
         );

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "real processes are waited for on the real clock")]
 
 mod lease;
+mod scene;
 
 use std::{
     thread,
@@ -15,7 +16,7 @@ const NODES: [&str; 3] = ["n1", "n2", "n3"];
 /// In rotation, with all of its weight: nothing but the agent is asked.
 const IN: (&str, u64) = ("no check", 100);
 /// Out of it, as the agent said.
-const OUT: (&str, u64) = ("DRAIN (agent)", 100);
+const OUT: (&str, u64) = ("DRAIN (agent)", 0);
 
 /// Waits until haproxy has the servers so, and returns how long that took.
 #[track_caller]

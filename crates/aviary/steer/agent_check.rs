@@ -2,13 +2,13 @@
 //!
 //! | the node is | the line |
 //! |---|---|
-//! | in rotation | `up ready 100%` |
-//! | out of it | `drain` |
-//! | returning | `up ready 10%`, or whatever its weight is |
+//! | in rotation | `100%` |
+//! | out of it | `0%` |
+//! | returning | `10%`, or whatever its weight is |
 //!
-//! Only who said `drain` can undo it, and HAProxy takes silence for "as before". So everybody is answered, also for a service that
-//! nobody knows and after an error; and where the node is in, that is said in as many words, though it undoes what somebody did by
-//! hand with the same words.
+//! HAProxy takes silence for "as before", so everybody is answered, also for a service that nobody knows and after an error. Weights
+//! are all that is ever said: whoever says `drain` has to undo it with `ready`, which ends an operator's `drain` and `maint` as well
+//! (HAProxy 2.6), and what somebody set by hand is to stand.
 
 use std::{
     sync::{
@@ -84,10 +84,7 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, node: &Node) ->
     };
     let (rotation, weight) =
         answer.as_ref().map_or((Rotation::In, 100), |answer| (answer.rotation, answer.weight));
-    let said = match rotation {
-        Rotation::Out => "drain\n".to_owned(),
-        Rotation::In | Rotation::Returning => format!("up ready {weight}%\n"),
-    };
+    let said = format!("{weight}%\n");
     node.counted.answered(By::AgentCheck, rotation);
     // Whoever has gone asks again.
     _ = stream.write_all(said.as_bytes()).await;

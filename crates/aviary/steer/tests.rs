@@ -117,11 +117,11 @@ async fn an_agent_check_is_always_answered() {
     let serving = tokio::spawn(agent_check::serve(listener, Arc::clone(&rig.node)));
     let long = [b'x'; 2_000];
     let lines: [&[u8]; 8] = [b"a\n", b"a", b"a\r\nmore\n", b"b\n", b"c\n", b"", b"\xff\xfe\n", &long];
-    let inside = "up ready 100%\n";
+    let inside = "100%\n";
     for (state, of_a) in [
         (None, inside),
-        (Some(Advised::Out), "drain\n"),
-        (Some(Advised::Returning), "up ready 10%\n"),
+        (Some(Advised::Out), "0%\n"),
+        (Some(Advised::Returning), "10%\n"),
         (None, inside),
     ] {
         rig.advise(state, 60);
@@ -163,7 +163,7 @@ async fn an_agent_that_begins_anew_says_nothing_before_it_knows() {
     sleep(Duration::from_millis(500)).await;
     assert!(!answer.is_finished() && lines(dir.path()).is_empty());
     rig.advise(Some(Advised::Out), 60);
-    assert_eq!(answer.await.unwrap(), "drain\n");
+    assert_eq!(answer.await.unwrap(), "0%\n");
     until("told", || (!lines(dir.path()).is_empty()).then_some(())).await;
     assert!(lines(dir.path())[0].starts_with("a-out-0"), "it was never said to be in");
     steering.stop().await;
@@ -177,7 +177,7 @@ async fn the_only_service_needs_no_name() {
     let address = listener.local_addr().unwrap();
     let serving = tokio::spawn(agent_check::serve(listener, Arc::clone(&rig.node)));
     rig.advise(Some(Advised::Out), 60);
-    assert_eq!(checked(address, b"").await, "drain\n");
+    assert_eq!(checked(address, b"").await, "0%\n");
     serving.abort();
 }
 

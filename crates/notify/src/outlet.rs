@@ -80,7 +80,7 @@ pub struct Outlet {
 }
 
 enum Way {
-    Request { http: Http, templates: Environment<'static>, method: Method },
+    Request { http: Http, templates: Box<Environment<'static>>, method: Method },
     Webhook { http: Http, key: SigningKey },
 }
 
@@ -236,7 +236,7 @@ impl Outlet {
         let way = match &kind {
             OutletKind::Request(request) => {
                 let (templates, method) = request.check()?;
-                Way::Request { http: http(request.allow_private)?, templates, method }
+                Way::Request { http: http(request.allow_private)?, templates: Box::new(templates), method }
             }
             OutletKind::Webhook(webhook) => {
                 Way::Webhook { key: webhook.check()?, http: http(webhook.allow_private)? }

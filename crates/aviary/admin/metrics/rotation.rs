@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aviary_collector::PoolFigures;
 use aviary_core::rotation::Guard;
 use prometheus_client::metrics::MetricType;
 
@@ -10,14 +11,14 @@ use super::{Page, collector::Snapshot, count_of, signed};
 impl Snapshot {
     pub(super) fn rotation(&self, page: &mut Page<'_>) -> fmt::Result {
         let rotation = &self.figures.rotation;
-        if rotation.nodes.is_empty() && !rotation.is_stopped {
+        if rotation.pools.is_empty() && !rotation.is_stopped {
             return Ok(());
         }
         let help =
             "Nodes of a service by where they are advised to be; in a dry run, by where they would be.";
         let mut family = page.family("aviary_rotation_nodes", help, None, MetricType::Gauge)?;
-        for (service, mode, states) in &rotation.nodes {
-            for (state, nodes) in states {
+        for PoolFigures { service, mode, nodes } in &rotation.pools {
+            for (state, nodes) in nodes {
                 let labels = [("service", service.as_str()), ("mode", mode.name()), ("state", state.name())];
                 family.encode_family(&labels)?.encode_gauge(&signed(*nodes as u64))?;
             }

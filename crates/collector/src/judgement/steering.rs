@@ -15,7 +15,7 @@ use super::{
     Held, Judgement,
     record::{Damage, Record, records},
 };
-use crate::rotation::{Advised, RotationFigures};
+use crate::rotation::{Advised, PoolFigures, RotationFigures};
 
 /// A node leaves before anybody is told of its loss: what was done waits for so long for an incident to be noted with.
 const UNNOTED_SECONDS: u64 = 120;
@@ -211,10 +211,13 @@ impl Judgement {
     pub(crate) fn steering_figures(&self) -> RotationFigures {
         let held = self.held();
         let Steering { rotation, stopped, .. } = &held.steering;
-        let nodes =
-            rotation.modes().map(|(service, mode)| (service.to_owned(), mode, rotation.states(service)));
+        let pools = rotation.modes().map(|(service, mode)| PoolFigures {
+            service: service.to_owned(),
+            mode,
+            nodes: rotation.states(service),
+        });
         RotationFigures {
-            nodes: nodes.collect(),
+            pools: pools.collect(),
             refusals: rotation.refusals().clone(),
             refusing: rotation.refused().map(|(service, _, it)| (service.to_owned(), it.guard)).collect(),
             is_stopped: stopped.is_some(),

@@ -51,11 +51,22 @@ pub struct FleetSteering {
     pub stop_file: Option<PathBuf>,
 }
 
+/// Where the nodes of a service are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolFigures {
+    /// Which service.
+    pub service: String,
+    /// Whether advice is given.
+    pub mode: Mode,
+    /// How many nodes are where, by what they are advised.
+    pub nodes: Vec<(State, usize)>,
+}
+
 /// What is counted of steering.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RotationFigures {
-    /// Of each service that is steered how many nodes are where, by what they are advised; a dry run says what would be.
-    pub nodes: Vec<(String, Mode, Vec<(State, usize)>)>,
+    /// Of each service that is steered where its nodes are; a dry run says what would be.
+    pub pools: Vec<PoolFigures>,
     /// How often a guard held a node back.
     pub refusals: BTreeMap<Guard, u64>,
     /// The services of which bad nodes stay in now.

@@ -1,7 +1,7 @@
 //! A collector that counts something of everything: what the reference is made from, and tests look at.
 
 use aviary_collector::{
-    Counts, JournalFigures, LiveFigures, Phases, ReadBackFigures, ReceivedCounts, RotationFigures,
+    Counts, JournalFigures, LiveFigures, Phases, PoolFigures, ReadBackFigures, ReceivedCounts, RotationFigures,
     ServiceFigures, SlotCounts, StatusFigures, StoreFigures, TokenCounts,
 };
 use aviary_core::{
@@ -54,7 +54,11 @@ pub(super) fn example() -> Figures {
         canary_delay: Some(12.5),
         expiries: vec![("token", "eu-agents".to_owned(), Second(1_766_282_400))],
         rotation: RotationFigures {
-            nodes: vec![("ingest".to_owned(), Mode::Live, vec![(Of::In, 2), (Of::Out, 1)])],
+            pools: vec![PoolFigures {
+                service: "ingest".to_owned(),
+                mode: Mode::Live,
+                nodes: vec![(Of::In, 2), (Of::Out, 1)],
+            }],
             refusals: [(Guard::Budget, 4)].into(),
             refusing: vec![("ingest".to_owned(), Guard::Budget)],
             is_stopped: false,
