@@ -84,12 +84,13 @@ fn a_blackbox_configuration_is_taken_over_with_its_targets_and_the_rest_is_liste
     let draft = blackbox::translate(("blackbox.yml", MODULES), Some(("prometheus.yml", SCRAPE))).unwrap();
     let (written, list) = shown(&draft);
     let expected = [
-        ("api", "https://api.example.com/v1/sink"),
         ("graphite", "tcp://graphite.example.com:2003"),
         ("graphite_tls", "tls://graphite.example.com:2030"),
+        // A service cannot be called as a path of the API is.
+        ("import_api", "https://api.example.com:443/v1/sink"),
     ];
     assert_eq!(endpoints(&written), expected.map(|(name, url)| (name.to_owned(), vec![url.to_owned()])));
-    let tls = &written["service"][2];
+    let tls = &written["service"][1];
     assert_eq!(
         (tls["ca"]["file"].as_str(), tls["family"].as_str()),
         (Some("/etc/ssl/ours.pem"), Some("ipv4"))
@@ -178,7 +179,7 @@ fn a_gatus_configuration_is_taken_over_without_its_secrets() {
                 "graphite".to_owned(),
                 text(&["tcp://graphite.example.com:2003", "tls://graphite.example.com:2030"])
             ),
-            ("sink_api".to_owned(), text(&["https://api.example.com/sink"])),
+            ("sink_api".to_owned(), text(&["https://api.example.com:443/sink"])),
         ]
     );
     let receivers = written["receiver"].as_array().unwrap();

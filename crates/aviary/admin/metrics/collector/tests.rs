@@ -63,6 +63,7 @@ fn what_a_collector_counts_is_on_its_page() {
         "aviary_collector_refused_total{token=\"eu\\\"agents\",reason=\"reports\"} 7",
         "aviary_collector_refused_total{token=\"(unknown)\",reason=\"unauthorized\"} 11",
         "aviary_collector_refused_total{token=\"(unknown)\",reason=\"foreign_headers\"} 12",
+        "aviary_collector_credential_expires_timestamp_seconds{credential=\"token\",name=\"eu\\\"agents\"} 1771466400",
         "aviary_collector_series{token=\"eu\\\"agents\"} 2",
         "aviary_collector_agents{state=\"late\"} 4",
         &format!("aviary_collector_received_total{udp} 5"),
