@@ -59,7 +59,7 @@ fn endpoint(file: &str, endpoint: Node<'_>, draft: &mut Draft) {
     }
     let interval = endpoint.get("interval");
     let interval = interval.map(|it| (it.line(), it.text().unwrap_or_default()));
-    let (line, every) = interval.unwrap_or((endpoint.line(), "60s".to_owned()));
+    let (line, every) = interval.unwrap_or_else(|| (endpoint.line(), "60s".to_owned()));
     draft.differ((file, line), &format!("every {every} of {what}"), "each endpoint is probed each second");
     for key in ["body", "headers"] {
         if let Some(it) = endpoint.get(key) {
