@@ -118,12 +118,9 @@ async fn an_agent_check_is_always_answered() {
     let long = [b'x'; 2_000];
     let lines: [&[u8]; 8] = [b"a\n", b"a", b"a\r\nmore\n", b"b\n", b"c\n", b"", b"\xff\xfe\n", &long];
     let inside = "100%\n";
-    for (state, of_a) in [
-        (None, inside),
-        (Some(Advised::Out), "0%\n"),
-        (Some(Advised::Returning), "10%\n"),
-        (None, inside),
-    ] {
+    for (state, of_a) in
+        [(None, inside), (Some(Advised::Out), "0%\n"), (Some(Advised::Returning), "10%\n"), (None, inside)]
+    {
         rig.advise(state, 60);
         for (place, line) in lines.iter().enumerate() {
             let expected = if place < 3 { of_a } else { inside };

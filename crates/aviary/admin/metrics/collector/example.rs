@@ -1,8 +1,8 @@
 //! A collector that counts something of everything: what the reference is made from, and tests look at.
 
 use aviary_collector::{
-    Counts, JournalFigures, LiveFigures, Phases, PoolFigures, ReadBackFigures, ReceivedCounts, RotationFigures,
-    ServiceFigures, SlotCounts, StatusFigures, StoreFigures, TokenCounts,
+    Counts, JournalFigures, LiveFigures, Phases, PoolFigures, ReadBackFigures, ReceivedCounts,
+    RotationFigures, ServiceFigures, SlotCounts, StatusFigures, StoreFigures, TokenCounts,
 };
 use aviary_core::{
     Protocol, Second, State, Timestamp, Window,
