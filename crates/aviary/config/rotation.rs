@@ -107,7 +107,7 @@ fn request(reader: &mut Reader<'_>) -> Option<Outlet> {
 
 fn request_header(reader: &mut Reader<'_>) -> Option<(String, Shared)> {
     let name = reader.required("name", "what it is called", scalar::line("authorization"));
-    let value = Either(scalar::line("application/json"), secret::api_key());
+    let value = Either(scalar::line("application/json"), secret::header());
     let value = reader.required("value", "what it says, or where that stands", value);
     let value = match value? {
         Or::First(text) => Shared::new(&text),

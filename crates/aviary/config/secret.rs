@@ -121,6 +121,15 @@ pub(super) fn api_key() -> impl Kind<Output = Secret> {
     }
 }
 
+/// The value of a header, such as `Bearer` and a token.
+pub(super) fn header() -> impl Kind<Output = Secret> {
+    Referenced {
+        table: secret_table(),
+        secret: true,
+        load: |reference, context: &Context<'_>| one_line(load(reference, context)?),
+    }
+}
+
 /// A chain of certificates with its private key, in one PEM file.
 pub(super) fn certificate_and_key() -> impl Kind<Output = Secret> {
     let load = |reference, context: &Context<'_>| {
@@ -390,6 +399,16 @@ fn one_word(secret: Secret, bytes_min: usize) -> Result<Secret, Refusal> {
     if secret.0.len() < bytes_min {
         let message = format!("the secret is too short: {} bytes of at least {bytes_min}", secret.0.len());
         return Err(Refusal::new(message).help("make one with: head -c 24 /dev/urandom | base64"));
+    }
+    Ok(secret)
+}
+
+/// `secret` if it is a line of words that a header may hold.
+fn one_line(secret: Secret) -> Result<Secret, Refusal> {
+    let is_text = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    if secret.0.is_empty() || !secret.0.bytes().all(is_text) {
+        let message = "the secret is not one line of printable ASCII characters";
+        return Err(Refusal::new(message).help("it stands in its file or variable alone, in one line"));
     }
     Ok(secret)
 }

@@ -79,6 +79,19 @@ const SAMPLES: &[(&str, &str)] = &[
     ("COLLECTOR_QUIET_HOURS_UNTIL", "06:00"),
     ("COLLECTOR_QUIET_HOURS_ZONE", "Europe/Berlin"),
     ("COLLECTOR_RETAIN", "30d"),
+    ("COLLECTOR_ROTATION_AGENT_CHECK", "127.0.0.1:8620"),
+    ("COLLECTOR_ROTATION_PER_HOUR", "3"),
+    ("COLLECTOR_ROTATION_REQUEST_ALLOW_PRIVATE", "true"),
+    ("COLLECTOR_ROTATION_REQUEST_BODY", "{{ weight }}"),
+    ("COLLECTOR_ROTATION_REQUEST_CA", "PEM"),
+    ("COLLECTOR_ROTATION_REQUEST_METHOD", "POST"),
+    ("COLLECTOR_ROTATION_REQUEST_STATUSES", "409"),
+    ("COLLECTOR_ROTATION_REQUEST_URL", "https://b.example/{{ node }}"),
+    ("COLLECTOR_ROTATION_STOP_FILE", "/run/aviary/stop"),
+    ("COLLECTOR_ROTATION_WEBHOOK_ALLOW_PRIVATE", "true"),
+    ("COLLECTOR_ROTATION_WEBHOOK_CA", "PEM"),
+    ("COLLECTOR_ROTATION_WEBHOOK_SECRET", "whsec_0123456789abcdef0123456789abcdef"),
+    ("COLLECTOR_ROTATION_WEBHOOK_URL", "https://b.example/hook"),
     ("COLLECTOR_SHADOW", "true"),
     ("COLLECTOR_STATSD", "statsd.example.com:8125"),
     ("COLLECTOR_STATSD_TAGS", "true"),
@@ -142,6 +155,15 @@ const SAMPLES: &[(&str, &str)] = &[
     ("SERVICE_IN_GEST_READBACK_SUM", ":total"),
     ("SERVICE_IN_GEST_READBACK_TOKEN", "0123456789abcdef"),
     ("SERVICE_IN_GEST_READBACK_USER", "we"),
+    ("SERVICE_IN_GEST_ROTATION_EVERY", "2m"),
+    ("SERVICE_IN_GEST_ROTATION_LOSS", "60%"),
+    ("SERVICE_IN_GEST_ROTATION_MAX_OUT", "5%"),
+    ("SERVICE_IN_GEST_ROTATION_MIN_IN", "60%"),
+    ("SERVICE_IN_GEST_ROTATION_MIN_VANTAGES", "3"),
+    ("SERVICE_IN_GEST_ROTATION_MODE", "live"),
+    ("SERVICE_IN_GEST_ROTATION_NODES", "n1, n2"),
+    ("SERVICE_IN_GEST_ROTATION_READMIT_AFTER", "2m"),
+    ("SERVICE_IN_GEST_ROTATION_WINDOW", "10s"),
     ("SERVICE_IN_GEST_RUNBOOK", "look"),
     ("SERVICE_IN_GEST_SEVERITY_BLIND", "critical"),
     ("SERVICE_IN_GEST_SEVERITY_DEGRADED", "error"),
@@ -166,6 +188,13 @@ const SAMPLES: &[(&str, &str)] = &[
     ("VANTAGE_NODE", "canary-7"),
     ("VANTAGE_REGION", "auto"),
     ("VANTAGE_ZONE", "eu-a"),
+];
+
+/// What the files refer to.
+const SECRETS: &[(&str, &str)] = &[
+    ("WORD", "0123456789"),
+    ("TOKEN", "fedcba9876543210"),
+    ("HOOK", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
 ];
 
 const PEM: &str = "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----";
@@ -220,6 +249,7 @@ fn file_for(name: &str) -> String {
         "AGENT_CONSUL_",
         "COLLECTOR_PROXY_",
         "COLLECTOR_QUIET_HOURS_",
+        "COLLECTOR_ROTATION_",
         "COLLECTOR_STATUS_",
         "COLLECTOR_TEST_PAGES_",
         "COLLECTOR_WATCHDOG_",
@@ -238,6 +268,11 @@ fn file_for(name: &str) -> String {
         ("", "COLLECTOR_PROBE_AUTH") => below("[collector]", PROXY),
         ("COLLECTOR_PROXY_", _) => below("[collector]", PROXY),
         ("COLLECTOR_QUIET_HOURS_", _) => below("[collector]", &format!("quiet_hours = {HOURS}")),
+        ("COLLECTOR_ROTATION_", _) => {
+            let outlets = "webhook = { url = \"https://a.example\", secret = { env = \"HOOK\" } }\n\
+                           request = { url = \"https://a.example\" }";
+            FILE.replace("[sink]", &format!("[collector.rotation]\n{outlets}\n[sink]"))
+        }
         ("COLLECTOR_TEST_PAGES_", _) => {
             below("[collector]", &format!("test_pages = {{ hours = {HOURS} }}")) + RECEIVER
         }
@@ -286,9 +321,9 @@ fn every_scalar_is_overridden_by_its_variable() {
             _ => &[],
         };
         variables.extend(companions);
-        variables.extend([("WORD", "0123456789"), ("TOKEN", "fedcba9876543210")]);
+        variables.extend(SECRETS);
         let file = file_for(name);
-        let before = read(&file, &[("WORD", "0123456789"), ("TOKEN", "fedcba9876543210")]).unwrap();
+        let before = read(&file, SECRETS).unwrap();
         let text = match *name {
             "AGENT_SERVICES_FROM" => FILE.split("[[service]]").next().unwrap_or_default(),
             _ => &file,

@@ -52,7 +52,7 @@ pub(super) fn example() -> Figures {
         },
         waiting: vec![("oncall".to_owned(), 12)],
         canary_delay: Some(12.5),
-        expiries: vec![("token", "eu-agents".to_owned(), Second(1_766_282_400))],
+        expiries: vec![("token", "eu\"agents".to_owned(), Second(1_771_466_400))],
         rotation: RotationFigures {
             pools: vec![PoolFigures {
                 service: "ingest".to_owned(),
