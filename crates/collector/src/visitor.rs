@@ -102,9 +102,12 @@ impl Visitor {
     /// Who they are, whatever they may do.
     ///
     /// # Errors
-    /// They are nobody.
-    pub(crate) fn known(self) -> Result<Caller, ApiError> {
-        self.caller.inspect_err(|_| self.collector.access().stranger())
+    /// What nobody is told, as [`Self::may`] has it.
+    pub(crate) fn known(self) -> Result<Caller, Refused> {
+        match &self.caller {
+            Ok(caller) => Ok(caller.clone()),
+            Err(_) => self.may(Scope::Read),
+        }
     }
 
     /// Who they are, if they may do one of these.

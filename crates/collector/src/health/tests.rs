@@ -263,7 +263,7 @@ async fn checks_say_what_is_well_and_what_is_not() {
     served.run(TCP, 120, |_, _| Some(DELIVERED));
     let (status, itself) = served.get("/healthcheck").await;
     assert_eq!((status, &itself["failed"]), (200, &json!([])), "{itself}");
-    assert_eq!(itself["ok"].as_array().unwrap().len(), 4, "{itself}");
+    assert_eq!(itself["ok"].as_array().unwrap().len(), 5, "{itself}");
     let (status, others) = served.get("/deepcheck").await;
     assert_eq!((status, &others["failed"]), (200, &json!([])), "{others}");
     assert!(has(&others["ok"], "agents: 3 of 3 report; see /api/v1/agents"), "{others}");
