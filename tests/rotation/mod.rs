@@ -15,8 +15,8 @@ const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
 /// In rotation, with all of its weight: nothing but the agent is asked.
 const IN: (&str, u64) = ("no check", 100);
-/// Out of it, as the agent said.
-const OUT: (&str, u64) = ("DRAIN (agent)", 0);
+/// Out of it: with no weight, it is given nothing new.
+const OUT: (&str, u64) = ("no check", 0);
 
 /// Waits until haproxy has the servers so, and returns how long that took.
 #[track_caller]

@@ -76,10 +76,10 @@ codes! {
     clock_ahead = BAD_REQUEST, "A report is of seconds that have not been yet. Is time synchronised on both hosts?";
     cut_body = BAD_REQUEST, "The connection ended before the body was whole.";
     event_too_large = PAYLOAD_TOO_LARGE, "What is told of a change is longer than any event.";
+    expired = UNAUTHORIZED, "The secret that was shown has ended: an admin gives the token another with `aviary token new NAME --rotate`.";
     forbidden = FORBIDDEN, "Whoever asks is known, and may not do this: it takes a token with another scope.";
     forbidden_node = FORBIDDEN, "A report is of another node than its token is for: compare `[vantage]` and `[[collector.token]]`.";
     forbidden_region = FORBIDDEN, "A report is of another region than its token is for: compare `[vantage]` and `[[collector.token]]`.";
-    expired = UNAUTHORIZED, "The secret that was shown has ended: an admin gives the token another with `aviary token new NAME --rotate`.";
     foreign_form = FORBIDDEN, "A browser sent this from a page that is not ours. Where a proxy is in front, does `url` name what people see?";
     foreign_name = FORBIDDEN, "Without tokens a collector answers to its address and to `localhost` alone: add a `[[collector.token]]`, or the name as `url`.";
     history_unreadable = INTERNAL_SERVER_ERROR, "What is kept on the disk cannot be read: the message and the log say why.";
