@@ -7,13 +7,12 @@ use std::{
     thread,
 };
 
-use super::{on_a_host_of_its_own, program, repository, stripped, succeed};
+use super::{on_a_host_of_its_own, program, repository, stripped, succeed, tools};
 
 /// The package of the program that was built for this test, as `deploy/debian/build` packs it.
 fn package(dir: &Path) -> PathBuf {
-    let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools/bin");
     let path = env::var_os("PATH").unwrap();
-    let path = env::join_paths([tools].into_iter().chain(env::split_paths(&path))).unwrap();
+    let path = env::join_paths([tools()].into_iter().chain(env::split_paths(&path))).unwrap();
     let mut command = Command::new(repository("deploy/debian/build"));
     // What is packed faster is packed no otherwise.
     command.arg(stripped(dir)).arg(dir.join("packed")).args(["-Z", "gz", "--compress-system", "--fast"]);

@@ -11,12 +11,13 @@ use aviary_core::{Series, Vantage, VantageKind};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{accepted, program, repository, succeed, test_python};
+use super::{accepted, repository, succeed, test_python, tools};
 
-/// The documents of `deploy/kubernetes/example`, as kubectl would apply them; all of them valid.
+/// The documents of `deploy/kubernetes/example`, as `kubectl apply -k` has them; all of them valid.
 #[track_caller]
 fn documents() -> Vec<Value> {
-    let rendered = succeed(program("kubectl").arg("kustomize").arg(repository("deploy/kubernetes/example")));
+    let kustomize = tools().join("kustomize");
+    let rendered = succeed(Command::new(kustomize).arg("build").arg(repository("deploy/kubernetes/example")));
     let mut python = Command::new(test_python());
     python.arg(repository("tests/packages/kubernetes.py")).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut python = python.stderr(Stdio::piped()).spawn().unwrap();

@@ -29,6 +29,11 @@ fn python_tool(name: &str) -> PathBuf {
     test_python().with_file_name(name)
 }
 
+/// Where `tests/setup` puts other programs.
+fn tools() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools/bin")
+}
+
 /// What `command` prints; where it fails, so does the test, with all that it said.
 #[track_caller]
 fn succeed(command: &mut Command) -> String {
