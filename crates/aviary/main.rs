@@ -20,6 +20,7 @@ mod metadata;
 mod output;
 mod page_test;
 mod probe;
+mod replace;
 mod replay;
 mod report;
 mod rotation;

@@ -4,9 +4,7 @@ mod ask;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::DirBuilderExt as _,
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -32,6 +30,7 @@ use crate::{
         endpoint::ServiceEndpoint,
         service,
     },
+    replace::{make_directory_of, replace},
 };
 
 /// How long a start waits for the first answers. What is found later comes as a change.
@@ -327,17 +326,10 @@ fn read(copy: &Path) -> BTreeMap<String, Vec<String>> {
     })
 }
 
-/// Replaces what is kept: all of it, or nothing.
 fn write(copy: &Path, found: &BTreeMap<String, Vec<String>>) -> io::Result<()> {
-    if let Some(directory) = copy.parent() {
-        // At the first start it is not there yet; the spool makes it like this too.
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    }
-    let next = copy.with_extension("json.new");
-    let mut file = fs::File::create(&next)?;
-    file.write_all(&serde_json::to_vec(found)?)?;
-    file.sync_all()?;
-    fs::rename(&next, copy)
+    // At the first start it is not there yet.
+    make_directory_of(copy)?;
+    replace(copy, &serde_json::to_vec(found)?, 0o644)
 }
 
 /// What an answer has in it.

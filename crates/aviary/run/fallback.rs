@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::Write as _,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -33,6 +32,7 @@ use crate::{
     admin::standing::Fallback as Figures,
     config::{self, Config},
     output::moment,
+    replace::replace,
 };
 
 /// What is kept, beside the spool.
@@ -176,10 +176,11 @@ impl Shared {
                 let (Some(file), kept) = (self.file.clone(), self.state().machine.kept().clone()) else {
                     return;
                 };
-                let written = spawn_blocking(move || write(&file, &kept)).await;
-                if let Err(error) = written.map_err(anyhow::Error::from).flatten() {
+                let written =
+                    spawn_blocking(move || replace(&file, &serde_json::to_vec(&kept)?, 0o644)).await;
+                if let Err(error) = written.map_err(io::Error::other).flatten() {
                     // Whoever is to be woken is woken; a restart may do so again.
-                    tracing::error!(error = format!("{error:#}"), "What the fallback told is not kept.");
+                    tracing::error!(%error, "What the fallback told is not kept.");
                 }
             }
             Action::Send { service, alert } => {
@@ -292,7 +293,7 @@ fn about(config: &Config) -> BTreeMap<String, About> {
 fn read(file: &Path) -> Kept {
     let text = match fs::read(file) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Kept::default(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Kept::default(),
         Err(error) => {
             tracing::error!(file = %file.display(), %error, "What the fallback told before cannot be read.");
             return Kept::default();
@@ -302,15 +303,4 @@ fn read(file: &Path) -> Kept {
         tracing::error!(file = %file.display(), %error, "What the fallback told before is damaged, and forgotten.");
         Kept::default()
     })
-}
-
-/// Replaces what is kept: all of it, or nothing.
-fn write(file: &Path, kept: &Kept) -> anyhow::Result<()> {
-    let next = file.with_extension("json.new");
-    let mut out = fs::File::create(&next).with_context(|| format!("cannot write {}", next.display()))?;
-    out.write_all(&serde_json::to_vec(kept)?)?;
-    out.sync_all().with_context(|| format!("cannot write {}", next.display()))?;
-    fs::rename(&next, file).with_context(|| format!("cannot replace {}", file.display()))?;
-    let directory = file.parent().context("it has no directory")?;
-    fs::File::open(directory).and_then(|directory| directory.sync_all()).context("cannot keep the directory")
 }

@@ -1,8 +1,7 @@
 //! The services that a collector hands out: fetched, verified, and kept for a start without it.
 
 use std::{
-    io::Write as _,
-    os::unix::fs::DirBuilderExt as _,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,7 +14,10 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval, timeout},
 };
 
-use crate::config::ServicesText;
+use crate::{
+    config::ServicesText,
+    replace::{make_directory_of, replace},
+};
 
 /// How often a collector is asked whether its services have changed.
 const ASK_EVERY: Duration = Duration::from_secs(10);
@@ -105,7 +107,7 @@ impl Services {
         let Some(copy) = &self.copy else { return };
         if let Err(error) = write(copy, hash, &services.text) {
             tracing::error!(
-                reason = format!("{error:#}"),
+                reason = %error,
                 "The services are not kept for a start without a collector."
             );
         }
@@ -227,17 +229,10 @@ async fn ask(
     Ok((known != Some(hash.as_str())).then_some((hash, text)))
 }
 
-fn write(copy: &Path, hash: &str, text: &str) -> anyhow::Result<()> {
-    let directory = copy.parent().context("the copy has no directory")?;
-    // At the first start it is not there yet; the spool makes it like this too.
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.with_context(|| format!("cannot make {}", directory.display()))?;
-    let next = directory.join(format!("{COPY}.new"));
-    let mut file =
-        std::fs::File::create(&next).with_context(|| format!("cannot write {}", next.display()))?;
-    write!(file, "{HEAD}{hash}\n{text}")?;
-    file.sync_all()?;
-    std::fs::rename(&next, copy).with_context(|| format!("cannot replace {}", copy.display()))
+fn write(copy: &Path, hash: &str, text: &str) -> io::Result<()> {
+    // At the first start it is not there yet.
+    make_directory_of(copy)?;
+    replace(copy, format!("{HEAD}{hash}\n{text}").as_bytes(), 0o644)
 }
 
 fn sha256(text: &str) -> String {

@@ -1,14 +1,15 @@
 //! What the collector signs sessions of browsers with: kept beside its data, so that a restart signs nobody out.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::File,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use aviary_collector::SessionKey;
+
+use crate::replace::replace;
 
 /// The file in the directory of the data. Whoever reads it can be anybody to this collector.
 const FILE: &str = "sessions.key";
@@ -43,12 +44,7 @@ fn read_or_make(path: &Path, random: [u8; SessionKey::BYTES]) -> anyhow::Result<
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // A life that is killed while it writes leaves nothing that looks like a key.
-            let new = path.with_extension("new");
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(&random)?;
-            file.sync_all()?;
-            std::fs::rename(&new, path)?;
+            replace(path, &random, 0o600)?;
             Ok(random)
         }
         Err(error) => Err(error.into()),
