@@ -19,6 +19,7 @@ mod view;
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -27,6 +28,7 @@ use std::{
 };
 
 use aviary_agent::lease::{Advised, Leases};
+pub(crate) use aviary_core::rotation::State as Rotation;
 use aviary_core::{Clock, Micros, Timestamp, verdict::State};
 use serde::{Serialize, Serializer};
 use tokio::{
@@ -46,31 +48,6 @@ const FIRST_ANSWER: Duration = Duration::from_secs(3);
 
 /// How long whoever is told may take to hear that the agent ends.
 const FAREWELL: Duration = Duration::from_secs(3);
-
-/// Where a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Rotation {
-    /// In rotation.
-    In,
-    /// Out of it.
-    Out,
-    /// In rotation again, with little of its load.
-    Returning,
-}
-
-impl Rotation {
-    pub(crate) const ALL: [Self; 3] = [Self::In, Self::Out, Self::Returning];
-
-    /// The word for it in answers, metrics and variables.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::In => "in",
-            Self::Out => "out",
-            Self::Returning => "returning",
-        }
-    }
-}
 
 /// Through what it is learnt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +91,7 @@ pub(crate) struct Answer {
     #[serde(serialize_with = "name_of")]
     pub(crate) state: State,
     /// Where the node is to be.
+    #[serde(serialize_with = "name_of")]
     pub(crate) rotation: Rotation,
     /// The share of its usual load that it is to have, in per cent.
     pub(crate) weight: u8,
@@ -123,8 +101,8 @@ pub(crate) struct Answer {
     pub(crate) until: Option<String>,
 }
 
-fn name_of<S: Serializer>(state: &State, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(state.name())
+fn name_of<S: Serializer>(named: &impl Display, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(named)
 }
 
 /// How often it was learnt, and through what.
@@ -153,8 +131,8 @@ impl Counted {
     /// How often who asked was answered what.
     pub(crate) fn answers(&self) -> impl Iterator<Item = (By, Rotation, u64)> {
         By::ASKING.into_iter().zip(&self.answers).flat_map(|(by, counts)| {
-            let counts = Rotation::ALL.into_iter().zip(counts);
-            counts.map(move |(rotation, count)| (by, rotation, count.load(Ordering::Relaxed)))
+            let counts = Rotation::ALL.iter().zip(counts);
+            counts.map(move |(rotation, count)| (by, *rotation, count.load(Ordering::Relaxed)))
         })
     }
 
