@@ -291,4 +291,13 @@ fn a_certificate_enrols_as_a_token_does_and_an_unknown_authority_is_named() {
         written.contains("c.pem") && written.contains("agent.ca.pem") && !written.contains("token ="),
         "{written}"
     );
+
+    // What does not pass the check takes nothing away.
+    let refused = enrol(&["--ca", "ca.pem", "--force", "--zone", ""]);
+    assert!(refused.status == 2 && refused.err.contains("leave the key out"), "{}", refused.err);
+    assert_eq!(fs::read_to_string(file("agent.toml")).unwrap(), written);
+    assert_eq!(fs::read_to_string(file("agent.ca.pem")).unwrap(), servers.pem);
+    let left = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("agent.")).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
 }

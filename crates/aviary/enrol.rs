@@ -2,13 +2,13 @@
 //!
 //! The collector is asked first what the secret allows, and for the services: what cannot work is said before anything is written.
 //! Then the secret goes into a file that nobody else may read, and the configuration beside it; the program's own check looks at
-//! both, and what does not pass it is taken away again.
+//! both, and what does not pass it leaves everything as it was.
 
 use std::{
-    fs::{self, OpenOptions, Permissions},
+    fs::{self, Permissions},
     io::{self, BufRead as _, IsTerminal as _, Read as _, Write},
     net::SocketAddr,
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown},
+    os::unix::fs::{PermissionsExt as _, chown},
     path::{self, Path, PathBuf},
     process::Command,
 };
@@ -25,6 +25,7 @@ use crate::{
     ask::{self, Asker, Whom},
     config::{self, Environment, Problems},
     output::moment,
+    replace::replace,
     run,
     telemetry::LogFormat,
 };
@@ -148,18 +149,19 @@ pub(crate) fn enrol(
     let node = arguments.place("node", &arguments.node, &whoami.node)?;
     let text = arguments.configuration(region.as_deref().unwrap_or("auto"), node.as_deref(), &files)?;
 
+    files.put_aside()?;
     let written = files.write(arguments, secret.as_deref(), &text);
     let checked = written.and_then(|()| {
         config::load(&config, environment, host).map_err(|Problems(problems)| {
             let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            anyhow!("what was to be written has problems, and is taken away again:\n{}", said.join("\n"))
+            anyhow!("what was to be written has problems, and is not kept:\n{}", said.join("\n"))
         })
     });
     if let Err(error) = checked {
-        // What was there before is gone with --force; a configuration that cannot run is worth less.
-        files.all().into_iter().for_each(|path| _ = fs::remove_file(path));
+        files.put_back();
         return Err(error);
     }
+    files.forget();
     let as_whom = if whoami.name.is_empty() {
         "nobody, who may report from there".to_owned()
     } else {
@@ -350,6 +352,33 @@ impl Files {
         [&self.config, &self.token, &self.ca]
     }
 
+    /// Keeps what is there by another name.
+    fn put_aside(&self) -> anyhow::Result<()> {
+        self.forget();
+        for path in self.all().into_iter().filter(|path| path.exists()) {
+            fs::hard_link(path, aside(path)).with_context(|| format!("cannot keep {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Has all of it be as it was.
+    fn put_back(&self) {
+        for path in self.all() {
+            match fs::rename(aside(path), path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => _ = fs::remove_file(path),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "What was there before is beside it, as .before.")
+                }
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// Lets go of what was there.
+    fn forget(&self) {
+        self.all().into_iter().for_each(|path| _ = fs::remove_file(aside(path)));
+    }
+
     fn write(&self, arguments: &EnrolArguments, secret: Option<&str>, text: &str) -> anyhow::Result<()> {
         if let Some(directory) = self.config.parent() {
             fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -373,17 +402,16 @@ impl Files {
 /// Writes a file as a whole, which is nobody else's to read at any moment where `mode` says so.
 fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     let cannot = || format!("cannot write {}", path.display());
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    // One that an earlier run left may have another mode.
-    _ = fs::remove_file(&new);
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(mode).open(&new).with_context(cannot)?;
+    replace(path, text.as_bytes(), mode).with_context(cannot)?;
     // Whatever the umask takes away.
-    file.set_permissions(Permissions::from_mode(mode)).with_context(cannot)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(cannot)?;
-    fs::rename(&new, path).with_context(cannot)
+    fs::set_permissions(path, Permissions::from_mode(mode)).with_context(cannot)
+}
+
+/// What `path` is called as long as something else stands in its place.
+fn aside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".before");
+    name.into()
 }
 
 /// Whether the file came with a package, and nobody has made it theirs.
