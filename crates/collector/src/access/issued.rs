@@ -77,7 +77,8 @@ pub(crate) enum NotIssued {
     #[error("this is the secret of another token; make another one")]
     Taken,
     #[error(
-        "token `{0}` is being rotated already; end its older secret first: `aviary token revoke {0} --old`"
+        "token `{0}` is being rotated already, and both of its secrets are in use; once `aviary token list` shows that nobody uses the older \
+         one: `aviary token revoke {0} --old`"
     )]
     Rotating(String),
     #[error("token `{0}` has one secret, and no older one; to end it, revoke the token")]
@@ -294,7 +295,8 @@ impl Issued {
         .ok_or(NotIssued::Unknown(name))
     }
 
-    /// Gives the token `name` a second secret; the first one ends after `overlap` seconds, if not before. Blocks.
+    /// Gives the token `name` a second secret; the first one ends after `overlap` seconds, if not before. A second one that nobody
+    /// has used yet gives way: whoever asked for it may never have seen it, and everybody still has the first. Blocks.
     pub(crate) fn rotate(
         &self,
         name: &str,
@@ -308,12 +310,15 @@ impl Issued {
             if held.names.contains_key(&secret) {
                 return Err(NotIssued::Taken);
             }
-            if token.secrets.len() > 1 && !token.secrets[0].has_ended(now) {
-                return Err(NotIssued::Rotating(name.to_owned()));
-            }
-            let mut older = token.secrets.pop().ok_or_else(unknown)?;
-            let end = now.plus(overlap);
-            older.until = Some(older.until.map_or(end, |until| until.min(end)));
+            let newest = token.secrets.pop().ok_or_else(unknown)?;
+            let older = match token.secrets.pop().filter(|it| !it.has_ended(now)) {
+                Some(older) if newest.used().is_none() => older,
+                Some(_) => return Err(NotIssued::Rotating(name.to_owned())),
+                None => {
+                    let end = now.plus(overlap);
+                    Secret { until: Some(newest.until.map_or(end, |until| until.min(end))), ..newest }
+                }
+            };
             token.secrets = vec![older, Secret::new(secret, now, until)];
             Ok(Some(token))
         })?
@@ -433,6 +438,23 @@ mod tests {
         assert!(matches!(issued.revoke("eu", true), Err(NotIssued::NoOlder(_))));
         issued.revoke("eu", false).unwrap();
         assert_eq!(whose(&issued, "three", NOW), None);
+    }
+
+    /// The answer to the first rotation was lost, and with it the secret.
+    #[test]
+    fn a_second_secret_that_nobody_has_used_gives_way_and_everybody_keeps_the_first() {
+        let issued = Issued::default();
+        issued.issue(wanted("eu", "one", None), NOW).unwrap();
+        let rotate = |secret: &str, at: Second| issued.rotate("eu", (SecretHash::of(secret), None), 100, at);
+        rotate("lost", NOW).unwrap();
+        assert_eq!(rotate("two", NOW.plus(10)).unwrap().secrets.len(), 2);
+        assert_eq!(whose(&issued, "one", NOW.plus(11)).as_deref(), Some("eu 100"));
+        assert_eq!(whose(&issued, "lost", NOW.plus(11)), None);
+        assert_eq!(whose(&issued, "two", NOW.plus(11)).as_deref(), Some("eu"));
+        assert!(
+            matches!(rotate("three", NOW.plus(12)), Err(NotIssued::Rotating(_))),
+            "somebody has it by now"
+        );
     }
 
     #[test]
