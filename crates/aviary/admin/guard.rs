@@ -1,10 +1,12 @@
 //! Who may ask the agent what.
 //!
-//! | configured | health (`/healthz`, `/readyz`, `/healthcheck`, `/deepcheck` and their other names, `/health/SERVICE`) | everything else |
-//! |---|---|---|
-//! | neither | everybody, all of it | everybody |
-//! | `read_token` | everybody; what errors say, with files and addresses in them, whoever shows the token | whoever shows it |
-//! | `probe_auth = true` too | whoever shows it | whoever shows it |
+//! | configured | `/health/SERVICE` | health (`/healthz`, `/readyz`, `/healthcheck`, `/deepcheck` and their other names) | everything else |
+//! |---|---|---|---|
+//! | neither | everybody, all of it | everybody, all of it | everybody |
+//! | `read_token` | everybody; reasons, whoever shows the token | everybody; what errors say, with files and addresses in them, whoever shows it | whoever shows it |
+//! | `probe_auth = true` too | the same | whoever shows it | whoever shows it |
+//!
+//! Whoever balances asks for `/health/SERVICE`, and takes a 401 for "out": a key that is changed on all nodes must not empty a pool.
 //!
 //! It is a layer around all routes, so that a route that is added is closed like the others.
 
@@ -23,7 +25,7 @@ use super::error;
 /// What is for everybody unless `probe_auth` says otherwise.
 const HEALTH: [&str; 6] = ["/healthz", "/v1/health", "/readyz", "/v1/ready", "/healthcheck", "/deepcheck"];
 
-/// The same of each service.
+/// Where the node is to be, in each service: for everybody.
 const HEALTH_OF_SERVICES: &str = "/health/";
 
 /// Who may ask.
@@ -31,7 +33,7 @@ const HEALTH_OF_SERVICES: &str = "/health/";
 pub(crate) struct Guard {
     /// What they are recognised by; absent: everybody may.
     pub(crate) read_token: Option<SecretHash>,
-    /// Whether health is for them alone, too.
+    /// Whether health is for them alone, too, but for where the node is to be.
     pub(crate) probe_auth: bool,
 }
 
@@ -43,8 +45,8 @@ pub(super) struct MayRead(pub(super) bool);
 pub(super) async fn stand(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let may_read = guard.read_token.is_none_or(|token| shows(request.headers(), &token));
     let path = request.uri().path();
-    let is_health = HEALTH.contains(&path) || path.starts_with(HEALTH_OF_SERVICES);
-    let is_for_everybody = !guard.probe_auth && is_health;
+    let is_health = !guard.probe_auth && HEALTH.contains(&path);
+    let is_for_everybody = is_health || path.starts_with(HEALTH_OF_SERVICES);
     if may_read || is_for_everybody {
         request.extensions_mut().insert(MayRead(may_read));
         return next.run(request).await;

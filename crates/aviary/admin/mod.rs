@@ -288,18 +288,20 @@ fn told(checks: &[Check], MayRead(may_read): MayRead) -> (StatusCode, Json<Value
 }
 
 /// What is to become of this node in one service. Whoever may not read is told without the reason, which may name others.
+///
+/// A service that this agent does not know has it in rotation: whoever balances takes any error for "out", on all nodes at once, and it
+/// is not known while no collector has told the services, or after it was renamed.
 async fn health_of(
     State(shared): State<Arc<Shared>>,
     Extension(MayRead(may_read)): Extension<MayRead>,
     Path(service): Path<String>,
 ) -> Response {
     let Rotation { answers, counted } = (shared.standing)().rotation;
-    let Some(mut answer) = answers.iter().find(|answer| answer.service == service).cloned() else {
+    let known = answers.iter().find(|answer| answer.service == service).cloned();
+    let mut answer = known.unwrap_or_else(|| {
         let known: Vec<_> = answers.iter().map(|answer| answer.service.as_str()).collect();
-        let known = if may_read { format!("; there are {}", known.join(", ")) } else { String::new() };
-        let message = format!("this agent probes no service of that name{known}");
-        return error(StatusCode::NOT_FOUND, "unknown_service", message);
-    };
+        Answer::of_unknown(service, &known)
+    });
     counted.answered(By::Health, answer.rotation);
     answer.reason = answer.reason.filter(|_| may_read);
     let status = match answer.rotation {

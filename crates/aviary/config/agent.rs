@@ -117,7 +117,8 @@ pub(super) fn agent(reader: &mut Reader<'_>) -> Option<Agent> {
     let statsd = statsd(reader);
     let read_token = "what whoever asks there for more than health shows; absent: everybody may";
     let read_token = reader.optional("read_token", read_token, secret::token_hash());
-    let probe_auth = "whether who asks for health must show `read_token` too; false by default";
+    let probe_auth =
+        "whether who asks for health must show `read_token` too, but for `/health/SERVICE`; false by default";
     let probe_auth = reader.optional("probe_auth", probe_auth, Boolean).unwrap_or(false);
     let controls = "endpoints known as good, to tell our fault from theirs; not udp";
     let controls = reader.optional("controls", controls, list(network::control()));

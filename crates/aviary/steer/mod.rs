@@ -101,6 +101,21 @@ pub(crate) struct Answer {
     pub(crate) until: Option<String>,
 }
 
+impl Answer {
+    /// What is answered of a service that this agent does not know, which it says beside those that it does.
+    pub(crate) fn of_unknown(service: String, known: &[&str]) -> Self {
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        Self {
+            service,
+            state: State::Blind,
+            rotation: Rotation::In,
+            weight: 100,
+            reason: Some(format!("this agent probes no service of that name; it probes {known}")),
+            until: None,
+        }
+    }
+}
+
 fn name_of<S: Serializer>(named: &impl Display, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(named)
 }
