@@ -9,6 +9,7 @@
 //! | one node on itself, or some | its peers well on themselves | the service: that node |
 //! | the same, and outside a part of all | its peers well on themselves | the service: that node, of which outside gets a part |
 //! | all nodes on themselves | outside or the data centre well | nobody can tell: what they share, or their probes |
+//! | outside and all nodes on themselves | the data centre well | nobody can tell: nothing is known that only those two share |
 //! | one region outside | outside well from others | as without kinds; what is well inside speaks for it |
 //! | all kinds | | the service |
 
@@ -47,7 +48,10 @@ impl Court<'_> {
         grounds.evidence.extend(lost.iter().map(|(kind, of)| self.loses(*kind, of, &cells)));
         grounds.evidence.extend(well.iter().map(|(kind, of)| does(*kind, of, false)));
         if is_there(VantageKind::Loopback) {
-            let why = "what the nodes share is lost there, or their own probes are: others do not miss it";
+            let why = match lost.as_slice() {
+                [_] => "what the nodes share is lost there, or their own probes are: others do not miss it",
+                _ => "nothing is known that these share and those who do not lose it lack",
+            };
             grounds.against.push(why.to_owned());
             return Some(Attribution { blame: Blame::Unclear, grounds });
         }

@@ -202,7 +202,7 @@ fn kinds_of_vantage_are_told_apart() {
             None,
             "ingest: in the data centre (1/1) and on its nodes (6/6) only, all protocols (3/3), 100 % lost; well outside (2 of 2)",
             Blame::Unclear,
-            "in the data centre it is lost, from 1 of 1 vantage: 180 of 180 lost; on its nodes it is lost, on 6 of 6 nodes: 1080 of 1080 lost; outside it is well, from 2 of 2 vantages: 0 of 360 lost; but what the nodes share is lost there, or their own probes are: others do not miss it",
+            "in the data centre it is lost, from 1 of 1 vantage: 180 of 180 lost; on its nodes it is lost, on 6 of 6 nodes: 1080 of 1080 lost; outside it is well, from 2 of 2 vantages: 0 of 360 lost; but nothing is known that these share and those who do not lose it lack",
         ),
         (
             &fleet,
