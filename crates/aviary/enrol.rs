@@ -369,7 +369,8 @@ impl Files {
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "What was there before is beside it, as .before.")
                 }
-                Ok(()) => {}
+                // One that was not replaced yet is the same file by two names, and such a rename does nothing.
+                Ok(()) => _ = fs::remove_file(aside(path)),
             }
         }
     }
