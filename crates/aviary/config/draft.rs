@@ -2,6 +2,9 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use aviary_core::rotation::Mode;
+use aviary_notify::OutletKind;
+
 use super::{
     agent::{self, Agent},
     collector::{self, Collector},
@@ -138,8 +141,30 @@ impl Draft {
         };
         service::refuse_contradictions(&self.services, foreign, surroundings);
         self.note_vantages_that_never_come(foreign);
+        self.refuse_one_request_for_all(context);
         reach::refuse_contradictions(self, context);
         reach::note_who_is_not_reached(self, context, foreign);
+    }
+
+    /// Of two services that are steered each would undo what the other says of a node.
+    fn refuse_one_request_for_all(&self, context: &Context<'_>) {
+        let rotation = self.collector.as_ref().and_then(|collector| collector.rotation.as_ref());
+        let outlets = rotation.iter().flat_map(|rotation| &rotation.outlets);
+        let is_for_all = outlets.filter_map(|outlet| match &outlet.kind {
+            OutletKind::Request(request) => Some(request),
+            OutletKind::Webhook(_) => None,
+        });
+        let steered = self.services.iter().map(|draft| &draft.value.service);
+        let mut steered = steered.filter(|it| it.rotation.as_ref().is_some_and(|it| it.mode != Mode::Off));
+        let (Some(one), Some(other)) = (steered.next(), steered.next()) else { return };
+        if is_for_all.into_iter().any(|request| !request.tells_services_apart()) {
+            let message = format!(
+                "`{}` and `{}` are both steered, and the request is the same for both: each would undo what the other says of a node",
+                one.name, other.name
+            );
+            let help = "write {{ service }} into `url` or `body`, or set mode = \"off\" for one of the two";
+            context.refuse("collector.rotation.request", Refusal::new(message).help(help));
+        }
     }
 
     /// An agent in the collector's own process may be all that can ever report.

@@ -87,6 +87,21 @@ enum Way {
 const URL: &str = "url";
 const BODY: &str = "body";
 
+impl NodeAdvice {
+    /// What templates are tried with.
+    fn sample() -> Self {
+        Self {
+            service: "ingest".to_owned(),
+            node: "n1".to_owned(),
+            state: "out",
+            weight: 0,
+            reason: Some("48 of 48 slots lost".to_owned()),
+            evidence: Value::Null,
+            since: Timestamp(0),
+        }
+    }
+}
+
 impl OutletKind {
     /// What it is called by people.
     pub const fn name(&self) -> &'static str {
@@ -134,21 +149,24 @@ impl Request {
             let added = templates.add_template_owned(name, source.clone());
             added.map_err(|error| SetUpError::RequestTemplate(name, error.to_string()))?;
         }
-        let sample = NodeAdvice {
-            service: "ingest".to_owned(),
-            node: "n1".to_owned(),
-            state: "out",
-            weight: 0,
-            reason: Some("48 of 48 slots lost".to_owned()),
-            evidence: Value::Null,
-            since: Timestamp(0),
-        };
-        let url =
-            self.made(&templates, &sample).map_err(|(name, why)| SetUpError::RequestTemplate(name, why))?.0;
+        let url = self
+            .made(&templates, &NodeAdvice::sample())
+            .map_err(|(name, why)| SetUpError::RequestTemplate(name, why))?
+            .0;
         if let Some(address) = private_literal(&url).filter(|_| !self.allow_private) {
             return Err(SetUpError::PrivateAddress(address));
         }
         Ok((templates, method))
+    }
+
+    /// Whether it is another request for another service.
+    pub fn tells_services_apart(&self) -> bool {
+        let Ok((templates, _)) = self.check() else { return false };
+        let of = |service: &str| {
+            let advice = NodeAdvice { service: service.to_owned(), ..NodeAdvice::sample() };
+            self.made(&templates, &advice).ok()
+        };
+        of("a") != of("b")
     }
 
     /// The URL and the body for `advice`, or which of the two cannot be made and why.
