@@ -147,7 +147,10 @@ impl Collector {
             journal: durable.map(|it| it.journal().map(|journal| journal.figures()).unwrap_or_default()),
             store: durable.map(|it| it.store_figures()),
             live: self.live_figures(),
-            rotation: self.judgement().steering_figures(),
+            rotation: RotationFigures {
+                outlets: self.inner.steerer.outlet_figures(),
+                ..self.judgement().steering_figures()
+            },
             status: Some(self.status_figures()).filter(|it| *it != StatusFigures::default()),
             questions: QUESTIONS_AT_ONCE - self.inner.questions.available_permits(),
             ..figures

@@ -79,7 +79,7 @@ pub use readback::{
     Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError, Shown, look,
 };
 pub use received::{Arrived, ReceivedCounts};
-pub use rotation::{FleetSteering, PoolFigures, RotationFigures, Steering};
+pub use rotation::{FleetSteering, OutletFigures, PoolFigures, RotationFigures, Steering};
 pub use serving::Server;
 pub use state::{Counts, Phases, ReadBackFigures, SlotCounts};
 pub use status::{Publish, ServiceStatus, StatusFigures, StatusPage};

@@ -32,8 +32,8 @@ macro_rules! runbooks {
 }
 
 /// All of them, by name.
-pub(crate) static ALL: [Runbook; 30] = runbooks![
-    "agent-clock-off" "agent-not-ready" "agent-skips" "agent-suspects-itself" "agents-silent"
+pub(crate) static ALL: [Runbook; 31] = runbooks![
+    "advice-not-taken" "agent-clock-off" "agent-not-ready" "agent-skips" "agent-suspects-itself" "agents-silent"
     "certificate-ends" "collector-not-ready" "configuration-refused" "credential-ends" "disk-slow"
     "ejection-refused" "fallback" "files-run-out" "history-incomplete" "journal-refuses" "judges-slowly"
     "loss" "metrics-cut" "never-worked" "node-ejected" "not-scraped" "pages-refused" "pages-wait"

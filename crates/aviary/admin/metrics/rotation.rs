@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aviary_collector::PoolFigures;
+use aviary_collector::{OutletFigures, PoolFigures};
 use aviary_core::rotation::Guard;
 use prometheus_client::metrics::MetricType;
 
@@ -35,8 +35,29 @@ impl Snapshot {
             let labels = [("service", service.as_str()), ("reason", guard.name())];
             family.encode_family(&labels)?.encode_gauge(&1_i64)?;
         }
+        self.outlets(page)?;
         let help = "Whether somebody stopped that nodes are taken out.";
         let mut family = page.family("aviary_rotation_stopped", help, None, MetricType::Gauge)?;
         family.encode_gauge(&i64::from(rotation.is_stopped))
+    }
+
+    fn outlets(&self, page: &mut Page<'_>) -> fmt::Result {
+        let outlets = &self.figures.rotation.outlets;
+        let help = "Nodes of which an outlet has not confirmed where they are to be.";
+        let mut family = page.family("aviary_rotation_owed", help, None, MetricType::Gauge)?;
+        for OutletFigures { outlet, owed, .. } in outlets {
+            family.encode_family(&[("outlet", *outlet)])?.encode_gauge(&signed(*owed as u64))?;
+        }
+        let help = "Times that an outlet confirmed where a node is to be.";
+        let mut family = page.family("aviary_rotation_confirmed", help, None, MetricType::Counter)?;
+        for OutletFigures { outlet, confirmed, .. } in outlets {
+            count_of(&mut family.encode_family(&[("outlet", *outlet)])?, confirmed)?;
+        }
+        let help = "Attempts to tell an outlet where a node is to be that came to nothing.";
+        let mut family = page.family("aviary_rotation_in_vain", help, None, MetricType::Counter)?;
+        for OutletFigures { outlet, in_vain, .. } in outlets {
+            count_of(&mut family.encode_family(&[("outlet", *outlet)])?, in_vain)?;
+        }
+        Ok(())
     }
 }

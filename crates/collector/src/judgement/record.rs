@@ -25,6 +25,10 @@ use crate::status::Publication;
 pub(crate) struct Damage(String);
 
 impl Damage {
+    pub(super) const fn of(why: String) -> Self {
+        Self(why)
+    }
+
     fn wanted(what: &str) -> Self {
         Self(format!("no {what}"))
     }

@@ -7,7 +7,9 @@ use aviary_core::{
     extent::Blame,
     incident::{self, Cause, Condition, Observation},
     page::Severity,
-    rotation::{Advice, Ejection, Kept, KeptNode, KeptPool, LEASE_SECONDS, Proof, Rotation, Seen, What},
+    rotation::{
+        Advice, Ejection, Kept, KeptNode, KeptPool, LEASE_SECONDS, Proof, Rotation, Seen, State, What,
+    },
 };
 use serde_json::{Value, json};
 
@@ -15,7 +17,7 @@ use super::{
     Held, Judgement,
     record::{Damage, Record, records},
 };
-use crate::rotation::{Advised, PoolFigures, RotationFigures};
+use crate::rotation::{Advised, Node, PoolFigures, RotationFigures};
 
 /// A node leaves before anybody is told of its loss: what was done waits for so long for an incident to be noted with.
 const UNNOTED_SECONDS: u64 = 120;
@@ -35,6 +37,7 @@ struct Stop {
 pub(super) struct Steering {
     rotation: Rotation,
     stop: Option<Stop>,
+    unsettled: Unsettled,
     /// Who stopped it when it was last looked at.
     stopped: Option<String>,
     /// What was done, until there is a loss that it is noted with.
@@ -48,24 +51,45 @@ pub(super) struct Steering {
 pub(crate) struct KeptSteering {
     machine: Kept,
     stop: Option<Stop>,
+    unsettled: Unsettled,
 }
+
+/// Nodes of services that were not in, until whoever is told is known to know that they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Unsettled(BTreeSet<Node>);
+
+/// So many are remembered.
+const UNSETTLED_MAX: usize = 10_000;
 
 impl Steering {
     /// What an earlier life left.
     pub(super) fn from_kept(kept: KeptSteering) -> Self {
         let rotation = Rotation::from_kept(kept.machine.clone());
-        Self { rotation, stop: kept.stop.clone(), kept, ..Self::default() }
+        let (stop, unsettled) = (kept.stop.clone(), kept.unsettled.clone());
+        Self { rotation, stop, unsettled, kept, ..Self::default() }
     }
 
     /// What is to be kept, where that is another than it was.
     fn changed(&mut self) -> Option<Vec<u8>> {
-        let kept = KeptSteering { machine: self.rotation.kept(), stop: self.stop.clone() };
+        let (stop, unsettled) = (self.stop.clone(), self.unsettled.clone());
+        let kept = KeptSteering { machine: self.rotation.kept(), stop, unsettled };
         if kept == self.kept {
             return None;
         }
         let bytes = kept.bytes();
         self.kept = kept;
         Some(bytes)
+    }
+
+    /// Remembers who is not in, before anybody is told.
+    fn note_unsettled(&mut self, now: Second) {
+        for (service, (_, nodes)) in self.rotation.advice(now) {
+            let away = nodes.into_iter().filter(|(_, advice)| advice.state != State::In);
+            self.unsettled.0.extend(away.map(|(node, _)| (service.to_owned(), node.to_owned())));
+        }
+        while self.unsettled.0.len() > UNSETTLED_MAX {
+            self.unsettled.0.pop_first();
+        }
     }
 
     /// What a person is to know of it, for the services of which something is observed.
@@ -145,6 +169,7 @@ impl Judgement {
         let beyond = held.steering.unnoted.len().saturating_sub(UNNOTED_MAX);
         held.steering.unnoted.drain(..beyond);
         held.note_steered(now);
+        held.steering.note_unsettled(now.second());
         if let Some(bytes) = held.steering.changed() {
             held.pending.put_steering(bytes);
         }
@@ -160,14 +185,18 @@ impl Judgement {
         let services = steering.rotation.advice(now.second()).into_iter();
         Advised {
             services: services.map(|(name, (mode, nodes))| (name.to_owned(), (mode, owned(nodes)))).collect(),
-            recent: steering
-                .rotation
-                .ejections()
-                .filter(|it| it.is_live)
-                .map(|it| (it.service.clone(), it.node.clone()))
-                .collect(),
+            unsettled: steering.unsettled.0.clone(),
             stopped: steering.stopped.clone(),
             until: now.second().plus(LEASE_SECONDS),
+        }
+    }
+
+    /// Whoever is told knows that these are in. It is kept with the next commit: told once more, they would be no worse.
+    pub(crate) fn settle(&self, nodes: &[Node]) {
+        let mut held = self.held();
+        nodes.iter().for_each(|node| _ = held.steering.unsettled.0.remove(node));
+        if let Some(bytes) = held.steering.changed() {
+            held.pending.put_steering(bytes);
         }
     }
 
@@ -221,7 +250,22 @@ impl Judgement {
             refusals: rotation.refusals().clone(),
             refusing: rotation.refused().map(|(service, _, it)| (service.to_owned(), it.guard)).collect(),
             is_stopped: stopped.is_some(),
+            // Those who are told are beside judgement.
+            outlets: Vec::new(),
         }
+    }
+}
+
+/// Records of versions before this was kept lack it.
+impl Record for Unsettled {
+    fn write(&self) -> Value {
+        json!(self.0)
+    }
+
+    fn read(value: &Value) -> Result<Self, Damage> {
+        let nodes: Option<BTreeSet<Node>> = serde::Deserialize::deserialize(value)
+            .map_err(|error: serde_json::Error| Damage::of(error.to_string()))?;
+        Ok(Self(nodes.unwrap_or_default()))
     }
 }
 
@@ -230,7 +274,7 @@ records! {
     Kept { pools, ejections }
     KeptNode { state, since, proof }
     KeptPool { mode, away }
-    KeptSteering { machine, stop }
+    KeptSteering { machine, stop, unsettled }
     Proof { lost, scheduled, window, vantages, peers, peers_lost, peers_scheduled }
     Stop { at, by }
 }

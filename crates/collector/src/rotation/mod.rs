@@ -17,7 +17,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use aviary_core::{
@@ -28,6 +28,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::Collector;
+
+/// A node of a service.
+pub(crate) type Node = (String, String);
 
 /// How the nodes of a service are steered.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,6 +76,21 @@ pub struct RotationFigures {
     pub refusing: Vec<(String, Guard)>,
     /// Whether somebody stopped it.
     pub is_stopped: bool,
+    /// How it goes with those who are told.
+    pub outlets: Vec<OutletFigures>,
+}
+
+/// How it goes with one who is told where nodes are to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutletFigures {
+    /// What kind of outlet it is; there is one of each.
+    pub outlet: &'static str,
+    /// How often it confirmed what it was told.
+    pub confirmed: u64,
+    /// How many attempts came to nothing.
+    pub in_vain: u64,
+    /// The nodes of which it has not confirmed where they are to be.
+    pub owed: usize,
 }
 
 impl Steering {
@@ -86,8 +104,8 @@ impl Steering {
 #[derive(Debug, Default)]
 pub(crate) struct Advised {
     pub(crate) services: BTreeMap<String, (Mode, BTreeMap<String, Advice>)>,
-    /// The nodes that went within a day.
-    pub(crate) recent: BTreeSet<(String, String)>,
+    /// The nodes of which somebody who is told may still believe that they are out.
+    pub(crate) unsettled: BTreeSet<Node>,
     /// Who stopped it.
     pub(crate) stopped: Option<String>,
     /// From then on none of it holds.
@@ -116,15 +134,43 @@ impl Advised {
     }
 }
 
+/// How it goes with an outlet.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    figures: OutletFigures,
+    /// The nodes that it confirmed to be in.
+    is_in: BTreeSet<Node>,
+}
+
 /// What is told of nodes, once a second was judged and kept.
 pub(crate) struct Steerer {
     fleet: FleetSteering,
     advised: watch::Sender<Option<Arc<Advised>>>,
+    outlets: Mutex<BTreeMap<&'static str, Told>>,
 }
 
 impl Steerer {
     pub(crate) fn new(fleet: FleetSteering) -> Self {
-        Self { fleet, advised: watch::Sender::new(None) }
+        Self { fleet, advised: watch::Sender::new(None), outlets: Mutex::default() }
+    }
+
+    /// How it goes with each who is told.
+    pub(crate) fn outlet_figures(&self) -> Vec<OutletFigures> {
+        self.outlets().values().map(|told| told.figures).collect()
+    }
+
+    fn outlets(&self) -> MutexGuard<'_, BTreeMap<&'static str, Told>> {
+        self.outlets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that everybody who is told knows to be in.
+    fn settled(&self, advised: &Advised, now: Second) -> Vec<Node> {
+        let outlets = self.outlets();
+        let is_settled = |node: &&Node| {
+            let is_away = advised.of(&node.0, &node.1, now).is_some_and(|it| it.state != State::In);
+            !is_away && outlets.values().all(|told| told.is_in.contains(*node))
+        };
+        advised.unsettled.iter().filter(is_settled).cloned().collect()
     }
 }
 
@@ -141,6 +187,10 @@ impl Collector {
     /// Lets others know what is advised: it is on the disk.
     pub(crate) fn publish_advice(&self, now: Timestamp) {
         let advised = self.judgement().advised(now);
+        let settled = self.inner.steerer.settled(&advised, now.second());
+        if !settled.is_empty() {
+            self.judgement().settle(&settled);
+        }
         self.inner.steerer.advised.send_replace(Some(Arc::new(advised)));
     }
 

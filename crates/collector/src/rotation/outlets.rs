@@ -1,23 +1,28 @@
 //! Tells outlets where nodes are to be, until they confirm it.
 //!
 //! To each the newest state of a node is told, and nothing of what it was in between; one attempt follows another, so that what is
-//! older never comes later. What this life does not know to be confirmed is told again: of nodes that are not in, and of those that
-//! went within a day.
+//! older never comes later. An attempt that failed may have been taken: until another is confirmed nothing is known of that node. A
+//! node that is not in is kept as unsettled, with what is kept of steering, until every outlet has confirmed that it is in again; so
+//! another life, whose advice may have none of it, goes on to tell that. Each second is looked whether somebody owes an answer,
+//! also while nothing is judged: advice ends by itself, and that is told too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use aviary_core::{Second, Timestamp, rotation::State};
 use aviary_notify::{NodeAdvice, Outlet};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
-use super::{Advised, api};
+use super::{Advised, Node, OutletFigures, Told, api};
 use crate::{Collector, Server};
+
+/// How often it is looked whether somebody is to be told.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Nobody is told the same again sooner than this, nor later: doubled from attempt to attempt.
 const RETRY: (u64, u64) = (1, 60);
-
-/// A node of a service.
-type Node = (String, String);
 
 /// What one outlet knows.
 #[derive(Default)]
@@ -43,7 +48,7 @@ impl Ledger {
             away.map(|(node, _)| (service.clone(), node.clone()))
         });
         let known: BTreeSet<Node> = away
-            .chain(advised.recent.iter().cloned())
+            .chain(advised.unsettled.iter().cloned())
             .chain(self.told.keys().cloned())
             .chain(self.owed.keys().cloned())
             .collect();
@@ -52,7 +57,7 @@ impl Ledger {
             let state = advice.map_or(State::In, |advice| advice.state);
             if self.told.get(&node) == Some(&state) {
                 self.owed.remove(&node);
-                if state == State::In && !advised.recent.contains(&node) {
+                if state == State::In && !advised.unsettled.contains(&node) {
                     self.told.remove(&node);
                 }
             } else if self.owed.get(&node).is_none_or(|owed| owed.state != state) {
@@ -60,6 +65,11 @@ impl Ledger {
                 self.owed.insert(node, owed);
             }
         }
+    }
+
+    /// Those that it confirmed to be in.
+    fn is_in(&self) -> BTreeSet<Node> {
+        self.told.iter().filter(|(_, state)| **state == State::In).map(|(node, _)| node.clone()).collect()
     }
 
     fn due(&self, now: Second) -> Vec<Node> {
@@ -83,15 +93,22 @@ impl Collector {
     async fn tell_outlet(self, outlet: Outlet, mut stopped: watch::Receiver<bool>) {
         let mut advised = self.inner.steerer.advised.subscribe();
         let mut ledger = Ledger::default();
+        let mut figures = OutletFigures { outlet: outlet.kind().name(), ..OutletFigures::default() };
         loop {
+            figures.owed = ledger.owed.len();
+            self.note_outlet(figures, &ledger);
             tokio::select! {
                 // The sender lives as long as this collector.
                 _ = advised.changed() => {}
+                () = sleep(LOOK_EVERY) => {}
                 _ = stopped.wait_for(|stop| *stop) => return,
             }
             let Some(newest) = advised.borrow_and_update().clone() else { continue };
             ledger.follow(&newest, self.now());
             for node in ledger.due(self.now().second()) {
+                // Whatever comes of this attempt, it may have been taken.
+                ledger.told.remove(&node);
+                self.note_outlet(figures, &ledger);
                 let Some(owed) = ledger.owed.get_mut(&node) else { continue };
                 let advice = newest.of(&node.0, &node.1, self.now().second());
                 let message = NodeAdvice {
@@ -115,6 +132,7 @@ impl Collector {
                             said = receipt.text,
                             "The {name} was told where the node is to be."
                         );
+                        figures.confirmed += 1;
                         let state = owed.state;
                         ledger.owed.remove(&node);
                         ledger.told.insert(node, state);
@@ -128,6 +146,7 @@ impl Collector {
                                 "The {name} is told again where the node is to be: {refusal}."
                             );
                         }
+                        figures.in_vain += 1;
                         let wait = (RETRY.0 << owed.attempts.min(6)).min(RETRY.1);
                         owed.attempts += 1;
                         owed.not_before = self.now().second().plus(wait);
@@ -142,5 +161,10 @@ impl Collector {
                 }
             }
         }
+    }
+
+    fn note_outlet(&self, figures: OutletFigures, ledger: &Ledger) {
+        let told = Told { figures, is_in: ledger.is_in() };
+        self.inner.steerer.outlets().insert(figures.outlet, told);
     }
 }

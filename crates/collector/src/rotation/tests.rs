@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,8 +13,10 @@ use aviary_core::{
     incident::{Cause, Incident},
     rotation::{Mode, State as Of},
 };
+use aviary_notify::{Outlet, OutletKind, Request};
 use aviary_store::MemoryStore;
 use aviary_wire::report::{ClosedSlot, Report, Roster, RosterSeries};
+use axum::routing::put;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tokio::{
@@ -316,6 +318,143 @@ async fn whoever_asks_is_told_where_nodes_are_and_until_when() {
     stage.clock.0.fetch_add(61, Ordering::Relaxed);
     assert_eq!(answer(&client, &nodes).await.0, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(stage.collector.leases("n3"), None);
+}
+
+/// Another system that is asked to set nodes: each body that it was sent, and whether it confirms them.
+struct Other {
+    url: String,
+    seen: Arc<Mutex<Vec<String>>>,
+    confirms: Arc<AtomicBool>,
+    _stop: watch::Sender<bool>,
+}
+
+impl Other {
+    async fn new() -> Self {
+        aviary_probe::install_crypto_provider();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let confirms = Arc::new(AtomicBool::new(true));
+        let (kept, is_well) = (Arc::clone(&seen), Arc::clone(&confirms));
+        let take = move |body: String| async move {
+            kept.lock().unwrap().push(body);
+            let is_well = is_well.load(Ordering::Relaxed);
+            if is_well { StatusCode::NO_CONTENT } else { StatusCode::INTERNAL_SERVER_ERROR }
+        };
+        let (stop, stopped) = watch::channel(false);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        serve_until(stopped, axum::Router::new().route("/{node}", put(take)), listener);
+        Self { url, seen, confirms, _stop: stop }
+    }
+
+    fn outlet(&self) -> Outlet {
+        let request = Request {
+            method: "PUT".to_owned(),
+            url: format!("{}/{{{{ node }}}}", self.url),
+            headers: Vec::new(),
+            body: Some("{{ weight }}".to_owned()),
+            statuses: Vec::new(),
+            allow_private: true,
+        };
+        Outlet::new(OutletKind::Request(request), &[]).unwrap()
+    }
+
+    /// What it applied last, whether or not it confirmed that.
+    fn weight(&self) -> Option<String> {
+        self.seen.lock().unwrap().last().cloned()
+    }
+}
+
+/// Seconds pass by the stage's clock, and attempts by the real one, until that is enough.
+async fn pass_until(
+    stage: &Stage,
+    frozen: &[&str],
+    is_enough: impl Fn(OutletFigures) -> bool,
+) -> OutletFigures {
+    for _ in 0..400 {
+        stage.pass(1, frozen);
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        if let [figures] = stage.collector.figures().rotation.outlets[..]
+            && is_enough(figures)
+        {
+            return figures;
+        }
+    }
+    panic!("{:?}", stage.collector.figures().rotation.outlets)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outlet_is_told_until_it_confirms_and_what_it_has_not_confirmed_is_counted() {
+    let stage = Stage::new(Mode::Live).await;
+    let other = Other::new().await;
+    let _servers = stage.collector.serve_outlets(vec![other.outlet()]);
+    stage.pass(60, &[]);
+    let idle = OutletFigures { outlet: "request", ..OutletFigures::default() };
+    pass_until(&stage, &[], |it| it == idle).await;
+    other.confirms.store(false, Ordering::Relaxed);
+    let owing = pass_until(&stage, &["n3"], |it| it.in_vain == 2).await;
+    assert_eq!((owing.owed, owing.confirmed), (1, 0), "{owing:?}");
+    other.confirms.store(true, Ordering::Relaxed);
+    let taken = pass_until(&stage, &["n3"], |it| it.owed == 0).await;
+    assert_eq!(taken.confirmed, 1, "{taken:?}");
+    assert_eq!(other.weight().as_deref(), Some("0"));
+}
+
+/// The switch is laid while the other system applies what it never confirms, of a node that it knew to be in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_applied_and_not_confirmed_is_taken_back() {
+    let stage = Stage::new(Mode::Live).await;
+    let other = Other::new().await;
+    let _servers = stage.collector.serve_outlets(vec![other.outlet()]);
+    stage.pass(60, &[]);
+    pass_until(&stage, &["n3"], |it| it.confirmed == 1).await;
+    stage.pass(200, &[]);
+    pass_until(&stage, &[], |it| it.owed == 0).await;
+    assert_eq!((stage.state("n3"), other.weight().as_deref()), ((Of::In, 100), Some("100")));
+
+    other.confirms.store(false, Ordering::Relaxed);
+    let tried = stage.collector.figures().rotation.outlets[0].in_vain;
+    pass_until(&stage, &["n3"], |it| it.in_vain > tried).await;
+    assert_eq!(other.weight().as_deref(), Some("0"));
+    stage.collector.judgement().stop_steering(Some("somebody".to_owned()), stage.clock.wall());
+    stage.pass(1, &["n3"]);
+    other.confirms.store(true, Ordering::Relaxed);
+    pass_until(&stage, &["n3"], |it| it.owed == 0).await;
+    assert_eq!(other.weight().as_deref(), Some("100"), "all nodes are in rotation");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_life_tells_that_a_node_is_in_which_it_never_saw_out_and_tells_it_once() {
+    let mut stage = Stage::new(Mode::Live).await;
+    let other = Other::new().await;
+    let servers = stage.collector.serve_outlets(vec![other.outlet()]);
+    stage.pass(60, &[]);
+    // The ejection is forgotten after a day, and the node is still out.
+    pass_until(&stage, &["n3"], |it| it.confirmed == 1).await;
+    stage.clock.0.fetch_add(2 * 86_400, Ordering::Relaxed);
+    stage.pass(1, &["n3"]);
+    for server in servers {
+        server.stop().await;
+    }
+    stage.mode = Mode::DryRun;
+    for told in [2, 2] {
+        stage.killed().await;
+        let servers = stage.collector.serve_outlets(vec![other.outlet()]);
+        stage.pass(1, &["n3"]);
+        pass_until(&stage, &["n3"], |it| it.owed == 0).await;
+        for _ in 0..20 {
+            stage.pass(1, &["n3"]);
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        assert_eq!(other.seen.lock().unwrap().len(), told);
+        assert_eq!(
+            other.weight().as_deref(),
+            Some("100"),
+            "whoever was told it is out is told that it is not"
+        );
+        for server in servers {
+            server.stop().await;
+        }
+    }
 }
 
 /// What is answered to a check.

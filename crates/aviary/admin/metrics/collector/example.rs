@@ -1,7 +1,7 @@
 //! A collector that counts something of everything: what the reference is made from, and tests look at.
 
 use aviary_collector::{
-    Counts, JournalFigures, LiveFigures, Phases, PoolFigures, ReadBackFigures, ReceivedCounts,
+    Counts, JournalFigures, LiveFigures, OutletFigures, Phases, PoolFigures, ReadBackFigures, ReceivedCounts,
     RotationFigures, ServiceFigures, SlotCounts, StatusFigures, StoreFigures, TokenCounts,
 };
 use aviary_core::{
@@ -62,6 +62,7 @@ pub(super) fn example() -> Figures {
             refusals: [(Guard::Budget, 4)].into(),
             refusing: vec![("ingest".to_owned(), Guard::Budget)],
             is_stopped: false,
+            outlets: vec![OutletFigures { outlet: "request", confirmed: 3, in_vain: 2, owed: 1 }],
         },
         services: vec![ServiceFigures {
             name: "ingest".to_owned(),
