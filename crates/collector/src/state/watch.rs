@@ -120,6 +120,13 @@ pub(crate) struct Asked {
     pub(crate) late: Vec<LateAsked>,
 }
 
+impl Asked {
+    /// Whether somebody was told that a service lost something in `second`.
+    fn was_incident(&self, service: &str, second: Second) -> bool {
+        self.late.iter().any(|it| it.service == service && it.life.contains(second))
+    }
+}
+
 /// Sums by cell that are asked of the history.
 pub(crate) struct OlderWanted {
     pub(crate) lives: Lives,
@@ -326,7 +333,9 @@ impl State {
             services.push((observation, scene));
         }
         if is_first {
-            groups.learn(|name| is_quiet.get(name).copied().unwrap_or(true));
+            groups.learn(|name, second| {
+                is_quiet.get(name).copied().unwrap_or(true) && !asked.was_incident(name, second)
+            });
         }
         watch.rates.retain(|key, _| asked.clearing.contains_key(&key.service));
         watch.counting.retain(|name, _| asked.since.contains_key(name));

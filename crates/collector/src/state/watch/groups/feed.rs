@@ -156,11 +156,12 @@ impl Groups {
         }
     }
 
-    /// Learns the seconds that left the newest, of services in which nothing is wrong.
-    pub(in crate::state::watch) fn learn(&mut self, is_quiet: impl Fn(&str) -> bool) {
+    /// Learns the second that leaves the newest, of services in which nothing is wrong, nor was anything then that somebody was told
+    /// of: an incident may be over before its seconds come here.
+    pub(in crate::state::watch) fn learn(&mut self, is_quiet: impl Fn(&str, Second) -> bool) {
         let oldest = self.until.minus(Bank::REACH);
         for (name, judged) in &mut self.services {
-            let is_quiet = is_quiet(name);
+            let is_quiet = is_quiet(name, oldest);
             for Group { acceptable, bank, learning, .. } in judged.all_mut() {
                 // What is older than the bank holds by itself was not looked at.
                 learning.pass_over(oldest);
