@@ -45,3 +45,27 @@ fn nothing_opens_at_a_tenth_of_what_is_acceptable() {
         assert!((mean / 3..=mean * 3).contains(&lost), "{how}: {lost} are lost, of about {mean}");
     }
 }
+
+/// Of three endpoints one, seen from one network, for less than the two minutes after which seconds are learnt from.
+#[test]
+fn what_a_short_incident_lost_is_not_taken_for_usual() {
+    const THREE: [&str; 3] = ["tcp://a:1", "tcp://b:1", "tcp://c:1"];
+    let one: Script = |_, endpoint, _| Some(if endpoint == "tcp://a:1" { TIMED_OUT } else { DELIVERED });
+    let mut stage = Stage::probing(ServiceOptions::unconfigured("ingest"), &THREE);
+    stage.rosters.iter_mut().for_each(|roster| roster.vantage.network = None);
+    stage.run(600, well);
+    let mut waits = Vec::new();
+    let summaries = |stage: &Stage| stage.losses().iter().map(Incident::summary).collect::<Vec<_>>();
+    for _ in 0..4 {
+        let began = stage.second;
+        stage.run(50, one);
+        let (paged, message) = *stage.told().last().unwrap();
+        assert_eq!(message, Message::Opened, "lost since {began}: {:?}", stage.told());
+        waits.push(paged - began);
+        stage.run(240, well);
+        assert_eq!(stage.told().last().unwrap().1, Message::Resolved, "{:?}", stage.told());
+    }
+    assert!(waits.iter().all(|wait| *wait <= 20), "{waits:?}");
+    let summary = "ingest: address a (1/3 addresses) in every region (3/3), 100 % lost; nothing else";
+    assert!(summaries(&stage).iter().all(|it| it == summary), "{:?}", summaries(&stage));
+}

@@ -4,6 +4,7 @@
 //! once for all groups, by cells, and a group is a sum of few of them. Endpoints that the service does not require, and
 //! those of which no slot ever arrived, are apart: each is a cell and a group of its own, and in no other.
 
+mod cells;
 mod feed;
 
 use std::{
@@ -175,7 +176,7 @@ impl Groups {
             is_apart.push((!required || never_worked).then_some(never_worked && required));
         }
         let endpoint_of = |id: SeriesId| endpoints.group_of[id.0 as usize] as usize;
-        let main = catalog.group(&TAGS, |id| is_apart[endpoint_of(id)].is_none());
+        let main = cells::cells(catalog, |id| is_apart[endpoint_of(id)].is_none());
         let apart_cells: BTreeMap<usize, u32> = (0..endpoints.values.len())
             .filter(|endpoint| is_apart[*endpoint].is_some())
             .zip(main.values.len() as u32..)
