@@ -187,3 +187,17 @@ fn a_phase_that_takes_too_long_is_a_ticket_until_it_does_no_more() {
     let states: Vec<_> = (0..8).map(|_| minute(&mut stage, &[(120, 5_000)]).unwrap().0).collect();
     assert_eq!((states[0], states[7]), (Of::Open, Of::Resolved), "over five minutes again: {states:?}");
 }
+
+/// One agent measures no thirty slots of an endpoint within a short grace.
+#[test]
+fn an_endpoint_that_never_worked_is_told_of_however_short_the_grace() {
+    for grace in [0, 1, 20] {
+        let mut options = ServiceOptions::unconfigured("ingest");
+        options.alerting.start_up_grace = grace;
+        let mut stage = Stage::new(options);
+        stage.rosters.truncate(1);
+        stage.run(90, |_, endpoint, _| Some(if endpoint.starts_with("tls") { REFUSED } else { DELIVERED }));
+        let names: Vec<_> = stage.judgement.incidents().iter().map(|it| it.cause.name()).collect();
+        assert_eq!(names, ["never_worked"], "{grace} s");
+    }
+}

@@ -49,7 +49,8 @@ impl State {
                     continue;
                 }
                 // What the service took, and storage may have, is no sign that it does not work.
-                let known = group.bank.before(judged.final_until).newest(grace.max(1));
+                // Within a short grace one agent does not measure enough.
+                let known = group.bank.before(judged.final_until).newest(grace.max(2 * SAMPLES_MIN));
                 let is_old = now.second().0.saturating_sub(apart.since.0) >= grace;
                 if is_old && known.judged >= SAMPLES_MIN && known.lost == known.judged {
                     conditions.push(never_worked(&service, &apart.endpoint, Some(known)));
