@@ -26,12 +26,18 @@ fn a_port_in_use_is_named_with_what_to_do() {
     let address = taken.local_addr().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("aviary.toml");
-    for (section, remedy) in
-        [("[collector]\nlisten", "collector.listen"), ("[sink]\ntcp", "another port in [sink]")]
-    {
+    let service = "[[service]]\nname = \"a\"\nendpoints = [\"tcp://127.0.0.1:1\"]\n[vantage]\nregion = \"eu\"\n\
+                   [agent]\ncollector = [\"http://127.0.0.1:1\"]\n";
+    for (section, remedy) in [
+        ("[collector]\nlisten".to_owned(), "collector.listen"),
+        ("[sink]\ntcp".to_owned(), "another port in [sink]"),
+        (format!("{service}listen"), "agent.listen"),
+        (format!("{service}agent_check"), "agent.agent_check"),
+    ] {
         fs::write(&path, format!("{section} = \"{address}\"\n")).unwrap();
         let ran = aviary(&["run", path.to_str().unwrap()]);
         assert_eq!(ran.status, 2, "{}", ran.err);
+        assert!(!ran.err.contains("panicked"), "{}", ran.err);
         for expected in [&address.to_string(), "in use", remedy, "ss -l"] {
             assert!(ran.err.contains(expected), "{expected}: {}", ran.err);
         }

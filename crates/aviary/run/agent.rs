@@ -110,11 +110,14 @@ impl RunningAgent {
             .enable_all()
             .build()
             .context("cannot start the thread that looks names up")?;
+        let looking_up = names.handle().clone();
+        // Before anything that can fail: dropped as it is, it would wait, which nothing here may.
+        let names = Background(Some(names));
         let dns = match section.name_servers.as_slice() {
             [] => Dns::from_system(),
             servers => Dns::with_servers(servers),
         };
-        let dns = dns?.shared_on(names.handle().clone());
+        let dns = dns?.shared_on(looking_up);
         let host = Host::new(dns.clone());
         let listener = bound(section.listen, "agent.listen").await?;
         let debug = bound(section.debugging.listen, "agent.debug_listen").await?;
@@ -158,7 +161,7 @@ impl RunningAgent {
             discoveries,
             dns,
             host,
-            _names: Background(Some(names)),
+            _names: names,
             admin,
             statsd: None,
             reload,
