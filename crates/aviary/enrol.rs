@@ -187,6 +187,17 @@ fn ask(asker: &Asker) -> anyhow::Result<(Whoami, usize)> {
     }
     let text = runtime.block_on(asker.text("api/v1/services.toml")).map_err(|error| in_words(&error))?;
     let services: toml::Table = text.parse().context("the collector's services cannot be read")?;
+    // Whoever reads the agent's host would have it, too; where nobody is known by a name there is nothing to guard.
+    let beyond: Vec<&str> =
+        whoami.scope.iter().map(String::as_str).filter(|scope| *scope != "report").collect();
+    if !whoami.name.is_empty() && !beyond.is_empty() {
+        bail!(
+            "`{}` may {} as well, which is more than an agent needs and is not left on its host; make a token with \
+             `aviary token new NAME --scope report`, and see that AVIARY_TOKEN is not your own",
+            whoami.name,
+            beyond.join(" and ")
+        );
+    }
     Ok((whoami, services.get("service").and_then(toml::Value::as_array).map_or(0, Vec::len)))
 }
 
