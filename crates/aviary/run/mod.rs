@@ -126,7 +126,15 @@ async fn serve(
     });
     let mut reloader = Reloader::new(config, path, environment, host);
     let vantage = tokio::select! {
-        vantage = host::vantage(reloader.config()) => vantage?,
+        vantage = host::vantage(reloader.config()) => match vantage {
+            Ok(vantage) => vantage,
+            Err(error) => {
+                // A cloud's metadata may be away while a host starts: that is no mistake in the file, and whoever starts programs is to
+                // try again.
+                tracing::error!("Not started: {error:#}");
+                return Ok(Ending::Unwell);
+            }
+        },
         () = signals.end() => return Ok(Ending::Well),
     };
     tokio::select! {
