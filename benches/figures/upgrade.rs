@@ -55,11 +55,11 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     ] {
         progress(name);
         let sums = Fleet::start(from)?.exchange(to, is_collector_first, seconds)?;
-        let Sums { scheduled, delivered, missed, unknown, other } = sums;
+        let Sums { scheduled, delivered, missed, local, unknown, other } = sums;
         table.push(Figure {
             name: name.to_owned(),
             aviary: format!(
-                "{scheduled} slots: {delivered} delivered, {missed} missed, {other} else, {unknown} unknown"
+                "{scheduled} slots: {delivered} delivered, {missed} missed, {local} local, {other} else, {unknown} unknown"
             ),
             rival: String::new(),
             ratio: String::new(),
@@ -99,6 +99,8 @@ struct Sums {
     scheduled: u64,
     delivered: u64,
     missed: u64,
+    /// What this machine did not get to.
+    local: u64,
     unknown: u64,
     other: u64,
 }
@@ -178,10 +180,11 @@ impl Fleet {
         let groups = answer["groups"].as_array().context("no groups")?;
         ensure!(groups.len() == AGENTS, "{} of {AGENTS} agents are known: {body}", groups.len());
         let sum = |class: &str| groups.iter().filter_map(|group| group[class].as_u64()).sum();
-        let (scheduled, delivered, missed, unknown): (u64, u64, u64, u64) =
-            (sum("scheduled"), sum("delivered"), sum("missed"), sum("unknown"));
+        let [scheduled, delivered, missed, local, unknown]: [u64; 5] =
+            ["scheduled", "delivered", "missed", "local", "unknown"].map(sum);
         ensure!(delivered > 0, "nothing was delivered: {body}");
-        Ok(Sums { scheduled, delivered, missed, unknown, other: scheduled - delivered - missed - unknown })
+        let other = scheduled - delivered - missed - local - unknown;
+        Ok(Sums { scheduled, delivered, missed, local, unknown, other })
     }
 }
 
