@@ -189,7 +189,7 @@ impl Fleet {
 }
 
 fn run(aviary: &Path, dir: &Path, name: &str) -> Process {
-    let mut command = program(&aviary.display().to_string());
+    let mut command = program(aviary.display().to_string());
     command.arg("run").arg(dir.join(format!("{name}.toml"))).env_remove("AVIARY_LOG");
     Process::start(name, command, dir)
 }

@@ -172,7 +172,7 @@ fn said() -> Known {
             };
             match words[0] {
                 "report" => roster = after("roster"),
-                "roster" => _ = rosters.entry(roster.clone()).or_insert((after("node"), Vec::new())),
+                "roster" => _ = rosters.entry(roster.clone()).or_insert_with(|| (after("node"), Vec::new())),
                 "series" => {
                     let (_, endpoints) = rosters.get_mut(&roster).unwrap();
                     if endpoints.len() as u64 == number(1) {
