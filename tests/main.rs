@@ -28,6 +28,7 @@ mod secrets;
 mod status;
 mod support;
 mod tls;
+mod versions;
 
 /// In no module: the harness begins tests in the order of their names, and this one takes eight minutes.
 #[test]

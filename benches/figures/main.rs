@@ -30,9 +30,11 @@ mod role;
 mod server;
 mod soak;
 mod table;
+mod upgrade;
 
 use std::{
     io::{Write as _, stderr, stdout},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -45,7 +47,7 @@ use crate::table::Table;
 #[command(about = "Measures the figures that aviary is to reach, and prints them beside their goals")]
 struct Arguments {
     /// Only figures whose name contains one of these, such as `cpu`, `udp`, `lateness`, `report`, `ledger`, `history`, `durable`, `live`, `pages`, `replay` or `memory`;
-    /// `soak`, `blackbox` and `page` are only measured when named
+    /// `soak`, `blackbox`, `page` and `upgrade` are only measured when named
     figures: Vec<String>,
     /// Fewer and shorter rounds: to see that it works, not to judge by
     #[arg(long)]
@@ -53,6 +55,9 @@ struct Arguments {
     /// How long `soak` runs, and `page` looks for false alarms at least
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_440))]
     minutes: u64,
+    /// The program that `upgrade` begins with; absent: that of the last commit of report version 1 is built
+    #[arg(long, value_name = "PROGRAM")]
+    old: Option<PathBuf>,
     /// `cargo bench` says so
     #[arg(long, hide = true)]
     bench: bool,
@@ -69,12 +74,15 @@ pub(crate) struct Plan {
     wanted: Vec<String>,
     pub(crate) quick: bool,
     pub(crate) minutes: u64,
+    pub(crate) old: Option<PathBuf>,
 }
 
 /// Takes so long that it is only measured when it is named: an agent for minutes.
 const SOAK: &str = "soak";
 /// Likewise: against a program that has to be installed.
 const BLACKBOX: &str = "blackbox";
+/// Likewise: two programs, of which one may have to be built.
+const UPGRADE: &str = "upgrade";
 /// Likewise: beside programs that have to be installed.
 const PAGE: &str = "page";
 
@@ -107,8 +115,8 @@ fn main() -> ExitCode {
     let done = match (arguments.child, arguments.bench && !arguments.test) {
         (true, _) => role::play(),
         (false, true) => {
-            let Arguments { figures: wanted, quick, minutes, .. } = arguments;
-            figures(&Plan { wanted, quick, minutes })
+            let Arguments { figures: wanted, quick, minutes, old, .. } = arguments;
+            figures(&Plan { wanted, quick, minutes, old })
         }
         // `cargo test` starts benchmarks too, and without `--bench`.
         (false, false) => Ok(()),
@@ -150,14 +158,18 @@ fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     if plan.names(PAGE) {
         page::measure(plan, table)?;
     }
+    if plan.names(UPGRADE) {
+        upgrade::measure(plan, table)?;
+    }
     if plan.names(SOAK) {
         soak::measure(plan.minutes, table)?;
     }
     if plan.wanted.is_empty() {
         table.note(format!(
-            "Three more are measured when they are named. `cargo bench -- {SOAK} [--minutes 10]`: 2,500 series for so long. \
+            "Four more are measured when they are named. `cargo bench -- {SOAK} [--minutes 10]`: 2,500 series for so long. \
              `cargo bench -- {BLACKBOX}`: CPU beside prometheus-blackbox-exporter, six minutes. \
-             `cargo bench -- {PAGE}`: how soon a loss is a page, beside Prometheus; benches/setup fetches both."
+             `cargo bench -- {PAGE}`: how soon a loss is a page, beside Prometheus; benches/setup fetches both. \
+             `cargo bench -- {UPGRADE} [--old PROGRAM]`: an upgrade in each order and a downgrade, with the program of before."
         ));
     }
     Ok(())

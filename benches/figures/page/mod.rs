@@ -8,15 +8,15 @@ mod prometheus;
 mod trickle;
 
 #[path = "../../../tests/support/http.rs"]
-mod http;
+pub(crate) mod http;
 #[path = "../../../tests/support/ports.rs"]
 #[expect(dead_code, reason = "tests do more with ports than this")]
-mod ports;
+pub(crate) mod ports;
 #[path = "../../../tests/support/process.rs"]
 #[expect(dead_code, reason = "tests do more with processes than this")]
 #[expect(clippy::disallowed_methods, reason = "real processes are waited for on the real clock")]
 #[expect(clippy::print_stderr, reason = "what a process logged is what a failure is understood by")]
-mod real;
+pub(crate) mod real;
 
 use std::{thread, time::Duration};
 

@@ -7,7 +7,7 @@ use aviary_wire::{
     report::{GAPS_MAX, Gap, Report, Roster},
 };
 
-use crate::{batch, spool};
+use crate::{PROGRAM, batch, spool};
 
 /// So much of what an earlier life spooled is looked through for slots that its progress does not mention.
 const RECOVERED_BYTES_MAX: u64 = 64 << 20;
@@ -60,6 +60,7 @@ pub(crate) fn untold<C: Clock>(
                 roster_id: crew.roster_id,
                 roster: roster.cloned(),
                 gaps: gaps.to_vec(),
+                program: PROGRAM.to_owned(),
                 ..Report::default()
             });
         }

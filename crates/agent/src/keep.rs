@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    News,
+    News, PROGRAM,
     batch::{Batch, Crew, TakenSlots},
     believed::Believed,
     controls::{Controls, Suspicion},
@@ -225,6 +225,7 @@ impl<C: Clock> Keeper<C> {
                     roster_id: enrolled.progress.roster_id,
                     slots: closed.by_ref().take(SLOTS_PER_REPORT).collect(),
                     gaps: gaps.by_ref().take(GAPS_MAX).collect(),
+                    program: PROGRAM.to_owned(),
                     ..Report::default()
                 };
                 if is_newest {
@@ -352,6 +353,7 @@ fn within_bytes(report: &Report) -> Vec<(u64, Bytes)> {
     (second.boot, second.sequence, second.epoch) = (report.boot, report.sequence, report.epoch);
     (second.wall, second.monotonic, second.dropped) = (report.wall, report.monotonic, report.dropped);
     (second.configuration, second.roster_id) = (report.configuration.clone(), report.roster_id);
+    second.program.clone_from(&report.program);
     let mut all = within_bytes(&first);
     all.extend(within_bytes(&second));
     all

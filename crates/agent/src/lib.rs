@@ -51,7 +51,7 @@ pub use groups::{Class, GroupTotals};
 pub use lane::Lane;
 pub use push::{ClientIdentity, Push, PushError, Token, http_client};
 pub use ship::{ShippingStanding, WARNED_SECONDS};
-pub use spool::SpoolStanding;
+pub use spool::{SpoolStanding, later_version};
 pub use standing::{Observer, Standing};
 pub use ticker::{Beat, Ticker};
 
@@ -69,6 +69,9 @@ use crate::{
     ticker::{Relief, TickerThread},
     walked::Walked,
 };
+
+/// The version of aviary that this is, as reports say it.
+const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
 /// How many crews may wait for the keeper to know their roster: a reload makes one.
 const ENROLMENTS_MAX: usize = 16;

@@ -30,11 +30,18 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// A collector that says when to come back is believed up to this.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
+/// A collector that does not take our version of reports is asked again so late, unless it says when: somebody has to
+/// upgrade something first.
+const VERSION_RETRY: Duration = Duration::from_secs(30);
+
 /// Smaller bodies are not worth compressing.
 const COMPRESSED_FROM: usize = 4_096;
 
 /// What our collectors call a report that they will never take; any other refusal may be a proxy's.
 const FINAL_CODES: [&str; 3] = ["bad_report", "clock_ahead", "report_too_large"];
+
+/// What they call a report of a version that they do not take: not before they, or we, were upgraded.
+const VERSION_CODE: &str = "unsupported_version";
 
 /// A bearer token. Shown to nobody.
 #[derive(Clone, PartialEq, Eq)]
@@ -352,11 +359,11 @@ impl Pusher {
         if roster.len() + report.len() <= REPORT_BYTES_MAX {
             return self.post(together(report)).await;
         }
-        let Ok(Report { boot, sequence, epoch, wall, monotonic, configuration, dropped, roster_id, .. }) =
-            Report::decode(report)
-        else {
+        let Ok(told) = Report::decode(report) else {
             return self.post(report.clone()).await;
         };
+        let Report { boot, sequence, epoch, wall, monotonic, dropped, roster_id, .. } = told;
+        let Report { configuration, program, .. } = told;
         let nothing = Report {
             boot,
             sequence,
@@ -366,6 +373,7 @@ impl Pusher {
             configuration,
             dropped,
             roster_id,
+            program,
             ..Report::default()
         };
         match self.post(together(&nothing.encode())).await {
@@ -416,6 +424,10 @@ impl Pusher {
             // Whatever it calls that, and whoever on the way says so; of a plain body it would be no reason.
             _ if status == StatusCode::UNSUPPORTED_MEDIA_TYPE && is_compressed => Answer::Plain,
             code if FINAL_CODES.contains(&code) => Answer::Refused(reason),
+            VERSION_CODE => {
+                let after = Some(after.map_or(VERSION_RETRY, Duration::from_secs));
+                Answer::Later { reason, after, is_collector: true }
+            }
             // A token can be put right without a restart of this agent, so 401 and 403 wait like everything else.
             code => {
                 let after = after.map(Duration::from_secs);

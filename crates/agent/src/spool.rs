@@ -12,7 +12,10 @@ use std::{
 
 use aviary_core::Second;
 use aviary_store::{Record, RecordId, Spool};
-use aviary_wire::progress::Progress;
+use aviary_wire::{
+    progress::Progress,
+    report::{self, ReportError, Version},
+};
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -197,6 +200,17 @@ pub(crate) fn progress(spool: &Spool) -> Option<Progress> {
             tracing::error!(%error, "What was missed since the last life of this agent cannot be told.");
             None
         }
+    }
+}
+
+/// The version of the newest report that waits, if it is one that this version of aviary does not know: then a later one
+/// ran on this spool, and what it left is not to be told as missed for want of understanding it.
+pub fn later_version(spool: &mut Spool) -> Option<Version> {
+    let (_, newest) = spool.newest(0, 1).pop()?;
+    match report::version_of(&newest.body) {
+        Err(ReportError::Version { found, .. }) => Some(found),
+        // What is no report at all is the collector's to refuse.
+        _ => None,
     }
 }
 
@@ -410,5 +424,50 @@ mod tests {
         let newest = worker.newest(1 << 20, 3);
         let bodies: Vec<_> = newest.iter().map(|it| (it.roster.is_some(), &it.record.body[..])).collect();
         assert_eq!(bodies, [(false, &b"who second"[..]), (false, b"who first"), (true, b"what")]);
+    }
+
+    /// The spool that an agent of version 1 left when it was killed while no collector answered.
+    fn of_version_1() -> tempfile::TempDir {
+        let recorded =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/versions/1/spool");
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["spool.redb", "spool.tail"] {
+            let packed = std::fs::read(recorded.join(format!("{name}.gz"))).unwrap();
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed.as_slice()), &mut bytes)
+                .unwrap();
+            std::fs::write(directory.path().join(name), bytes).unwrap();
+        }
+        directory
+    }
+
+    #[test]
+    fn what_an_agent_of_version_1_left_is_taken_up() {
+        let directory = of_version_1();
+        let limits = Limits { bytes: 1 << 20, age_seconds: 3_600 };
+        let mut spool = Spool::open(directory.path(), limits, Second(1_795_400_000)).unwrap();
+        assert_eq!(later_version(&mut spool), None);
+        let progress = progress(&spool).unwrap();
+        assert!(progress.boot != 0 && progress.crews.len() == 1, "{progress:?}");
+        let waiting = spool.newest(u64::MAX, usize::MAX);
+        assert!(waiting.len() >= 3, "{} reports wait", waiting.len());
+        for (_, record) in waiting {
+            let report = report::Report::decode(&record.body).unwrap();
+            assert_eq!((report.version, report.boot), (Version::FIRST, progress.boot));
+            assert!(spool.get(&roster_key(record.roster)).is_some(), "with its roster");
+        }
+    }
+
+    #[test]
+    fn a_report_of_a_later_version_is_noticed() {
+        let mut spool = Spool::in_memory(Limits { bytes: 1 << 20, age_seconds: 3_600 });
+        assert_eq!(later_version(&mut spool), None);
+        // Field 22, a varint.
+        spool.append(record(1, &[0xb0, 0x01, 2])).unwrap();
+        assert_eq!(later_version(&mut spool), None);
+        spool.append(record(1, &[0xb0, 0x01, 3])).unwrap();
+        assert_eq!(later_version(&mut spool), Some(Version(3)));
+        spool.append(record(1, b"no report at all")).unwrap();
+        assert_eq!(later_version(&mut spool), None);
     }
 }

@@ -14,8 +14,8 @@ use aviary_probe::{
     AddressChoice, ApiKey, Dns, Family, Host, KeyExchange, Network as _, Question, Source, SystemClock,
     Target, TlsClient,
 };
-use aviary_store::{Limits, Spool};
-use aviary_wire::report::{Event, EventKind, What};
+use aviary_store::{Limits, Spool, SpoolError};
+use aviary_wire::report::{Event, EventKind, Version, What};
 use tokio::{net::TcpListener, runtime::Runtime, time::timeout};
 
 use super::{
@@ -396,8 +396,26 @@ fn state_lines() -> impl FnMut(News<'_>) + Send {
 fn spool(section: &config::agent::Agent) -> anyhow::Result<Spool> {
     let limits = Limits { bytes: section.spool.bytes, age_seconds: section.spool.age.as_secs() };
     let Some(directory) = &section.data else { return Ok(Spool::in_memory(limits)) };
-    let spool = Spool::open(directory, limits, SystemClock.wall().second())
-        .with_context(|| format!("agent.data = \"{}\"", directory.display()))?;
+    let now = SystemClock.wall().second();
+    let place = || format!("agent.data = \"{}\"", directory.display());
+    let open = || Spool::open(directory, limits, now);
+    // Who probes goes on: that is worth more than what waits, and what waits is kept for whoever understands it.
+    let begin_anew = |why: String| -> anyhow::Result<Spool> {
+        let aside = Spool::set_aside(directory, now).with_context(place)?;
+        tracing::error!(aside = %aside.display(),
+            "A later version of aviary wrote the spool, and this one begins another: {why}. What waits there is reported by \
+             that version, with its directory as `data`.");
+        open().with_context(place)
+    };
+    let mut spool = match open() {
+        Err(error @ SpoolError::Newer { .. }) => begin_anew(error.to_string())?,
+        opened => opened.with_context(place)?,
+    };
+    if let Some(version) = aviary_agent::later_version(&mut spool) {
+        drop(spool);
+        spool =
+            begin_anew(format!("its reports have version {version}, and {} are known", Version::known()))?;
+    }
     if let Some(trouble) = spool.trouble() {
         tracing::error!(%trouble, "Reports are kept in memory for the time being.");
     }

@@ -73,6 +73,10 @@ pub(crate) struct AgentBody {
     pub(crate) clock_offset_seconds: f64,
     pub(crate) clock_uncertainty_seconds: Option<f64>,
     pub(crate) configuration: String,
+    /// The version of aviary that it runs; null where its reports do not say, which is before report version 2.
+    pub(crate) program: Option<String>,
+    /// The version of its reports.
+    pub(crate) report_version: u32,
     pub(crate) boot: String,
     pub(crate) epoch: u32,
     pub(crate) series: usize,
@@ -171,6 +175,8 @@ pub(crate) fn all(state: &State, states: &[AgentState], access: &Access, now: Ti
             clock_offset_seconds: offset.us as f64 / 1e6,
             clock_uncertainty_seconds: offset.uncertainty_us.map(|us| f64::from(us) / 1e6),
             configuration: agent.configuration.clone(),
+            program: Some(agent.program.clone()).filter(|program| !program.is_empty()),
+            report_version: agent.version.0,
             boot: format!("{:016x}", agent.boot),
             epoch: agent.epoch,
             series: agent.series,

@@ -27,8 +27,8 @@ pub(crate) struct ApiError {
     status: StatusCode,
     message: String,
     detail: Option<String>,
-    /// After how many seconds to come back, where the status says that there is a time for it.
-    retry_after: u64,
+    /// After how many seconds to come back, where that is known; some statuses say that there is a time for it.
+    retry_after: Option<u64>,
 }
 
 /// When to come back, unless something else is known.
@@ -51,7 +51,7 @@ macro_rules! codes {
                         status: StatusCode::$status,
                         message: message.into(),
                         detail: None,
-                        retry_after: RETRY_AFTER,
+                        retry_after: None,
                     }
                 }
             )+
@@ -115,6 +115,7 @@ codes! {
     unknown_silence = NOT_FOUND, "No silence that is held has this id, or it has ended.";
     unknown_test = NOT_FOUND, "No test page has this id: it is over, or the collector began anew.";
     unknown_token = NOT_FOUND, "No token that was made while the collector ran has this name, or it has no older secret.";
+    unsupported_version = BAD_REQUEST, "A report is of a version that this collector does not take: the message says which it takes, and which side to upgrade. Agents keep their reports, and come back when `Retry-After` says.";
     webhook_too_large = PAYLOAD_TOO_LARGE, "The body is longer than any webhook of PagerDuty's.";
 }
 
@@ -126,7 +127,7 @@ impl ApiError {
 
     /// Says after how many seconds to come back.
     pub(crate) const fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after = seconds;
+        self.retry_after = Some(seconds);
         self
     }
 
@@ -154,14 +155,12 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = json!({"error": {"code": self.code, "message": self.message, "detail": self.detail}});
         let mut response = (self.status, Json(body)).into_response();
-        match self.status {
-            StatusCode::UNAUTHORIZED => {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after));
-            }
-            _ => {}
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        let has_time = matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        if let Some(seconds) = self.retry_after.or_else(|| has_time.then_some(RETRY_AFTER)) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

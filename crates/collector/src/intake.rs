@@ -5,7 +5,7 @@ use std::{error::Error as _, io::Read as _, sync::Arc, time::Duration};
 use aviary_core::Timestamp;
 use aviary_wire::{
     clock,
-    report::{REPORT_BYTES_MAX, Report, ReportError, What},
+    report::{REPORT_BYTES_MAX, Report, ReportError, Version, What},
 };
 use axum::{
     Json,
@@ -29,6 +29,12 @@ use crate::{
 
 /// An agent that takes longer to send a report is told to come back.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An agent whose version is not taken is to come back so late: somebody has to upgrade something first.
+const VERSION_RETRY_SECONDS: u64 = 30;
+
+/// The code of that answer.
+const UNSUPPORTED_VERSION: &str = "unsupported_version";
 
 /// A body from this size on is decoded on another thread.
 const AT_ONCE_BYTES_MAX: usize = 64 << 10;
@@ -67,8 +73,9 @@ async fn take(
         return Err(ApiError::busy(message));
     };
     let (report, bytes) = decoded(entrance, headers, body).await.inspect_err(|error| {
-        entrance.refused(match error.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Reason::Bytes,
+        entrance.refused(match (error.code(), error.status()) {
+            (UNSUPPORTED_VERSION, _) => Reason::Version,
+            (_, StatusCode::PAYLOAD_TOO_LARGE) => Reason::Bytes,
             _ => Reason::Bad,
         });
     })?;
@@ -94,7 +101,8 @@ async fn take(
     // The agent compares its clock with ours by it, so that it is read as late as can be.
     let now_us = collector.now().0;
     let Taken { slots, too_old, ahead, .. } = taken;
-    let mut answer = json!({"slots": slots, "too_old": too_old, "ahead": ahead, "now_us": now_us});
+    let mut answer = json!({"slots": slots, "too_old": too_old, "ahead": ahead, "now_us": now_us,
+        "report_versions": [Version::OLDEST.0, Version::NEWEST.0]});
     if let Some(until) = caller.until() {
         // The agent warns of it in time.
         answer["token_expires"] = json!(until.0);
@@ -234,9 +242,27 @@ fn decode(encoding: Encoding, body: Bytes, limit: usize) -> Result<(Report, Byte
     };
     let report = Report::decode(&bytes).map_err(|error| match error {
         ReportError::TooLarge { .. } => ApiError::report_too_large(error.to_string()),
+        ReportError::Version { found, program } => unsupported(found, &program),
         error => ApiError::bad_report(error.to_string()),
     })?;
     Ok((report, bytes))
+}
+
+/// What whoever sends a report is told that is not of a version for us. An agent keeps it and asks again.
+fn unsupported(found: Version, program: &str) -> ApiError {
+    let by = if program.is_empty() { String::new() } else { format!(", of aviary {program},") };
+    let remedy = if found > Version::NEWEST {
+        "upgrade this collector to the agent's version or a later one"
+    } else {
+        "upgrade the agent to this collector's version, or to the one before"
+    };
+    let message = format!(
+        "the report{by} has version {found}, and this collector, of aviary {}, takes versions {}: {remedy}; until then the \
+         agent keeps what it has to tell",
+        env!("CARGO_PKG_VERSION"),
+        Version::known()
+    );
+    ApiError::unsupported_version(message).retry_after(VERSION_RETRY_SECONDS)
 }
 
 fn too_large() -> ApiError {
@@ -264,3 +290,6 @@ pub(crate) async fn read(
         }
     })
 }
+
+#[cfg(test)]
+mod versions;

@@ -31,7 +31,7 @@ const WAITING_MAX: usize = 4_096;
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// The version of an entry, its first byte.
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// What comes before the token's name: the version, when it arrived, and how long that name is.
 const HEAD_BYTES: usize = 11;

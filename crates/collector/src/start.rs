@@ -14,7 +14,7 @@ use std::{
 
 use aviary_core::{Second, SeriesId};
 use aviary_store::{Store, StoreError, StoreFigures, Table};
-use aviary_wire::report::Report;
+use aviary_wire::report::{Report, ReportError, Version};
 use tokio::sync::watch;
 
 use crate::{
@@ -253,10 +253,21 @@ impl Replay<'_> {
     fn take(&mut self, key: &[u8], value: &[u8], store: &dyn Store) -> ControlFlow<()> {
         let place = || format!("journal {}", journal::number(key).unwrap_or_default());
         let damaged = |reason: String| StoreError::Damaged { path: store.place(), place: place(), reason };
+        let newer = |found: u32, known: u32| StoreError::Newer {
+            path: format!("{} in {}", place(), store.place()),
+            found: found.into(),
+            known: known.into(),
+        };
         let report = match journal::read(value) {
-            Ok(kept) => Report::decode(kept.report)
-                .map(|report| (kept.arrived, kept.token, report))
-                .map_err(|error| damaged(error.to_string())),
+            Ok(kept) => Report::decode(kept.report).map(|report| (kept.arrived, kept.token, report)).map_err(
+                |error| match error {
+                    ReportError::Version { found, .. } if found > Version::NEWEST => {
+                        newer(found.0, Version::NEWEST.0)
+                    }
+                    error => damaged(error.to_string()),
+                },
+            ),
+            Err(version) if version > journal::VERSION => Err(newer(version.into(), journal::VERSION.into())),
             Err(version) => Err(damaged(format!("version {version} of a report is not known here"))),
         };
         match report {

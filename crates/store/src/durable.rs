@@ -34,6 +34,7 @@ use self::{
 };
 use crate::{
     file::{UNFORESEEN, is_damage, look_at_the_disk, private, remove_if_there},
+    look::format_of,
     store::{Batch, Store, StoreError, StoreFigures, Table, Visit, check},
 };
 
@@ -391,6 +392,10 @@ fn open(
     checks: bool,
     progress: impl Fn(f64) + 'static,
 ) -> Result<Database, StoreError> {
+    let newer = |found| StoreError::Newer { path: path.display().to_string(), found, known: FORMAT_KNOWN };
+    if let Some(found) = format_of(path).filter(|found| *found > FORMAT_KNOWN) {
+        return Err(newer(found));
+    }
     let file = File::options().read(true).write(true).open(path).map_err(StoreError::io("open", path))?;
     look_at_the_disk(&file);
     let opened = catch_unwind(AssertUnwindSafe(|| -> Result<(Database, u64), redb::Error> {
@@ -403,9 +408,7 @@ fn open(
         Ok((database, format))
     }));
     match opened {
-        Ok(Ok((_, found))) if found > FORMAT_KNOWN => {
-            Err(StoreError::Newer { path: path.display().to_string(), found, known: FORMAT_KNOWN })
-        }
+        Ok(Ok((_, found))) if found > FORMAT_KNOWN => Err(newer(found)),
         Ok(Ok((database, _))) => Ok(database),
         Ok(Err(error)) => Err(disk_error(path, disk, error)),
         Err(_) => Err(unforeseen(path)),

@@ -10,6 +10,7 @@
 
 mod durable;
 mod file;
+mod look;
 mod memory;
 mod spool;
 mod store;

@@ -172,6 +172,16 @@ impl Spool {
         Ok(spool)
     }
 
+    /// Moves the files of the spool in `directory` into a directory of their own beside it, as they are, so that
+    /// [`Self::open`] begins anew; returns where they are. For what a newer version left: whoever probes is not to stop for
+    /// it, and what waits there is not lost.
+    ///
+    /// # Errors
+    /// Another process has the spool, or the system refuses something.
+    pub fn set_aside(directory: &Path, now: Second) -> Result<PathBuf, SpoolError> {
+        disk::set_aside_whole(directory, now)
+    }
+
     /// A spool that ends with the process, for where no directory is configured.
     pub fn in_memory(limits: Limits) -> Self {
         Self {

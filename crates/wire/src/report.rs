@@ -8,10 +8,12 @@
 //! its hash stands for it. Every part of a report is a statement, none an increment: the same report twice, late or
 //! in another order, says the same. Timing histograms are states of a minute that only grow.
 //!
-//! The version is in the path, `/api/v1/reports`. Field numbers are never used again for something else.
+//! Each report says its [`Version`]; `v1` in the path, `/api/v1/reports`, is that of the API. Field numbers are never used
+//! again for something else.
 
 mod columns;
 mod message;
+mod version;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -20,6 +22,8 @@ use aviary_core::{
     fnv::fnv1a, histogram::Histogram,
 };
 use prost::Message as _;
+
+pub use self::version::{PROGRAM_CHARACTERS_MAX, Version, version_of};
 
 /// The largest report that is decoded, in bytes: an hour of 10,000 series of which every slot was lost is split by the
 /// agent into reports far below this.
@@ -84,6 +88,11 @@ pub struct Report {
     pub certificates: Vec<Certificate>,
     /// Seconds in which every series of the agent failed and so did its controls: it suspects itself.
     pub self_suspect: Vec<Span>,
+    /// The version of aviary that made it, such as `0.1.0`, in at most [`PROGRAM_CHARACTERS_MAX`] characters; empty where
+    /// it does not say.
+    pub program: String,
+    /// The version that it was written in. To whoever encodes it, it is no matter: that writes [`Version::NEWEST`].
+    pub version: Version,
 }
 
 /// Who the series of an agent are. A series is meant by its place.
@@ -255,6 +264,18 @@ pub enum ReportError {
         /// What is wrong with it.
         problem: String,
     },
+    /// It is of a version that is not understood here: nothing of it is.
+    #[error("report version {found}{} is not known here, where {} are", by(program), Version::known())]
+    Version {
+        /// Which.
+        found: Version,
+        /// The version of aviary that made it, where it says so.
+        program: String,
+    },
+}
+
+fn by(program: &str) -> String {
+    if program.is_empty() { String::new() } else { format!(" (of aviary {program})") }
 }
 
 impl Report {
@@ -266,6 +287,7 @@ impl Report {
     /// The report in `bytes`, or why there is none. Nothing of a report with a fault in it is taken.
     pub fn decode(bytes: &[u8]) -> Result<Self, ReportError> {
         at_most("bytes", bytes.len() as u64, REPORT_BYTES_MAX as u64)?;
+        version_of(bytes)?;
         let message =
             message::Report::decode(bytes).map_err(|error| ReportError::Malformed(error.to_string()))?;
         Self::try_from(message)

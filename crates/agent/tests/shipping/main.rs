@@ -3,6 +3,7 @@
 
 mod backlog;
 mod rig;
+mod versions;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -43,6 +43,8 @@ named! {
         Forbidden = "forbidden",
         /// No report, or one that contradicts itself or the clock.
         Bad = "bad",
+        /// A report of a version that is not understood here.
+        Version = "version",
     }
 }
 

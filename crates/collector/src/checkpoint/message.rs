@@ -212,6 +212,10 @@ pub(crate) struct Agent {
     pub(crate) suspect: Vec<Span>,
     #[prost(uint64, tag = "22")]
     pub(crate) settled_until: u64,
+    #[prost(string, tag = "30")]
+    pub(crate) program: String,
+    #[prost(uint32, tag = "31")]
+    pub(crate) report_version: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

@@ -158,6 +158,8 @@ mod tests {
             clock_offset_seconds: -0.002,
             clock_uncertainty_seconds: Some(0.000_5),
             configuration: "v1".to_owned(),
+            program: None,
+            report_version: 1,
             boot: "0".to_owned(),
             epoch: 0,
             series: 6,

@@ -10,7 +10,7 @@ use std::{
 use aviary_core::{Second, Span, Timestamp};
 use aviary_wire::{
     clock::ClockOffset,
-    report::{CERTIFICATES_MAX, Certificate, Report},
+    report::{CERTIFICATES_MAX, Certificate, Report, Version},
 };
 
 use super::{
@@ -49,6 +49,10 @@ pub(crate) struct AgentSeen {
     pub(crate) sequence: u64,
     pub(crate) epoch: u32,
     pub(crate) configuration: String,
+    /// The version of aviary that it runs; empty where it does not say.
+    pub(crate) program: String,
+    /// The version of its reports.
+    pub(crate) version: Version,
     pub(crate) dropped: u64,
     pub(crate) series: usize,
     /// Another agent claims the same vantage.
@@ -99,6 +103,8 @@ impl AgentSeen {
             sequence: report.sequence,
             epoch: report.epoch,
             configuration: String::new(),
+            program: String::new(),
+            version: report.version,
             dropped: 0,
             series: 0,
             is_double: false,
@@ -141,6 +147,8 @@ impl AgentSeen {
         self.epoch = report.epoch;
         self.roster.clone_from(roster);
         self.configuration.clone_from(&report.configuration);
+        self.program.clone_from(&report.program);
+        self.version = report.version;
         self.dropped = report.dropped;
         self.series = series;
         self.clock_offset_us = offset(report, now);

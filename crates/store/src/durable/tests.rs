@@ -44,6 +44,7 @@ fn a_file_of_a_later_version_is_refused_and_keeps_what_it_has() {
         set(&database, FORMAT, format).unwrap();
     };
     set_format(9);
+    let bytes = fs::read(&path).unwrap();
     for error in [
         RedbStore::open(directory.path()).unwrap_err(),
         verify(directory.path(), |_| {}).unwrap_err(),
@@ -54,6 +55,7 @@ fn a_file_of_a_later_version_is_refused_and_keeps_what_it_has() {
             "{error}"
         );
     }
+    assert!(fs::read(&path).unwrap() == bytes, "and nothing of it is changed");
     set_format(FORMAT_KNOWN);
     assert_eq!(
         RedbStore::open(directory.path()).unwrap().get(Table::Journal, b"a").unwrap().unwrap(),
@@ -88,4 +90,27 @@ fn what_a_store_costs_its_disk_is_counted() {
     let StoreFigures { bytes, syncs } = store.figures();
     assert!(syncs.count() > 0 && syncs.quantile(1.0) == Some(960), "a millisecond each: {syncs:?}");
     assert!(bytes > 5 << 20, "{bytes}");
+}
+
+#[test]
+fn a_file_of_a_later_version_that_was_killed_is_left_as_it_was() {
+    let (running, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = RedbStore::open(running.path()).unwrap();
+    (0..200).for_each(|key| store.commit(put(&key.to_string(), &"kept".repeat(500))).unwrap());
+    set(store.slot().as_ref().unwrap(), FORMAT, 9).unwrap();
+    let path = killed.path().join(FILE_NAME);
+    fs::copy(store.path(), &path).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let error = RedbStore::open(killed.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Newer { found: 9, known: FORMAT_KNOWN, .. }), "{error}");
+    assert!(
+        fs::read(&path).unwrap() == bytes,
+        "also what redb would mend is left to the version that wrote it"
+    );
+
+    set(store.slot().as_ref().unwrap(), FORMAT, FORMAT_KNOWN).unwrap();
+    fs::copy(store.path(), &path).unwrap();
+    let opened = RedbStore::open(killed.path()).unwrap();
+    assert!(opened.found().was_cut);
+    assert_eq!(opened.get(Table::Journal, b"199").unwrap().unwrap(), "kept".repeat(500));
 }

@@ -20,7 +20,10 @@ use redb::{
 };
 
 use super::{Record, SpoolError, waiting::Head};
-use crate::file::{UNFORESEEN, grow, is_damage, look_at_the_disk, private, remove_if_there};
+use crate::{
+    file::{UNFORESEEN, grow, is_damage, look_at_the_disk, private, remove_if_there},
+    look::format_of,
+};
 
 /// Roster, slots, second and body, by id.
 const RECORDS: TableDefinition<'_, u64, (u64, u64, u64, &[u8])> = TableDefinition::new("records");
@@ -77,6 +80,9 @@ impl Database {
     /// that was damaged nothing is believed.
     pub(super) fn open(path: PathBuf, disk: &DiskUse) -> Result<(Self, Contents), Unopened> {
         let is_new = fs::metadata(&path).map_or(true, |metadata| metadata.len() == 0);
+        if let Some(found) = format_of(&path).filter(|found| *found > FORMAT_KNOWN) {
+            return Err(Unopened::Error(SpoolError::Newer { path, found, known: FORMAT_KNOWN }));
+        }
         // A file appears under its name once it is whole: killed before that, there was none.
         let place = if is_new { path.with_extension("redb.new") } else { path.clone() };
         if is_new {

@@ -5,7 +5,7 @@ use std::{
     fs::{self, DirBuilder, File},
     ops::RangeInclusive,
     os::unix::fs::DirBuilderExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use aviary_core::Second;
@@ -22,6 +22,9 @@ use super::{
 /// The files in the directory.
 const DATABASE: &str = "spool.redb";
 const TAIL: &str = "spool.tail";
+
+/// So many names are tried for what is set aside; there is one a second.
+const ASIDE_TRIES: usize = 100;
 
 /// A disk that failed is tried again after so many seconds.
 const RETRY_SECONDS: u64 = 10;
@@ -101,6 +104,10 @@ impl Disk {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
             made.map_err(SpoolError::io("make the directory", &self.directory))?;
             self.lock = Some(Lock::take(&self.directory, now)?);
+        }
+        if self.tail.is_none() {
+            // Before anything here is changed.
+            Tail::look(&self.directory.join(TAIL))?;
         }
         let (database, contents, damaged) = self.open_database(now)?;
         let mut recovered = Recovered { damaged, ..Recovered::default() };
@@ -207,6 +214,24 @@ impl Disk {
     pub(super) fn record(&self, id: u64) -> Result<Option<Record>, SpoolError> {
         self.database.as_ref().map_or(Ok(None), |database| database.record(id))
     }
+}
+
+/// Moves the files of the spool in `directory` out of the way, as they are; returns where to. Nobody else takes it meanwhile.
+pub(super) fn set_aside_whole(directory: &Path, now: Second) -> Result<PathBuf, SpoolError> {
+    let _lock = Lock::take(directory, now)?;
+    let aside = (0..).map(|more: u64| directory.join(format!("spool.newer-{}", now.plus(more))));
+    let aside = aside.take(ASIDE_TRIES).find(|aside| !aside.exists());
+    let aside = aside.unwrap_or_else(|| directory.join(format!("spool.newer-{now}")));
+    DirBuilder::new().mode(0o700).create(&aside).map_err(SpoolError::io("make the directory", &aside))?;
+    for name in [DATABASE, TAIL] {
+        let path = directory.join(name);
+        if path.exists() {
+            fs::rename(&path, aside.join(name)).map_err(SpoolError::io("rename", &path))?;
+        }
+    }
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(SpoolError::io("sync", directory))?;
+    Ok(aside)
 }
 
 /// Takes in what the disk held when this process first looked.

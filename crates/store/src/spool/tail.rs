@@ -8,7 +8,7 @@
 use std::{
     fs::File,
     io::{self, Read as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use aviary_core::Second;
@@ -70,7 +70,7 @@ impl Tail {
         let bytes_max = 2 * TAIL_BYTES_MAX;
         (&file).take(bytes_max).read_to_end(&mut bytes).map_err(SpoolError::io("read", &path))?;
         let mut tail = Self { path, file, generation: taken_in, length: 0, is_torn: true };
-        let Some(generation) = tail.header(&bytes)? else {
+        let Some(generation) = header(&tail.path, &bytes)? else {
             tail.restart()?;
             return Ok((tail, Held { frames: Vec::new(), torn_bytes: bytes.len() as u64 }));
         };
@@ -92,22 +92,15 @@ impl Tail {
         Ok((tail, Held { frames, torn_bytes }))
     }
 
-    /// The number of the start that wrote `bytes`, unless they have no whole header.
-    fn header(&self, bytes: &[u8]) -> Result<Option<u64>, SpoolError> {
-        let Some((header, _)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
-        let (said, mut checksum) = header.split_at(HEADER_BYTES - 4);
-        if !said.starts_with(MAGIC) || crc32fast::hash(said) != checksum.get_u32_le() {
-            return Ok(None);
+    /// Looks whether a later version of this program wrote the tail at `path`, and changes nothing. What cannot be read is
+    /// told when it is opened.
+    pub(super) fn look(path: &Path) -> Result<(), SpoolError> {
+        let Ok(file) = File::open(path) else { return Ok(()) };
+        let mut bytes = Vec::new();
+        match file.take(HEADER_BYTES as u64).read_to_end(&mut bytes) {
+            Ok(_) => header(path, &bytes).map(|_| ()),
+            Err(_) => Ok(()),
         }
-        let found = said[MAGIC.len()];
-        if found > VERSION {
-            return Err(SpoolError::Newer {
-                path: self.path.clone(),
-                found: found.into(),
-                known: VERSION.into(),
-            });
-        }
-        Ok(Some((&said[MAGIC.len() + 1..]).get_u64_le()))
     }
 
     /// Writes a frame, so that it outlives this process; not this machine.
@@ -152,6 +145,20 @@ impl Tail {
     pub(super) const fn length(&self) -> u64 {
         self.length
     }
+}
+
+/// The number of the start that wrote `bytes` at `path`, unless they have no whole header.
+fn header(path: &Path, bytes: &[u8]) -> Result<Option<u64>, SpoolError> {
+    let Some((header, _)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+    let (said, mut checksum) = header.split_at(HEADER_BYTES - 4);
+    if !said.starts_with(MAGIC) || crc32fast::hash(said) != checksum.get_u32_le() {
+        return Ok(None);
+    }
+    let found = said[MAGIC.len()];
+    if found > VERSION {
+        return Err(SpoolError::Newer { path: path.to_owned(), found: found.into(), known: VERSION.into() });
+    }
+    Ok(Some((&said[MAGIC.len() + 1..]).get_u64_le()))
 }
 
 fn encode(frame: &Frame, generation: u64) -> Vec<u8> {
@@ -242,7 +249,7 @@ fn checksum(generation: u64, length: u32, payload: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::fs;
 
     use super::*;
 

@@ -164,10 +164,42 @@ fn a_newer_format_is_refused_and_left_alone() {
     transaction.open_table(meta).unwrap().insert("format", 2).unwrap();
     transaction.commit().unwrap();
     drop(database);
+    let tail = directory.path().join("spool.tail");
+    let bytes = [&path, &tail].map(|file| fs::read(file).unwrap());
     let refused = open(directory.path(), 300).unwrap_err();
     assert!(matches!(refused, SpoolError::Newer { found: 2, known: 1, .. }), "{refused}");
     assert!(refused.to_string().contains("run the version that wrote it"), "{refused}");
     assert_eq!(files(directory.path()), ["spool.lock", "spool.redb", "spool.tail"]);
+    assert!([&path, &tail].map(|file| fs::read(file).unwrap()) == bytes, "and nothing of it is changed");
+
+    let aside = Spool::set_aside(directory.path(), Second(300)).unwrap();
+    assert_eq!(aside, directory.path().join("spool.newer-300"));
+    assert!(["spool.redb", "spool.tail"].map(|name| fs::read(aside.join(name)).unwrap()) == bytes);
+    let mut spool = open(directory.path(), 301).unwrap();
+    assert_eq!(seconds(&mut spool), [0_u64; 0]);
+    // Somebody who has it in use keeps it.
+    assert!(matches!(Spool::set_aside(directory.path(), Second(300)), Err(SpoolError::InUse { .. })));
+    drop(spool);
+    assert_eq!(
+        Spool::set_aside(directory.path(), Second(300)).unwrap(),
+        directory.path().join("spool.newer-301"),
+        "and what was set aside before stays"
+    );
+}
+
+#[test]
+fn a_newer_tail_is_refused_before_anything_is_changed() {
+    let (directory, path) = filled();
+    let tail = directory.path().join("spool.tail");
+    let mut header = fs::read(&tail).unwrap();
+    header[7] = 2;
+    let sum = crc32fast::hash(&header[..16]);
+    header[16..20].copy_from_slice(&sum.to_le_bytes());
+    fs::write(&tail, &header).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let refused = open(directory.path(), 300).unwrap_err();
+    assert!(matches!(refused, SpoolError::Newer { found: 2, known: 1, .. }), "{refused}");
+    assert!(fs::read(&path).unwrap() == bytes && fs::read(&tail).unwrap() == header);
 }
 
 #[test]

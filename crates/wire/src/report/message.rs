@@ -5,7 +5,7 @@ use aviary_core::{Micros, Protocol, Second, Span, Timestamp, Vantage, VantageKin
 use super::{
     CERTIFICATES_MAX, Certificate as ToldCertificate, EVENTS_MAX, Event as ToldEvent, EventKind, GAPS_MAX,
     PhaseTimings, Report as Told, ReportError, Roster as ToldRoster, RosterSeries, SERIES_MAX,
-    SUSPECT_SPANS_MAX, TIMINGS_MAX, What, at_most, columns, field, text,
+    SUSPECT_SPANS_MAX, TIMINGS_MAX, Version, What, at_most, columns, field, text, version,
 };
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -48,6 +48,12 @@ pub(super) struct Report {
     /// Not among `events`: a collector that does not know them is to take the report all the same.
     #[prost(message, repeated, tag = "19")]
     pub(super) paged: Vec<Paged>,
+    /// At the same place in every version, as [`Self::version`] is.
+    #[prost(string, tag = "20")]
+    pub(super) program: String,
+    /// 0 is the first.
+    #[prost(uint32, tag = "22")]
+    pub(super) version: u32,
     /// True, and encoded last, having the greatest number: protobuf cut between two fields is protobuf, so without this
     /// half a report would pass.
     #[prost(bool, tag = "2047")]
@@ -169,6 +175,8 @@ impl From<&Told> for Report {
             certificates: told.certificates.iter().map(Certificate::from).collect(),
             self_suspect: told.self_suspect.iter().map(Suspect::from).collect(),
             paged: told.events.iter().filter_map(Paged::of).collect(),
+            program: version::program(&told.program),
+            version: Version::NEWEST.0,
             complete: true,
         }
     }
@@ -219,6 +227,8 @@ impl TryFrom<Report> for Told {
                 .map(ToldCertificate::try_from)
                 .collect::<Result<_, _>>()?,
             self_suspect: message.self_suspect.iter().map(Span::from).collect(),
+            program: version::program(&message.program),
+            version: version::read(message.version),
         })
     }
 }

@@ -71,6 +71,8 @@ fn report(slots: Vec<ClosedSlot>) -> Report {
             not_after: 1_795_000_000,
         }],
         self_suspect: vec![Span::new(Second(1_763_690_450), Second(1_763_690_453))],
+        program: "0.1.0".to_owned(),
+        version: Version::NEWEST,
     }
 }
 

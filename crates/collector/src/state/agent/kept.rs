@@ -1,6 +1,7 @@
 //! What is known of an agent, in a checkpoint.
 
 use aviary_core::{Second, Timestamp};
+use aviary_wire::report::Version;
 
 use super::{AgentSeen, Clocks, Other, RosterKey, Schedule, Shown};
 use crate::checkpoint::{
@@ -29,6 +30,8 @@ impl AgentSeen {
             sequence,
             epoch,
             configuration,
+            program,
+            version,
             dropped,
             series,
             clock_offset_us,
@@ -80,6 +83,8 @@ impl AgentSeen {
             rosters: rosters.iter().map(RosterKey::keep).collect(),
             certificates: certificates.collect(),
             suspect: suspect.iter().map(|span| (*span).into()).collect(),
+            program: program.clone(),
+            report_version: version.0,
         }
     }
 
@@ -104,6 +109,9 @@ impl AgentSeen {
             sequence: kept.sequence,
             epoch: kept.epoch,
             configuration: kept.configuration,
+            program: kept.program,
+            // What was kept before versions were told was told in the first.
+            version: Version(kept.report_version.max(Version::FIRST.0)),
             dropped: kept.dropped,
             series: usize::try_from(kept.series).map_err(Unreadable::because)?,
             clock_offset_us: kept.clock_offset_us,
