@@ -19,7 +19,10 @@ use flate2::{Compression, write::GzEncoder};
 use reqwest::{StatusCode, Url, header};
 use serde::Deserialize;
 
-use crate::lease::{self, Advice};
+use crate::{
+    lease::{self, Advice},
+    versions::{self, ToldVersions},
+};
 
 /// A push that takes longer is tried again: the same report twice says the same.
 pub(crate) const PUSH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -153,6 +156,8 @@ pub(crate) enum Pushed {
         adopted: Vec<String>,
         /// What it advises for the agent's own node, by service.
         rotation: BTreeMap<String, Advice>,
+        /// Which versions of the services it has, if it told.
+        versions: Option<ToldVersions>,
     },
     /// It is to be pushed again at once.
     Again,
@@ -277,7 +282,7 @@ impl Pusher {
             _ => self.unanswered = 0,
         }
         match answer {
-            Answer::Taken(Receipt { now_us, adopted, token_expires, rotation, .. }) => {
+            Answer::Taken(Receipt { now_us, adopted, token_expires, rotation, services, .. }) => {
                 self.token_expires = token_expires;
                 if self.failures > 0 {
                     tracing::info!(collector = %self.collector(), "A collector takes reports again.");
@@ -285,7 +290,7 @@ impl Pusher {
                 self.failures = 0;
                 self.last_error = None;
                 self.introduced.insert(body.roster_id);
-                Pushed::Taken { now_us, adopted, rotation }
+                Pushed::Taken { now_us, adopted, rotation, versions: services }
             }
             Answer::Stranger if !introduces => {
                 self.introduced.remove(&body.roster_id);
@@ -352,8 +357,18 @@ impl Pusher {
         if roster.len() + report.len() <= REPORT_BYTES_MAX {
             return self.post(together(report)).await;
         }
-        let Ok(Report { boot, sequence, epoch, wall, monotonic, configuration, dropped, roster_id, .. }) =
-            Report::decode(report)
+        let Ok(Report {
+            boot,
+            sequence,
+            epoch,
+            wall,
+            monotonic,
+            configuration,
+            dropped,
+            roster_id,
+            services,
+            ..
+        }) = Report::decode(report)
         else {
             return self.post(report.clone()).await;
         };
@@ -366,6 +381,7 @@ impl Pusher {
             configuration,
             dropped,
             roster_id,
+            services,
             ..Report::default()
         };
         match self.post(together(&nothing.encode())).await {
@@ -445,6 +461,8 @@ struct Receipt {
     token_expires: Option<u64>,
     #[serde(default, deserialize_with = "lease::advice")]
     rotation: BTreeMap<String, Advice>,
+    #[serde(default, deserialize_with = "versions::told")]
+    services: Option<ToldVersions>,
 }
 
 #[derive(Default, Deserialize)]

@@ -22,18 +22,19 @@ use crate::{
     access::Access,
     closed_until,
     error::ApiError,
+    rollout::api::HeldBody,
     state::{AgentSeen, State},
     sums::unknown_parameter,
 };
 
 /// An agent that has been silent for longer is `late`.
-const LATE_SECONDS: u64 = 5;
+pub(crate) const LATE_SECONDS: u64 = 5;
 
 /// An agent that has been silent for longer is `unreachable`.
-const UNREACHABLE_SECONDS: u64 = 30;
+pub(crate) const UNREACHABLE_SECONDS: u64 = 30;
 
 /// An agent that has been silent for longer is `retired`: nobody waits for it.
-const RETIRED_SECONDS: u64 = 86_400;
+pub(crate) const RETIRED_SECONDS: u64 = 86_400;
 
 /// An agent that has reported for a shorter time is `starting`.
 const STARTING_SECONDS: u64 = 30;
@@ -73,6 +74,8 @@ pub(crate) struct AgentBody {
     pub(crate) clock_offset_seconds: f64,
     pub(crate) clock_uncertainty_seconds: Option<f64>,
     pub(crate) configuration: String,
+    /// The versions of its services that it holds; none where it does not take them from this collector by version.
+    pub(crate) services: Option<Vec<HeldBody>>,
     pub(crate) boot: String,
     pub(crate) epoch: u32,
     pub(crate) series: usize,
@@ -171,6 +174,7 @@ pub(crate) fn all(state: &State, states: &[AgentState], access: &Access, now: Ti
             clock_offset_seconds: offset.us as f64 / 1e6,
             clock_uncertainty_seconds: offset.uncertainty_us.map(|us| f64::from(us) / 1e6),
             configuration: agent.configuration.clone(),
+            services: agent.services.as_ref().map(|held| held.iter().map(HeldBody::from).collect()),
             boot: format!("{:016x}", agent.boot),
             epoch: agent.epoch,
             series: agent.series,

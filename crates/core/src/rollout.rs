@@ -117,7 +117,8 @@ impl Seen<'_> {
         self.presence != Presence::Away
     }
 
-    fn is_ready_for(&self, version: Version) -> bool {
+    /// Whether it reports and could take `version` on, or runs it.
+    pub fn is_ready_for(&self, version: Version) -> bool {
         self.presence == Presence::Reporting
             && self.has(version, &[HeldState::Available, HeldState::Active])
     }

@@ -12,12 +12,13 @@
 
 mod columns;
 mod message;
+mod services;
 
 use std::net::{IpAddr, SocketAddr};
 
 use aviary_core::{
     Endpoint, Evidence, Micros, Outcome, Phase, Protocol, Second, Series, Span, Timestamp, Vantage,
-    fnv::fnv1a, histogram::Histogram,
+    fnv::fnv1a, histogram::Histogram, rollout::Held,
 };
 use prost::Message as _;
 
@@ -45,6 +46,12 @@ pub const CERTIFICATES_MAX: usize = 1_000;
 
 /// The most spans in which an agent may suspect itself, of one report.
 pub const SUSPECT_SPANS_MAX: usize = 1_000;
+
+/// The most versions of its services that an agent holds at once: what it runs, what it prepares, and what comes to its end.
+pub const VERSIONS_MAX: usize = 8;
+
+/// The longest reason why a version cannot be used, in bytes.
+pub const VERSION_ERROR_BYTES_MAX: usize = TEXT_BYTES_MAX;
 
 /// The longest span, in seconds: what a report may say of one series in one stroke.
 pub const SPAN_SECONDS_MAX: u64 = 400 * 86_400;
@@ -84,6 +91,8 @@ pub struct Report {
     pub certificates: Vec<Certificate>,
     /// Seconds in which every series of the agent failed and so did its controls: it suspects itself.
     pub self_suspect: Vec<Span>,
+    /// Of an agent that takes its services from a collector by version: the versions that it holds. None of one that does not.
+    pub services: Option<Vec<Held>>,
 }
 
 /// Who the series of an agent are. A series is meant by its place.

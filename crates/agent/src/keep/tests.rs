@@ -24,6 +24,10 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::holding(None)
+    }
+
+    fn holding(held: Option<Vec<Held>>) -> Self {
         let batch = Arc::new(Batch::default());
         let tls = TlsClient::new(&[], KeyExchange::Classic).unwrap();
         let endpoint: aviary_core::Endpoint = "tcp://192.0.2.1:2003".parse().unwrap();
@@ -42,7 +46,7 @@ impl Rig {
             PausedClock::starting_at(SINCE.start()),
             spool.clone(),
             (Arc::clone(&fresh), Arc::clone(&standing)),
-            Controls::default(),
+            (Controls::default(), tokio::sync::watch::channel(held).1),
             (7, 0, Believed::starting(SINCE.start(), Micros(0), None), Walked::new(Vec::new(), SINCE)),
             Box::new(move |news| {
                 if matches!(news, News::Second(_)) {
@@ -66,7 +70,7 @@ impl Rig {
         };
         let roster = Roster { vantage, since: SINCE, series: vec![one] };
         let (enrolments, enrolled) = mpsc::channel(1);
-        enrolments.try_send(Enrolment { crew, roster, configuration: "c".to_owned() }).unwrap();
+        enrolments.try_send(Enrolment { crew, roster, configuration: "c".to_owned(), services: Some(Version(1)) }).unwrap();
         let keeper = tokio::spawn(keeper.run(enrolled));
         Self { batch, fresh, spool, crew, seconds, standing, enrolments, keeper }
     }

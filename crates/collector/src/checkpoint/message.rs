@@ -212,6 +212,8 @@ pub(crate) struct Agent {
     pub(crate) suspect: Vec<Span>,
     #[prost(uint64, tag = "22")]
     pub(crate) settled_until: u64,
+    #[prost(bool, tag = "24")]
+    pub(crate) takes_services: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

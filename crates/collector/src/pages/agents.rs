@@ -158,6 +158,7 @@ mod tests {
             clock_offset_seconds: -0.002,
             clock_uncertainty_seconds: Some(0.000_5),
             configuration: "v1".to_owned(),
+            services: None,
             boot: "0".to_owned(),
             epoch: 0,
             series: 6,

@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
 };
 
-use aviary_core::{Second, Span, Timestamp};
+use aviary_core::{Second, Span, Timestamp, rollout::Held};
 use aviary_wire::{
     clock::ClockOffset,
     report::{CERTIFICATES_MAX, Certificate, Report},
@@ -49,6 +49,8 @@ pub(crate) struct AgentSeen {
     pub(crate) sequence: u64,
     pub(crate) epoch: u32,
     pub(crate) configuration: String,
+    /// The versions of its services that it holds, where it takes them from here by version.
+    pub(crate) services: Option<Vec<Held>>,
     pub(crate) dropped: u64,
     pub(crate) series: usize,
     /// Another agent claims the same vantage.
@@ -99,6 +101,7 @@ impl AgentSeen {
             sequence: report.sequence,
             epoch: report.epoch,
             configuration: String::new(),
+            services: None,
             dropped: 0,
             series: 0,
             is_double: false,
@@ -141,6 +144,7 @@ impl AgentSeen {
         self.epoch = report.epoch;
         self.roster.clone_from(roster);
         self.configuration.clone_from(&report.configuration);
+        self.services.clone_from(&report.services);
         self.dropped = report.dropped;
         self.series = series;
         self.clock_offset_us = offset(report, now);

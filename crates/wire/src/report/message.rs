@@ -5,7 +5,7 @@ use aviary_core::{Micros, Protocol, Second, Span, Timestamp, Vantage, VantageKin
 use super::{
     CERTIFICATES_MAX, Certificate as ToldCertificate, EVENTS_MAX, Event as ToldEvent, EventKind, GAPS_MAX,
     PhaseTimings, Report as Told, ReportError, Roster as ToldRoster, RosterSeries, SERIES_MAX,
-    SUSPECT_SPANS_MAX, TIMINGS_MAX, What, at_most, columns, field, text,
+    SUSPECT_SPANS_MAX, TIMINGS_MAX, What, at_most, columns, field, services::Services, text,
 };
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -48,6 +48,9 @@ pub(super) struct Report {
     /// Not among `events`: a collector that does not know them is to take the report all the same.
     #[prost(message, repeated, tag = "19")]
     pub(super) paged: Vec<Paged>,
+    /// Absent of an agent that takes its services from elsewhere, or knows no versions of them.
+    #[prost(message, optional, tag = "21")]
+    pub(super) services: Option<Services>,
     /// True, and encoded last, having the greatest number: protobuf cut between two fields is protobuf, so without this
     /// half a report would pass.
     #[prost(bool, tag = "2047")]
@@ -169,6 +172,7 @@ impl From<&Told> for Report {
             certificates: told.certificates.iter().map(Certificate::from).collect(),
             self_suspect: told.self_suspect.iter().map(Suspect::from).collect(),
             paged: told.events.iter().filter_map(Paged::of).collect(),
+            services: told.services.as_deref().map(Services::of),
             complete: true,
         }
     }
@@ -219,6 +223,7 @@ impl TryFrom<Report> for Told {
                 .map(ToldCertificate::try_from)
                 .collect::<Result<_, _>>()?,
             self_suspect: message.self_suspect.iter().map(Span::from).collect(),
+            services: message.services.map(Services::read),
         })
     }
 }
