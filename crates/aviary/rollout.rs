@@ -165,9 +165,16 @@ fn print(answer: &Answer, out: &mut impl Write) -> anyhow::Result<()> {
             let held = held.collect::<Vec<_>>().join(", ");
             let said = match (agent.counts, &agent.objection) {
                 (false, _) => "is away, and not waited for".to_owned(),
-                (true, why) => why.as_deref().unwrap_or_default().lines().next().unwrap_or_default().to_owned(),
+                (true, why) => {
+                    why.as_deref().unwrap_or_default().lines().next().unwrap_or_default().to_owned()
+                }
             };
-            vec![agent.node.clone(), agent.region.clone(), if held.is_empty() { "none".to_owned() } else { held }, said]
+            vec![
+                agent.node.clone(),
+                agent.region.clone(),
+                if held.is_empty() { "none".to_owned() } else { held },
+                said,
+            ]
         });
         let rows: Vec<Vec<String>> = rows.collect();
         print_table(out, &["agent", "region", "versions", "why not"], &rows)?;
@@ -229,12 +236,15 @@ mod tests {
     #[test]
     fn who_holds_a_rollout_and_why_is_printed_in_full() {
         let why = "services from http://c/, line 3: ca: no such file\n  write another";
-        let held = answer("held", json!({
-            "candidate": {"version": B, "since": 1_763_690_410_u64, "until": 1_763_691_010_u64, "ready": 1, "waited_for": 2},
-            "agents": [agent("n1", true, None, &[(A, "active"), (B, "available")]),
-                agent("n2", true, Some(why), &[(A, "active"), (B, "error")])],
-            "others": 1,
-        }));
+        let held = answer(
+            "held",
+            json!({
+                "candidate": {"version": B, "since": 1_763_690_410_u64, "until": 1_763_691_010_u64, "ready": 1, "waited_for": 2},
+                "agents": [agent("n1", true, None, &[(A, "active"), (B, "available")]),
+                    agent("n2", true, Some(why), &[(A, "active"), (B, "error")])],
+                "others": 1,
+            }),
+        );
         let mut out = Vec::new();
         print(&held, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();

@@ -194,7 +194,8 @@ impl<N: Network, C: Clock> Agent<N, C> {
     /// Starts probing on threads of its own, and shipping on the runtime of the caller. What an earlier life spooled is
     /// shipped, and what it left untold is told as missed. Blocks for a moment, to read the spool.
     pub fn start(options: Options, network: N, clock: C) -> Result<Self, AgentError> {
-        let Options { assignment, boot, push, mut spool, held, is_durable, controls, pulse, listener } = options;
+        let Options { assignment, boot, push, mut spool, held, is_durable, controls, pulse, listener } =
+            options;
         let pusher = Pusher::new(&push, boot)?;
         let left = recover(&mut spool);
         let newest = spool.newest(0, 1).first().map(|(_, record)| record.second);
@@ -203,8 +204,9 @@ impl<N: Network, C: Clock> Agent<N, C> {
         let walked = left.as_ref().map_or_else(Vec::new, |(left, _)| left.walked.clone());
         let ticker = Ticker::new(Arc::clone(&plan), clock.clone(), &walked);
         let first = ticker.second();
-        let reports =
-            left.map_or_else(Vec::new, |left| untold(left, (&assignment.configuration, &held), boot, first, &clock));
+        let reports = left.map_or_else(Vec::new, |left| {
+            untold(left, (&assignment.configuration, &held), boot, first, &clock)
+        });
         let sequence = reports.len() as u64;
         for report in reports {
             let slots = keep::slots_of(&report);

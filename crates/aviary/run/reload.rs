@@ -140,7 +140,9 @@ impl Reloader {
         let Some(services) = &mut self.services else { return };
         let (is_ready, is_news) = services.built(version, built.clone());
         match &built {
-            Ok(()) => tracing::info!(%version, "The services are available, and wait until all agents have them."),
+            Ok(()) => {
+                tracing::info!(%version, "The services are available, and wait until all agents have them.")
+            }
             Err(error) if is_news => {
                 tracing::error!(%version, "The services cannot be used here, those before stand: {error}");
             }

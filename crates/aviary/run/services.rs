@@ -542,7 +542,11 @@ mod tests {
         assert_eq!(services.why_refused(), Some("line 1"), "until the collector tells something else");
         let (version, _) = services.to_build().unwrap();
         assert_eq!(services.built(version, Err("line 1".to_owned())), (false, false), "nothing new");
-        assert_eq!(services.built(version, Ok(())), (true, true), "what was in its way is not there any more");
+        assert_eq!(
+            services.built(version, Ok(())),
+            (true, true),
+            "what was in its way is not there any more"
+        );
         services.accept();
         assert_eq!((current(&services).as_deref(), services.why_refused()), (Some("bad"), None));
     }

@@ -21,8 +21,8 @@ use crate::{
     delivery::pagerduty::{self, Subscription},
     document,
     error::ApiError,
-    events, figures, health, intake, judgement, keeping, pages, rollout, rotation, services, slots, status, sums,
-    timings, tokens,
+    events, figures, health, intake, judgement, keeping, pages, rollout, rotation, services, slots, status,
+    sums, timings, tokens,
     visitor::{Admin, Refused, Visitor},
 };
 

@@ -119,8 +119,7 @@ impl Seen<'_> {
 
     /// Whether it reports and could take `version` on, or runs it.
     pub fn is_ready_for(&self, version: Version) -> bool {
-        self.presence == Presence::Reporting
-            && self.has(version, &[HeldState::Available, HeldState::Active])
+        self.presence == Presence::Reporting && self.has(version, &[HeldState::Available, HeldState::Active])
     }
 
     fn holds_back(&self, version: Version) -> bool {
@@ -134,9 +133,7 @@ impl Seen<'_> {
     /// How far it is with `version`; none if it says nothing of it. What it does with it comes before what it did.
     pub fn state_of(&self, version: Version) -> Option<HeldState> {
         use HeldState::{Active, Available, Building, Error, Removing};
-        [Active, Available, Building, Error, Removing]
-            .into_iter()
-            .find(|state| self.has(version, &[*state]))
+        [Active, Available, Building, Error, Removing].into_iter().find(|state| self.has(version, &[*state]))
     }
 }
 
@@ -216,7 +213,9 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotDone {
     /// Nothing is being rolled out.
-    #[error("nothing is being rolled out; where the last rollout ended without success, begin it again with `aviary rollout retry`")]
+    #[error(
+        "nothing is being rolled out; where the last rollout ended without success, begin it again with `aviary rollout retry`"
+    )]
     NoCandidate,
     /// No version came before.
     #[error("there is no version to go back to: only the one before the active one is kept, and once")]
@@ -309,7 +308,9 @@ impl Rollout {
             self.held_back = Some(HeldBack { version, at: now, why, by });
             return Ok(Step::BrokenOff(version));
         }
-        let (Some((from, _)), Some(to)) = (self.active, self.previous) else { return Err(NotDone::NoPrevious) };
+        let (Some((from, _)), Some(to)) = (self.active, self.previous) else {
+            return Err(NotDone::NoPrevious);
+        };
         self.active = Some((to, now));
         self.previous = None;
         // What timed out waits on: the file still says it.

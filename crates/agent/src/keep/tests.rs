@@ -73,7 +73,9 @@ impl Rig {
         };
         let roster = Roster { vantage: vantage(), since: SINCE, series: vec![one] };
         let (enrolments, enrolled) = mpsc::channel(1);
-        enrolments.try_send(Enrolment { crew, roster, configuration: "c".to_owned(), services: Some(Version(1)) }).unwrap();
+        enrolments
+            .try_send(Enrolment { crew, roster, configuration: "c".to_owned(), services: Some(Version(1)) })
+            .unwrap();
         let keeper = tokio::spawn(keeper.run(enrolled));
         Self { batch, fresh, spool, crew, seconds, standing, enrolments, keeper }
     }

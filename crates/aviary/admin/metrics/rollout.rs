@@ -16,7 +16,8 @@ impl Snapshot {
         for state in Phase::ALL {
             family.encode_family(&[("state", state.name())])?.encode_gauge(&i64::from(state == phase))?;
         }
-        let help = "Agents by how far they are with the version of the services that is to become active, or is.";
+        let help =
+            "Agents by how far they are with the version of the services that is to become active, or is.";
         let mut family = page.family("aviary_collector_rollout_agents", help, None, MetricType::Gauge)?;
         let states = HeldState::ALL.iter().map(|state| (Some(*state), state.name()));
         for (state, name) in states.chain([(None, "none")]) {

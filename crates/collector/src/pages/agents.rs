@@ -307,7 +307,8 @@ mod tests {
             versions: Vec::new(),
         };
         let held = Body { candidate: Some(candidate), agents: vec![taker], ..rollout("held") };
-        let refuses = AgentBody { services: Some(vec![version("error", Some(why))]), ..agent("c", "reporting") };
+        let refuses =
+            AgentBody { services: Some(vec![version("error", Some(why))]), ..agent("c", "reporting") };
         let elsewhere = agent("d", "reporting");
         let page = Agents::of(vec![refuses, elsewhere], held, 1_763_690_410, Shown::default());
         let html = page.html().into_string();
@@ -337,6 +338,10 @@ mod tests {
         let second = Agents::of(all(), rollout("settled"), 0, Shown { page: 2, ..Shown::default() });
         assert_eq!((second.agents.len(), second.agents_total), (1, AGENTS_A_PAGE + 1));
         assert!(second.html().into_string().contains("Page 2 of 2"));
-        assert!(Agents::of(all(), rollout("settled"), 0, Shown { page: usize::MAX, ..Shown::default() }).agents.is_empty());
+        assert!(
+            Agents::of(all(), rollout("settled"), 0, Shown { page: usize::MAX, ..Shown::default() })
+                .agents
+                .is_empty()
+        );
     }
 }

@@ -11,7 +11,7 @@
 
 use aviary_core::{
     Timestamp,
-    rollout::{HeldBack, Held, NotDone, Presence, Rollout, Step, Version, Why},
+    rollout::{Held, HeldBack, NotDone, Presence, Rollout, Step, Version, Why},
 };
 use axum::{
     Json, Router,
@@ -111,15 +111,12 @@ impl Collector {
         let takers = self.takers(&state, now);
         let others = state.agents().len() - takers.len();
         let seen = || takers.iter().map(Taker::seen);
-        let is_ready = |version: Version| {
-            seen().filter(|agent| agent.is_ready_for(version)).count()
-        };
+        let is_ready = |version: Version| seen().filter(|agent| agent.is_ready_for(version)).count();
         Body {
             state: rollout.phase(seen()).name(),
-            active: rollout.active.map(|(version, since)| ActiveBody {
-                version: version.to_string(),
-                since: since.second().0,
-            }),
+            active: rollout
+                .active
+                .map(|(version, since)| ActiveBody { version: version.to_string(), since: since.second().0 }),
             candidate: rollout.candidate.map(|it| CandidateBody {
                 version: it.version.to_string(),
                 since: it.since.second().0,
@@ -202,9 +199,8 @@ async fn command(
     let by = admin.author(None);
     let done = tokio::task::spawn_blocking(move || {
         let author = by.clone();
-        let step = collector.command_rollout(by.as_deref(), |rollout, offered, now| {
-            command(rollout, author, offered, now)
-        })?;
+        let step = collector
+            .command_rollout(by.as_deref(), |rollout, offered, now| command(rollout, author, offered, now))?;
         Ok::<_, NotChanged>(words::step(step, by.as_deref(), &[]).1)
     });
     let done = done.await.map_err(|error| ApiError::internal(error.to_string()))?;

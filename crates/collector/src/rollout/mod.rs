@@ -11,6 +11,8 @@
 
 pub(crate) mod api;
 mod kept;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::{

@@ -37,9 +37,7 @@ pub(super) fn step(step: Step, by: Option<&str>, objections: &[String]) -> (&'st
         objections => format!(": {}", objections.join("; ")),
     };
     match step {
-        Step::First(version) => {
-            ("rollout_active", format!("version {version} is active, being the first"))
-        }
+        Step::First(version) => ("rollout_active", format!("version {version} is active, being the first")),
         Step::Began(version) => ("rollout_began", format!("version {version} is being rolled out{by}")),
         Step::Dropped(version) => (
             "rollout_dropped",
@@ -49,10 +47,14 @@ pub(super) fn step(step: Step, by: Option<&str>, objections: &[String]) -> (&'st
         Step::Activated(version) => {
             ("rollout_active", format!("version {version} is active: all agents have it available"))
         }
-        Step::Forced(version) => ("rollout_forced", format!("version {version} was made active{by}, by force")),
+        Step::Forced(version) => {
+            ("rollout_forced", format!("version {version} was made active{by}, by force"))
+        }
         Step::TimedOut(version) => (
             "rollout_timed_out",
-            format!("version {version} was not available to all agents in time, and what was active stands{why}"),
+            format!(
+                "version {version} was not available to all agents in time, and what was active stands{why}"
+            ),
         ),
         Step::BrokenOff(version) => (
             "rollout_broken_off",

@@ -54,10 +54,7 @@ fn a_version_is_active_once_every_agent_that_counts_has_it_available() {
         let mut rollout = rolling();
         let ready = agent(A, Some((B, Available)));
         let other = agent(A, state.map(|state| (B, state)));
-        let agents = [
-            Seen { presence: Reporting, held: &ready },
-            Seen { presence, held: &other },
-        ];
+        let agents = [Seen { presence: Reporting, held: &ready }, Seen { presence, held: &other }];
         assert_eq!(rollout.look(agents.into_iter(), MINUTE, at(1)), expected, "{presence:?} {state:?}");
         assert_eq!(rollout.phase(agents.into_iter()), phase, "{presence:?} {state:?}");
         let is_active = matches!(expected, Some(Step::Activated(_)));
@@ -103,7 +100,11 @@ fn going_back_breaks_a_rollout_off_or_takes_the_version_before() {
     assert_eq!((active(&rollout), rollout.offer(B, at(2))), (A, None));
     assert_eq!(rollout.roll_back(None, at(3)), Err(NotDone::NoPrevious));
     assert_eq!(rollout.retry(B, at(4)), Ok(Step::Began(B)));
-    assert_eq!(rollout.look(seen(&[]), MINUTE, at(4)), Some(Step::Activated(B)), "nobody is to be waited for");
+    assert_eq!(
+        rollout.look(seen(&[]), MINUTE, at(4)),
+        Some(Step::Activated(B)),
+        "nobody is to be waited for"
+    );
     assert_eq!(rollout.retry(B, at(4)), Err(NotDone::NothingHeldBack));
 
     assert_eq!(rollout.roll_back(Some("ada".to_owned()), at(5)), Ok(Step::RolledBack(B, A)));
@@ -193,7 +194,8 @@ impl Model {
         if self.runs != Some(active) && self.can(active) {
             self.runs = Some(active);
         }
-        let wanted = rollout.candidate.map(|it| it.version).or(Some(active).filter(|it| self.runs != Some(*it)));
+        let wanted =
+            rollout.candidate.map(|it| it.version).or(Some(active).filter(|it| self.runs != Some(*it)));
         self.prepared = wanted.filter(|it| self.runs != Some(*it)).map(|version| {
             let state = match self.prepared {
                 Some((known, _)) if known == version && self.can(version) => HeldState::Available,

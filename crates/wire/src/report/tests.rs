@@ -76,7 +76,11 @@ fn report(slots: Vec<ClosedSlot>) -> Report {
         self_suspect: vec![Span::new(Second(1_763_690_450), Second(1_763_690_453))],
         services: Some(vec![
             Held::new(Version(7), HeldState::Active),
-            Held { version: Version(8), state: HeldState::Error, error: "ca.pem: there is no such file".to_owned() },
+            Held {
+                version: Version(8),
+                state: HeldState::Error,
+                error: "ca.pem: there is no such file".to_owned(),
+            },
         ]),
     }
 }
@@ -88,7 +92,8 @@ fn that_services_are_taken_by_version_is_told_apart_from_that_they_are_not() {
         assert_eq!(Report::decode(&told.encode()).unwrap().services, told.services);
     }
     let silent = Report { services: None, ..report(Vec::new()) };
-    let each = report(Vec::new()).encode().len() - silent.encode().len() - "ca.pem: there is no such file".len();
+    let each =
+        report(Vec::new()).encode().len() - silent.encode().len() - "ca.pem: there is no such file".len();
     assert!(each <= 40, "{each} bytes each second for two versions");
 }
 

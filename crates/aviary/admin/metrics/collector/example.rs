@@ -54,7 +54,10 @@ pub(super) fn example() -> Figures {
         waiting: vec![("oncall".to_owned(), 12)],
         canary_delay: Some(12.5),
         expiries: vec![("token", "eu\"agents".to_owned(), Second(1_771_466_400))],
-        rollout: RolloutFigures { phase: Some(Phase::Held), agents: [(Some(HeldState::Error), 1), (None, 2)].into() },
+        rollout: RolloutFigures {
+            phase: Some(Phase::Held),
+            agents: [(Some(HeldState::Error), 1), (None, 2)].into(),
+        },
         rotation: RotationFigures {
             pools: vec![PoolFigures {
                 service: "ingest".to_owned(),
