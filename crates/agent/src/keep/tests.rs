@@ -56,7 +56,7 @@ impl Rig {
             PausedClock::starting_at(SINCE.start()),
             spool.clone(),
             (Arc::clone(&fresh), Arc::clone(&standing)),
-            (Controls::default(), tokio::sync::watch::channel(held).1),
+            (Controls::default(), watch::channel(held).1),
             (7, 0, Believed::starting(SINCE.start(), Micros(0), None), Walked::new(Vec::new(), SINCE)),
             Box::new(move |news| {
                 if matches!(news, News::Second(_)) {

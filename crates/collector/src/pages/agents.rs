@@ -180,7 +180,7 @@ fn mark(state: &str, word: &str) -> Markup {
     html! { span class={ "state " (class) } { span.shape aria-hidden="true" { (shape) } " " (word) } }
 }
 
-/// The versions of the services that an agent holds; why it cannot use one stands above the table.
+/// The versions of the services that an agent holds; all of why it cannot use one stands above the table.
 fn held(versions: Option<&[HeldBody]>) -> Markup {
     html! {
         @match versions {
@@ -189,7 +189,7 @@ fn held(versions: Option<&[HeldBody]>) -> Markup {
             Some(versions) => @for HeldBody { version, state, error } in versions {
                 div.held {
                     code title=(version) { (version.get(..VERSION_DIGITS).unwrap_or(version)) } " " (mark(state, state))
-                    @if let Some(error) = error { span.said.reason { (error) } }
+                    @if let Some(error) = error { span.said { (error.lines().next().unwrap_or_default()) } }
                 }
             },
         }
@@ -316,7 +316,7 @@ mod tests {
             "2 of 3 agents have it available",
             "<b>c</b> (eu): <span class=\"reason\">line 3: ca: &lt;none&gt;</span>",
             "<code title=\"000000000000000b\">00000000</code>",
-            "error</span><span class=\"said reason\">line 3",
+            "error</span><span class=\"said\">line 3",
             "not from here",
         ] {
             assert!(html.contains(expected), "{expected} in {html}");
