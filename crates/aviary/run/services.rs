@@ -195,7 +195,7 @@ impl Services {
     /// What is to be prepared: a candidate, or what was refused, once more.
     pub(super) fn to_build(&self) -> Option<(Version, ServicesText)> {
         let candidate = self.candidate.iter().find(|it| it.state == HeldState::Building);
-        let other = candidate.or(self.refused.as_ref())?;
+        let other = candidate.or_else(|| self.refused.as_ref())?;
         let document = other.document.as_ref()?;
         Some((document.version, document.services.clone()))
     }
@@ -364,7 +364,7 @@ impl Services {
         self.candidate.take_if(is_lacking);
         if self.versions().is_none() && self.asking.is_none() {
             let newest = self.refused.as_ref().and_then(|refused| refused.document.as_ref());
-            let known = newest.or(self.known.as_ref()).map(|document| document.hash.clone());
+            let known = newest.or_else(|| self.known.as_ref()).map(|document| document.hash.clone());
             self.ask(Wanted { version: None, known });
         }
         if let Some(candidate) = self.candidate.as_mut().filter(|it| it.state == HeldState::Error) {

@@ -364,7 +364,7 @@ impl Rollout {
     /// have said nothing of it.
     pub fn tally<'a>(&self, agents: impl Iterator<Item = Seen<'a>>) -> BTreeMap<Option<HeldState>, usize> {
         let newest = self.candidate.map(|candidate| candidate.version);
-        let newest = newest.or(self.active.map(|(version, _)| version));
+        let newest = newest.or_else(|| self.active.map(|(version, _)| version));
         let mut tally = BTreeMap::new();
         for agent in agents.filter(Seen::counts) {
             *tally.entry(newest.and_then(|version| agent.state_of(version))).or_default() += 1;

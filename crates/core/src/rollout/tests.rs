@@ -194,8 +194,10 @@ impl Model {
         if self.runs != Some(active) && self.can(active) {
             self.runs = Some(active);
         }
-        let wanted =
-            rollout.candidate.map(|it| it.version).or(Some(active).filter(|it| self.runs != Some(*it)));
+        let wanted = rollout
+            .candidate
+            .map(|it| it.version)
+            .or_else(|| Some(active).filter(|it| self.runs != Some(*it)));
         self.prepared = wanted.filter(|it| self.runs != Some(*it)).map(|version| {
             let state = match self.prepared {
                 Some((known, _)) if known == version && self.can(version) => HeldState::Available,
