@@ -28,6 +28,7 @@ pub(crate) fn options(fleet: &Fleet, collector: String, data: Option<&Path>) -> 
         vantage: fleet::vantage("figures"),
         series: series.collect::<anyhow::Result<_>>()?,
         configuration: "figures".to_owned(),
+        services: None,
     };
     let spool = match data {
         Some(directory) => Spool::open(directory, SPOOL, SystemClock.wall().second())?,
@@ -39,6 +40,7 @@ pub(crate) fn options(fleet: &Fleet, collector: String, data: Option<&Path>) -> 
         push: Push { collectors: vec![collector], ..Push::default() },
         spool,
         is_durable: data.is_some(),
+        held: None,
         controls: Vec::new(),
         pulse: Box::new(|| ()),
         listener: Box::new(|_| ()),

@@ -17,6 +17,7 @@ use crate::{
     probe::ProbeArguments,
     replay::ReplayArguments,
     report::ReportArguments,
+    rollout::RolloutArguments,
     rotation::RotationArguments,
     selftest::SelftestArguments,
     silence::SilenceArguments,
@@ -92,6 +93,9 @@ pub(crate) enum Command {
     /// Which nodes are left out, and who stopped that; stop it, so that all are in; go on with it
     #[command(after_help = ROTATION_EXAMPLES)]
     Rotation(RotationArguments),
+    /// Which version of the services agents probe by, and what holds the next one; force it, go back, try again
+    #[command(after_help = ROLLOUT_EXAMPLES)]
+    Rollout(RolloutArguments),
     /// Send a test page to a receiver, and show what it says
     #[command(after_help = PAGE_TEST_EXAMPLES)]
     PageTest(PageTestArguments),
@@ -225,6 +229,17 @@ Examples:
   aviary rotation stop --collector https://collector.example.net
   aviary rotation resume
 Exit status: 0 all nodes are in; 1 one is out or is held back; 2 usage, or the collector cannot be reached or refuses.";
+
+const ROLLOUT_EXAMPLES: &str = "\
+Examples:
+  aviary rollout status
+  aviary rollout status --format json | jq -r '.agents[] | select(.objection) | .node + \": \" + .objection'
+  aviary rollout force --collector https://collector.example.net:8610   those that can take the new version on
+  aviary rollout rollback                                               break a rollout off, or go back to the version before
+  aviary rollout retry                                                  what was held back, once it can go well
+What was rolled back, or was not available to all agents in time, waits until the collector's file says something else or
+somebody says `retry`. Exit status: 0 done, or every agent has what the file says; 1 not yet, or an agent cannot; 2 usage, or
+the collector cannot be reached or refuses.";
 
 const SILENCE_EXAMPLES: &str = "\
 Examples:

@@ -23,6 +23,7 @@ mod probe;
 mod replace;
 mod replay;
 mod report;
+mod rollout;
 mod rotation;
 mod run;
 mod selftest;
@@ -134,6 +135,7 @@ fn perform(cli: Cli, environment: &Environment, host: &str) -> anyhow::Result<En
             run::run(&arguments.config, environment, host, cli.log_format)
         }
         Command::Selftest(arguments) => selftest::selftest(&arguments, &mut out).map(Ending::from),
+        Command::Rollout(arguments) => rollout::rollout(&arguments, &mut out).map(Ending::from),
         Command::Rotation(arguments) => rotation::rotation(&arguments, &mut out).map(Ending::from),
         Command::Silence(arguments) => silence::silence(&arguments, &mut out).map(Ending::from),
         Command::Status(arguments) => status::status(&arguments, &mut out).map(Ending::from),

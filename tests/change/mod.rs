@@ -4,5 +4,6 @@ mod addresses;
 mod credentials;
 mod discovery;
 mod reload;
+mod rollout;
 mod services;
 mod telling;

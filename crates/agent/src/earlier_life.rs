@@ -1,6 +1,6 @@
 //! What an earlier life of this agent left: it may have been killed with slots that it had told nobody.
 
-use aviary_core::{Clock, Outcome, Second};
+use aviary_core::{Clock, Outcome, Second, rollout::Held};
 use aviary_store::Spool;
 use aviary_wire::{
     progress::Progress,
@@ -32,7 +32,7 @@ pub(crate) fn recover(spool: &mut Spool) -> Option<(Progress, Vec<Roster>)> {
 /// What an earlier life of this agent did not tell: reports of it, made by the life `boot` that begins at `first`.
 pub(crate) fn untold<C: Clock>(
     (progress, rosters): (Progress, Vec<Roster>),
-    configuration: &str,
+    (configuration, held): (&str, &Option<Vec<Held>>),
     boot: u64,
     first: Second,
     clock: &C,
@@ -61,6 +61,7 @@ pub(crate) fn untold<C: Clock>(
                 roster: roster.cloned(),
                 gaps: gaps.to_vec(),
                 program: PROGRAM.to_owned(),
+                services: held.clone(),
                 ..Report::default()
             });
         }

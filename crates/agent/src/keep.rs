@@ -7,15 +7,18 @@ use std::{
     time::Duration,
 };
 
-use aviary_core::{Clock, Second};
+use aviary_core::{
+    Clock, Second,
+    rollout::{Held, HeldState, Version},
+};
 use aviary_store::Record;
 use aviary_wire::{
     progress::{CrewProgress, Progress, SeriesProgress},
-    report::{CERTIFICATES_MAX, ClosedSlot, GAPS_MAX, Report, Roster, TIMINGS_MAX},
+    report::{CERTIFICATES_MAX, ClosedSlot, GAPS_MAX, Report, Roster, TIMINGS_MAX, VERSIONS_MAX},
 };
 use bytes::Bytes;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{MissedTickBehavior, interval, sleep},
 };
 
@@ -58,6 +61,7 @@ pub(crate) struct Enrolment {
     pub(crate) crew: Crew,
     pub(crate) roster: Roster,
     pub(crate) configuration: String,
+    pub(crate) services: Option<Version>,
 }
 
 /// What the keeper tells of the series.
@@ -79,6 +83,8 @@ pub(crate) struct Keeper<C> {
     fresh: Arc<Fresh>,
     standing: Arc<Mutex<KeeperStanding>>,
     controls: Controls,
+    /// The versions of the services that are held beside those that crews probe by.
+    held: watch::Receiver<Option<Vec<Held>>>,
     suspicion: Suspicion,
     crews: BTreeMap<Crew, Enrolled>,
     /// What was closed by crews whose roster is not known yet.
@@ -92,6 +98,7 @@ pub(crate) struct Keeper<C> {
 
 struct Enrolled {
     configuration: String,
+    services: Option<Version>,
     roster: Bytes,
     is_spooled: bool,
     progress: CrewProgress,
@@ -103,7 +110,7 @@ impl<C: Clock> Keeper<C> {
         clock: C,
         spool: SpoolThread,
         (fresh, standing): (Arc<Fresh>, Arc<Mutex<KeeperStanding>>),
-        controls: Controls,
+        (controls, held): (Controls, watch::Receiver<Option<Vec<Held>>>),
         (boot, sequence, believed, walked): (u64, u64, Believed, Walked),
         listener: Box<dyn FnMut(News<'_>) + Send>,
     ) -> Self {
@@ -115,6 +122,7 @@ impl<C: Clock> Keeper<C> {
             fresh,
             standing,
             controls,
+            held,
             suspicion: Suspicion::default(),
             crews: BTreeMap::new(),
             early: BTreeMap::new(),
@@ -155,7 +163,7 @@ impl<C: Clock> Keeper<C> {
         }
     }
 
-    fn enrol(&mut self, Enrolment { crew, roster, configuration }: Enrolment) {
+    fn enrol(&mut self, Enrolment { crew, roster, configuration, services }: Enrolment) {
         // Whoever was enrolled before ends where these begin.
         for enrolled in self.crews.values_mut() {
             enrolled.progress.until.get_or_insert(roster.since);
@@ -164,7 +172,7 @@ impl<C: Clock> Keeper<C> {
         let series = vec![SeriesProgress::starting(roster.since); roster.series.len()];
         let progress = CrewProgress { roster_id: roster.id(), since: roster.since, until: None, series };
         let roster = roster.encode_part().into();
-        self.crews.insert(crew, Enrolled { configuration, roster, is_spooled: false, progress });
+        self.crews.insert(crew, Enrolled { configuration, services, roster, is_spooled: false, progress });
         // The progress that is kept is to speak of it before its first slot is told.
         self.note_progress(self.clock.wall().second());
     }
@@ -198,6 +206,7 @@ impl<C: Clock> Keeper<C> {
         let mut timings = taken.timings.into_iter();
         let mut certificates = taken.certificates.into_iter();
         let mut events = taken.events;
+        let services = self.services();
         let mut reports = Vec::new();
         for crew in known {
             let Some(slots) = self.early.remove(&crew) else { continue };
@@ -226,6 +235,7 @@ impl<C: Clock> Keeper<C> {
                     slots: closed.by_ref().take(SLOTS_PER_REPORT).collect(),
                     gaps: gaps.by_ref().take(GAPS_MAX).collect(),
                     program: PROGRAM.to_owned(),
+                    services: services.clone(),
                     ..Report::default()
                 };
                 if is_newest {
@@ -264,6 +274,25 @@ impl<C: Clock> Keeper<C> {
             self.note_progress(now);
         }
         taken.finished
+    }
+
+    /// The versions of its services that the agent holds now, if it takes them by version: what the newest crew probes by, what
+    /// the program prepares or refuses beside, and what crews probe by that come to their end.
+    fn services(&self) -> Option<Vec<Held>> {
+        let beside = self.held.borrow().clone()?;
+        let mut crews = self.crews.values().rev();
+        let active = crews.next().and_then(|newest| newest.services);
+        let mut held: Vec<Held> =
+            active.into_iter().map(|version| Held::new(version, HeldState::Active)).collect();
+        held.extend(beside.into_iter().filter(|held| Some(held.version) != active));
+        for version in crews.filter_map(|crew| crew.services).filter(|version| Some(*version) != active) {
+            let removing = Held::new(version, HeldState::Removing);
+            if !held.contains(&removing) {
+                held.push(removing);
+            }
+        }
+        held.truncate(VERSIONS_MAX);
+        Some(held)
     }
 
     async fn spool_and_hand_over(&mut self, reports: Vec<(Crew, Report)>, is_last: bool) {
@@ -354,6 +383,7 @@ fn within_bytes(report: &Report) -> Vec<(u64, Bytes)> {
     (second.wall, second.monotonic, second.dropped) = (report.wall, report.monotonic, report.dropped);
     (second.configuration, second.roster_id) = (report.configuration.clone(), report.roster_id);
     second.program.clone_from(&report.program);
+    second.services.clone_from(&report.services);
     let mut all = within_bytes(&first);
     all.extend(within_bytes(&second));
     all

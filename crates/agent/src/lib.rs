@@ -30,6 +30,7 @@ mod spool;
 mod standing;
 mod ticker;
 mod timings;
+mod versions;
 mod walked;
 
 use std::{
@@ -37,7 +38,11 @@ use std::{
     thread,
 };
 
-use aviary_core::{Clock, Outcome, Second, Timestamp, Vantage, plan::Plan};
+use aviary_core::{
+    Clock, Outcome, Second, Timestamp, Vantage,
+    plan::Plan,
+    rollout::{Held, Version},
+};
 use aviary_probe::{Network, Prober, Target};
 use aviary_store::Spool;
 use aviary_wire::report::{Event, Roster, RosterSeries};
@@ -54,6 +59,7 @@ pub use ship::{ShippingStanding, WARNED_SECONDS};
 pub use spool::{SpoolStanding, later_version};
 pub use standing::{Observer, Standing};
 pub use ticker::{Beat, Ticker};
+pub use versions::ToldVersions;
 
 use crate::{
     believed::Believed,
@@ -98,6 +104,8 @@ pub struct Assignment {
     pub series: Vec<AgentSeries>,
     /// The version of its configuration, for its reports.
     pub configuration: String,
+    /// The version of the services that a collector handed out, if one did.
+    pub services: Option<Version>,
 }
 
 /// What an agent is to do.
@@ -110,6 +118,8 @@ pub struct Options {
     pub push: Push,
     /// Where reports wait for a collector.
     pub spool: Spool,
+    /// The versions that it holds of services that a collector hands out, beside what it probes; none where no collector does.
+    pub held: Option<Vec<Held>>,
     /// The spool is meant to outlive the process.
     pub is_durable: bool,
     /// Endpoints known as good: when everything fails, they too, the agent suspects itself.
@@ -179,13 +189,16 @@ pub struct Agent<N, C> {
     shipper: JoinHandle<u64>,
     shipping: Arc<Mutex<ShippingStanding>>,
     leases: watch::Receiver<Leases>,
+    versions: watch::Receiver<Option<ToldVersions>>,
+    held: watch::Sender<Option<Vec<Held>>>,
 }
 
 impl<N: Network, C: Clock> Agent<N, C> {
     /// Starts probing on threads of its own, and shipping on the runtime of the caller. What an earlier life spooled is
     /// shipped, and what it left untold is told as missed. Blocks for a moment, to read the spool.
     pub fn start(options: Options, network: N, clock: C) -> Result<Self, AgentError> {
-        let Options { assignment, boot, push, mut spool, is_durable, controls, pulse, listener } = options;
+        let Options { assignment, boot, push, mut spool, held, is_durable, controls, pulse, listener } =
+            options;
         let pusher = Pusher::new(&push, boot)?;
         let left = recover(&mut spool);
         let newest = spool.newest(0, 1).first().map(|(_, record)| record.second);
@@ -194,8 +207,9 @@ impl<N: Network, C: Clock> Agent<N, C> {
         let walked = left.as_ref().map_or_else(Vec::new, |(left, _)| left.walked.clone());
         let ticker = Ticker::new(Arc::clone(&plan), clock.clone(), &walked);
         let first = ticker.second();
-        let reports =
-            left.map_or_else(Vec::new, |left| untold(left, &assignment.configuration, boot, first, &clock));
+        let reports = left.map_or_else(Vec::new, |left| {
+            untold(left, (&assignment.configuration, &held), boot, first, &clock)
+        });
         let sequence = reports.len() as u64;
         for report in reports {
             let slots = keep::slots_of(&report);
@@ -224,6 +238,7 @@ impl<N: Network, C: Clock> Agent<N, C> {
 
         let (enrolments, enrolled) = mpsc::channel(ENROLMENTS_MAX);
         let (redirect, redirected) = watch::channel(push);
+        let (held, told_held) = watch::channel(held);
         let fresh = Arc::<Fresh>::default();
         let keeper_standing = Arc::<Mutex<KeeperStanding>>::default();
         let keeper = Keeper::new(
@@ -231,22 +246,27 @@ impl<N: Network, C: Clock> Agent<N, C> {
             clock.clone(),
             spool.clone(),
             (Arc::clone(&fresh), Arc::clone(&keeper_standing)),
-            controls.clone(),
+            (controls.clone(), told_held),
             (boot, sequence, believed, Walked::new(walked, first)),
             listener,
         );
         let shipping = Arc::<Mutex<ShippingStanding>>::default();
         let (tell_leases, leases) = watch::channel(Leases::default());
+        let (tell_versions, versions) = watch::channel(None);
         let shipper = Shipper::new(
             Arc::clone(&batch),
             clock.clone(),
             spool.clone(),
             fresh,
             (pusher, boot, redirected),
-            (Arc::clone(&shipping), tell_leases),
+            (Arc::clone(&shipping), tell_leases, tell_versions),
         );
-        let enrolment =
-            Enrolment { crew: lanes.crew, roster: roster.clone(), configuration: assignment.configuration };
+        let enrolment = Enrolment {
+            crew: lanes.crew,
+            roster: roster.clone(),
+            configuration: assignment.configuration,
+            services: assignment.services,
+        };
         // The queue is empty, and its other end is held here.
         _ = enrolments.try_send(enrolment);
         Ok(Self {
@@ -269,6 +289,8 @@ impl<N: Network, C: Clock> Agent<N, C> {
             shipper: tokio::spawn(shipper.run()),
             shipping,
             leases,
+            versions,
+            held,
         })
     }
 
@@ -290,6 +312,7 @@ impl<N: Network, C: Clock> Agent<N, C> {
             crew: lanes.crew,
             roster: self.roster.clone(),
             configuration: assignment.configuration,
+            services: assignment.services,
         };
         self.enrolments.send(enrolment).await.map_err(|_| AgentError::Stopped)?;
         let relieved = std::mem::replace(&mut self.lanes, lanes.threads);
@@ -339,6 +362,8 @@ impl<N: Network, C: Clock> Agent<N, C> {
             keeper: Arc::clone(&self.keeper_standing),
             shipping: Arc::clone(&self.shipping),
             leases: self.leases.clone(),
+            versions: self.versions.clone(),
+            held: self.held.clone(),
         }
     }
 

@@ -19,7 +19,10 @@ use flate2::{Compression, write::GzEncoder};
 use reqwest::{StatusCode, Url, header};
 use serde::Deserialize;
 
-use crate::lease::{self, Advice};
+use crate::{
+    lease::{self, Advice},
+    versions::{self, ToldVersions},
+};
 
 /// A push that takes longer is tried again: the same report twice says the same.
 pub(crate) const PUSH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -160,6 +163,8 @@ pub(crate) enum Pushed {
         adopted: Vec<String>,
         /// What it advises for the agent's own node, by service.
         rotation: BTreeMap<String, Advice>,
+        /// Which versions of the services it has, if it told.
+        versions: Option<ToldVersions>,
     },
     /// It is to be pushed again at once.
     Again,
@@ -284,7 +289,7 @@ impl Pusher {
             _ => self.unanswered = 0,
         }
         match answer {
-            Answer::Taken(Receipt { now_us, adopted, token_expires, rotation, .. }) => {
+            Answer::Taken(Receipt { now_us, adopted, token_expires, rotation, services, .. }) => {
                 self.token_expires = token_expires;
                 if self.failures > 0 {
                     tracing::info!(collector = %self.collector(), "A collector takes reports again.");
@@ -292,7 +297,7 @@ impl Pusher {
                 self.failures = 0;
                 self.last_error = None;
                 self.introduced.insert(body.roster_id);
-                Pushed::Taken { now_us, adopted, rotation }
+                Pushed::Taken { now_us, adopted, rotation, versions: services }
             }
             Answer::Stranger if !introduces => {
                 self.introduced.remove(&body.roster_id);
@@ -363,7 +368,7 @@ impl Pusher {
             return self.post(report.clone()).await;
         };
         let Report { boot, sequence, epoch, wall, monotonic, dropped, roster_id, .. } = told;
-        let Report { configuration, program, .. } = told;
+        let Report { configuration, program, services, .. } = told;
         let nothing = Report {
             boot,
             sequence,
@@ -374,6 +379,7 @@ impl Pusher {
             dropped,
             roster_id,
             program,
+            services,
             ..Report::default()
         };
         match self.post(together(&nothing.encode())).await {
@@ -457,6 +463,8 @@ struct Receipt {
     token_expires: Option<u64>,
     #[serde(default, deserialize_with = "lease::advice")]
     rotation: BTreeMap<String, Advice>,
+    #[serde(default, deserialize_with = "versions::told")]
+    services: Option<ToldVersions>,
 }
 
 #[derive(Default, Deserialize)]

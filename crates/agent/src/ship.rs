@@ -24,6 +24,7 @@ use crate::{
     merge::{merge, mergeable},
     push::{Body, Push, Pushed, Pusher, RETRY_MIN, Unanswered},
     spool::{SpoolThread, Waiting},
+    versions::ToldVersions,
 };
 
 /// After an outage, reports that waited are pushed so far apart: recovery is not to be the second outage.
@@ -87,6 +88,7 @@ pub(crate) struct Shipper<C> {
     redirected: watch::Receiver<Push>,
     standing: Arc<Mutex<ShippingStanding>>,
     leases: watch::Sender<Leases>,
+    versions: watch::Sender<Option<ToldVersions>>,
     /// The spool may hold reports that nobody took.
     has_backlog: bool,
     /// When of those some were pushed last.
@@ -124,7 +126,11 @@ impl<C: Clock> Shipper<C> {
         spool: SpoolThread,
         fresh: Arc<Fresh>,
         (pusher, boot, redirected): (Pusher, u64, watch::Receiver<Push>),
-        (standing, leases): (Arc<Mutex<ShippingStanding>>, watch::Sender<Leases>),
+        (standing, leases, versions): (
+            Arc<Mutex<ShippingStanding>>,
+            watch::Sender<Leases>,
+            watch::Sender<Option<ToldVersions>>,
+        ),
     ) -> Self {
         Self {
             batch,
@@ -136,6 +142,7 @@ impl<C: Clock> Shipper<C> {
             redirected,
             standing,
             leases,
+            versions,
             has_backlog: true,
             caught_up: Micros(0),
             alone: 0,
@@ -262,10 +269,15 @@ impl<C: Clock> Shipper<C> {
         self.note_reach();
         let parcel = self.underway.take()?;
         let pause = match pushed {
-            Pushed::Taken { now_us, adopted, rotation } => {
+            Pushed::Taken { now_us, adopted, rotation, versions } => {
                 self.note_adopted(adopted);
                 let midway = self.note_taken(collector, now_us, began);
                 self.leases.send_modify(|leases| leases.answered(rotation, Asked { began, midway, now_us }));
+                self.versions.send_if_modified(|known| {
+                    let is_news = *known != versions;
+                    *known = versions;
+                    is_news
+                });
                 self.reminded = None;
                 self.together = (self.together * 2).min(CATCH_UP_RECORDS);
                 self.done_with(&parcel).await;

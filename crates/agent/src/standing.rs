@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use aviary_core::{Clock, Endpoint, Timestamp};
+use aviary_core::{Clock, Endpoint, Timestamp, rollout::Held};
 use aviary_wire::report::{Certificate, Event};
 use tokio::sync::watch;
 
@@ -15,6 +15,7 @@ use crate::{
     lease::Leases,
     ship::ShippingStanding,
     spool::{SpoolStanding, SpoolThread},
+    versions::ToldVersions,
 };
 
 /// How an agent is: everything that its health and metrics tell.
@@ -62,6 +63,8 @@ pub struct Observer<C> {
     pub(crate) keeper: Arc<Mutex<KeeperStanding>>,
     pub(crate) shipping: Arc<Mutex<ShippingStanding>>,
     pub(crate) leases: watch::Receiver<Leases>,
+    pub(crate) versions: watch::Receiver<Option<ToldVersions>>,
+    pub(crate) held: watch::Sender<Option<Vec<Held>>>,
 }
 
 impl<C: Clock> Observer<C> {
@@ -78,6 +81,16 @@ impl<C: Clock> Observer<C> {
     /// What collectors advise for the agent's own node, told anew with each answer.
     pub fn leases(&self) -> watch::Receiver<Leases> {
         self.leases.clone()
+    }
+
+    /// Which versions of its services the collector has that took the last report; none if it did not say.
+    pub fn versions(&self) -> watch::Receiver<Option<ToldVersions>> {
+        self.versions.clone()
+    }
+
+    /// From now on the agent reports that it holds these versions of its services beside the one that it probes by.
+    pub fn holds(&self, held: Vec<Held>) {
+        self.held.send_replace(Some(held));
     }
 
     /// Whether everything fails, the controls too.

@@ -7,6 +7,7 @@ mod agent;
 mod collector;
 mod format;
 mod kept;
+mod rollout;
 mod rotation;
 mod watched;
 

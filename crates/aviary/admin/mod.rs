@@ -300,7 +300,7 @@ async fn health_of(
     let known = answers.iter().find(|answer| answer.service == service).cloned();
     let mut answer = known.unwrap_or_else(|| {
         let known: Vec<_> = answers.iter().map(|answer| answer.service.as_str()).collect();
-        steer::Answer::of_unknown(service, &known)
+        crate::steer::Answer::of_unknown(service, &known)
     });
     counted.answered(By::Health, answer.rotation);
     answer.reason = answer.reason.filter(|_| may_read);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use aviary_collector::{Limits, SecretHash, TestPages};
+use aviary_collector::{Limits, ROLLOUT_TIMEOUT, SecretHash, TestPages};
 use aviary_core::silence::Hours;
 use reqwest::Url;
 
@@ -29,6 +29,8 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 
 /// The least that a limit on the size of reports may be: a roster of some hundred series.
 const REPORT_BYTES_LEAST: usize = 64 << 10;
+/// The shortest time that a rollout may be given.
+const ROLLOUT_TIMEOUT_LEAST: Duration = Duration::from_secs(5);
 /// How long slots are kept unless told otherwise: a year, with a month to look back at it.
 const RETAIN: Duration = Duration::from_secs(400 * 86_400);
 
@@ -71,6 +73,8 @@ pub(crate) struct Collector {
     pub(crate) status: Option<Status>,
     /// How nodes of all services are steered.
     pub(crate) rotation: Option<Rotation>,
+    /// How long a version of the services may take to be available to all agents.
+    pub(crate) rollout_timeout: Duration,
     /// Everything happens, and messages go to the log only, whatever a service says.
     pub(crate) shadow: bool,
 }
@@ -168,6 +172,8 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
     let status = reader.optional("status", about, section(status));
     let about = "how nodes of all services are steered, and who asks for them";
     let rotation = reader.optional("rotation", about, section(rotation::of_collector));
+    let about = "how services that agents take from here are rolled out";
+    let rollout_timeout = reader.optional("rollout", about, section(rollout));
     let about = "whether messages of all services go to the log only; false by default";
     let shadow = reader.optional("shadow", about, Boolean).unwrap_or(false);
 
@@ -204,10 +210,24 @@ pub(super) fn collector(reader: &mut Reader<'_>) -> Option<Collector> {
         test_pages,
         status,
         rotation,
+        rollout_timeout: rollout_timeout.unwrap_or(ROLLOUT_TIMEOUT),
         shadow,
     };
     access::refuse_contradictions(reader, &collector, &clients);
     Some(collector)
+}
+
+/// Reads `[collector.rollout]`.
+fn rollout(reader: &mut Reader<'_>) -> Option<Duration> {
+    let about = "how long a version of the services may take to be available to all agents, before the one that is active stands; 10m by default";
+    let timeout = reader.optional("timeout", about, scalar::seconds("10m"));
+    let timeout = timeout.map_or(ROLLOUT_TIMEOUT, Duration::from_secs);
+    if timeout < ROLLOUT_TIMEOUT_LEAST {
+        let message = "agents could not have anything available in so short a time";
+        let help = "write at least 5s: an agent is told, prepares and reports once a second";
+        reader.refuse("timeout", Refusal::new(message).help(help));
+    }
+    Some(timeout)
 }
 
 fn test_pages(reader: &mut Reader<'_>) -> Option<TestPages> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use aviary_core::fnv::fnv1a;
+use aviary_core::{fnv::fnv1a, rollout::Version};
 use toml::{Table, Value};
 
 /// The keys of a service that are the collector's business alone.
@@ -31,6 +31,17 @@ pub(crate) struct ServicesText {
     pub(crate) origin: String,
     /// Their `[[service]]` sections.
     pub(crate) text: String,
+}
+
+/// The SHA-256 of services with this text.
+pub(crate) fn sha256(text: &str) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// The version of services with this text.
+pub(crate) fn version_of(text: &str) -> Version {
+    Version::of_sha256(&sha256(text))
 }
 
 /// A file with its overrides. Of secrets it holds only where they are to be found.

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aviary_core::{VantageKind, page::Route, silence::Silence};
+use aviary_core::{VantageKind, page::Route, rollout::Version, silence::Silence};
 use toml::de::DeTable;
 
 pub(crate) mod access;
@@ -52,7 +52,7 @@ mod tags;
 mod template;
 mod values;
 
-pub(crate) use effective::ServicesText;
+pub(crate) use effective::{ServicesText, sha256, version_of};
 pub(crate) use environment::Environment;
 pub(crate) use problem::{Level, Problem, Problems};
 
@@ -96,6 +96,8 @@ pub(crate) struct Config {
     pub(crate) silences: Vec<Silence>,
     /// Of a collector: the services as it hands them out to agents, in TOML.
     pub(crate) services_document: Option<String>,
+    /// Of an agent: the version of the services that a collector handed out.
+    pub(crate) services_version: Option<Version>,
     /// What is worth knowing and no reason to fail, to be logged.
     pub(crate) notes: Vec<Problem>,
     /// Sixteen hexadecimal digits that change with what is configured, and not with comments, order or secrets.
@@ -156,6 +158,7 @@ fn parse(
     let mut files = context.files();
     files.insert(path.to_owned());
 
+    let services_version = services.filter(|_| asks_collector).map(|services| version_of(&services.text));
     let elsewhere = match (services.filter(|_| asks_collector), &draft.services_file) {
         (Some(services), _) => Some((PathBuf::from(&services.origin), services.text.clone())),
         (None, Some(file)) => match text_of(file) {
@@ -204,6 +207,7 @@ fn parse(
     Ok(Config {
         services_document: draft.collector.as_ref().map(|_| effective.services_document()),
         version: effective.version(),
+        services_version,
         vantage: draft.vantage,
         agent: draft.agent,
         collector: draft.collector,

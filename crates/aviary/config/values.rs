@@ -221,6 +221,7 @@ impl Keys {
         self.maybe("url", collector.url.as_ref());
         self.add("open", collector.open);
         self.add("retain", format!("{}s", collector.retain.as_secs()));
+        self.add("rollout.timeout", format!("{}s", collector.rollout_timeout.as_secs()));
         self.maybe("data", collector.data.as_ref().map(|path| path.display()));
         self.add("shadow", collector.shadow);
         self.maybe("quiet_hours", collector.quiet_hours.as_ref());

@@ -309,6 +309,7 @@ impl Fleet {
             boot: random()?,
             push: self.push.clone(),
             spool: Spool::in_memory(SPOOL),
+            held: None,
             is_durable: false,
             controls: Vec::new(),
             pulse: Box::new(|| {}),
@@ -348,6 +349,6 @@ impl Fleet {
                 }
             }
         }
-        Ok(Assignment { vantage, series, configuration: "demo".to_owned() })
+        Ok(Assignment { vantage, series, configuration: "demo".to_owned(), services: None })
     }
 }

@@ -138,6 +138,7 @@ impl RunningAgent {
             boot: random()?,
             push: push.clone(),
             spool: spool(section)?,
+            held: section.services_from_collector.then(Vec::new),
             is_durable: section.data.is_some(),
             controls: controls(section, here.trusted.as_deref())?,
             pulse: Box::new(move || watchdog.beat()),
@@ -191,6 +192,19 @@ impl RunningAgent {
     /// How the probing is doing.
     pub(super) fn stats(&self) -> aviary_agent::Stats {
         self.agent.stats()
+    }
+
+    /// Who can be asked how it is, and told what it is to report.
+    pub(super) fn observer(&self) -> Observer<SystemClock> {
+        self.agent.observer()
+    }
+
+    /// Does all of taking `config` on that can fail, and changes nothing.
+    ///
+    /// # Errors
+    /// Something that cannot be probed.
+    pub(super) fn prepare(&self, config: &Config) -> anyhow::Result<()> {
+        assignment(config, &self.here, &self.dns).map(drop)
     }
 
     /// Takes on another configuration: series that stay keep what they have.
@@ -521,7 +535,8 @@ fn assignment(config: &Config, here: &Here, dns: &Dns) -> anyhow::Result<Assignm
             series.len()
         );
     }
-    Ok(Assignment { vantage: here.vantage.clone(), series, configuration: config.version.clone() })
+    let (vantage, configuration) = (here.vantage.clone(), config.version.clone());
+    Ok(Assignment { vantage, series, configuration, services: config.services_version })
 }
 
 /// The addresses that have a series of their own; one without an address for all others.

@@ -24,7 +24,10 @@ use tokio::{
 };
 
 pub(crate) use self::roles::{pump, random, rules};
-use self::{reload::Reloader, roles::Roles};
+use self::{
+    reload::{Change, Reloader},
+    roles::Roles,
+};
 use crate::{
     Ending,
     config::{self, Config, Environment, Problems},
@@ -145,7 +148,8 @@ async fn serve(
         return Ok(Ending::Unusable);
     }
     let mut roles = Roles::start(reloader.config(), vantage.as_ref(), &manager).await?;
-    reloader.tell_failure(&roles, None);
+    reloader.follow_versions(&roles);
+    reloader.tell_failure(&roles);
     let printer = summary::Printer::start()?;
     printer.print(summary::where_to_look(reloader.config(), vantage.as_ref(), &roles));
     let status = |config: &Config| format!("runs configuration {}", config.version);
@@ -172,11 +176,15 @@ async fn serve(
                 reloader.reload(&mut roles, log, "SIGHUP").await;
                 manager.ready(&status(reloader.config()));
             }
-            why = reloader.changed() => {
-                manager.reloading();
-                reloader.reload(&mut roles, log, why).await;
-                manager.ready(&status(reloader.config()));
-            }
+            change = reloader.changed() => match change {
+                Change::Build => reloader.build(&mut roles, log).await,
+                Change::Forget => reloader.tell_failure(&roles),
+                Change::Reload(why) => {
+                    manager.reloading();
+                    reloader.reload(&mut roles, log, why).await;
+                    manager.ready(&status(reloader.config()));
+                }
+            },
             _ = follow.tick() => {
                 if judging.as_mut().is_some_and(goes_on) {
                     watchdog.beat();

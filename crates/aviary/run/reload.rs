@@ -2,7 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{paging, roles::Roles, services::Services, watch::Watch};
+use super::{
+    paging,
+    roles::Roles,
+    services::{News, Services},
+    watch::Watch,
+};
 use crate::{
     config::{
         self, Config, Environment, ServicesText,
@@ -15,6 +20,17 @@ use crate::{
 /// How many series are named in a line of the log; of more, the number is said.
 const NAMED_MAX: usize = 10;
 
+/// What there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// There may be another configuration, for this reason.
+    Reload(&'static str),
+    /// Services are to be prepared that may be taken on later.
+    Build,
+    /// Services that could not be used are no longer told.
+    Forget,
+}
+
 /// The configuration that runs, and where another comes from.
 pub(super) struct Reloader {
     config: Config,
@@ -23,6 +39,8 @@ pub(super) struct Reloader {
     host: String,
     watch: Watch,
     services: Option<Services>,
+    /// Why the last reload failed, but for services that were refused: those say that themselves.
+    failed: Option<String>,
 }
 
 impl Reloader {
@@ -37,6 +55,7 @@ impl Reloader {
             environment: environment.clone(),
             host: host.to_owned(),
             services,
+            failed: None,
         }
     }
 
@@ -71,8 +90,15 @@ impl Reloader {
         tracing::error!("Nothing is probed until a collector tells the services.");
     }
 
-    /// Waits until there may be another configuration; returns why.
-    pub(super) async fn changed(&mut self) -> &'static str {
+    /// Follows which versions of the services a collector tells the agent of `roles`.
+    pub(super) fn follow_versions(&mut self, roles: &Roles) {
+        if let (Some(services), Some(agent)) = (&mut self.services, roles.agent()) {
+            services.follow(agent.observer());
+        }
+    }
+
+    /// Waits until there is something to do.
+    pub(super) async fn changed(&mut self) -> Change {
         let services = async {
             match &mut self.services {
                 Some(services) => services.changed().await,
@@ -80,15 +106,19 @@ impl Reloader {
             }
         };
         tokio::select! {
-            () = self.watch.changed() => "a file changed",
-            () = services => "the collector tells other services",
+            () = self.watch.changed() => Change::Reload("a file changed"),
+            news = services => match news {
+                News::Offered => Change::Reload("the collector tells other services"),
+                News::ToBuild => Change::Build,
+                News::Dropped => Change::Forget,
+            },
         }
     }
 
     /// Takes on what the files and the collector say now. A problem changes nothing, and is said.
     pub(super) async fn reload(&mut self, roles: &mut Roles, log: &Log, why: &'static str) {
         let seen = self.watch.look();
-        let failed = match self.try_reload(roles, log, why).await {
+        self.failed = match self.try_reload(roles, log, why).await {
             Ok(()) => {
                 self.watch.follow(&self.config.files, seen);
                 None
@@ -96,18 +126,54 @@ impl Reloader {
             Err(error) => {
                 self.watch.dismiss(seen);
                 tracing::error!(why, "The configuration is not taken on, the one before stands: {error}");
-                Some(error)
+                Some(error).filter(|error| self.why_refused() != Some(error))
             }
         };
-        self.tell_failure(roles, failed);
+        self.tell_failure(roles);
+    }
+
+    /// Does of taking services on all that can fail, and changes nothing that runs; takes them on where that is what they wait for.
+    /// They are read again when they are taken on: the files that they refer to may be others by then.
+    pub(super) async fn build(&mut self, roles: &mut Roles, log: &Log) {
+        let Some((version, text)) = self.services.as_ref().and_then(Services::to_build) else { return };
+        let built = self.try_build(&text, roles).await;
+        let Some(services) = &mut self.services else { return };
+        let (is_ready, is_news) = services.built(version, built.clone());
+        match &built {
+            Ok(()) => {
+                tracing::info!(%version, "The services are available, and wait until all agents have them.")
+            }
+            Err(error) if is_news => {
+                tracing::error!(%version, "The services cannot be used here, those before stand: {error}");
+            }
+            Err(_) => {}
+        }
+        if is_ready {
+            self.reload(roles, log, "the services can be used now").await;
+        } else if is_news {
+            self.tell_failure(roles);
+        }
+    }
+
+    async fn try_build(&self, text: &ServicesText, roles: &Roles) -> Result<(), String> {
+        let config = self.load(Some(text))?;
+        paging::outside(&config).map_err(|error| format!("{error:#}"))?;
+        match roles.agent() {
+            Some(agent) => agent.prepare(&config).map_err(|error| format!("{error:#}")),
+            None => Ok(()),
+        }
     }
 
     /// Says how the last reload ended, to whoever asks: also of services that wait for a better version.
-    pub(super) fn tell_failure(&self, roles: &Roles, failed: Option<String>) {
-        let refused = || self.services.as_ref().and_then(Services::why_refused).map(str::to_owned);
+    pub(super) fn tell_failure(&self, roles: &Roles) {
         if let Some(agent) = roles.agent() {
-            agent.reloaded(failed.or_else(refused));
+            let failed = self.failed.as_deref().or_else(|| self.why_refused());
+            agent.reloaded(failed.map(str::to_owned));
         }
+    }
+
+    fn why_refused(&self) -> Option<&str> {
+        self.services.as_ref().and_then(Services::why_refused)
     }
 
     async fn try_reload(&mut self, roles: &mut Roles, log: &Log, why: &'static str) -> Result<(), String> {
@@ -125,7 +191,11 @@ impl Reloader {
         let outside = paging::outside(&config).map_err(|error| format!("{error:#}"))?;
         let difference = difference::between(&self.config, &config);
         if let (Some(agent), Some(section)) = (roles.agent_mut(), &config.agent) {
-            agent.take_on(section, &config).await.map_err(|error| format!("{error:#}"))?;
+            if let Err(error) = agent.take_on(section, &config).await {
+                let error = format!("{error:#}");
+                self.services.iter_mut().for_each(|services| services.refuse(&error));
+                return Err(error);
+            }
             if let Some(services) = &mut self.services {
                 services.redirect(super::agent::push(section, None));
                 services.accept();

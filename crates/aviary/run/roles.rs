@@ -123,6 +123,9 @@ impl Roles {
     /// Lets the collector of this process judge and tell as `config` says from now on, by the ways `outside`.
     pub(super) fn take_on(&self, config: &Config, outside: Outside) {
         if let Some(RunningCollector { collector, delivery, .. }) = &self.collector {
+            if let Some(section) = &config.collector {
+                collector.allow_rollouts(section.rollout_timeout);
+            }
             collector.take_on(services(config), config.services_document.clone());
             paging::take_on(collector, delivery, config, outside);
         }
@@ -243,6 +246,7 @@ async fn start_collector(
         open: section.open,
         certified: section.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
         services_document: config.services_document.clone(),
+        rollout_timeout: Some(section.rollout_timeout),
         metrics: Some(metrics::collector_page),
         store,
         retain_seconds: Some(section.retain.as_secs()),

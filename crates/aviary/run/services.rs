@@ -1,4 +1,8 @@
-//! The services that a collector hands out: fetched, verified, and kept for a start without it.
+//! The services that a collector hands out: fetched, verified, prepared before they are taken on, and kept for a start without it.
+//!
+//! A collector tells with each answer to a report which versions there are ([`ToldVersions`]). The active one is what is probed; of a
+//! candidate all is done that can fail, and the reports say what came of it. A collector that tells no versions is asked for its
+//! services every ten seconds, and what it hands out is taken on or refused.
 
 use std::{
     io,
@@ -7,19 +11,23 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use aviary_agent::Push;
+use aviary_agent::{Observer, Push, ToldVersions};
+use aviary_core::rollout::{Held, HeldState, Version};
+use aviary_probe::SystemClock;
+use aviary_wire::report::VERSION_ERROR_BYTES_MAX;
 use reqwest::{StatusCode, Url, header};
 use tokio::{
+    sync::watch,
     task::JoinHandle,
     time::{Interval, MissedTickBehavior, interval, timeout},
 };
 
 use crate::{
-    config::ServicesText,
+    config::{self, ServicesText, version_of},
     replace::{make_directory_of, replace},
 };
 
-/// How often a collector is asked whether its services have changed.
+/// How often a collector that tells no versions is asked whether its services have changed, and what failed is tried again.
 const ASK_EVERY: Duration = Duration::from_secs(10);
 
 /// How long one collector may take to answer.
@@ -34,22 +42,75 @@ const COPY: &str = "services.toml";
 /// What stands before the hash in the first line of the copy.
 const HEAD: &str = "# sha256 ";
 
-/// A document of services, with its hash.
-type Version = (String, ServicesText);
+/// Services with their SHA-256.
+#[derive(Clone, Debug)]
+struct Document {
+    hash: String,
+    version: Version,
+    services: ServicesText,
+}
+
+impl Document {
+    fn new(origin: String, text: String) -> Self {
+        let version = version_of(&text);
+        Self { hash: sha256(&text), version, services: ServicesText { origin, text } }
+    }
+}
+
+/// A version that is not probed: with its text, unless it could not be fetched.
+#[derive(Debug)]
+struct Other {
+    version: Version,
+    document: Option<Document>,
+    /// `building`, `available`, or `error`.
+    state: HeldState,
+    /// Why it cannot be used.
+    why: String,
+}
+
+impl Other {
+    fn failed(version: Version, document: Option<Document>, why: String) -> Self {
+        Self { version, document, state: HeldState::Error, why }
+    }
+
+    fn held(&self) -> Held {
+        let mut error = self.why.clone();
+        error.truncate(error.floor_char_boundary(VERSION_ERROR_BYTES_MAX));
+        Held { version: self.version, state: self.state, error }
+    }
+}
+
+/// Has reports say what is held.
+type Tell = Box<dyn Fn(Vec<Held>)>;
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// There are other services to be taken on.
+    Offered,
+    /// There are services to be prepared.
+    ToBuild,
+    /// What could not be used is no longer told.
+    Dropped,
+}
 
 /// The services of a collector: those that are probed, and what it tells that is not taken on yet.
 pub(super) struct Services {
     push: Push,
     copy: Option<PathBuf>,
     /// What is probed.
-    known: Option<Version>,
+    known: Option<Document>,
     /// What the collector tells now, to be taken on or refused.
-    offered: Option<Version>,
-    /// The hash of what could not be taken on, which is not asked for again, and why.
-    refused: Option<(String, String)>,
+    offered: Option<Document>,
+    /// What could not be taken on, which is not asked for again.
+    refused: Option<Other>,
+    /// What may be taken on next.
+    candidate: Option<Other>,
+    /// Has the agent's reports say what is held, and hears which versions there are; none before the agent runs.
+    agent: Option<(Tell, watch::Receiver<Option<ToldVersions>>)>,
     asks: Interval,
     /// A question that is under way: it is not begun anew when whoever waits for it turns to something else.
-    asking: Option<JoinHandle<anyhow::Result<Option<Version>>>>,
+    asking: Option<(Option<Version>, JoinHandle<anyhow::Result<Option<Document>>>)>,
     /// That nobody answers was said.
     is_told: bool,
 }
@@ -66,15 +127,24 @@ impl Services {
             known: None,
             offered: None,
             refused: None,
+            candidate: None,
+            agent: None,
             asks,
             asking: None,
             is_told: false,
         }
     }
 
+    /// Follows what the collector tells the agent that `observer` observes, and has its reports say what is held.
+    pub(super) fn follow(&mut self, observer: Observer<SystemClock>) {
+        let versions = observer.versions();
+        self.agent = Some((Box::new(move |held| observer.holds(held)), versions));
+        self.tell();
+    }
+
     /// Asks for the services once, and offers them; says so where nobody tells them.
     pub(super) async fn ask_once(&mut self) {
-        match fetch(self.push.clone(), None).await {
+        match fetch(self.push.clone(), Wanted::default()).await {
             Ok(offered) => self.offered = offered,
             Err(error) => {
                 tracing::warn!(reason = format!("{error:#}"), "No collector tells the services.");
@@ -90,68 +160,229 @@ impl Services {
 
     /// What is to be probed: what the collector offers, or else what it told before.
     pub(super) fn current(&self) -> Option<ServicesText> {
-        self.offered.as_ref().or(self.known.as_ref()).map(|(_, text)| text.clone())
+        self.offered.as_ref().or(self.known.as_ref()).map(|document| document.services.clone())
     }
 
     /// What is [`Self::current`] was taken on: it is kept for a start without a collector.
     pub(super) fn accept(&mut self) {
         let Some(offered) = self.offered.take() else {
-            // Something else has changed here: what was refused may be usable now.
-            if let Some((hash, _)) = &mut self.refused {
-                hash.clear();
-            }
+            // Something else has changed here: what was prepared is to be prepared with that.
+            let prepared = self.candidate.iter_mut().filter(|it| it.document.is_some());
+            prepared.for_each(|candidate| candidate.state = HeldState::Building);
             return;
         };
-        let (hash, services) = self.known.insert(offered);
+        let Document { hash, services, .. } = self.known.insert(offered);
         self.refused = None;
-        let Some(copy) = &self.copy else { return };
-        if let Err(error) = write(copy, hash, &services.text) {
+        if let Some(copy) = &self.copy
+            && let Err(error) = write(copy, hash, &services.text)
+        {
             tracing::error!(
                 reason = %error,
                 "The services are not kept for a start without a collector."
             );
         }
+        self.tell();
     }
 
     /// What is offered, if anything is, cannot be taken on, which is `why`; what was known stands.
     pub(super) fn refuse(&mut self, why: &str) {
-        if let Some((hash, _)) = self.offered.take() {
-            self.refused = Some((hash, why.to_owned()));
+        if let Some(document) = self.offered.take() {
+            self.refused = Some(Other::failed(document.version, Some(document), why.to_owned()));
+            self.tell();
         }
     }
 
-    /// Why what the collector tells now is not taken on.
-    pub(super) fn why_refused(&self) -> Option<&str> {
-        self.refused.as_ref().map(|(_, why)| why.as_str())
+    /// What is to be prepared: a candidate, or what was refused, once more.
+    pub(super) fn to_build(&self) -> Option<(Version, ServicesText)> {
+        let candidate = self.candidate.iter().find(|it| it.state == HeldState::Building);
+        let other = candidate.or_else(|| self.refused.as_ref())?;
+        let document = other.document.as_ref()?;
+        Some((document.version, document.services.clone()))
     }
 
-    /// Waits until a collector tells other services than are known. Given up and asked again, it goes on where it was.
-    pub(super) async fn changed(&mut self) {
+    /// What came of preparing `version`. Returns whether it is to be taken on now, and whether there is anything new to say.
+    pub(super) fn built(&mut self, version: Version, built: Result<(), String>) -> (bool, bool) {
+        let is_candidate = self.candidate.as_ref().is_some_and(|it| it.version == version);
+        let other = if is_candidate { &mut self.candidate } else { &mut self.refused };
+        let Some(known) = other.as_mut().filter(|it| it.version == version) else { return (false, false) };
+        let (state, why) = match built {
+            Ok(()) => (HeldState::Available, String::new()),
+            Err(why) => (HeldState::Error, why),
+        };
+        let is_news = known.why != why || state == HeldState::Available;
+        (known.state, known.why) = (state, why);
+        let is_ready = !is_candidate && state == HeldState::Available;
+        if is_ready {
+            self.offered = self.refused.take().and_then(|refused| refused.document);
+        }
+        self.tell();
+        (is_ready, is_news)
+    }
+
+    /// Why what the collector tells now is not taken on, or could not be.
+    pub(super) fn why_refused(&self) -> Option<&str> {
+        let all = self.refused.iter().chain(&self.candidate);
+        all.map(|it| it.why.as_str()).find(|why| !why.is_empty())
+    }
+
+    /// Waits until something is to be done. Given up and asked again, it goes on where it was.
+    pub(super) async fn changed(&mut self) -> News {
         loop {
-            if self.asking.is_none() {
-                self.asks.tick().await;
-                let newest = self.refused.as_ref().map(|(hash, _)| hash);
-                let newest = newest.or_else(|| self.known.as_ref().map(|(hash, _)| hash)).cloned();
-                self.asking = Some(tokio::spawn(fetch(self.push.clone(), newest)));
+            if let Some(news) = self.heard() {
+                return news;
             }
-            let Some(asking) = &mut self.asking else { continue };
-            let answer = asking.await;
-            self.asking = None;
-            match answer.map_err(anyhow::Error::from).flatten() {
-                Ok(Some(offered)) => {
-                    self.offered = Some(offered);
-                    self.is_told = false;
-                    return;
-                }
-                Ok(None) => self.is_told = false,
-                Err(error) if !std::mem::replace(&mut self.is_told, true) => {
-                    tracing::warn!(
-                        reason = format!("{error:#}"),
-                        "No collector tells the services; they stay as they are."
-                    );
-                }
-                Err(_) => {}
+            if let (None, Some(version)) = (&self.asking, self.wanted()) {
+                self.ask(Wanted { version: Some(version), known: None });
             }
+            let Self { agent, asking, asks, .. } = &mut *self;
+            let answered = async {
+                match asking {
+                    Some((_, asking)) => asking.await,
+                    None => std::future::pending().await,
+                }
+            };
+            let told = async {
+                let is_told = match agent {
+                    Some((_, versions)) => versions.changed().await.is_ok(),
+                    None => false,
+                };
+                // There is no agent yet, or none any more.
+                if !is_told {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                answer = answered => {
+                    let wanted = self.asking.take().and_then(|(wanted, _)| wanted);
+                    if let Some(news) = self.answered(wanted, answer.map_err(anyhow::Error::from).flatten()) {
+                        return news;
+                    }
+                }
+                () = told => {}
+                _ = asks.tick() => {
+                    if let Some(news) = self.try_again() {
+                        return news;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Which versions there are, of a collector that tells.
+    fn versions(&self) -> Option<ToldVersions> {
+        self.agent.as_ref().and_then(|(_, versions)| *versions.borrow())
+    }
+
+    fn is_known(&self, version: Version) -> bool {
+        self.known.as_ref().is_some_and(|known| known.version == version)
+    }
+
+    /// Takes in which versions there are; what to do with those that are here.
+    fn heard(&mut self) -> Option<News> {
+        if let Some(ToldVersions { active, candidate }) = self.versions() {
+            let is_over = |it: &Other| it.version != active && Some(it.version) != candidate;
+            let had = (self.candidate.is_some(), self.refused.is_some());
+            self.candidate.take_if(|it| is_over(it));
+            self.refused.take_if(|it| it.version != active);
+            if self.is_known(active) {
+                self.candidate.take_if(|it| it.version == active);
+            } else if let Some(ready) =
+                self.candidate.take_if(|it| it.version == active && it.document.is_some())
+            {
+                self.offered = ready.document;
+                return Some(News::Offered);
+            }
+            if had != (self.candidate.is_some(), self.refused.is_some()) {
+                self.tell();
+                return Some(News::Dropped);
+            }
+        }
+        self.candidate.as_ref().is_some_and(|it| it.state == HeldState::Building).then_some(News::ToBuild)
+    }
+
+    /// The version that there is, and that is not here.
+    fn wanted(&self) -> Option<Version> {
+        let ToldVersions { active, candidate } = self.versions()?;
+        let is_here = |other: &Option<Other>, version| other.as_ref().is_some_and(|it| it.version == version);
+        if !self.is_known(active) && !is_here(&self.refused, active) && !is_here(&self.candidate, active) {
+            return Some(active);
+        }
+        candidate.filter(|version| !self.is_known(*version) && !is_here(&self.candidate, *version))
+    }
+
+    fn ask(&mut self, wanted: Wanted) {
+        let version = wanted.version;
+        self.asking = Some((version, tokio::spawn(fetch(self.push.clone(), wanted))));
+    }
+
+    /// A collector answered who asked for the `wanted` version, or for whichever there is.
+    fn answered(
+        &mut self,
+        wanted: Option<Version>,
+        answer: anyhow::Result<Option<Document>>,
+    ) -> Option<News> {
+        let versions = self.versions();
+        let is_active = wanted == versions.map(|told| told.active);
+        let is_candidate = wanted.is_some() && wanted == versions.and_then(|told| told.candidate);
+        match (answer, wanted) {
+            // It told no versions when it was asked, and tells them by now.
+            (Ok(_), None) if versions.is_some() => {}
+            (Ok(Some(document)), _) if is_active => {
+                self.offered = Some(document);
+                self.is_told = false;
+                return Some(News::Offered);
+            }
+            (Ok(Some(document)), _) if is_candidate => {
+                let (version, state) = (document.version, HeldState::Building);
+                self.candidate = Some(Other { version, document: Some(document), state, why: String::new() });
+                self.tell();
+            }
+            (Ok(_), None) => self.is_told = false,
+            (Err(error), Some(version)) if is_active || is_candidate => {
+                let why = format!("its text cannot be fetched: {error:#}");
+                tracing::warn!(%version, reason = why, "A version of the services is not here.");
+                let failed = Some(Other::failed(version, None, why));
+                *(if is_active { &mut self.refused } else { &mut self.candidate }) = failed;
+                self.tell();
+            }
+            (Err(error), None) if !std::mem::replace(&mut self.is_told, true) => {
+                tracing::warn!(
+                    reason = format!("{error:#}"),
+                    "No collector tells the services; they stay as they are."
+                );
+            }
+            // What is told has changed meanwhile, or was said.
+            (Ok(_) | Err(_), _) => {}
+        }
+        None
+    }
+
+    /// Some time has passed: what failed may go well now, and who tells no versions may have other services.
+    fn try_again(&mut self) -> Option<News> {
+        let is_lacking = |it: &mut Other| it.document.is_none();
+        self.refused.take_if(is_lacking);
+        self.candidate.take_if(is_lacking);
+        if self.versions().is_none() && self.asking.is_none() {
+            let newest = self.refused.as_ref().and_then(|refused| refused.document.as_ref());
+            let known = newest.or_else(|| self.known.as_ref()).map(|document| document.hash.clone());
+            self.ask(Wanted { version: None, known });
+        }
+        if let Some(candidate) = self.candidate.as_mut().filter(|it| it.state == HeldState::Error) {
+            candidate.state = HeldState::Building;
+            return Some(News::ToBuild);
+        }
+        self.refused.is_some().then_some(News::ToBuild)
+    }
+
+    /// Has the agent's reports say what is held beside what is probed.
+    fn tell(&self) {
+        if let Some((tell, _)) = &self.agent {
+            // What is tried once more is an error until that is done.
+            let all = self.candidate.iter().chain(&self.refused).map(|other| match other.why.is_empty() {
+                true => other.held(),
+                false => Held { state: HeldState::Error, ..other.held() },
+            });
+            tell(all.collect());
         }
     }
 
@@ -160,7 +391,7 @@ impl Services {
         self.push = push;
     }
 
-    fn read_copy(&self) -> Option<Version> {
+    fn read_copy(&self) -> Option<Document> {
         let copy = self.copy.as_ref()?;
         let text = std::fs::read_to_string(copy).ok()?;
         let (head, text) = text.split_once('\n')?;
@@ -169,20 +400,26 @@ impl Services {
             tracing::error!(copy = %copy.display(), "The copy of the services is damaged, and not used.");
             return None;
         }
-        let origin = format!("services kept in {}", copy.display());
-        Some((hash.to_owned(), ServicesText { origin, text: text.to_owned() }))
+        Some(Document::new(format!("services kept in {}", copy.display()), text.to_owned()))
     }
 }
 
-/// Asks each collector until one tells; `None` if that is the `known` version.
-async fn fetch(push: Push, known: Option<String>) -> anyhow::Result<Option<Version>> {
+/// What is asked for: a version, or whichever is active, unless that is the known one.
+#[derive(Clone, Debug, Default)]
+struct Wanted {
+    version: Option<Version>,
+    /// Its hash.
+    known: Option<String>,
+}
+
+/// Asks each collector until one tells; `None` if that is the known version.
+async fn fetch(push: Push, wanted: Wanted) -> anyhow::Result<Option<Document>> {
     let client = aviary_agent::http_client(&push)?;
     let mut failed = None;
     for base in &push.collectors {
-        match timeout(ANSWER_TIMEOUT, ask(&client, base, known.as_deref())).await {
+        match timeout(ANSWER_TIMEOUT, ask(&client, base, &wanted)).await {
             Ok(Ok(told)) => {
-                let origin = format!("services from {base}");
-                return Ok(told.map(|(hash, text)| (hash, ServicesText { origin, text })));
+                return Ok(told.map(|text| Document::new(format!("services from {base}"), text)));
             }
             Ok(Err(error)) => failed = Some(error),
             Err(_) => failed = Some(anyhow::anyhow!("{base} does not answer")),
@@ -191,16 +428,15 @@ async fn fetch(push: Push, known: Option<String>) -> anyhow::Result<Option<Versi
     Err(failed.unwrap_or_else(|| anyhow::anyhow!("no collector is named")))
 }
 
-/// What the collector at `base` hands out, with its hash; `None` if that is `known`.
-async fn ask(
-    client: &reqwest::Client,
-    base: &str,
-    known: Option<&str>,
-) -> anyhow::Result<Option<(String, String)>> {
+/// What the collector at `base` hands out; `None` if that is the known version.
+async fn ask(client: &reqwest::Client, base: &str, wanted: &Wanted) -> anyhow::Result<Option<String>> {
     let directory = if base.ends_with('/') { base.to_owned() } else { format!("{base}/") };
-    let url = Url::parse(&directory)?.join("api/v1/services.toml")?;
+    let mut url = Url::parse(&directory)?.join("api/v1/services.toml")?;
+    if let Some(version) = wanted.version {
+        url.query_pairs_mut().append_pair("version", &version.to_string());
+    }
     let mut request = client.get(url.clone());
-    if let Some(known) = known {
+    if let Some(known) = &wanted.known {
         request = request.header(header::IF_NONE_MATCH, format!("\"{known}\""));
     }
     let mut response = request.send().await.with_context(|| format!("cannot ask {url}"))?;
@@ -221,12 +457,13 @@ async fn ask(
     }
     let text = String::from_utf8(body).with_context(|| format!("what {url} tells is no text"))?;
     let hash = sha256(&text);
+    let is_wanted = wanted.version.is_none_or(|version| version == version_of(&text));
     ensure!(
-        told.as_ref() == Some(&hash),
+        told.as_ref() == Some(&hash) && is_wanted,
         "what came from {url} is not what it was sent as: its hash differs"
     );
     // A proxy may not know about versions.
-    Ok((known != Some(hash.as_str())).then_some((hash, text)))
+    Ok((wanted.known.as_ref() != Some(&hash)).then_some(text))
 }
 
 fn write(copy: &Path, hash: &str, text: &str) -> io::Result<()> {
@@ -236,21 +473,37 @@ fn write(copy: &Path, hash: &str, text: &str) -> io::Result<()> {
 }
 
 fn sha256(text: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    config::sha256(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn version(text: &str) -> Version {
-        let origin = "services from http://127.0.0.1:1".to_owned();
-        (sha256(text), ServicesText { origin, text: text.to_owned() })
+    const OLD: &str = "old";
+    const NEW: &str = "new";
+
+    fn document(text: &str) -> Document {
+        Document::new("services from http://127.0.0.1:1".to_owned(), text.to_owned())
     }
 
     fn current(services: &Services) -> Option<String> {
         services.current().map(|it| it.text)
+    }
+
+    /// Services of a collector that tells these versions, with [`OLD`] running.
+    fn told(active: &str, candidate: Option<&str>) -> (Services, watch::Sender<Option<ToldVersions>>) {
+        let mut services = Services::new(Push::default(), None);
+        services.offered = Some(document(OLD));
+        services.accept();
+        let (tell, versions) = watch::channel(None);
+        services.agent = Some((Box::new(|_| ()), versions));
+        tell.send_replace(Some(versions_of(active, candidate)));
+        (services, tell)
+    }
+
+    fn versions_of(active: &str, candidate: Option<&str>) -> ToldVersions {
+        ToldVersions { active: version_of(active), candidate: candidate.map(version_of) }
     }
 
     #[tokio::test]
@@ -260,10 +513,10 @@ mod tests {
         let text = "[[service]]\nname = \"ingest\"\n";
         let mut services = Services::new(Push::default(), Some(&directory));
         assert!(services.read_copy().is_none());
-        services.offered = Some(version(text));
+        services.offered = Some(document(text));
         services.accept();
-        let (hash, kept) = services.read_copy().unwrap();
-        assert_eq!((hash, kept.text.as_str()), (sha256(text), text));
+        let kept = services.read_copy().unwrap();
+        assert_eq!((kept.hash, kept.services.text.as_str()), (sha256(text), text));
         let path = directory.join(COPY);
         let damaged = std::fs::read_to_string(&path).unwrap().replace("ingest", "digest");
         std::fs::write(&path, damaged).unwrap();
@@ -271,12 +524,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_refused_neither_runs_nor_is_kept() {
+    async fn what_was_refused_neither_runs_nor_is_kept_and_is_tried_again() {
         let directory = tempfile::tempdir().unwrap();
         let mut services = Services::new(Push::default(), Some(directory.path()));
-        services.offered = Some(version("good"));
+        services.offered = Some(document("good"));
         services.accept();
-        services.offered = Some(version("bad"));
+        services.offered = Some(document("bad"));
         assert_eq!(current(&services).as_deref(), Some("bad"));
         services.refuse("line 1");
         assert_eq!(
@@ -284,12 +537,54 @@ mod tests {
             (Some("good"), Some("line 1")),
             "a reload of the agent's own file goes on with what was good"
         );
-        assert_eq!(services.read_copy().unwrap().1.text, "good");
+        assert_eq!(services.read_copy().unwrap().services.text, "good");
         services.accept();
         assert_eq!(services.why_refused(), Some("line 1"), "until the collector tells something else");
-        assert_ne!(services.refused.as_ref().unwrap().0, sha256("bad"), "which it is asked for again");
-        services.offered = Some(version("better"));
+        let (version, _) = services.to_build().unwrap();
+        assert_eq!(services.built(version, Err("line 1".to_owned())), (false, false), "nothing new");
+        assert_eq!(
+            services.built(version, Ok(())),
+            (true, true),
+            "what was in its way is not there any more"
+        );
         services.accept();
-        assert_eq!((current(&services).as_deref(), services.why_refused()), (Some("better"), None));
+        assert_eq!((current(&services).as_deref(), services.why_refused()), (Some("bad"), None));
+    }
+
+    #[tokio::test]
+    async fn a_candidate_is_fetched_prepared_and_taken_on_once_it_is_active() {
+        let (mut services, tell) = told(OLD, Some(NEW));
+        assert_eq!((services.heard(), services.wanted()), (None, Some(version_of(NEW))));
+        assert_eq!(services.answered(Some(version_of(NEW)), Ok(Some(document(NEW)))), None);
+        assert_eq!(services.heard(), Some(News::ToBuild));
+        let (version, text) = services.to_build().unwrap();
+        assert_eq!((version, text.text.as_str()), (version_of(NEW), NEW));
+        assert_eq!(services.built(version, Err("no such file".to_owned())), (false, true));
+        assert_eq!((services.heard(), services.why_refused()), (None, Some("no such file")));
+        assert_eq!(current(&services).as_deref(), Some(OLD), "nothing runs but what ran");
+
+        assert_eq!(services.try_again(), Some(News::ToBuild));
+        assert_eq!(services.built(version, Ok(())), (false, true));
+        assert_eq!((services.heard(), services.wanted(), services.why_refused()), (None, None, None));
+        tell.send_replace(Some(versions_of(NEW, None)));
+        assert_eq!(services.heard(), Some(News::Offered));
+        services.accept();
+        assert_eq!((services.heard(), services.wanted()), (None, None));
+        assert_eq!(current(&services).as_deref(), Some(NEW));
+        tell.send_replace(Some(versions_of(OLD, None)));
+        assert_eq!((services.heard(), services.wanted()), (None, Some(version_of(OLD))), "and back");
+    }
+
+    #[tokio::test]
+    async fn a_candidate_that_is_gone_is_forgotten_and_one_that_is_not_there_is_asked_for_again() {
+        let (mut services, tell) = told(OLD, Some(NEW));
+        services.answered(Some(version_of(NEW)), Err(anyhow::anyhow!("404")));
+        assert_eq!((services.heard(), services.wanted()), (None, None), "not at once");
+        assert!(services.why_refused().is_some_and(|why| why.contains("404")));
+        assert_eq!((services.try_again(), services.wanted()), (None, Some(version_of(NEW))));
+        services.answered(Some(version_of(NEW)), Ok(Some(document(NEW))));
+        tell.send_replace(Some(versions_of(OLD, None)));
+        assert_eq!((services.heard(), services.to_build().is_none()), (Some(News::Dropped), true));
+        assert_eq!(services.heard(), None);
     }
 }

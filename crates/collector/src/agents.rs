@@ -22,18 +22,19 @@ use crate::{
     access::Access,
     closed_until,
     error::ApiError,
+    rollout::api::HeldBody,
     state::{AgentSeen, State},
     sums::unknown_parameter,
 };
 
 /// An agent that has been silent for longer is `late`.
-const LATE_SECONDS: u64 = 5;
+pub(crate) const LATE_SECONDS: u64 = 5;
 
 /// An agent that has been silent for longer is `unreachable`.
-const UNREACHABLE_SECONDS: u64 = 30;
+pub(crate) const UNREACHABLE_SECONDS: u64 = 30;
 
 /// An agent that has been silent for longer is `retired`: nobody waits for it.
-const RETIRED_SECONDS: u64 = 86_400;
+pub(crate) const RETIRED_SECONDS: u64 = 86_400;
 
 /// An agent that has reported for a shorter time is `starting`.
 const STARTING_SECONDS: u64 = 30;
@@ -77,6 +78,8 @@ pub(crate) struct AgentBody {
     pub(crate) program: Option<String>,
     /// The version of its reports.
     pub(crate) report_version: u32,
+    /// The versions of its services that it holds; none where it does not take them from this collector by version.
+    pub(crate) services: Option<Vec<HeldBody>>,
     pub(crate) boot: String,
     pub(crate) epoch: u32,
     pub(crate) series: usize,
@@ -177,6 +180,7 @@ pub(crate) fn all(state: &State, states: &[AgentState], access: &Access, now: Ti
             configuration: agent.configuration.clone(),
             program: Some(agent.program.clone()).filter(|program| !program.is_empty()),
             report_version: agent.version.0,
+            services: agent.services.as_ref().map(|held| held.iter().map(HeldBody::from).collect()),
             boot: format!("{:016x}", agent.boot),
             epoch: agent.epoch,
             series: agent.series,

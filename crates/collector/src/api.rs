@@ -21,8 +21,8 @@ use crate::{
     delivery::pagerduty::{self, Subscription},
     document,
     error::ApiError,
-    events, figures, health, intake, judgement, keeping, pages, rotation, services, slots, status, sums,
-    timings, tokens,
+    events, figures, health, intake, judgement, keeping, pages, rollout, rotation, services, slots, status,
+    sums, timings, tokens,
     visitor::{Admin, Refused, Visitor},
 };
 
@@ -53,6 +53,7 @@ pub(crate) fn router(collector: Collector, stopped: watch::Receiver<bool>) -> Ro
         .merge(status::routes())
         .merge(tokens::routes())
         .merge(rotation::api::routes())
+        .merge(rollout::api::routes())
         .route_layer(middleware::from_fn_with_state(collector.clone(), keeping::once_ready))
         .merge(pages::routes(stopped))
         .merge(health::routes())

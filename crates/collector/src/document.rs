@@ -1,5 +1,6 @@
 //! `GET /api/v1/services.toml`: what agents that take their services from this collector are to probe.
 
+use aviary_core::rollout::{NoVersion, Version};
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
     extract::State,
@@ -10,13 +11,16 @@ use axum::{
 use crate::{
     Collector,
     access::Scope,
+    api::Parameters,
     error::ApiError,
+    sums::unknown_parameter,
     visitor::{Refused, Visitor},
 };
 
 /// A text with its version.
 pub(crate) struct Document {
     text: String,
+    version: Version,
     /// The SHA-256 of the text in hexadecimal digits, quoted as an entity tag is.
     tag: HeaderValue,
 }
@@ -27,7 +31,16 @@ impl Document {
         let digits: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         let tag =
             HeaderValue::try_from(format!("\"{digits}\"")).expect("digits and quotes are visible ASCII");
-        Self { text, tag }
+        let hash = hash.as_ref().try_into().expect("SHA-256 has 32 bytes");
+        Self { text, version: Version::of_sha256(hash), tag }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) const fn version(&self) -> Version {
+        self.version
     }
 
     /// Whether whoever sent `headers` has this version already.
@@ -39,14 +52,22 @@ impl Document {
     }
 }
 
-/// Agents may, and whoever may read.
+/// Agents may, and whoever may read. Without a `version` it is the active one, for whoever knows no others.
 pub(crate) async fn get(
     State(collector): State<Collector>,
     visitor: Visitor,
+    Parameters(given): Parameters,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     visitor.may_either(Scope::Report, Scope::Read)?;
-    let Some(document) = collector.services_document() else {
+    let version = version(&given)?;
+    let Some(document) = collector.services_document(version) else {
+        if let Some(version) = version {
+            let message = format!(
+                "there is no version {version} of the services here, or not any more; GET /api/v1/rollout shows which there are"
+            );
+            return Err(ApiError::unknown_version(message).into());
+        }
         let message = "this collector has no services for agents; write its [[service]] sections, or those of \
                        the agent into its own file";
         return Err(ApiError::no_services(message).into());
@@ -57,6 +78,18 @@ pub(crate) async fn get(
     }
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/toml"));
     Ok(([tag, kind], document.text.clone()).into_response())
+}
+
+/// The version that is asked for.
+fn version(given: &[(String, String)]) -> Result<Option<Version>, ApiError> {
+    let mut version = None;
+    for (key, value) in given {
+        if key != "version" {
+            return Err(unknown_parameter(key, "version"));
+        }
+        version = Some(value.parse().map_err(|error: NoVersion| ApiError::bad_parameter(error.to_string()))?);
+    }
+    Ok(version)
 }
 
 #[cfg(test)]
@@ -105,7 +138,7 @@ mod tests {
         };
         let collector = Collector::new(options, Stopped).unwrap();
         let visitor = Visitor::from("192.0.2.1:1", headers.clone(), &collector);
-        get(State(collector), visitor, headers).await.into_response()
+        get(State(collector), visitor, Parameters(Vec::new()), headers).await.into_response()
     }
 
     #[tokio::test]

@@ -86,6 +86,7 @@ codes! {
     incidents_unreadable = INTERNAL_SERVER_ERROR, "Incidents that are kept cannot be read: the message and the log say why.";
     internal = INTERNAL_SERVER_ERROR, "An error of ours: the log says more. Keep it, and tell us.";
     method_not_allowed = METHOD_NOT_ALLOWED, "The address is right, and takes another method.";
+    no_rollout = CONFLICT, "There is no rollout that could be forced, broken off or begun again: the message says what there is.";
     no_services = NOT_FOUND, "This collector has no `[[service]]` to hand out to agents.";
     no_sessions = CONFLICT, "Nobody can sign in here: add a `[[collector.token]]` with the scope `read`.";
     no_store = CONFLICT, "This collector keeps everything in memory: `data` in `[collector]` gives it a store.";
@@ -115,6 +116,7 @@ codes! {
     unknown_silence = NOT_FOUND, "No silence that is held has this id, or it has ended.";
     unknown_test = NOT_FOUND, "No test page has this id: it is over, or the collector began anew.";
     unknown_token = NOT_FOUND, "No token that was made while the collector ran has this name, or it has no older secret.";
+    unknown_version = NOT_FOUND, "The collector has no such version of its services, or not any more: `aviary rollout status` shows which there are.";
     unsupported_version = BAD_REQUEST, "A report is of a version that this collector does not take: the message says which it takes, and which side to upgrade. Agents keep their reports, and come back when `Retry-After` says.";
     webhook_too_large = PAYLOAD_TOO_LARGE, "The body is longer than any webhook of PagerDuty's.";
 }

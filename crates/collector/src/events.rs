@@ -11,7 +11,8 @@
 //!
 //! `kind` is `address_added` or `address_removed` of what agents saw, `agent_paged` where one that was cut off paged by
 //! itself, `store_full` and
-//! `store_recovered` what became of this collector's disk. Whoever has a token to report with tells of other
+//! `store_recovered` what became of this collector's disk, and `rollout_began`, `rollout_held`, `rollout_active`, `rollout_forced`,
+//! `rollout_timed_out`, `rollout_broken_off`, `rollout_dropped` and `rolled_back` what became of a version of the services. Whoever has a token to report with tells of other
 //! changes by `POST /api/v1/events` with `{"kind":"deploy","text":"release 42","service":"ingest","at":1763690410}`,
 //! where `service` and `at` may be left out, and gets `201` with the event; `by` is the name of the token.
 //! An event that is told again is the same event.

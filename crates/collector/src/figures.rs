@@ -16,7 +16,7 @@ use axum::{
 
 use crate::{
     Collector, Counts, JournalFigures, LiveFigures, Phases, QUESTIONS_AT_ONCE, REPORTS_AT_ONCE,
-    ReadBackFigures, ReceivedCounts, RotationFigures, SlotCounts, StatusFigures, TokenCounts,
+    ReadBackFigures, ReceivedCounts, RolloutFigures, RotationFigures, SlotCounts, StatusFigures, TokenCounts,
     agents::AgentState, api::Readable, delivery::DeliveryFigures, error::ApiError, state::State,
 };
 
@@ -81,6 +81,8 @@ pub struct Figures {
     pub losses_without_detail: u64,
     /// What is counted of steering.
     pub rotation: RotationFigures,
+    /// How the services that are handed out are rolled out.
+    pub rollout: RolloutFigures,
     /// Slots that the history could not keep.
     pub unkept: u64,
     /// States of phase timings that were not taken for want of room.
@@ -151,6 +153,7 @@ impl Collector {
                 outlets: self.inner.steerer.outlet_figures(),
                 ..self.judgement().steering_figures()
             },
+            rollout: self.rollout_figures(),
             status: Some(self.status_figures()).filter(|it| *it != StatusFigures::default()),
             questions: QUESTIONS_AT_ONCE - self.inner.questions.available_permits(),
             ..figures

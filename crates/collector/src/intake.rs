@@ -115,6 +115,9 @@ async fn take(
     if let Some(leases) = node.and_then(|node| collector.leases(&node)) {
         answer["rotation"] = leases;
     }
+    if let Some(versions) = report.services.as_ref().and_then(|_| collector.versions_told()) {
+        answer["services"] = versions;
+    }
     Ok(Json(answer))
 }
 

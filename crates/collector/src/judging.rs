@@ -105,6 +105,7 @@ impl Collector {
         if self.keep_judgement() || self.judgement().is_steering_stopped() {
             self.publish_advice(now);
         }
+        self.roll_out(now);
         self.read_older();
         self.read_timings(now);
         self.sign(now);

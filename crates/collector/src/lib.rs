@@ -30,6 +30,7 @@ mod pages;
 mod readback;
 mod received;
 pub mod replay;
+mod rollout;
 mod rotation;
 pub mod runbooks;
 mod services;
@@ -55,9 +56,10 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use aviary_core::{Clock, Micros, Second, Tag, Timestamp};
+use aviary_core::{Clock, Micros, Second, Tag, Timestamp, rollout::Version};
 use aviary_store::StoreError;
 use axum::{Router, middleware};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
@@ -79,6 +81,7 @@ pub use readback::{
     Credentials, RESOLUTION_SECONDS_MAX, Readback, Reader, SETTLE_SECONDS_MAX, SetUpError, Shown, look,
 };
 pub use received::{Arrived, ReceivedCounts};
+pub use rollout::{ROLLOUT_TIMEOUT, RolloutFigures};
 pub use rotation::{FleetSteering, OutletFigures, PoolFigures, RotationFigures, Steering};
 pub use serving::Server;
 pub use state::{Counts, Phases, ReadBackFigures, SlotCounts};
@@ -90,6 +93,7 @@ use crate::{
     document::Document,
     history::{Fleet, History, Lives, Record},
     judgement::Judgement,
+    rollout::Rollouts,
     rotation::Steerer,
     serving::serve_until,
     start::Durable,
@@ -119,7 +123,7 @@ pub struct Collector {
 
 struct Inner {
     state: Mutex<State>,
-    services_document: Mutex<Option<Arc<Document>>>,
+    rollouts: Rollouts,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     monotonic: Box<dyn Fn() -> Micros + Send + Sync>,
     intake: Semaphore,
@@ -215,6 +219,8 @@ impl Collector {
     fn assemble(options: Options, durable: Option<Durable>, clock: impl Clock) -> Result<Self, HistoryError> {
         let history = Arc::new(open_history(&options));
         let issued = Issued::open(options.store.clone())?;
+        let rollouts = Rollouts::open(options.store.clone(), options.rollout_timeout, clock.wall())?;
+        let document = options.services_document.clone();
         let access = Access::new(Rules {
             tokens: options.tokens,
             certificates: options.certificates,
@@ -234,7 +240,7 @@ impl Collector {
         let (monotonic, started, started_at) = (clock.clone(), clock.monotonic(), clock.wall());
         let inner = Inner {
             state: Mutex::new(state),
-            services_document: Mutex::new(options.services_document.map(Document::new).map(Arc::new)),
+            rollouts,
             now: Box::new(move || clock.wall()),
             monotonic: Box::new(move || monotonic.monotonic()),
             intake: Semaphore::new(REPORTS_AT_ONCE),
@@ -270,7 +276,9 @@ impl Collector {
             let thread = std::thread::Builder::new().name("history".to_owned());
             thread.spawn(move || history.keep(&fleet)).map_err(HistoryError::Thread)?;
         }
-        Ok(Self { inner, access: Arc::new(access) })
+        let collector = Self { inner, access: Arc::new(access) };
+        collector.offer(document);
+        Ok(collector)
     }
 
     /// Commits what was told before this is called: reports that were taken before need not be told again. It may wait
@@ -366,7 +374,7 @@ impl Collector {
         Server { stop, http: serve_until(stopped, api::intake_only(way_in), listener), own_work: Vec::new() }
     }
 
-    /// Judges these services from now on, and tells agents of them in `document`. What was counted stays counted.
+    /// Judges these services from now on, and rolls `document`, in which agents are told of them, out. What was counted stays counted.
     pub fn take_on(&self, services: Vec<ServiceOptions>, document: Option<String>) {
         let now = self.now();
         let known: Vec<String> = self.state().services().into_iter().map(|service| service.name).collect();
@@ -379,8 +387,12 @@ impl Collector {
             state.configure(services, now);
             state.judge(now);
         }
-        let document = document.map(Document::new).map(Arc::new);
-        *self.inner.services_document.lock().unwrap_or_else(PoisonError::into_inner) = document;
+        self.offer(document);
+    }
+
+    /// Gives rollouts so long from now on.
+    pub fn allow_rollouts(&self, timeout: Duration) {
+        self.inner.rollouts.set_timeout(timeout);
     }
 
     /// Notes that storage has a datapoint called `name` (without an API key) for `second`.
@@ -479,9 +491,9 @@ impl Collector {
         &self.access
     }
 
-    fn services_document(&self) -> Option<Arc<Document>> {
-        // It is only ever replaced whole.
-        self.inner.services_document.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The services for agents: the active version, or the one that is asked for.
+    fn services_document(&self, version: Option<Version>) -> Option<Arc<Document>> {
+        self.inner.rollouts.now().document(version)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

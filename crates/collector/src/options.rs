@@ -1,6 +1,6 @@
 //! What a collector is told to do.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aviary_core::{Endpoint, Evidence, page::Paging, silence::Silence, verdict::Policy};
 use aviary_store::Store;
@@ -33,6 +33,8 @@ pub struct Options {
     pub certified: bool,
     /// The `[[service]]` sections for agents that take theirs from this collector, as TOML.
     pub services_document: Option<String>,
+    /// How long a version of them may take to be available to all agents; [`crate::ROLLOUT_TIMEOUT`] where nothing is said.
+    pub rollout_timeout: Option<Duration>,
     /// What writes `/metrics`; without it there is no such page.
     pub metrics: Option<MetricsPage>,
     /// Where it keeps what is to outlive it. Without any, everything ends with the process, and slots are kept for an hour.

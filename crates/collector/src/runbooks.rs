@@ -32,12 +32,12 @@ macro_rules! runbooks {
 }
 
 /// All of them, by name.
-pub(crate) static ALL: [Runbook; 31] = runbooks![
+pub(crate) static ALL: [Runbook; 32] = runbooks![
     "advice-not-taken" "agent-clock-off" "agent-not-ready" "agent-skips" "agent-suspects-itself" "agents-silent"
     "certificate-ends" "collector-not-ready" "configuration-refused" "credential-ends" "disk-slow"
     "ejection-refused" "fallback" "files-run-out" "history-incomplete" "journal-refuses" "judges-slowly"
     "loss" "metrics-cut" "never-worked" "node-ejected" "not-scraped" "pages-refused" "pages-wait"
-    "reader-lags" "reports-refused" "service-blind" "slow" "spool-grows" "spool-not-on-disk"
+    "reader-lags" "reports-refused" "rollout-held" "service-blind" "slow" "spool-grows" "spool-not-on-disk"
     "watchdog-silent"
 ];
 

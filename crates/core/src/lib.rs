@@ -12,7 +12,7 @@
 //! From loss to the right page: [`detect`] tells loss from chance, [`extent`] says where it is, [`incident`] leads it from its
 //! first sign to its end, [`page`] is the outbox that tells receivers of it, [`silence`] what nobody is to be told of.
 //!
-//! From loss to a pool without the node that loses: [`rotation`].
+//! From loss to a pool without the node that loses: [`rotation`]. From a file to what every agent probes by: [`rollout`].
 
 pub mod catalog;
 pub mod detect;
@@ -28,6 +28,7 @@ pub mod mark;
 pub mod outcome;
 pub mod page;
 pub mod plan;
+pub mod rollout;
 pub mod rotation;
 pub mod series;
 pub mod silence;

@@ -13,13 +13,14 @@
 
 mod columns;
 mod message;
+mod services;
 mod version;
 
 use std::net::{IpAddr, SocketAddr};
 
 use aviary_core::{
     Endpoint, Evidence, Micros, Outcome, Phase, Protocol, Second, Series, Span, Timestamp, Vantage,
-    fnv::fnv1a, histogram::Histogram,
+    fnv::fnv1a, histogram::Histogram, rollout::Held,
 };
 use prost::Message as _;
 
@@ -49,6 +50,12 @@ pub const CERTIFICATES_MAX: usize = 1_000;
 
 /// The most spans in which an agent may suspect itself, of one report.
 pub const SUSPECT_SPANS_MAX: usize = 1_000;
+
+/// The most versions of its services that an agent holds at once: what it runs, what it prepares, and what comes to its end.
+pub const VERSIONS_MAX: usize = 8;
+
+/// The longest reason why a version cannot be used, in bytes.
+pub const VERSION_ERROR_BYTES_MAX: usize = TEXT_BYTES_MAX;
 
 /// The longest span, in seconds: what a report may say of one series in one stroke.
 pub const SPAN_SECONDS_MAX: u64 = 400 * 86_400;
@@ -93,6 +100,8 @@ pub struct Report {
     pub program: String,
     /// The version that it was written in. To whoever encodes it, it is no matter: that writes [`Version::NEWEST`].
     pub version: Version,
+    /// Of an agent that takes its services from a collector by version: the versions that it holds. None of one that does not.
+    pub services: Option<Vec<Held>>,
 }
 
 /// Who the series of an agent are. A series is meant by its place.

@@ -22,8 +22,22 @@ struct Rig {
     keeper: tokio::task::JoinHandle<()>,
 }
 
+fn vantage() -> Vantage {
+    Vantage {
+        kind: VantageKind::External,
+        region: "eu".to_owned(),
+        zone: None,
+        network: None,
+        node: "n".to_owned(),
+    }
+}
+
 impl Rig {
     fn new() -> Self {
+        Self::holding(None)
+    }
+
+    fn holding(held: Option<Vec<Held>>) -> Self {
         let batch = Arc::new(Batch::default());
         let tls = TlsClient::new(&[], KeyExchange::Classic).unwrap();
         let endpoint: aviary_core::Endpoint = "tcp://192.0.2.1:2003".parse().unwrap();
@@ -42,7 +56,7 @@ impl Rig {
             PausedClock::starting_at(SINCE.start()),
             spool.clone(),
             (Arc::clone(&fresh), Arc::clone(&standing)),
-            Controls::default(),
+            (Controls::default(), watch::channel(held).1),
             (7, 0, Believed::starting(SINCE.start(), Micros(0), None), Walked::new(Vec::new(), SINCE)),
             Box::new(move |news| {
                 if matches!(news, News::Second(_)) {
@@ -50,13 +64,6 @@ impl Rig {
                 }
             }),
         );
-        let vantage = Vantage {
-            kind: VantageKind::External,
-            region: "eu".to_owned(),
-            zone: None,
-            network: None,
-            node: "n".to_owned(),
-        };
         let one = RosterSeries {
             service: "ingest".to_owned(),
             endpoint,
@@ -64,9 +71,11 @@ impl Rig {
             name: "canary.a".to_owned(),
             from: SINCE,
         };
-        let roster = Roster { vantage, since: SINCE, series: vec![one] };
+        let roster = Roster { vantage: vantage(), since: SINCE, series: vec![one] };
         let (enrolments, enrolled) = mpsc::channel(1);
-        enrolments.try_send(Enrolment { crew, roster, configuration: "c".to_owned() }).unwrap();
+        enrolments
+            .try_send(Enrolment { crew, roster, configuration: "c".to_owned(), services: Some(Version(1)) })
+            .unwrap();
         let keeper = tokio::spawn(keeper.run(enrolled));
         Self { batch, fresh, spool, crew, seconds, standing, enrolments, keeper }
     }
@@ -125,6 +134,36 @@ fn no_report_is_too_large_to_be_taken() {
     assert_eq!(parts.iter().map(|(slots, _)| slots).sum::<u64>(), slots_of(&report));
     assert_eq!(decoded.iter().flat_map(|part| part.slots.clone()).collect::<Vec<_>>(), report.slots);
     assert_eq!(decoded.iter().flat_map(|part| part.gaps.clone()).collect::<Vec<_>>(), report.gaps);
+}
+
+#[tokio::test]
+async fn reports_say_which_versions_of_the_services_are_held() {
+    let told = |rig: &Rig| {
+        let kept = rig.fresh.take();
+        let reports = kept.iter().map(|kept| Report::decode(&kept.body.report).unwrap());
+        reports.last().and_then(|report| report.services)
+    };
+    let elsewhere = Rig::new();
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(told(&elsewhere), None, "its own file says what it probes");
+    elsewhere.end().await;
+
+    let candidate = Held::new(Version(2), HeldState::Available);
+    let rig = Rig::holding(Some(vec![candidate.clone()]));
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(told(&rig), Some(vec![Held::new(Version(1), HeldState::Active), candidate]));
+    // Another crew probes by what was prepared; the one before has attempts that end.
+    let crew = rig.batch.enlist(&[]);
+    let roster = Roster { vantage: vantage(), since: SINCE.plus(9), series: Vec::new() };
+    let (configuration, services) = ("d".to_owned(), Some(Version(2)));
+    rig.enrolments.send(Enrolment { crew, roster, configuration, services }).await.unwrap();
+    sleep(Duration::from_millis(1_100)).await;
+    let removing = Held::new(Version(1), HeldState::Removing);
+    assert_eq!(told(&rig), Some(vec![Held::new(Version(2), HeldState::Active), removing]));
+    rig.batch.dismiss(rig.crew);
+    sleep(Duration::from_millis(2_200)).await;
+    assert_eq!(told(&rig), Some(vec![Held::new(Version(2), HeldState::Active)]));
+    rig.end().await;
 }
 
 #[tokio::test]

@@ -145,7 +145,7 @@ impl Rig {
             spool.clone(),
             Arc::clone(&fresh),
             (pusher, 1, redirected),
-            (Arc::default(), tell_leases),
+            (Arc::default(), tell_leases, watch::Sender::new(None)),
         );
         Self { batch, fresh, spool, shipper: tokio::spawn(shipper.run()), leases, _redirect: redirect }
     }

@@ -227,12 +227,14 @@ pub(crate) fn agent_with(
         vantage: vantage(),
         series: (0..count).map(one).collect(),
         configuration: "test".to_owned(),
+        services: None,
     };
     let options = Options {
         assignment,
         boot: 7,
         push: Push { collectors, token: Some(Token::new(TOKEN)), ..Push::default() },
         spool,
+        held: None,
         is_durable: false,
         controls: Vec::new(),
         pulse: Box::new(|| ()),

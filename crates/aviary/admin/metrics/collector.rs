@@ -61,6 +61,7 @@ impl Collector for Snapshot {
         self.delivery(&mut page)?;
         self.canary(&mut page)?;
         self.rotation(&mut page)?;
+        self.rollout(&mut page)?;
         self.streams(&mut page)?;
         page.process(&self.process, self.figures.started)?;
         page.build()

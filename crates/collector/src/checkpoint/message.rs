@@ -216,6 +216,8 @@ pub(crate) struct Agent {
     pub(crate) program: String,
     #[prost(uint32, tag = "31")]
     pub(crate) report_version: u32,
+    #[prost(bool, tag = "24")]
+    pub(crate) takes_services: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
 };
 
-use aviary_core::{Second, Span, Timestamp};
+use aviary_core::{Second, Span, Timestamp, rollout::Held};
 use aviary_wire::{
     clock::ClockOffset,
     report::{CERTIFICATES_MAX, Certificate, Report, Version},
@@ -53,6 +53,8 @@ pub(crate) struct AgentSeen {
     pub(crate) program: String,
     /// The version of its reports.
     pub(crate) version: Version,
+    /// The versions of its services that it holds, where it takes them from here by version.
+    pub(crate) services: Option<Vec<Held>>,
     pub(crate) dropped: u64,
     pub(crate) series: usize,
     /// Another agent claims the same vantage.
@@ -105,6 +107,7 @@ impl AgentSeen {
             configuration: String::new(),
             program: String::new(),
             version: report.version,
+            services: None,
             dropped: 0,
             series: 0,
             is_double: false,
@@ -149,6 +152,7 @@ impl AgentSeen {
         self.configuration.clone_from(&report.configuration);
         self.program.clone_from(&report.program);
         self.version = report.version;
+        self.services.clone_from(&report.services);
         self.dropped = report.dropped;
         self.series = series;
         self.clock_offset_us = offset(report, now);

@@ -135,7 +135,7 @@ const ANY_TOKEN: [u16; 8] = [401, 401, 0, 0, 0, 0, 0, 0];
 const EVERYBODY: [u16; 8] = [0; 8];
 
 /// Method, path and body, who may, and what they are answered then: nothing is there, so that much is not found.
-const ROUTES: [(&str, &str, &str, [u16; 8], u16); 56] = [
+const ROUTES: [(&str, &str, &str, [u16; 8], u16); 61] = [
     ("GET", "/", "", READ, 200),
     ("GET", "/agents", "", READ, 200),
     ("GET", "/incidents", "", READ, 200),
@@ -147,6 +147,7 @@ const ROUTES: [(&str, &str, &str, [u16; 8], u16); 56] = [
     ("GET", "/api/v1/services", "", READ, 200),
     ("GET", "/api/v1/services/ingest", "", READ, 200),
     ("GET", "/api/v1/services.toml", "", ANY_TOKEN, 200),
+    ("GET", "/api/v1/services.toml?version=000000000000000a", "", ANY_TOKEN, 404),
     ("GET", "/api/v1/whoami", "", ANY_TOKEN, 200),
     ("GET", "/api/v1/tokens", "", CHANGE, 200),
     ("POST", "/api/v1/tokens", "{}", CHANGE, 400),
@@ -165,6 +166,7 @@ const ROUTES: [(&str, &str, &str, [u16; 8], u16); 56] = [
     ("GET", "/api/v1/receivers/x/test/y", "", READ, 404),
     ("GET", "/v1/nodes/ingest", "", READ, 404),
     ("GET", "/api/v1/rotation", "", READ, 200),
+    ("GET", "/api/v1/rollout", "", READ, 200),
     ("GET", "/metrics", "", READ, 200),
     ("GET", "/v1/metrics", "", READ, 200),
     ("POST", "/api/v1/reports", "", REPORT, 400),
@@ -182,6 +184,9 @@ const ROUTES: [(&str, &str, &str, [u16; 8], u16); 56] = [
     ("POST", "/api/v1/store/backup", "", CHANGE, 400),
     ("POST", "/api/v1/rotation/stop", "", CHANGE, 200),
     ("POST", "/api/v1/rotation/resume", "", CHANGE, 200),
+    ("POST", "/api/v1/rollout/force", "", CHANGE, 409),
+    ("POST", "/api/v1/rollout/rollback", "", CHANGE, 409),
+    ("POST", "/api/v1/rollout/retry", "", CHANGE, 409),
     ("GET", "/healthz", "", EVERYBODY, 200),
     ("GET", "/v1/health", "", EVERYBODY, 200),
     ("GET", "/readyz", "", EVERYBODY, 200),

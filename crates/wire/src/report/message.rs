@@ -5,7 +5,7 @@ use aviary_core::{Micros, Protocol, Second, Span, Timestamp, Vantage, VantageKin
 use super::{
     CERTIFICATES_MAX, Certificate as ToldCertificate, EVENTS_MAX, Event as ToldEvent, EventKind, GAPS_MAX,
     PhaseTimings, Report as Told, ReportError, Roster as ToldRoster, RosterSeries, SERIES_MAX,
-    SUSPECT_SPANS_MAX, TIMINGS_MAX, Version, What, at_most, columns, field, text, version,
+    SUSPECT_SPANS_MAX, TIMINGS_MAX, Version, What, at_most, columns, field, services::Services, text, version,
 };
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -54,6 +54,9 @@ pub(super) struct Report {
     /// 0 is the first.
     #[prost(uint32, tag = "22")]
     pub(super) version: u32,
+    /// Absent of an agent that takes its services from elsewhere, or knows no versions of them.
+    #[prost(message, optional, tag = "21")]
+    pub(super) services: Option<Services>,
     /// True, and encoded last, having the greatest number: protobuf cut between two fields is protobuf, so without this
     /// half a report would pass.
     #[prost(bool, tag = "2047")]
@@ -177,6 +180,7 @@ impl From<&Told> for Report {
             paged: told.events.iter().filter_map(Paged::of).collect(),
             program: version::program(&told.program),
             version: Version::NEWEST.0,
+            services: told.services.as_deref().map(Services::of),
             complete: true,
         }
     }
@@ -229,6 +233,7 @@ impl TryFrom<Report> for Told {
             self_suspect: message.self_suspect.iter().map(Span::from).collect(),
             program: version::program(&message.program),
             version: version::read(message.version),
+            services: message.services.map(Services::read),
         })
     }
 }

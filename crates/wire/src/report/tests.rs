@@ -1,4 +1,7 @@
-use aviary_core::{Fault, LocalFault, VantageKind};
+use aviary_core::{
+    Fault, LocalFault, VantageKind,
+    rollout::{self, HeldState},
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -73,7 +76,36 @@ fn report(slots: Vec<ClosedSlot>) -> Report {
         self_suspect: vec![Span::new(Second(1_763_690_450), Second(1_763_690_453))],
         program: "0.1.0".to_owned(),
         version: Version::NEWEST,
+        services: Some(vec![
+            Held::new(rollout::Version(7), HeldState::Active),
+            Held {
+                version: rollout::Version(8),
+                state: HeldState::Error,
+                error: "ca.pem: there is no such file".to_owned(),
+            },
+        ]),
     }
+}
+
+#[test]
+fn that_services_are_taken_by_version_is_told_apart_from_that_they_are_not() {
+    for services in [None, Some(Vec::new()), report(Vec::new()).services] {
+        let told = Report { services, ..report(Vec::new()) };
+        assert_eq!(Report::decode(&told.encode()).unwrap().services, told.services);
+    }
+    let silent = Report { services: None, ..report(Vec::new()) };
+    let each =
+        report(Vec::new()).encode().len() - silent.encode().len() - "ca.pem: there is no such file".len();
+    assert!(each <= 40, "{each} bytes each second for two versions");
+}
+
+#[test]
+fn too_much_about_versions_is_left_out_and_the_slots_are_taken() {
+    let long = "\u{e4}".repeat(VERSION_ERROR_BYTES_MAX);
+    let long = Held { version: rollout::Version(1), state: HeldState::Error, error: long };
+    let told = Report { services: Some(vec![long; VERSIONS_MAX + 1]), ..report(Vec::new()) };
+    let read = Report::decode(&told.encode()).unwrap().services.unwrap();
+    assert_eq!((read.len(), read[0].error.len()), (VERSIONS_MAX, VERSION_ERROR_BYTES_MAX));
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {

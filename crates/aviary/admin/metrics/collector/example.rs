@@ -2,11 +2,12 @@
 
 use aviary_collector::{
     Counts, JournalFigures, LiveFigures, OutletFigures, Phases, PoolFigures, ReadBackFigures, ReceivedCounts,
-    RotationFigures, ServiceFigures, SlotCounts, StatusFigures, StoreFigures, TokenCounts,
+    RolloutFigures, RotationFigures, ServiceFigures, SlotCounts, StatusFigures, StoreFigures, TokenCounts,
 };
 use aviary_core::{
     Protocol, Second, State, Timestamp, Window,
     histogram::Histogram,
+    rollout::{HeldState, Phase},
     rotation::{Guard, Mode, State as Of},
 };
 use aviary_notify::Reason;
@@ -53,6 +54,10 @@ pub(super) fn example() -> Figures {
         waiting: vec![("oncall".to_owned(), 12)],
         canary_delay: Some(12.5),
         expiries: vec![("token", "eu\"agents".to_owned(), Second(1_771_466_400))],
+        rollout: RolloutFigures {
+            phase: Some(Phase::Held),
+            agents: [(Some(HeldState::Error), 1), (None, 2)].into(),
+        },
         rotation: RotationFigures {
             pools: vec![PoolFigures {
                 service: "ingest".to_owned(),

@@ -56,13 +56,13 @@ fn what_a_short_incident_lost_is_not_taken_for_usual() {
     stage.run(600, well);
     let mut waits = Vec::new();
     let summaries = |stage: &Stage| stage.losses().iter().map(Incident::summary).collect::<Vec<_>>();
-    for _ in 0..4 {
+    for _ in 0..3 {
         let began = stage.second;
         stage.run(50, one);
         let (paged, message) = *stage.told().last().unwrap();
         assert_eq!(message, Message::Opened, "lost since {began}: {:?}", stage.told());
         waits.push(paged - began);
-        stage.run(240, well);
+        stage.run(300, well);
         assert_eq!(stage.told().last().unwrap().1, Message::Resolved, "{:?}", stage.told());
     }
     assert!(waits.iter().all(|wait| *wait <= 20), "{waits:?}");

@@ -32,6 +32,7 @@ impl AgentSeen {
             configuration,
             program,
             version,
+            services,
             dropped,
             series,
             clock_offset_us,
@@ -68,6 +69,7 @@ impl AgentSeen {
             sequence: *sequence,
             epoch: *epoch,
             configuration: configuration.clone(),
+            takes_services: services.is_some(),
             dropped: *dropped,
             series: *series as u64,
             clock_offset_us: *clock_offset_us,
@@ -112,6 +114,8 @@ impl AgentSeen {
             program: kept.program,
             // What was kept before versions were told was told in the first.
             version: Version(kept.report_version.max(Version::FIRST.0)),
+            // Which they are, it tells anew with its next report.
+            services: kept.takes_services.then(Vec::new),
             dropped: kept.dropped,
             series: usize::try_from(kept.series).map_err(Unreadable::because)?,
             clock_offset_us: kept.clock_offset_us,
