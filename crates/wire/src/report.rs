@@ -22,6 +22,8 @@ use aviary_core::{
 };
 use prost::Message as _;
 
+pub use services::told_reason;
+
 /// The largest report that is decoded, in bytes: an hour of 10,000 series of which every slot was lost is split by the
 /// agent into reports far below this.
 pub const REPORT_BYTES_MAX: usize = 4 << 20;
