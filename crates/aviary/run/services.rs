@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use aviary_agent::{Observer, Push, ToldVersions};
 use aviary_core::rollout::{Held, HeldState, Version};
 use aviary_probe::SystemClock;
-use aviary_wire::report::VERSION_ERROR_BYTES_MAX;
+use aviary_wire::report::told_reason;
 use reqwest::{StatusCode, Url, header};
 use tokio::{
     sync::watch,
@@ -74,9 +74,7 @@ impl Other {
     }
 
     fn held(&self) -> Held {
-        let mut error = self.why.clone();
-        error.truncate(error.floor_char_boundary(VERSION_ERROR_BYTES_MAX));
-        Held { version: self.version, state: self.state, error }
+        Held { version: self.version, state: self.state, error: told_reason(&self.why).to_owned() }
     }
 }
 

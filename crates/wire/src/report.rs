@@ -24,7 +24,10 @@ use aviary_core::{
 };
 use prost::Message as _;
 
-pub use self::version::{PROGRAM_CHARACTERS_MAX, Version, version_of};
+pub use self::{
+    services::told_reason,
+    version::{PROGRAM_CHARACTERS_MAX, Version, version_of},
+};
 
 /// The largest report that is decoded, in bytes: an hour of 10,000 series of which every slot was lost is split by the
 /// agent into reports far below this.

@@ -190,12 +190,11 @@ async fn retry(State(collector): State<Collector>, admin: Admin) -> Result<Json<
     .await
 }
 
+/// What is done to a rollout: by whom, with what the file says, and when.
+type Command = fn(&mut Rollout, Option<String>, Option<Version>, Timestamp) -> Result<Step, NotDone>;
+
 /// It is on the disk, and holds, before it is answered.
-async fn command(
-    collector: Collector,
-    admin: &Admin,
-    command: fn(&mut Rollout, Option<String>, Option<Version>, Timestamp) -> Result<Step, NotDone>,
-) -> Result<Json<Value>, ApiError> {
+async fn command(collector: Collector, admin: &Admin, command: Command) -> Result<Json<Value>, ApiError> {
     let by = admin.author(None);
     let done = tokio::task::spawn_blocking(move || {
         let author = by.clone();

@@ -45,15 +45,16 @@ impl Services {
     pub(super) fn read(self) -> Vec<Held> {
         let known = self.held.into_iter().take(VERSIONS_MAX).filter_map(|held| {
             let (_, state) = STATES.iter().find(|(number, _)| *number == held.state)?;
-            let error = cut(held.error);
+            let error = told_reason(&held.error).to_owned();
             Some(Held { version: Version(held.version), state: *state, error })
         });
         known.collect()
     }
 }
 
-/// The text, or as much of it as may be told.
-fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(VERSION_ERROR_BYTES_MAX));
-    text
+/// As much of a reason as a report tells: whole characters of at most [`VERSION_ERROR_BYTES_MAX`] bytes.
+pub fn told_reason(why: &str) -> &str {
+    let ends = why.char_indices().map(|(start, character)| start + character.len_utf8());
+    let end = ends.take_while(|end| *end <= VERSION_ERROR_BYTES_MAX).last().unwrap_or(0);
+    why.get(..end).unwrap_or_default()
 }
