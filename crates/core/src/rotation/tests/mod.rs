@@ -393,6 +393,30 @@ fn nodes_that_vanish_take_their_place_in_the_budget_along() {
 }
 
 #[test]
+fn where_no_loss_is_acceptable_a_lost_second_is_still_none() {
+    let lossy = |acceptable: f64, lost: u64| {
+        let counted = |seconds: u64, lost: u64| Counted { scheduled: seconds, judged: seconds, lost };
+        let mut evidence = Evidence { acceptable, ..agreed(&ONE_BAD) };
+        for (node, measured) in evidence.views.iter_mut().flatten().flat_map(|it| &mut it.nodes) {
+            let lost = if node == "n3" { lost } else { 0 };
+            *measured =
+                Measured { newest: counted(2, 0), window: counted(8, lost.min(2)), long: counted(60, lost) };
+        }
+        evidence
+    };
+    for (lost, leaves) in [(1, false), (2, false), (3, true), (12, true)] {
+        let mut stage = Stage::new();
+        stage.sees(&lossy(0.0, lost), 20);
+        assert_eq!(!stage.is_in("n3"), leaves, "{lost} of 60 from each");
+    }
+    for (lost, leaves) in [(3, false), (12, true)] {
+        let mut stage = Stage::new();
+        stage.sees(&lossy(0.005, lost), 20);
+        assert_eq!(!stage.is_in("n3"), leaves, "{lost} of 60 from each, where some is acceptable");
+    }
+}
+
+#[test]
 fn no_figure_is_less_careful_than_its_floor() {
     let reckless = Rules {
         window: 1,
