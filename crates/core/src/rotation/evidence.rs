@@ -107,7 +107,7 @@ impl Proof {
 pub(super) enum Sight {
     /// Nobody measured it.
     Unmeasured,
-    /// Whoever measured it finds it well.
+    /// Whoever measured it finds it well; where it is out, enough of them do.
     Well,
     /// Somebody does not; and it is not shown that it is the node.
     Ailing,
@@ -173,13 +173,24 @@ impl Evidence {
         if let Some(proof) = looks.filter_map(|(view, kind)| self.proof(view, kind, node, away)).next() {
             return Sight::Bad(proof);
         }
+        // Those that went return as they would have stayed: whom enough find well is well, though one lost its own way there.
+        let enough = if away.contains(node) { self.rules.careful().min_vantages } else { usize::MAX };
         let mut seen = Sight::Unmeasured;
-        for observer in self.views.iter().flatten() {
-            match self.finds(observer, Kind::Fast, node) {
-                Finding::Unmeasured => {}
-                Finding::Well if seen == Sight::Unmeasured => seen = Sight::Well,
-                Finding::Well => {}
-                Finding::Ailing | Finding::Bad => seen = Sight::Ailing,
+        for view in &self.views {
+            let found = view.iter().map(|observer| self.finds(observer, Kind::Fast, node));
+            let (mut well, mut others) = (0, 0);
+            for finding in found {
+                match finding {
+                    Finding::Unmeasured => {}
+                    Finding::Well => well += 1,
+                    Finding::Ailing | Finding::Bad => others += 1,
+                }
+            }
+            if others > 0 && well < enough {
+                return Sight::Ailing;
+            }
+            if well > 0 {
+                seen = Sight::Well;
             }
         }
         seen

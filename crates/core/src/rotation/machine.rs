@@ -135,7 +135,7 @@ struct Away {
     state: State,
     since: Second,
     proof: Proof,
-    /// Whoever measured it finds it well since then.
+    /// Enough of those who measure it find it well since then.
     well_since: Option<Second>,
 }
 

@@ -393,6 +393,40 @@ fn nodes_that_vanish_take_their_place_in_the_budget_along() {
 }
 
 #[test]
+fn a_vantage_that_lost_its_way_to_a_node_keeps_nobody_out() {
+    let from = |views: [Does; 3]| {
+        let nodes = |does| [("n1", does), ("n2", Well), ("n3", Well), ("n4", Well)];
+        let [a, b, c] = views.map(nodes);
+        let views = vec![
+            observer("dc-1", VantageKind::Datacentre, "dc", &a),
+            observer("loopback", VantageKind::Loopback, "none", &b),
+            observer("far", VantageKind::External, "isp", &c),
+        ];
+        Evidence { views: vec![views], ..agreed(&a) }
+    };
+    for lost in [Bad, Ails] {
+        let mut stage = Stage::new();
+        stage.sees(&from([Bad; 3]), 90);
+        let told = stage.sees(&from([Well, Well, lost]), 61);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(stage.states()["n1"], (State::Returning, 10));
+        stage.sees(&from([Well, Well, lost]), 61);
+        assert!(stage.is_in("n1"));
+    }
+    // One that finds it well is none too many, and what storage lacks counts as much as what is seen.
+    let stored = Evidence {
+        views: [from([Well, Well, Bad]).views, from([Ails, Well, Bad]).views].concat(),
+        ..from([Well; 3])
+    };
+    for evidence in [from([Well, Ails, Bad]), from([Ails, Nothing, Well]), stored] {
+        let mut stage = Stage::new();
+        stage.sees(&from([Bad; 3]), 90);
+        assert_eq!(stage.sees(&evidence, 300), [""; 0]);
+        assert!(!stage.is_in("n1"));
+    }
+}
+
+#[test]
 fn where_no_loss_is_acceptable_a_lost_second_is_still_none() {
     let lossy = |acceptable: f64, lost: u64| {
         let counted = |seconds: u64, lost: u64| Counted { scheduled: seconds, judged: seconds, lost };
