@@ -392,6 +392,80 @@ fn nodes_that_vanish_take_their_place_in_the_budget_along() {
     assert_eq!(told, ["n09 is in rotation again (live): it is not among the nodes any more"]);
 }
 
+/// The same with names beside that nobody measures, all in a zone of their own.
+fn beside(names: usize, evidence: Evidence) -> Evidence {
+    let mut nodes = evidence.nodes.clone();
+    nodes.extend((0..names).map(|name| (format!("old{name:02}"), Some(format!("old zone {name}")))));
+    Evidence { nodes, ..evidence }
+}
+
+#[test]
+fn names_of_nodes_that_are_gone_lend_the_others_nothing() {
+    const ONE: [(&str, Does); 3] = [("n1", Bad), ("n2", Well), ("n3", Well)];
+    const TWO: [(&str, Does); 3] = [("n1", Bad), ("n2", Bad), ("n3", Well)];
+    // Who fell silent a moment ago may be gone, and counts as such.
+    let mut stage = Stage::new();
+    stage.sees(&beside(17, agreed(&ALL_WELL)), 60);
+    assert_eq!(
+        stage.sees(&beside(17, agreed(&ONE)), 300),
+        [
+            "1 node is bad, it is not taken out: of 20 nodes 10 must stay in rotation, and 17 of them are measured by nobody (n1)"
+        ]
+    );
+    // After an hour they are names, and no more; but two of three are no more out than without them.
+    stage.sees(&beside(17, agreed(&ALL_WELL)), 3_600);
+    let told = stage.sees(&beside(17, agreed(&ONE)), 60);
+    assert!(told[0].starts_with("n1 was taken out of rotation (live): "), "{told:?}");
+    let told = stage.sees(&beside(17, agreed(&TWO)), 300);
+    assert_eq!(
+        told,
+        [
+            "1 node is bad, it is not taken out: of 3 nodes 2 must stay in rotation (n2, beside n1 which is out already); this is no failure of single nodes"
+        ]
+    );
+    assert!(!stage.is_in("n1") && stage.is_in("n2") && stage.is_in("n3"));
+}
+
+#[test]
+fn whom_nobody_measures_widens_no_budget() {
+    let silent = |bad: &[usize], silent: &[usize], nodes: usize| {
+        let mut evidence = many(bad, nodes);
+        for observer in evidence.views.iter_mut().flatten() {
+            observer.nodes.retain(|node, _| !silent.iter().any(|it| *node == format!("n{it:02}")));
+        }
+        evidence
+    };
+    // Of twenty two may be out, of eighteen one.
+    let mut stage = Stage::new();
+    stage.sees(&silent(&[1], &[18, 19], 20), 61);
+    let told = stage.sees(&silent(&[1, 2], &[18, 19], 20), 300);
+    assert_eq!(
+        told,
+        [
+            "1 node is bad, it is not taken out: of 18 nodes that are measured 1 may be out at once (n02, beside n01 which is out already); this is no failure of single nodes"
+        ]
+    );
+    // One that is out and falls silent keeps its place, for as long as that lasts.
+    let mut stage = Stage::new();
+    stage.sees(&silent(&[1], &[], 6), 61);
+    let told = stage.sees(&silent(&[2], &[1], 6), 7_500);
+    assert!(
+        told[0].starts_with("1 node is bad, it is not taken out: of 5 nodes that are measured 1 may be out"),
+        "{told:?}"
+    );
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(!stage.is_in("n01") && stage.is_in("n02"));
+    // And one that is out returns where too few others are left for good, and not where all are dark.
+    let mut stage = Stage::new();
+    stage.sees(&agreed(&ONE_BAD), 1);
+    assert_eq!(stage.sees(&agreed(&[("n1", Nothing), ("n2", Nothing), ("n3", Nothing)]), 7_500), [""; 0]);
+    assert_eq!(stage.sees(&agreed(&[("n1", Well), ("n2", Nothing), ("n3", Bad)]), 3_590), [""; 0]);
+    assert_eq!(
+        stage.sees(&agreed(&[("n1", Well), ("n2", Nothing), ("n3", Bad)]), 20)[0],
+        "n3 is in rotation again (live): of 2 nodes 2 must stay in rotation"
+    );
+}
+
 #[test]
 fn a_vantage_that_lost_its_way_to_a_node_keeps_nobody_out() {
     let from = |views: [Does; 3]| {
