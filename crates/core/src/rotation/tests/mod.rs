@@ -19,6 +19,8 @@ pub(super) enum Does {
     Ails,
     /// Loses a fifth, for a minute.
     Slow,
+    /// Lost two slots.
+    Few,
     Nothing,
 }
 
@@ -38,6 +40,7 @@ impl Does {
             Self::Bad => of(2 * series, 8 * series, 8 * series),
             Self::Ails => of(0, 2 * series, 2 * series),
             Self::Slow => of(0, 2 * series, 12 * series),
+            Self::Few => of(0, 2, 2),
             Self::Nothing => return None,
         })
     }
@@ -97,7 +100,7 @@ impl Stage {
     }
 }
 
-use Does::{Ails, Bad, Nothing, Slow, Well};
+use Does::{Ails, Bad, Few, Nothing, Slow, Well};
 
 const ONE_BAD: [(&str, Does); 3] = [("n1", Well), ("n2", Well), ("n3", Bad)];
 const ALL_WELL: [(&str, Does); 3] = [("n1", Well), ("n2", Well), ("n3", Well)];
