@@ -21,6 +21,8 @@ pub(super) enum Does {
     Slow,
     /// Lost two slots.
     Few,
+    /// Lost a fifth of the minute, and nothing of late.
+    Mended,
     Nothing,
 }
 
@@ -41,6 +43,7 @@ impl Does {
             Self::Ails => of(0, 2 * series, 2 * series),
             Self::Slow => of(0, 2 * series, 12 * series),
             Self::Few => of(0, 2, 2),
+            Self::Mended => of(0, 0, 12 * series),
             Self::Nothing => return None,
         })
     }
@@ -100,7 +103,7 @@ impl Stage {
     }
 }
 
-use Does::{Ails, Bad, Few, Nothing, Slow, Well};
+use Does::{Ails, Bad, Few, Mended, Nothing, Slow, Well};
 
 const ONE_BAD: [(&str, Does); 3] = [("n1", Well), ("n2", Well), ("n3", Bad)];
 const ALL_WELL: [(&str, Does); 3] = [("n1", Well), ("n2", Well), ("n3", Well)];
