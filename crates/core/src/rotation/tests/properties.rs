@@ -299,7 +299,12 @@ proptest! {
                     outs.push((now, action.service.clone()));
                 }
                 if second < 3 {
-                    // Told twice is told once.
+                    // Told twice is told once; but that another is held back by one who goes is said with the next look.
+                    let has_gone = actions.iter().any(|it| it.what == What::Out);
+                    let before = rotation.clone();
+                    let again = rotation.step(&seen, now);
+                    prop_assert!(has_gone || (&rotation, again.len()) == (&before, 0));
+                    prop_assert!(again.iter().all(|it| matches!(it.what, What::Refused(_))));
                     let once = rotation.clone();
                     prop_assert_eq!(rotation.step(&seen, now), vec![]);
                     prop_assert_eq!(&rotation, &once);
