@@ -30,6 +30,8 @@ use crate::{Options, ServiceOptions, api, delivery::explain::in_words, serving::
 
 const START: u64 = 1_763_690_400;
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
+/// Nobody listens there, on any node.
+const TYPO: &str = "tcp://127.0.0.1:2033";
 const DELIVERED: Outcome = Outcome::Delivered(Evidence::PeerClosed);
 const TIMED_OUT: Outcome = Outcome::Lost { phase: Phase::Confirm, fault: Fault::Timeout };
 
@@ -145,7 +147,8 @@ fn report(roster: &Roster, second: Second, frozen: &[&str]) -> Report {
             VantageKind::Loopback => roster.vantage.node.clone(),
             _ => series.endpoint.host().to_string().replace(".example.net", ""),
         };
-        let outcome = if frozen.contains(&node.as_str()) { TIMED_OUT } else { DELIVERED };
+        let is_lost = frozen.contains(&node.as_str()) || series.endpoint.to_string() == TYPO;
+        let outcome = if is_lost { TIMED_OUT } else { DELIVERED };
         ClosedSlot { series: place as u32, second, outcome, reached: None, address: None }
     };
     Report {
@@ -255,6 +258,54 @@ async fn a_dry_run_changes_nothing_but_the_history() {
     assert_eq!(stage.state("n3"), (Of::In, 100));
     assert!(stage.history()[0].starts_with("n3 would be taken out of rotation (dry run): "));
     assert_eq!(stage.collector.leases("n3"), None);
+}
+
+/// In a list that all loopback agents share, or in that of the node which fails.
+#[tokio::test]
+async fn an_endpoint_that_never_worked_hides_no_node_neither_while_it_is_there_nor_after() {
+    for mistaken in [&NODES[..], &["n3"]] {
+        for is_removed in [false, true] {
+            let mut stage = Stage::new(Mode::Live).await;
+            let listed = |node: &str, urls: &[&str]| {
+                let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
+                roster(VantageKind::Loopback, node, &urls)
+            };
+            let right: Vec<Roster> = stage.rosters[..3].to_vec();
+            for (place, node) in NODES.iter().enumerate().filter(|(_, node)| mistaken.contains(node)) {
+                stage.rosters[place] = listed(node, &["tcp://127.0.0.1:2003", TYPO]);
+            }
+            stage.pass(70, &[]);
+            if is_removed {
+                let since = stage.clock.wall().second();
+                for (roster, right) in stage.rosters.iter_mut().zip(right) {
+                    *roster = Roster { since, ..right };
+                }
+                stage.pass(70, &[]);
+            }
+            assert!(stage.out().is_empty());
+            stage.pass(15, &["n3"]);
+            assert_eq!(stage.out(), ["n3"], "mistaken on {mistaken:?}, removed: {is_removed}");
+            // And it is seen to be well again.
+            stage.pass(75, &[]);
+            assert_eq!(stage.state("n3"), (Of::Returning, 10));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_fell_silent_lends_the_others_nothing() {
+    let mut stage = Stage::new(Mode::Live).await;
+    let more = ["old1", "old2", "old3"]
+        .map(|node| roster(VantageKind::Loopback, node, &["tcp://127.0.0.1:2003".to_owned()]));
+    let few = std::mem::take(&mut stage.rosters);
+    stage.rosters = few.iter().cloned().chain(more).collect();
+    stage.pass(60, &[]);
+    stage.rosters = few;
+    stage.pass(30, &[]);
+    stage.pass(30, &["n3"]);
+    assert!(stage.out().is_empty());
+    let expected = "1 node is bad, it is not taken out: of 6 nodes 3 must stay in rotation, and 3 of them are measured by nobody (n3)";
+    assert_eq!(stage.history(), [expected]);
 }
 
 async fn answer(client: &Client, url: &str) -> (StatusCode, Value) {

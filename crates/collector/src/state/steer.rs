@@ -2,7 +2,8 @@
 //!
 //! A series is of a node of the service: the vantage's own if that is a loopback; else the one that the configuration names for the
 //! endpoint, or the endpoint's host. What an agent tells that is late, suspects itself or shares its vantage with another is
-//! left out, and so is what never worked or is not required: none of that says anything of a node.
+//! left out, and so is each series that ended, never worked or is not required: none of that says anything of a node, and nothing of
+//! the other series of the same vantage.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -37,7 +38,6 @@ struct Cell {
     service: Arc<str>,
     node: String,
     vantage: Arc<Vantage>,
-    /// One of its series, to see whether they are alive.
     series: Vec<SeriesId>,
 }
 
@@ -59,7 +59,8 @@ impl State {
             None => self.cells_of(&services),
         };
         let mut sums = Sums::new();
-        let of_service = |service| self.evidence(service, &steered, &mut sums, now);
+        let telling = self.telling(&steered, now.second());
+        let of_service = |service| self.evidence(service, &steered, &telling, &mut sums, now);
         let evidence = services.iter().filter_map(of_service).collect();
         self.steered = Some(steered);
         evidence
@@ -90,6 +91,20 @@ impl State {
         Steered { series: self.catalog.len(), cell_of, cells }
     }
 
+    /// The cell of each series that says something of its node: it goes on, and worked once.
+    fn telling(&self, steered: &Steered, until: Second) -> Vec<u32> {
+        let mut telling = steered.cell_of.clone();
+        for cell in &steered.cells {
+            for id in &cell.series {
+                let endpoint = self.catalog.tag(*id, Tag::Endpoint);
+                if !(self.goes_on(*id, until) && self.watch.worked(&cell.service, endpoint)) {
+                    telling[id.0 as usize] = NO_GROUP;
+                }
+            }
+        }
+        telling
+    }
+
     fn vantage(&self, id: SeriesId) -> Option<Vantage> {
         let tag = |tag| self.catalog.tag(id, tag).to_owned();
         let known = |text: String| (text != ABSENT).then_some(text);
@@ -106,6 +121,7 @@ impl State {
         &self,
         service: &ServiceOptions,
         steered: &Steered,
+        telling: &[u32],
         sums: &mut Sums,
         now: Timestamp,
     ) -> Option<Evidence> {
@@ -125,17 +141,15 @@ impl State {
             let loopbacks = cells.iter().filter(|(_, cell)| cell.vantage.kind == VantageKind::Loopback);
             nodes.extend(loopbacks.map(|(_, cell)| (cell.node.clone(), cell.vantage.zone.clone())));
         }
-        let heard: Vec<(usize, &Cell)> = cells
-            .into_iter()
-            .filter(|(_, cell)| nodes.contains_key(&cell.node) && trusted(cell) && self.has_worked(cell))
-            .collect();
+        let heard: Vec<(usize, &Cell)> =
+            cells.into_iter().filter(|(_, cell)| nodes.contains_key(&cell.node) && trusted(cell)).collect();
         // Where storage decides, what it lacks is known once that is settled.
         let ends = [Some((until, true)), service.storage.then(|| (settled_until(now), false))];
         let views = ends.into_iter().flatten().map(|(end, at_best)| {
             let spans =
                 [(rules.window / 4).max(2), rules.window, LONG_SECONDS].map(|it| Span::before(end, it));
             for span in spans {
-                let count = || self.ledger.sums(span, &steered.cell_of, steered.cells.len());
+                let count = || self.ledger.sums(span, telling, steered.cells.len());
                 sums.entry(span).or_insert_with(count);
             }
             let counted = |span: Span, cell: usize| counted(&sums[&span][cell], at_best);
@@ -178,12 +192,11 @@ impl State {
     }
 
     fn is_alive(&self, cell: &Cell, until: Second) -> bool {
-        cell.series.iter().any(|series| self.ledger.life(*series).until >= until)
+        cell.series.iter().any(|series| self.goes_on(*series, until))
     }
 
-    fn has_worked(&self, cell: &Cell) -> bool {
-        let endpoint = |series: &SeriesId| self.catalog.tag(*series, Tag::Endpoint);
-        cell.series.iter().all(|series| self.watch.worked(&cell.service, endpoint(series)))
+    fn goes_on(&self, series: SeriesId, until: Second) -> bool {
+        self.ledger.life(series).until >= until
     }
 }
 

@@ -14,6 +14,13 @@ const CHANCE_BAD: f64 = 1e-6;
 /// A node is well if chance loses as much no less often than this.
 const CHANCE_WELL: f64 = 1e-3;
 
+/// Where nothing at all is acceptable each loss would be no chance: then it is the least share that can be written, as in
+/// [`crate::detect`].
+const ACCEPTABLE_MIN: f64 = 1e-6;
+
+/// What loses no more slots than this is none to go, however few are acceptable.
+const LOST_FEW: u64 = 2;
+
 /// What was counted of a node by an observer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
@@ -100,7 +107,7 @@ impl Proof {
 pub(super) enum Sight {
     /// Nobody measured it.
     Unmeasured,
-    /// Whoever measured it finds it well.
+    /// Whoever measured it finds it well; where it is out, enough of them do.
     Well,
     /// Somebody does not; and it is not shown that it is the node.
     Ailing,
@@ -166,13 +173,24 @@ impl Evidence {
         if let Some(proof) = looks.filter_map(|(view, kind)| self.proof(view, kind, node, away)).next() {
             return Sight::Bad(proof);
         }
+        // Those that went return as they would have stayed: whom enough find well is well, though one lost its own way there.
+        let enough = if away.contains(node) { self.rules.careful().min_vantages } else { usize::MAX };
         let mut seen = Sight::Unmeasured;
-        for observer in self.views.iter().flatten() {
-            match self.finds(observer, Kind::Fast, node) {
-                Finding::Unmeasured => {}
-                Finding::Well if seen == Sight::Unmeasured => seen = Sight::Well,
-                Finding::Well => {}
-                Finding::Ailing | Finding::Bad => seen = Sight::Ailing,
+        for view in &self.views {
+            let found = view.iter().map(|observer| self.finds(observer, Kind::Fast, node));
+            let (mut well, mut others) = (0, 0);
+            for finding in found {
+                match finding {
+                    Finding::Unmeasured => {}
+                    Finding::Well => well += 1,
+                    Finding::Ailing | Finding::Bad => others += 1,
+                }
+            }
+            if others > 0 && well < enough {
+                return Sight::Ailing;
+            }
+            if well > 0 {
+                seen = Sight::Well;
             }
         }
         seen
@@ -185,16 +203,14 @@ impl Evidence {
         if counted.judged == 0 || counted.judged * 4 < kind.seconds(&self.rules) * 3 {
             return Finding::Unmeasured;
         }
+        let acceptable = self.acceptable.max(ACCEPTABLE_MIN);
         let is_lost = match kind {
             Kind::Fast => counted.loss() >= self.rules.loss && measured.newest.loss() >= self.rules.loss,
-            Kind::Slow => {
-                let least = LONG_FACTOR * self.acceptable;
-                counted.loss() >= least && measured.window.loss() > self.acceptable
-            }
+            Kind::Slow => counted.loss() >= LONG_FACTOR * acceptable && measured.window.loss() > acceptable,
         };
-        if is_lost && !counted.is_chance(self.acceptable, CHANCE_BAD) {
+        if is_lost && counted.lost > LOST_FEW && !counted.is_chance(acceptable, CHANCE_BAD) {
             Finding::Bad
-        } else if counted.is_chance(self.acceptable, CHANCE_WELL) {
+        } else if counted.is_chance(acceptable, CHANCE_WELL) {
             Finding::Well
         } else {
             Finding::Ailing

@@ -16,6 +16,10 @@ const DAY: u64 = 86_400;
 
 const HOUR: u64 = 3_600;
 
+/// A name that nobody measured for so long, while others of the service were measured, is of a node that is gone. Until then it may
+/// only have fallen silent.
+const GONE_SECONDS: u64 = HOUR;
+
 /// As many of these as the fleet's greatest rate allows in a day, in earnest and dry.
 const EJECTIONS_MAX: usize = 2 * 24 * FleetRules::PER_HOUR_MAX;
 
@@ -135,7 +139,7 @@ struct Away {
     state: State,
     since: Second,
     proof: Proof,
-    /// Whoever measured it finds it well since then.
+    /// Enough of those who measure it find it well since then.
     well_since: Option<Second>,
 }
 
@@ -144,7 +148,19 @@ struct Pool {
     mode: Mode,
     nodes: BTreeSet<String>,
     away: BTreeMap<String, Away>,
+    /// The nodes that nobody measures, and for how many seconds in which others were measured.
+    silent: BTreeMap<String, u64>,
     refused: Option<Refused>,
+}
+
+/// How many nodes there are to be held back by.
+struct Count {
+    /// Without those that are gone for good.
+    known: usize,
+    /// That somebody measures now.
+    measured: usize,
+    /// Of those that are known and in, such as nobody measures now.
+    silent: usize,
 }
 
 /// Which nodes of which services are in rotation.
@@ -166,7 +182,7 @@ impl Rotation {
                     (node, Away { state, since, proof, well_since: None })
                 })
                 .collect();
-            Pool { mode, nodes: away.keys().cloned().collect(), away, refused: None }
+            Pool { nodes: away.keys().cloned().collect(), away, ..Pool::new(mode) }
         };
         Self {
             pools: kept.pools.into_iter().map(|(service, kept)| (service, pool(kept))).collect(),
@@ -189,7 +205,7 @@ impl Rotation {
     /// Takes in what is seen at `now`, and says what happened.
     pub fn step(&mut self, seen: &Seen, now: Second) -> Vec<Action> {
         let mut actions = Vec::new();
-        self.follow_clock(now);
+        let elapsed = self.follow_clock(now);
         self.ejections.retain(|ejection| now.0.saturating_sub(ejection.at.0) < DAY);
         let steered: BTreeSet<&str> = seen
             .services
@@ -209,7 +225,7 @@ impl Rotation {
             }
         }
         for evidence in seen.services.iter().filter(|it| steered.contains(it.service.as_str())) {
-            self.pool(evidence, seen.fleet, now, &mut actions);
+            self.pool(evidence, seen.fleet, now, elapsed, &mut actions);
         }
         actions
     }
@@ -268,8 +284,8 @@ impl Rotation {
     }
 
     /// What lies ahead of a clock that was set back happened now, at the latest; and of a stretch that was slept through
-    /// nobody knows that it was well.
-    fn follow_clock(&mut self, now: Second) {
+    /// nobody knows that it was well. Returns how many seconds passed in which somebody looked.
+    fn follow_clock(&mut self, now: Second) -> u64 {
         let looked = self.looked.replace(now);
         let is_steady = looked.is_some_and(|before| before <= now && now.0 - before.0 <= STEP_SECONDS_MAX);
         for ejection in &mut self.ejections {
@@ -279,9 +295,17 @@ impl Rotation {
             away.since = away.since.min(now);
             away.well_since = away.well_since.filter(|_| is_steady);
         }
+        looked.filter(|_| is_steady).map_or(0, |before| now.0 - before.0)
     }
 
-    fn pool(&mut self, evidence: &Evidence, fleet: FleetRules, now: Second, actions: &mut Vec<Action>) {
+    fn pool(
+        &mut self,
+        evidence: &Evidence,
+        fleet: FleetRules,
+        now: Second,
+        elapsed: u64,
+        actions: &mut Vec<Action>,
+    ) {
         let service = &evidence.service;
         let rules = evidence.rules.careful();
         let pool = self.pools.entry(service.clone()).or_insert_with(|| Pool::new(evidence.mode));
@@ -299,6 +323,7 @@ impl Rotation {
             let away = pool.away.keys().map(String::as_str).collect();
             evidence.sights(&away)
         };
+        pool.note_silent(&sights, elapsed);
         for (node, sight) in &sights {
             let waits = self.ejections.iter().filter(|it| it.is_of(service, node, pool.mode)).count();
             if let Some((what, text)) = pool.follow(node, sight, &rules, waits, now) {
@@ -328,9 +353,12 @@ impl Rotation {
             let of_mode = self.ejections.iter().filter(|it| it.is_live == (pool.mode == Mode::Live));
             of_mode.filter(move |it| now.0.saturating_sub(it.at.0) < seconds)
         };
-        let nodes = evidence.nodes.len();
-        let held_back = if let Some(guard) = over_budget(evidence, &rules, &gone) {
-            let figure = if guard == Guard::Floor { rules.in_min(nodes) } else { rules.out_max(nodes) };
+        let count = pool.count();
+        let held_back = if let Some(guard) = over_budget(evidence, &rules, &count, &gone) {
+            let figure = match guard {
+                Guard::Floor => rules.in_min(count.known),
+                _ => rules.out_max(count.measured),
+            };
             Some((guard, figure as u64))
         } else if within(rules.every).any(|it| it.service == *service) {
             Some((Guard::ServiceRate, rules.every))
@@ -343,7 +371,14 @@ impl Rotation {
             let out: Vec<&str> =
                 pool.away.keys().map(String::as_str).filter(|it| !bad.contains_key(it)).collect();
             let names: Vec<&str> = bad.keys().copied().collect();
-            let text = words::refused(guard, &names, &out, is_live, &words::limit(guard, nodes, figure));
+            let limit = match guard {
+                Guard::Floor if count.silent > 0 => words::floor(count.known, figure, count.silent),
+                Guard::Budget if count.measured < count.known => words::budget(count.measured, figure),
+                _ => words::limit(guard, count.known, figure),
+            };
+            // Where too few are measured nothing is shown of what the bad ones share.
+            let is_shared = guard.is_correlated() && (guard != Guard::Floor || count.silent == 0);
+            let text = words::refused(is_shared, &names, &out, is_live, &limit);
             let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
             let is_known =
                 pool.refused.as_ref().is_some_and(|known| known.guard == guard && known.nodes == names);
@@ -372,13 +407,13 @@ impl Rotation {
     }
 }
 
-/// What of the budget would not hold if all of `gone` went.
-fn over_budget(evidence: &Evidence, rules: &Rules, gone: &BTreeSet<&str>) -> Option<Guard> {
-    let nodes = evidence.nodes.len();
-    if nodes.saturating_sub(gone.len()) < rules.in_min(nodes) {
+/// What of the budget would not hold if all of `gone` went. Of whom nobody measures it is not known that it is in, and nobody may go
+/// because of it.
+fn over_budget(evidence: &Evidence, rules: &Rules, count: &Count, gone: &BTreeSet<&str>) -> Option<Guard> {
+    if count.known.saturating_sub(count.silent + gone.len()) < rules.in_min(count.known) {
         return Some(Guard::Floor);
     }
-    if gone.len() > rules.out_max(nodes) {
+    if gone.len() > rules.out_max(count.measured) {
         return Some(Guard::Budget);
     }
     let mut zones = BTreeSet::new();
@@ -430,7 +465,7 @@ impl Away {
 
 impl Pool {
     const fn new(mode: Mode) -> Self {
-        Self { mode, nodes: BTreeSet::new(), away: BTreeMap::new(), refused: None }
+        Self { mode, nodes: BTreeSet::new(), away: BTreeMap::new(), silent: BTreeMap::new(), refused: None }
     }
 
     const fn is_live(&self) -> bool {
@@ -440,6 +475,37 @@ impl Pool {
     /// Whether a node gets nothing already.
     fn is_out(&self, node: &str) -> bool {
         self.away.get(node).is_some_and(|away| away.state == State::Out)
+    }
+
+    /// Whether it counts still. What is out keeps its place, whoever measures it.
+    fn is_known(&self, node: &str) -> bool {
+        self.away.contains_key(node) || self.silent.get(node).is_none_or(|seconds| *seconds < GONE_SECONDS)
+    }
+
+    fn known(&self) -> usize {
+        self.nodes.iter().filter(|node| self.is_known(node)).count()
+    }
+
+    fn count(&self) -> Count {
+        let is_silent = |node: &&String| !self.away.contains_key(*node) && self.is_known(node);
+        Count {
+            known: self.known(),
+            measured: self.nodes.len() - self.silent.len(),
+            silent: self.silent.keys().filter(is_silent).count(),
+        }
+    }
+
+    /// Where nobody measures anything, that says nothing of nodes.
+    fn note_silent(&mut self, sights: &BTreeMap<&str, Sight>, elapsed: u64) {
+        if sights.values().all(|sight| *sight == Sight::Unmeasured) {
+            return;
+        }
+        for (node, sight) in sights {
+            match sight {
+                Sight::Unmeasured => *self.silent.entry((*node).to_owned()).or_default() += elapsed,
+                _ => drop(self.silent.remove(*node)),
+            }
+        }
     }
 
     fn act(&self, service: &str, node: String, what: What, text: String) -> Action {
@@ -471,8 +537,12 @@ impl Pool {
             let text = words::back(&node, self.is_live(), "it is not among the nodes any more");
             actions.push(self.act(service, node, What::In, text));
         }
-        let nodes = self.nodes.len();
-        while !self.away.is_empty() && nodes - self.away.len() < rules.in_min(nodes) {
+        self.silent.retain(|node, _| self.nodes.contains(node));
+        while !self.away.is_empty() {
+            let nodes = self.known();
+            if nodes - self.away.len() >= rules.in_min(nodes) {
+                return;
+            }
             let longest = self.away.iter().min_by_key(|(_, away)| away.since).map(|(node, _)| node.clone());
             let Some(node) = longest else { return };
             self.away.remove(&node);

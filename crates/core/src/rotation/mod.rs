@@ -19,8 +19,11 @@
 //! from each of them at least half of its peers are well in the same window. So what is wider, a vantage's own fault or a
 //! part of the way is none of ours ([`evidence`]). *The budget:* of a service at most a tenth is out, but one may be; one in a
 //! zone; never less than half are in, nor less than two. Whoever else is not well in that second counts as well: where more
-//! would have to go than may, what went is left out and nothing new goes, since that is no failure of single nodes. *The rate:* one a minute of
-//! a service, five an hour of the fleet. *The wait:* a minute, doubled by each time in a day up to half an hour.
+//! would have to go than may, what went is left out and nothing new goes, since that is no failure of single nodes. Whom nobody measures
+//! counts as gone for what must stay, and for nothing in what may go; a name that nobody measured for an hour, while others were,
+//! counts for neither. *The rate:* one a minute of
+//! a service, five an hour of the fleet. *The wait:* a minute, doubled by each time in a day up to half an hour. *The return:* it is not bad, and all
+//! that measure it find it well, or as many as it takes to say that it is bad: one that lost its own way there holds nobody out.
 //!
 //! **What fails, fails static.** Without evidence everything stays as it is; advice that nobody renews ends after
 //! [`LEASE_SECONDS`], in rotation. All that is kept ([`Kept`]) is who is out and who was: a life that is killed forgets neither. A

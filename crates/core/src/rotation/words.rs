@@ -34,7 +34,7 @@ pub(super) fn back(node: &str, is_live: bool, why: &str) -> String {
 }
 
 /// Such as `2 nodes are bad, none is taken out: 1 of 3 may be out`.
-pub(super) fn refused(guard: Guard, bad: &[&str], out: &[&str], is_live: bool, limit: &str) -> String {
+pub(super) fn refused(is_shared: bool, bad: &[&str], out: &[&str], is_live: bool, limit: &str) -> String {
     let names = bad.join(", ");
     let (are, none) = match bad.len() {
         1 => ("1 node is bad".to_owned(), "it is not"),
@@ -45,7 +45,7 @@ pub(super) fn refused(guard: Guard, bad: &[&str], out: &[&str], is_live: bool, l
         [] => String::new(),
         out => format!(", beside {} which is out already", out.join(", ")),
     };
-    let meaning = if guard.is_correlated() { "; this is no failure of single nodes" } else { "" };
+    let meaning = if is_shared { "; this is no failure of single nodes" } else { "" };
     format!("{are}, {none} taken out: {limit} ({names}{beside}){meaning}")
 }
 
@@ -58,6 +58,17 @@ pub(super) fn limit(guard: Guard, nodes: usize, figure: u64) -> String {
         Guard::ServiceRate => format!("one may go each {}", duration(figure)),
         Guard::FleetRate => format!("of all services {figure} may go in an hour"),
     }
+}
+
+/// What the floor allows where some of the nodes are measured by nobody.
+pub(super) fn floor(nodes: usize, figure: u64, silent: usize) -> String {
+    let are = if silent == 1 { "is" } else { "are" };
+    format!("{}, and {silent} of them {are} measured by nobody", limit(Guard::Floor, nodes, figure))
+}
+
+/// What the budget allows where no more than these are measured.
+pub(super) fn budget(measured: usize, figure: u64) -> String {
+    format!("of {measured} nodes that are measured {figure} may be out at once")
 }
 
 fn duration(seconds: u64) -> String {

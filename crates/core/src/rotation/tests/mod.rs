@@ -19,6 +19,10 @@ pub(super) enum Does {
     Ails,
     /// Loses a fifth, for a minute.
     Slow,
+    /// Lost two slots.
+    Few,
+    /// Lost a fifth of the minute, and nothing of late.
+    Mended,
     Nothing,
 }
 
@@ -38,6 +42,8 @@ impl Does {
             Self::Bad => of(2 * series, 8 * series, 8 * series),
             Self::Ails => of(0, 2 * series, 2 * series),
             Self::Slow => of(0, 2 * series, 12 * series),
+            Self::Few => of(0, 2, 2),
+            Self::Mended => of(0, 0, 12 * series),
             Self::Nothing => return None,
         })
     }
@@ -97,7 +103,7 @@ impl Stage {
     }
 }
 
-use Does::{Ails, Bad, Nothing, Slow, Well};
+use Does::{Ails, Bad, Few, Mended, Nothing, Slow, Well};
 
 const ONE_BAD: [(&str, Does); 3] = [("n1", Well), ("n2", Well), ("n3", Bad)];
 const ALL_WELL: [(&str, Does); 3] = [("n1", Well), ("n2", Well), ("n3", Well)];
@@ -390,6 +396,138 @@ fn nodes_that_vanish_take_their_place_in_the_budget_along() {
     stage.sees(&many(&[9], 10), 1);
     let told = stage.sees(&many(&[], 9), 1);
     assert_eq!(told, ["n09 is in rotation again (live): it is not among the nodes any more"]);
+}
+
+/// The same with names beside that nobody measures, all in a zone of their own.
+fn beside(names: usize, evidence: Evidence) -> Evidence {
+    let mut nodes = evidence.nodes.clone();
+    nodes.extend((0..names).map(|name| (format!("old{name:02}"), Some(format!("old zone {name}")))));
+    Evidence { nodes, ..evidence }
+}
+
+#[test]
+fn names_of_nodes_that_are_gone_lend_the_others_nothing() {
+    const ONE: [(&str, Does); 3] = [("n1", Bad), ("n2", Well), ("n3", Well)];
+    const TWO: [(&str, Does); 3] = [("n1", Bad), ("n2", Bad), ("n3", Well)];
+    // Who fell silent a moment ago may be gone, and counts as such.
+    let mut stage = Stage::new();
+    stage.sees(&beside(17, agreed(&ALL_WELL)), 60);
+    assert_eq!(
+        stage.sees(&beside(17, agreed(&ONE)), 300),
+        [
+            "1 node is bad, it is not taken out: of 20 nodes 10 must stay in rotation, and 17 of them are measured by nobody (n1)"
+        ]
+    );
+    // After an hour they are names, and no more; but two of three are no more out than without them.
+    stage.sees(&beside(17, agreed(&ALL_WELL)), 3_600);
+    let told = stage.sees(&beside(17, agreed(&ONE)), 60);
+    assert!(told[0].starts_with("n1 was taken out of rotation (live): "), "{told:?}");
+    let told = stage.sees(&beside(17, agreed(&TWO)), 300);
+    assert_eq!(
+        told,
+        [
+            "1 node is bad, it is not taken out: of 3 nodes 2 must stay in rotation (n2, beside n1 which is out already); this is no failure of single nodes"
+        ]
+    );
+    assert!(!stage.is_in("n1") && stage.is_in("n2") && stage.is_in("n3"));
+}
+
+#[test]
+fn whom_nobody_measures_widens_no_budget() {
+    let silent = |bad: &[usize], silent: &[usize], nodes: usize| {
+        let mut evidence = many(bad, nodes);
+        for observer in evidence.views.iter_mut().flatten() {
+            observer.nodes.retain(|node, _| !silent.iter().any(|it| *node == format!("n{it:02}")));
+        }
+        evidence
+    };
+    // Of twenty two may be out, of eighteen one.
+    let mut stage = Stage::new();
+    stage.sees(&silent(&[1], &[18, 19], 20), 61);
+    let told = stage.sees(&silent(&[1, 2], &[18, 19], 20), 300);
+    assert_eq!(
+        told,
+        [
+            "1 node is bad, it is not taken out: of 18 nodes that are measured 1 may be out at once (n02, beside n01 which is out already); this is no failure of single nodes"
+        ]
+    );
+    // One that is out and falls silent keeps its place, for as long as that lasts.
+    let mut stage = Stage::new();
+    stage.sees(&silent(&[1], &[], 6), 61);
+    let told = stage.sees(&silent(&[2], &[1], 6), 7_500);
+    assert!(
+        told[0].starts_with("1 node is bad, it is not taken out: of 5 nodes that are measured 1 may be out"),
+        "{told:?}"
+    );
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(!stage.is_in("n01") && stage.is_in("n02"));
+    // And one that is out returns where too few others are left for good, and not where all are dark.
+    let mut stage = Stage::new();
+    stage.sees(&agreed(&ONE_BAD), 1);
+    assert_eq!(stage.sees(&agreed(&[("n1", Nothing), ("n2", Nothing), ("n3", Nothing)]), 7_500), [""; 0]);
+    assert_eq!(stage.sees(&agreed(&[("n1", Well), ("n2", Nothing), ("n3", Bad)]), 3_590), [""; 0]);
+    assert_eq!(
+        stage.sees(&agreed(&[("n1", Well), ("n2", Nothing), ("n3", Bad)]), 20)[0],
+        "n3 is in rotation again (live): of 2 nodes 2 must stay in rotation"
+    );
+}
+
+#[test]
+fn a_vantage_that_lost_its_way_to_a_node_keeps_nobody_out() {
+    let from = |views: [Does; 3]| {
+        let nodes = |does| [("n1", does), ("n2", Well), ("n3", Well), ("n4", Well)];
+        let [a, b, c] = views.map(nodes);
+        let views = vec![
+            observer("dc-1", VantageKind::Datacentre, "dc", &a),
+            observer("loopback", VantageKind::Loopback, "none", &b),
+            observer("far", VantageKind::External, "isp", &c),
+        ];
+        Evidence { views: vec![views], ..agreed(&a) }
+    };
+    for lost in [Bad, Ails] {
+        let mut stage = Stage::new();
+        stage.sees(&from([Bad; 3]), 90);
+        let told = stage.sees(&from([Well, Well, lost]), 61);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(stage.states()["n1"], (State::Returning, 10));
+        stage.sees(&from([Well, Well, lost]), 61);
+        assert!(stage.is_in("n1"));
+    }
+    // One that finds it well is none too many, and what storage lacks counts as much as what is seen.
+    let stored = Evidence {
+        views: [from([Well, Well, Bad]).views, from([Ails, Well, Bad]).views].concat(),
+        ..from([Well; 3])
+    };
+    for evidence in [from([Well, Ails, Bad]), from([Ails, Nothing, Well]), stored] {
+        let mut stage = Stage::new();
+        stage.sees(&from([Bad; 3]), 90);
+        assert_eq!(stage.sees(&evidence, 300), [""; 0]);
+        assert!(!stage.is_in("n1"));
+    }
+}
+
+#[test]
+fn where_no_loss_is_acceptable_a_lost_second_is_still_none() {
+    let lossy = |acceptable: f64, lost: u64| {
+        let counted = |seconds: u64, lost: u64| Counted { scheduled: seconds, judged: seconds, lost };
+        let mut evidence = Evidence { acceptable, ..agreed(&ONE_BAD) };
+        for (node, measured) in evidence.views.iter_mut().flatten().flat_map(|it| &mut it.nodes) {
+            let lost = if node == "n3" { lost } else { 0 };
+            *measured =
+                Measured { newest: counted(2, 0), window: counted(8, lost.min(2)), long: counted(60, lost) };
+        }
+        evidence
+    };
+    for (lost, leaves) in [(1, false), (2, false), (3, true), (12, true)] {
+        let mut stage = Stage::new();
+        stage.sees(&lossy(0.0, lost), 20);
+        assert_eq!(!stage.is_in("n3"), leaves, "{lost} of 60 from each");
+    }
+    for (lost, leaves) in [(3, false), (12, true)] {
+        let mut stage = Stage::new();
+        stage.sees(&lossy(0.005, lost), 20);
+        assert_eq!(!stage.is_in("n3"), leaves, "{lost} of 60 from each, where some is acceptable");
+    }
 }
 
 #[test]
