@@ -29,7 +29,7 @@ use crate::support::{
     report,
 };
 
-#[path = "../../crates/wire/tests/first.rs"]
+#[path = "../../crates/wire/tests/versions/first.rs"]
 mod first;
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -5,7 +5,8 @@ use aviary_core::{Micros, Protocol, Second, Span, Timestamp, Vantage, VantageKin
 use super::{
     CERTIFICATES_MAX, Certificate as ToldCertificate, EVENTS_MAX, Event as ToldEvent, EventKind, GAPS_MAX,
     PhaseTimings, Report as Told, ReportError, Roster as ToldRoster, RosterSeries, SERIES_MAX,
-    SUSPECT_SPANS_MAX, TIMINGS_MAX, Version, What, at_most, columns, field, services::Services, text, version,
+    SUSPECT_SPANS_MAX, TIMINGS_MAX, Version, What, at_most, columns, field, services::Services, text,
+    version,
 };
 
 #[derive(Clone, PartialEq, prost::Message)]

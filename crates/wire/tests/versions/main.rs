@@ -1,16 +1,16 @@
 //! Reports of the version before, as they were recorded, and reports of this one in the eyes of a reader of then.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "first.rs"]
 mod first;
-#[path = "meaning.rs"]
 mod meaning;
 
 use std::{fs, path::Path};
 
 use aviary_core::{
     Evidence, Fault, LocalFault, Micros, Outcome, Phase, Protocol, Second, Span, Timestamp, Vantage,
-    VantageKind, histogram::Histogram,
+    VantageKind,
+    histogram::Histogram,
+    rollout::{self, Held, HeldState},
 };
 use aviary_wire::report::{
     Certificate, ClosedSlot, Event, EventKind, Gap, PhaseTimings, Report, ReportError, Roster, RosterSeries,
@@ -147,6 +147,7 @@ fn full() -> Report {
         }],
         self_suspect: vec![Span::new(since.plus(10), since.plus(11))],
         program: "0.2.0".to_owned(),
+        services: Some(vec![Held::new(rollout::Version(7), HeldState::Active)]),
         version: Version::NEWEST,
     }
 }
