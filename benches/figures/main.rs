@@ -14,6 +14,8 @@ mod cpu;
 mod durable;
 mod fleet;
 mod history;
+#[path = "../../tests/hosts/mod.rs"]
+mod hosts;
 mod lateness;
 mod ledger;
 mod live;
@@ -28,7 +30,11 @@ mod reports;
 mod rival;
 mod role;
 mod server;
+mod several_hosts;
 mod soak;
+#[path = "../../tests/support/mod.rs"]
+#[expect(dead_code, reason = "tests do more than this")]
+mod support;
 mod table;
 
 use std::{
@@ -45,7 +51,7 @@ use crate::table::Table;
 #[command(about = "Measures the figures that aviary is to reach, and prints them beside their goals")]
 struct Arguments {
     /// Only figures whose name contains one of these, such as `cpu`, `udp`, `lateness`, `report`, `ledger`, `history`, `durable`, `live`, `pages`, `replay` or `memory`;
-    /// `soak`, `blackbox` and `page` are only measured when named
+    /// `soak`, `blackbox`, `page` and `hosts` are only measured when named, the last with names of its faults after it
     figures: Vec<String>,
     /// Fewer and shorter rounds: to see that it works, not to judge by
     #[arg(long)]
@@ -77,6 +83,8 @@ const SOAK: &str = "soak";
 const BLACKBOX: &str = "blackbox";
 /// Likewise: beside programs that have to be installed.
 const PAGE: &str = "page";
+/// Likewise: as root, and for a quarter of an hour.
+const HOSTS: &str = "hosts";
 
 impl Plan {
     /// Whether the figure called `name` was asked for.
@@ -134,6 +142,9 @@ fn figures(plan: &Plan) -> anyhow::Result<()> {
 }
 
 fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
+    if let Some((HOSTS, wanted)) = plan.wanted.split_first().map(|(first, others)| (first.as_str(), others)) {
+        return several_hosts::measure(wanted, plan.quick);
+    }
     cpu::measure(plan, table)?;
     durable::measure(plan, table)?;
     lateness::measure(plan, table)?;
@@ -155,9 +166,10 @@ fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     }
     if plan.wanted.is_empty() {
         table.note(format!(
-            "Three more are measured when they are named. `cargo bench -- {SOAK} [--minutes 10]`: 2,500 series for so long. \
+            "Four more are measured when they are named. `cargo bench -- {SOAK} [--minutes 10]`: 2,500 series for so long. \
              `cargo bench -- {BLACKBOX}`: CPU beside prometheus-blackbox-exporter, six minutes. \
-             `cargo bench -- {PAGE}`: how soon a loss is a page, beside Prometheus; benches/setup fetches both."
+             `cargo bench -- {PAGE}`: how soon a loss is a page, beside Prometheus; benches/setup fetches both. `cargo bench -- {HOSTS} [loss]`: faults of a network of \
+             hosts, and what is said of them, as root, for a quarter of an hour; tests/setup installs what it needs."
         ));
     }
     Ok(())
