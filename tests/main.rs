@@ -11,6 +11,7 @@ mod edges;
 mod enrolment;
 mod graphite;
 mod history;
+mod hosts;
 mod local;
 mod metadata;
 mod metrics;

@@ -6,14 +6,12 @@ use aviary_core::{Second, Span};
 use aviary_wire::report::{ClosedSlot, Report, Roster};
 use serde_json::Value;
 
-use crate::{
-    ordeals::clock::libfaketime,
-    support::{
-        aviary::{Aviary, aviary, now, run},
-        http,
-        ports::Port,
-        report,
-    },
+use crate::support::{
+    aviary::{Aviary, aviary, now, run},
+    clock::libfaketime,
+    http,
+    ports::Port,
+    report,
 };
 
 const PATIENCE: Duration = Duration::from_secs(40);

@@ -14,6 +14,8 @@ mod cpu;
 mod durable;
 mod fleet;
 mod history;
+#[path = "../../tests/hosts/mod.rs"]
+mod hosts;
 mod lateness;
 mod ledger;
 mod live;
@@ -28,7 +30,11 @@ mod reports;
 mod rival;
 mod role;
 mod server;
+mod several_hosts;
 mod soak;
+#[path = "../../tests/support/mod.rs"]
+#[expect(dead_code, reason = "tests do more than this")]
+mod support;
 mod table;
 mod upgrade;
 
@@ -47,7 +53,7 @@ use crate::table::Table;
 #[command(about = "Measures the figures that aviary is to reach, and prints them beside their goals")]
 struct Arguments {
     /// Only figures whose name contains one of these, such as `cpu`, `udp`, `lateness`, `report`, `ledger`, `history`, `durable`, `live`, `pages`, `replay` or `memory`;
-    /// `soak`, `blackbox`, `page` and `upgrade` are only measured when named
+    /// `soak`, `blackbox`, `page`, `upgrade` and `hosts` are only measured when named, the last with names of its faults after it
     figures: Vec<String>,
     /// Fewer and shorter rounds: to see that it works, not to judge by
     #[arg(long)]
@@ -85,6 +91,8 @@ const BLACKBOX: &str = "blackbox";
 const UPGRADE: &str = "upgrade";
 /// Likewise: beside programs that have to be installed.
 const PAGE: &str = "page";
+/// Likewise: as root, and for a quarter of an hour.
+const HOSTS: &str = "hosts";
 
 impl Plan {
     /// Whether the figure called `name` was asked for.
@@ -142,6 +150,9 @@ fn figures(plan: &Plan) -> anyhow::Result<()> {
 }
 
 fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
+    if let Some((HOSTS, wanted)) = plan.wanted.split_first().map(|(first, others)| (first.as_str(), others)) {
+        return several_hosts::measure(wanted, plan.quick);
+    }
     cpu::measure(plan, table)?;
     durable::measure(plan, table)?;
     lateness::measure(plan, table)?;
@@ -166,10 +177,12 @@ fn measure(plan: &Plan, table: &mut Table) -> anyhow::Result<()> {
     }
     if plan.wanted.is_empty() {
         table.note(format!(
-            "Four more are measured when they are named. `cargo bench -- {SOAK} [--minutes 10]`: 2,500 series for so long. \
+            "Five more are measured when they are named. `cargo bench -- {SOAK} [--minutes 10]`: 2,500 series for so long. \
              `cargo bench -- {BLACKBOX}`: CPU beside prometheus-blackbox-exporter, six minutes. \
              `cargo bench -- {PAGE}`: how soon a loss is a page, beside Prometheus; benches/setup fetches both. \
-             `cargo bench -- {UPGRADE} [--old PROGRAM]`: an upgrade in each order and a downgrade, with the program of before."
+             `cargo bench -- {UPGRADE} [--old PROGRAM]`: an upgrade in each order and a downgrade, with the program of before. \
+             `cargo bench -- {HOSTS} [loss]`: faults of a network of \
+             hosts, and what is said of them, as root, for a quarter of an hour; tests/setup installs what it needs."
         ));
     }
     Ok(())

@@ -1,12 +1,13 @@
 //! A wall clock that is set, leaps and drifts: libfaketime before the agent's own, which nobody else sees.
 
-use std::{fs, net::SocketAddr, path::PathBuf, thread};
+use std::{fs, net::SocketAddr, thread};
 
 use aviary_core::{Outcome, Second, Span};
 
 use super::{Agent, PATIENCE, pause, wait_until};
 use crate::support::{
     aviary::now,
+    clock::libfaketime,
     http,
     ports::Port,
     receiver::Receiver,
@@ -72,14 +73,6 @@ impl Skewed {
             answer.is_ok_and(|(status, _)| status == 200)
         });
     }
-}
-
-/// The library that stands between a program and its clock.
-#[track_caller]
-pub(crate) fn libfaketime() -> PathBuf {
-    let dirs = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
-    let paths = dirs.map(|dir| PathBuf::from(dir).join("faketime/libfaketimeMT.so.1"));
-    paths.into_iter().find(|path| path.exists()).expect("libfaketime is installed: run tests/setup")
 }
 
 /// The merged outcome of each second, as a collector merges them: what the clock jumped over may have its turn later.

@@ -4,7 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "real processes are waited for on the real clock")]
 
 mod away;
-pub(crate) mod clock;
+mod clock;
 mod cut_off;
 mod fallback;
 mod frozen;

@@ -8,11 +8,13 @@
 pub(crate) mod aviary;
 pub(crate) mod browser;
 pub(crate) mod cell;
+pub(crate) mod clock;
 pub(crate) mod gateway;
 pub(crate) mod graphite;
 pub(crate) mod haproxy;
 pub(crate) mod http;
 pub(crate) mod names;
+pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod openssl;
 pub(crate) mod pager;

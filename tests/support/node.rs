@@ -130,7 +130,13 @@ impl Node {
     /// What it answers at `path`: status and JSON.
     #[track_caller]
     pub(crate) fn ask(&self, path: &str) -> (u16, Value) {
-        let answer = http::request(self.address(), "GET", path, &[], &[], PATIENCE);
+        self.ask_with(path, &[])
+    }
+
+    /// The same with headers, such as that which shows a token.
+    #[track_caller]
+    pub(crate) fn ask_with(&self, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+        let answer = http::request(self.address(), "GET", path, headers, &[], PATIENCE);
         let (status, body) = answer.unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.log()));
         (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
     }

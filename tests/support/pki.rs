@@ -22,6 +22,11 @@ pub(crate) struct Pki {
 impl Pki {
     /// Makes the authority and the certificates.
     pub(crate) fn new() -> Self {
+        Self::of(&["localhost", "127.0.0.1"])
+    }
+
+    /// The same for a server of these names, which may be addresses.
+    pub(crate) fn of(names: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("aviary-pki-")
             .tempdir()
@@ -31,12 +36,11 @@ impl Pki {
         let theirs = authority("an authority that nobody trusts");
         pki.write("ca.pem", &ours.certificate);
 
-        let names = ["localhost", "127.0.0.1"];
         let (valid, past) = ((2024, 2124), (2020, 2021));
-        pki.write("good.pem", &server(&ours, &names, valid));
-        pki.write("expired.pem", &server(&ours, &names, past));
+        pki.write("good.pem", &server(&ours, names, valid));
+        pki.write("expired.pem", &server(&ours, names, past));
         pki.write("wrong-name.pem", &server(&ours, &["elsewhere.example"], valid));
-        pki.write("unknown-issuer.pem", &server(&theirs, &names, valid));
+        pki.write("unknown-issuer.pem", &server(&theirs, names, valid));
         pki
     }
 

@@ -74,7 +74,8 @@ pub(super) fn is_listening(port: u16) -> bool {
 /// Whether a socket in one of the kernel's tables is at the port, in a state that is looked for.
 fn is_local(table: &str, port: u16, is_sought: impl Fn(&str) -> bool) -> bool {
     let suffix = format!(":{port:04X}");
-    fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default().lines().any(|line| {
+    // Of the thread's own network, which need not be the process's.
+    fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default().lines().any(|line| {
         let mut fields = line.split_whitespace();
         let local = fields.nth(1);
         let state = fields.nth(1);

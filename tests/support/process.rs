@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::{self, File},
     io,
     net::SocketAddr,
@@ -22,7 +22,7 @@ use rustix::{
     process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
 };
 
-use super::ports::is_listening;
+use super::{network::namespace_of_thread, ports::is_listening};
 
 /// How long a process may take over SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
@@ -186,12 +186,19 @@ impl Drop for Process {
 
 /// The command that runs `name`, a program on the PATH or a path; panics where it is not installed.
 ///
-/// By way of `setpriv`, which stays on as the program itself: the kernel is to kill it when this process dies.
+/// By way of `setpriv`, which stays on as the program itself: the kernel is to kill it when this process dies. In the network
+/// namespace of whoever calls.
 #[track_caller]
 pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     let path = installed(name.as_ref());
     let mut command = Command::new(installed(OsStr::new("setpriv")));
-    command.args(["--pdeathsig", "KILL", "--"]).arg(path);
+    command.args(["--pdeathsig", "KILL", "--"]);
+    if let Some(namespace) = namespace_of_thread() {
+        let mut enter = OsString::from("--net=");
+        enter.push(namespace);
+        command.arg(installed(OsStr::new("nsenter"))).arg(enter).arg("--");
+    }
+    command.arg(path);
     command.process_group(0);
     command
 }

@@ -7,17 +7,6 @@ mod pager;
 mod prometheus;
 mod trickle;
 
-#[path = "../../../tests/support/http.rs"]
-pub(crate) mod http;
-#[path = "../../../tests/support/ports.rs"]
-#[expect(dead_code, reason = "tests do more with ports than this")]
-pub(crate) mod ports;
-#[path = "../../../tests/support/process.rs"]
-#[expect(dead_code, reason = "tests do more with processes than this")]
-#[expect(clippy::disallowed_methods, reason = "real processes are waited for on the real clock")]
-#[expect(clippy::print_stderr, reason = "what a process logged is what a failure is understood by")]
-pub(crate) mod real;
-
 use std::{thread, time::Duration};
 
 use aviary_core::{Clock as _, Micros};
@@ -33,6 +22,7 @@ use self::{
 };
 use crate::{
     Plan, pace, progress,
+    support::{http, ports, process as real},
     table::{Figure, Table},
 };
 

@@ -1,0 +1,16 @@
+//! Several hosts and the network between them: what it was made to do, and what is said of it.
+
+use std::io::{Write as _, stdout};
+
+use crate::hosts::{Length, play};
+
+/// Plays all faults, or those whose names have one of `wanted` in them, and prints the table.
+pub(crate) fn measure(wanted: &[String], quick: bool) -> anyhow::Result<()> {
+    let length = if quick { Length::Short } else { Length::Whole };
+    let table = play(length, wanted);
+    let mut out = stdout();
+    writeln!(out, "{table}")?;
+    let wrong = table.wrong();
+    anyhow::ensure!(wrong.is_empty(), "not as it was to be:\n{}", wrong.join("\n"));
+    Ok(())
+}
