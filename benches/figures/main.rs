@@ -15,6 +15,7 @@ mod durable;
 mod fleet;
 mod history;
 #[path = "../../tests/hosts/mod.rs"]
+#[allow(clippy::unwrap_used, reason = "what is shared with tests fails where it cannot go on")]
 mod hosts;
 mod lateness;
 mod ledger;
@@ -34,6 +35,7 @@ mod several_hosts;
 mod soak;
 #[path = "../../tests/support/mod.rs"]
 #[expect(dead_code, reason = "tests do more than this")]
+#[expect(clippy::unwrap_used, reason = "what is shared with tests fails where it cannot go on")]
 mod support;
 mod table;
 mod upgrade;

@@ -18,13 +18,12 @@ use aviary_probe::SystemClock;
 use serde_json::Value;
 
 use crate::{
-    Plan,
-    page::{
+    Plan, progress,
+    support::{
         http,
         ports::Port,
-        real::{Process, program},
+        process::{Process, program},
     },
-    progress,
     table::{Figure, Table},
 };
 

@@ -14,7 +14,7 @@ pub(crate) enum Length {
     /// Three nodes, and those faults that show in half a minute, all at once.
     Short,
     /// Six nodes, and every fault, for as long as it takes.
-    #[cfg_attr(test, expect(dead_code, reason = "only the benchmark has the time"))]
+    #[allow(dead_code, reason = "only the benchmark has the time")]
     Whole,
 }
 

@@ -83,8 +83,9 @@ fn messages(text: &str) -> String {
 
 /// The fields of a struct, with how serde reads them.
 fn fields(text: &str, name: &str) -> String {
-    let from = text.find(&format!("struct {name} {{")).unwrap_or_else(|| panic!("no struct {name}"));
-    let lines = text[from..].lines().skip(1).take_while(|line| !line.starts_with('}')).map(str::trim);
+    let (_, fields) =
+        text.split_once(&format!("struct {name} {{")).unwrap_or_else(|| panic!("no struct {name}"));
+    let lines = fields.lines().skip(1).take_while(|line| !line.starts_with('}')).map(str::trim);
     lines.filter(|line| !line.starts_with("///")).fold(String::new(), |list, line| list + "  " + line + "\n")
 }
 

@@ -92,6 +92,9 @@ pub(super) enum News {
     Dropped,
 }
 
+/// A question for a document: none is answered where it is known.
+type Asking = JoinHandle<anyhow::Result<Option<Document>>>;
+
 /// The services of a collector: those that are probed, and what it tells that is not taken on yet.
 pub(super) struct Services {
     push: Push,
@@ -108,7 +111,7 @@ pub(super) struct Services {
     agent: Option<(Tell, watch::Receiver<Option<ToldVersions>>)>,
     asks: Interval,
     /// A question that is under way: it is not begun anew when whoever waits for it turns to something else.
-    asking: Option<(Option<Version>, JoinHandle<anyhow::Result<Option<Document>>>)>,
+    asking: Option<(Option<Version>, Asking)>,
     /// That nobody answers was said.
     is_told: bool,
 }
@@ -193,7 +196,7 @@ impl Services {
     /// What is to be prepared: a candidate, or what was refused, once more.
     pub(super) fn to_build(&self) -> Option<(Version, ServicesText)> {
         let candidate = self.candidate.iter().find(|it| it.state == HeldState::Building);
-        let other = candidate.or_else(|| self.refused.as_ref())?;
+        let other = candidate.or(self.refused.as_ref())?;
         let document = other.document.as_ref()?;
         Some((document.version, document.services.clone()))
     }
@@ -362,7 +365,7 @@ impl Services {
         self.candidate.take_if(is_lacking);
         if self.versions().is_none() && self.asking.is_none() {
             let newest = self.refused.as_ref().and_then(|refused| refused.document.as_ref());
-            let known = newest.or_else(|| self.known.as_ref()).map(|document| document.hash.clone());
+            let known = newest.or(self.known.as_ref()).map(|document| document.hash.clone());
             self.ask(Wanted { version: None, known });
         }
         if let Some(candidate) = self.candidate.as_mut().filter(|it| it.state == HeldState::Error) {
