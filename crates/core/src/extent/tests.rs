@@ -235,6 +235,13 @@ fn losses_are_told_as_a_person_would() {
         ),
         (
             &six,
+            &[("udp n1", 0.1)][..],
+            "ingest: 0.1 % lost, in 1 of 72 series: udp from n1 in af-1",
+            ["no", "no", "unclear"],
+            "no place or protocol explains the loss",
+        ),
+        (
+            &six,
             &[("udp n1", 0.1), ("tls n6", 0.08), ("tcp n9", 0.1), ("https n3", 0.08), ("eu-2", 0.5)][..],
             "ingest: eu-2 (1/6 regions), all protocols (6/6), 50 % lost; 5.5 % of the loss is scattered",
             ["no", "no", "path"],

@@ -139,17 +139,36 @@ impl Scene<'_> {
     }
 
     fn scattered(&self) -> String {
-        let lossy = self.counts.iter().filter(|cell| is_lossy(cell)).count();
+        let mut lossy = (0..self.counts.len()).filter(|cell| is_lossy(&self.counts[*cell]));
+        let (first, more) = (lossy.next(), lossy.count());
         let lost: u64 = self.counts.iter().map(|cell| cell.lost).sum();
         let judged: u64 = self.counts.iter().map(|cell| cell.judged).sum();
-        if lossy == 0 {
-            return "nothing is lost beyond what is acceptable".to_owned();
-        }
+        let Some(first) = first else { return "nothing is lost beyond what is acceptable".to_owned() };
         let share = percent(lost as f64 / judged.max(1) as f64);
-        format!(
-            "100 % scattered: {share} lost, in {lossy} of {} series that have nothing in common",
-            self.counts.len()
-        )
+        let all = self.counts.len();
+        if more == 0 {
+            return format!("{share} lost, in 1 of {all} series: {}", self.series(first));
+        }
+        format!("100 % scattered: {share} lost, in {} of {all} series that have nothing in common", more + 1)
+    }
+
+    /// One cell, by what tells it from the others: a burst that has not lasted for long enough to make a rule of is somewhere, too.
+    fn series(&self, cell: usize) -> String {
+        let value = |tag: &Tag| {
+            let place = self.population.by().iter().position(|known| known == tag)?;
+            let is_told = self.population.values_of(*tag).len() > 1;
+            is_told.then(|| self.population.rows()[cell][place].clone())
+        };
+        let what: Vec<String> = [Tag::Service, Tag::Protocol, Tag::Address].iter().filter_map(value).collect();
+        let from = [Tag::Node, Tag::Zone, Tag::Network, Tag::Region].iter().find_map(value);
+        let region = value(&Tag::Region).filter(|region| from.as_ref() != Some(region));
+        let from = match (from, region) {
+            (Some(from), Some(region)) => Some(format!("from {from} in {region}")),
+            (Some(from), None) => Some(format!("from {from}")),
+            (None, _) => None,
+        };
+        let what = if what.is_empty() { None } else { Some(what.join(" to ")) };
+        what.into_iter().chain(from).collect::<Vec<_>>().join(" ")
     }
 
     fn phrase(&self, phrase: &Phrase, alone: bool, service_said: bool) -> String {
