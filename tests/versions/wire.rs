@@ -5,9 +5,10 @@ use std::{fmt::Write as _, fs, path::Path};
 use aviary_core::{Evidence, Fault, LocalFault, Phase, fnv::fnv1a};
 
 /// Sources whose protobuf messages are listed.
-const MESSAGES: [&str; 6] = [
+const MESSAGES: [&str; 7] = [
     "crates/wire/src/report/message.rs",
     "crates/wire/src/report/columns.rs",
+    "crates/wire/src/report/services.rs",
     "crates/wire/src/report/version.rs",
     "crates/wire/src/progress.rs",
     "crates/collector/src/checkpoint.rs",
