@@ -83,6 +83,7 @@ impl Agents {
                                 th scope="col" { "From" }
                                 th.number scope="col" { "Series" }
                                 th scope="col" { "Clock against ours" }
+                                th scope="col" { "Program" }
                                 th scope="col" { "Configuration" }
                                 th scope="col" { "Services" }
                             } }
@@ -215,6 +216,10 @@ fn row(agent: &AgentBody, now: u64) -> Markup {
             td { (place.join(", ")) span.said { (agent.kind) } }
             td.number { (words::number(agent.series as u64)) }
             td { (clock(agent)) }
+            td {
+                (agent.program.as_deref().unwrap_or("not said"))
+                span.said { "reports in version " (agent.report_version) }
+            }
             td { (agent.configuration) }
             td { (held(agent.services.as_deref())) }
         }
@@ -265,9 +270,13 @@ mod tests {
         let order: Vec<&str> = page.agents.iter().map(|agent| agent.node.as_str()).collect();
         assert_eq!(order, ["c", "d", "a", "b"]);
         let html = page.html().into_string();
-        for expected in
-            ["reporting</span> 2", "eu &lt;1&gt;, aws", "0.002 s behind, ± 0.001 s", "0.2 s of lag"]
-        {
+        for expected in [
+            "reporting</span> 2",
+            "eu &lt;1&gt;, aws",
+            "0.002 s behind, ± 0.001 s",
+            "0.2 s of lag",
+            "not said<span class=\"said\">reports in version 1</span>",
+        ] {
             assert!(html.contains(expected), "{expected} in {html}");
         }
     }

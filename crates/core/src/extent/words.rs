@@ -159,7 +159,8 @@ impl Scene<'_> {
             let is_told = self.population.values_of(*tag).len() > 1;
             is_told.then(|| self.population.rows()[cell][place].clone())
         };
-        let what: Vec<String> = [Tag::Service, Tag::Protocol, Tag::Address].iter().filter_map(value).collect();
+        let what: Vec<String> =
+            [Tag::Service, Tag::Protocol, Tag::Address].iter().filter_map(value).collect();
         let from = [Tag::Node, Tag::Zone, Tag::Network, Tag::Region].iter().find_map(value);
         let region = value(&Tag::Region).filter(|region| from.as_ref() != Some(region));
         let from = match (from, region) {
