@@ -24,12 +24,13 @@ use crate::support::{
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What exists only once something is or was amiss, or where nodes are steered or a token ends: in the reference they all are.
-const NOT_IN_THIS_FLEET: [&str; 6] = [
+const NOT_IN_THIS_FLEET: [&str; 7] = [
     "aviary_agent_credential_expires_timestamp_seconds",
     "aviary_agent_spool_oldest_timestamp_seconds",
     "aviary_collector_canary_delay_seconds",
     "aviary_collector_credential_expires_timestamp_seconds",
     "aviary_collector_watchdog_total",
+    "aviary_rotation_owed",
     "aviary_rotation_refusing",
 ];
 

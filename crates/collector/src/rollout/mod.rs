@@ -281,6 +281,9 @@ impl Collector {
             Step::Held(_) | Step::TimedOut(_) => tracing::warn!("Services: {text}."),
             _ => tracing::info!("Services: {text}."),
         }
-        self.state().note_event(Event::of_ours(kind, text, now.second()));
+        // Nothing changed for anybody by the first.
+        if !matches!(step, Step::First(_)) {
+            self.state().note_event(Event::of_ours(kind, text, now.second()));
+        }
     }
 }
