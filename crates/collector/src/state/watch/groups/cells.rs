@@ -15,9 +15,8 @@ use super::{KIND, TAGS};
 /// Where the address of a cell is among its values; the endpoint follows while cells are made.
 const ADDRESS: usize = TAGS.len() - 1;
 
-/// Of a service with more cells hosts are not told apart: a description is searched among as many in a twentieth of a second
-/// (`cargo bench -p aviary-core --bench extent`).
-const CELLS_MAX: usize = 20_000;
+/// Of a service with more cells hosts are not told apart: what a second costs to judge grows with the cells.
+const CELLS_MAX: usize = 5_000;
 
 /// What of the endpoints of a service tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
