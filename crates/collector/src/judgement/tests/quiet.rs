@@ -66,6 +66,6 @@ fn what_a_short_incident_lost_is_not_taken_for_usual() {
         assert_eq!(stage.told().last().unwrap().1, Message::Resolved, "{:?}", stage.told());
     }
     assert!(waits.iter().all(|wait| *wait <= 20), "{waits:?}");
-    let summary = "ingest: address a (1/3 addresses) in every region (3/3), 100 % lost; nothing else";
+    let summary = "ingest: address a (1/3 addresses) in every region (3/3), 100 % lost: the address, not the network; nothing else";
     assert!(summaries(&stage).iter().all(|it| it == summary), "{:?}", summaries(&stage));
 }
