@@ -86,6 +86,7 @@ fn configuration(documents: &[Value], workload: &str) -> (TempDir, std::path::Pa
         ("token", "a-token-of-this-test-of-agents".to_owned()),
         ("agents.token", "a-token-of-this-test-of-agents".to_owned()),
         ("read.token", "a-token-of-this-test-of-readers".to_owned()),
+        ("admin.token", "a-token-of-this-test-of-people".to_owned()),
     ];
     for (name, text) in files {
         let path = dir.path().join(name);
