@@ -216,7 +216,7 @@ impl Judgement {
         let silences = self.held().silences.in_force(now.second());
         let late = std::mem::take(&mut seen.late);
         let mut observed = seen.explained(silences);
-        let steered = self.held().steering.conditions(&observed.services);
+        let steered = self.held().steering.conditions(&observed.services, now.second());
         observed.conditions.extend(steered);
         self.observed(observed, now);
         for event in late {

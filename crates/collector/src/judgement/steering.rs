@@ -93,9 +93,10 @@ impl Steering {
     }
 
     /// What a person is to know of it, for the services of which something is observed.
-    pub(super) fn conditions(&self, services: &[Observation]) -> Vec<Condition> {
+    pub(super) fn conditions(&self, services: &[Observation], now: Second) -> Vec<Condition> {
         let mut conditions = Vec::new();
         let often = self.rotation.repeated();
+        let lasting: BTreeSet<(&str, &str)> = self.rotation.lasting(now).collect();
         for Observation { service, policy, .. } in services {
             let condition = |cause: Cause, holds: bool, summary: String| Condition {
                 cause,
@@ -121,9 +122,15 @@ impl Steering {
             let went: BTreeSet<&str> = went.map(|it| it.node.as_str()).collect();
             for node in went {
                 let times = often.iter().find(|(of, it, _)| of == service && *it == node);
-                let summary = times.map(|(.., times)| {
-                    format!("{service}: {node} was taken out of rotation {times} times within a day: it needs a person")
-                });
+                let what = match times {
+                    Some((.., times)) => {
+                        Some(format!("was taken out of rotation {times} times within a day"))
+                    }
+                    None => lasting
+                        .contains(&(service.as_str(), node))
+                        .then(|| "has been out of rotation for more than an hour".to_owned()),
+                };
+                let summary = what.map(|what| format!("{service}: {node} {what}: it needs a person"));
                 let (service, node) = (service.clone(), node.to_owned());
                 let holds = summary.is_some();
                 conditions.push(condition(

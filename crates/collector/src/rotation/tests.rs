@@ -1,6 +1,8 @@
 //! Three nodes, their loopback agents and one beside them, second by second: who is advised to leave, and what others are told.
 
 use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -73,6 +75,11 @@ struct Stage {
     mode: Mode,
     collector: Collector,
     rosters: Vec<Roster>,
+    /// With how many reports later lost slots are told: two, where attempts begin late in a second, are given up at the end of the next
+    /// and told a moment after that was judged.
+    told_after: usize,
+    /// Those of each roster.
+    untold: RefCell<BTreeMap<usize, VecDeque<Vec<ClosedSlot>>>>,
 }
 
 impl Stage {
@@ -84,7 +91,8 @@ impl Stage {
         let beside = NODES.map(|node| format!("tcp://{node}.example.net:2003"));
         let beside = roster(VantageKind::Datacentre, "dc-1", &beside);
         let collector = started(&clock, &store, mode).await;
-        Self { clock, store, mode, collector, rosters: loopbacks.into_iter().chain([beside]).collect() }
+        let rosters = loopbacks.into_iter().chain([beside]).collect();
+        Self { clock, store, mode, collector, rosters, told_after: 0, untold: RefCell::default() }
     }
 
     /// Another life begins where the last was killed.
@@ -97,11 +105,17 @@ impl Stage {
         for _ in 0..seconds {
             let second = self.clock.wall().second();
             self.clock.0.fetch_add(1, Ordering::Relaxed);
-            for roster in &self.rosters {
-                self.collector
-                    .state()
-                    .take(&report(roster, second, frozen), None, self.clock.wall())
-                    .unwrap();
+            for (place, roster) in self.rosters.iter().enumerate() {
+                let mut report = report(roster, second, frozen);
+                let is_lost = |slot: &mut ClosedSlot| slot.outcome == TIMED_OUT;
+                let lost = report.slots.extract_if(.., is_lost).collect();
+                let mut untold = self.untold.borrow_mut();
+                let untold = untold.entry(place).or_default();
+                untold.push_back(lost);
+                while untold.len() > self.told_after {
+                    report.slots.extend(untold.pop_front().unwrap());
+                }
+                self.collector.state().take(&report, None, self.clock.wall()).unwrap();
             }
             self.collector.judge_now();
         }
@@ -182,7 +196,13 @@ async fn started(clock: &Set, store: &Arc<MemoryStore>, mode: Mode) -> Collector
 
 #[tokio::test]
 async fn a_frozen_node_is_out_within_fifteen_seconds_and_back_after_it_recovered() {
-    let stage = Stage::new(Mode::Live).await;
+    for told_after in 0..=2 {
+        let stage = Stage { told_after, ..Stage::new(Mode::Live).await };
+        leaves_and_returns(&stage);
+    }
+}
+
+fn leaves_and_returns(stage: &Stage) {
     stage.pass(60, &[]);
     assert!(stage.out().is_empty());
     let mut seconds = 0;
@@ -195,7 +215,10 @@ async fn a_frozen_node_is_out_within_fifteen_seconds_and_back_after_it_recovered
     let history = stage.history();
     assert_eq!(history.len(), 1, "{history:?}");
     assert!(history[0].starts_with("n3 was taken out of rotation (live): "), "{history:?}");
-    assert!(history[0].contains(" from dc-1, loopback, while its 2 peers lost 0 of "), "{history:?}");
+    assert!(
+        history[0].contains(" slots lost in 8 s from dc-1, loopback, while its 2 peers lost 0 of "),
+        "{history:?}"
+    );
 
     stage.pass(75, &[]);
     assert_eq!(stage.state("n3"), (Of::Returning, 10));
@@ -204,6 +227,25 @@ async fn a_frozen_node_is_out_within_fifteen_seconds_and_back_after_it_recovered
     let history = stage.history();
     assert_eq!(history[1], "n3 returns at 10 % of its weight (live): it has been well again for long enough");
     assert_eq!(history[2], "n3 is in rotation again (live): it was well while it returned");
+}
+
+#[tokio::test]
+async fn a_node_that_stays_out_is_paged_until_it_returns() {
+    let stage = Stage::new(Mode::Live).await;
+    stage.pass(60, &[]);
+    let stays = || {
+        let incidents = stage.incidents();
+        let stays = incidents.into_iter().find(|it| matches!(it.cause, Cause::Ejected { .. }));
+        stays.map(|it| (it.state.is_active(), it.summary()))
+    };
+    stage.pass(3_600, &["n3"]);
+    assert_eq!(stays(), None);
+    stage.pass(30, &["n3"]);
+    let summary = "ingest: n3 has been out of rotation for more than an hour: it needs a person".to_owned();
+    assert_eq!(stays(), Some((true, summary.clone())));
+    stage.pass(240, &[]);
+    assert_eq!(stage.state("n3"), (Of::In, 100));
+    assert_eq!(stays().map(|(is_active, _)| is_active), Some(false));
 }
 
 #[tokio::test]

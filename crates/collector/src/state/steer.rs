@@ -5,13 +5,11 @@
 //! left out, and so is each series that ended, never worked or is not required: none of that says anything of a node, and nothing of
 //! the other series of the same vantage.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use aviary_core::{
     Endpoint, Second, SeriesId, Span, State as Verdict, Tag, Timestamp, Vantage, VantageKind, Window,
+    catalog::Grouping,
     ledger::NO_GROUP,
     rotation::{Counted, Evidence, LONG_SECONDS, Measured, Mode, Observer},
     vantage::ABSENT,
@@ -23,6 +21,10 @@ use crate::settled_until;
 /// Who has not reported for so long is not asked.
 const HEARD_SECONDS: u64 = 5;
 
+/// A lost slot is known when its attempt is given up, a second after it began, and is told with the report of the second in which
+/// that happens: so long after the second that it is of, where it began late in that.
+const TELLING_SECONDS: u64 = 2;
+
 /// What all loopbacks of a service are called together.
 const LOOPBACK: &str = "loopback";
 
@@ -32,12 +34,14 @@ pub(super) struct Steered {
     /// Each series' cell.
     cell_of: Vec<u32>,
     cells: Vec<Cell>,
+    /// The series by service and endpoint.
+    endpoints: Grouping,
 }
 
 struct Cell {
-    service: Arc<str>,
+    service: String,
     node: String,
-    vantage: Arc<Vantage>,
+    vantage: Vantage,
     series: Vec<SeriesId>,
 }
 
@@ -81,28 +85,27 @@ impl State {
                 (_, None) => continue,
             };
             let place = *places.entry((name, node.clone(), vantage.clone())).or_insert_with(|| {
-                let (service, vantage) = (name.into(), Arc::new(vantage));
-                cells.push(Cell { service, node, vantage, series: Vec::new() });
+                cells.push(Cell { service: name.to_owned(), node, vantage, series: Vec::new() });
                 cells.len() as u32 - 1
             });
             cells[place as usize].series.push(id);
             cell_of[id.0 as usize] = place;
         }
-        Steered { series: self.catalog.len(), cell_of, cells }
+        let is_steered = |id: SeriesId| cell_of[id.0 as usize] != NO_GROUP;
+        let endpoints = self.catalog.group(&[Tag::Service, Tag::Endpoint], is_steered);
+        Steered { series: self.catalog.len(), cell_of, cells, endpoints }
     }
 
     /// The cell of each series that says something of its node: it goes on, and worked once.
     fn telling(&self, steered: &Steered, until: Second) -> Vec<u32> {
-        let mut telling = steered.cell_of.clone();
-        for cell in &steered.cells {
-            for id in &cell.series {
-                let endpoint = self.catalog.tag(*id, Tag::Endpoint);
-                if !(self.goes_on(*id, until) && self.watch.worked(&cell.service, endpoint)) {
-                    telling[id.0 as usize] = NO_GROUP;
-                }
-            }
-        }
-        telling
+        let Steered { cell_of, endpoints, .. } = steered;
+        let worked: Vec<bool> =
+            endpoints.values.iter().map(|names| self.watch.worked(&names[0], &names[1])).collect();
+        let tells = |id: SeriesId, endpoint: u32| {
+            endpoint != NO_GROUP && worked[endpoint as usize] && self.goes_on(id, until)
+        };
+        let series = self.catalog.ids().zip(cell_of).zip(&endpoints.group_of);
+        series.map(|((id, cell), endpoint)| if tells(id, *endpoint) { *cell } else { NO_GROUP }).collect()
     }
 
     fn vantage(&self, id: SeriesId) -> Option<Vantage> {
@@ -146,16 +149,21 @@ impl State {
         // Where storage decides, what it lacks is known once that is settled.
         let ends = [Some((until, true)), service.storage.then(|| (settled_until(now), false))];
         let views = ends.into_iter().flatten().map(|(end, at_best)| {
-            let spans =
-                [(rules.window / 4).max(2), rules.window, LONG_SECONDS].map(|it| Span::before(end, it));
+            // Of the newest only what is known counts: what is not told yet hides a loss for ever, where it is always told late.
+            let untold = if at_best { TELLING_SECONDS } else { 0 };
+            let newest = (rules.window / 4).max(2) + untold;
+            let spans = [newest, rules.window, LONG_SECONDS].map(|it| Span::before(end, it));
             for span in spans {
                 let count = || self.ledger.sums(span, telling, steered.cells.len());
                 sums.entry(span).or_insert_with(count);
             }
-            let counted = |span: Span, cell: usize| counted(&sums[&span][cell], at_best);
             let measured = |cell: usize| {
-                let [newest, window, long] = spans.map(|span| counted(span, cell));
-                Measured { newest, window, long }
+                let [newest, window, long] = spans.map(|span| &sums[&span][cell]);
+                Measured {
+                    newest: counted(newest, false),
+                    window: counted(window, at_best),
+                    long: counted(long, at_best),
+                }
             };
             observers(heard.iter().map(|(place, cell)| (*cell, measured(*place))))
         });
@@ -214,7 +222,7 @@ const fn counted(window: &Window, at_best: bool) -> Counted {
 fn observers<'a>(measured: impl Iterator<Item = (&'a Cell, Measured)>) -> Vec<Observer> {
     let mut found: BTreeMap<Option<&Vantage>, Observer> = BTreeMap::new();
     for (cell, measured) in measured {
-        let vantage = &*cell.vantage;
+        let vantage = &cell.vantage;
         let alone = (vantage.kind != VantageKind::Loopback).then_some(vantage);
         let observer = found.entry(alone).or_insert_with(|| Observer {
             name: alone.map_or_else(|| LOOPBACK.to_owned(), |it| it.node.clone()),

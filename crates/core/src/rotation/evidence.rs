@@ -35,7 +35,7 @@ pub struct Counted {
 /// What an observer measured of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Measured {
-    /// Over the newest quarter of the window.
+    /// Over the newest quarter of the window that is told: where what is not known yet counts for nothing, some seconds more.
     pub newest: Counted,
     /// Over the window.
     pub window: Counted,

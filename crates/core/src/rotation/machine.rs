@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    Evidence, FleetRules, Guard, LEASE_SECONDS, Mode, NODES_MAX, Proof, REPEATED, RETURNING_WEIGHT, Rules,
-    State, WAIT_SECONDS_MAX, evidence::Sight, words,
+    Evidence, FleetRules, Guard, LASTING_SECONDS, LEASE_SECONDS, Mode, NODES_MAX, Proof, REPEATED,
+    RETURNING_WEIGHT, Rules, State, WAIT_SECONDS_MAX, evidence::Sight, words,
 };
 use crate::Second;
 
@@ -206,7 +206,7 @@ impl Rotation {
     pub fn step(&mut self, seen: &Seen, now: Second) -> Vec<Action> {
         let mut actions = Vec::new();
         let elapsed = self.follow_clock(now);
-        self.ejections.retain(|ejection| now.0.saturating_sub(ejection.at.0) < DAY);
+        self.forget(now);
         let steered: BTreeSet<&str> = seen
             .services
             .iter()
@@ -227,7 +227,17 @@ impl Rotation {
         for evidence in seen.services.iter().filter(|it| steered.contains(it.service.as_str())) {
             self.pool(evidence, seen.fleet, now, elapsed, &mut actions);
         }
+        self.forget(now);
         actions
+    }
+
+    /// Lets go of who was taken out longer than a day ago, and is in by now.
+    fn forget(&mut self, now: Second) {
+        let is_away = |it: &Ejection| {
+            let pool = self.pools.get(&it.service).filter(|pool| (pool.mode == Mode::Live) == it.is_live);
+            pool.is_some_and(|pool| pool.away.contains_key(&it.node))
+        };
+        self.ejections.retain(|it| now.0.saturating_sub(it.at.0) < DAY || is_away(it));
     }
 
     /// What each node of each service is to be told at `now`; what nobody renewed says that it is in.
@@ -278,7 +288,17 @@ impl Rotation {
         often.map(|((service, node), times)| (service, node, times)).collect()
     }
 
-    /// Who was taken out within a day, the earliest first.
+    /// The services with the nodes that have been out in earnest for so long that a person is to look.
+    pub fn lasting(&self, now: Second) -> impl Iterator<Item = (&str, &str)> {
+        let live = self.pools.iter().filter(|(_, pool)| pool.mode == Mode::Live);
+        let away =
+            live.flat_map(|(service, pool)| pool.away.iter().map(move |(node, it)| (service, node, it)));
+        let lasts =
+            move |it: &Away| it.state == State::Out && now.0.saturating_sub(it.since.0) >= LASTING_SECONDS;
+        away.filter(move |(.., it)| lasts(it)).map(|(service, node, _)| (service.as_str(), node.as_str()))
+    }
+
+    /// Who was taken out within a day, or is still out, the earliest first.
     pub fn ejections(&self) -> impl Iterator<Item = &Ejection> {
         self.ejections.iter()
     }

@@ -58,6 +58,9 @@ pub const WAIT_SECONDS_MAX: u64 = 1_800;
 /// A node that was taken out so often in a day is for a person to look at.
 pub const REPEATED: usize = 3;
 
+/// So is one that has been out for so many seconds.
+pub const LASTING_SECONDS: u64 = 3_600;
+
 /// The most nodes of a service that are steered.
 pub const NODES_MAX: usize = 4_096;
 

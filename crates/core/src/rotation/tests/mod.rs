@@ -138,6 +138,25 @@ fn one_node_leaves_and_returns() {
 }
 
 #[test]
+fn one_that_stays_out_is_for_a_person_until_it_returns() {
+    let mut stage = Stage::new();
+    stage.sees(&agreed(&ONE_BAD), LASTING_SECONDS);
+    let lasting = |stage: &Stage| stage.rotation.lasting(Second(stage.now)).count();
+    assert_eq!(lasting(&stage), 0);
+    stage.sees(&agreed(&ONE_BAD), 1);
+    let known: Vec<_> = stage.rotation.lasting(Second(stage.now)).collect();
+    assert_eq!(known, [("ingest", "n3")]);
+    // Another life knows it too, and after more than a day it is not forgotten who is out.
+    stage.rotation = Rotation::from_kept(stage.rotation.kept());
+    stage.sees(&agreed(&ONE_BAD), 90_000);
+    assert_eq!((lasting(&stage), stage.rotation.ejections().count()), (1, 1));
+    stage.sees(&agreed(&ALL_WELL), 70);
+    assert_eq!((stage.states()["n3"].0, lasting(&stage)), (State::Returning, 0));
+    stage.sees(&agreed(&ALL_WELL), 70);
+    assert_eq!(stage.rotation.ejections().count(), 0);
+}
+
+#[test]
 fn a_lapse_begins_the_clearing_anew_and_each_time_the_wait_doubles() {
     let mut stage = Stage::new();
     for (times, wait) in [(1, 60), (2, 120), (3, 240)] {
