@@ -10,75 +10,136 @@ use aviary_core::{
     Catalog, Endpoint, SeriesId, Tag, VantageKind, catalog::Grouping, ledger::NO_GROUP, vantage::ABSENT,
 };
 
-use super::{KIND, TAGS};
+use super::TAGS;
 
-/// Where the address of a cell is among its values; the endpoint follows while cells are made.
+/// Where the service and the address of a cell are among its values.
+const SERVICE: usize = 0;
 const ADDRESS: usize = TAGS.len() - 1;
 
 /// Of a service with more cells hosts are not told apart: what a second costs to judge grows with the cells.
 const CELLS_MAX: usize = 5_000;
 
-/// What of the endpoints of a service tells them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
-    Host,
-    HostAndPort,
-}
-
 /// The series that `keep` accepts by [`TAGS`].
 pub(super) fn cells(catalog: &Catalog, keep: impl Fn(SeriesId) -> bool) -> Grouping {
-    let by: Vec<Tag> = TAGS.into_iter().chain([Tag::Endpoint]).collect();
-    let Grouping { values, group_of, .. } = catalog.group(&by, keep);
-    let endpoints: HashMap<&str, Option<Endpoint>> =
-        values.iter().map(|row| row[ADDRESS + 1].as_str()).map(|url| (url, url.parse().ok())).collect();
-    let mut rows = Vec::with_capacity(values.len());
-    for rows_of_one in values.chunk_by(|left, right| left[0] == right[0]) {
-        let known = told_apart(rows_of_one, &endpoints);
-        let told = |by: Option<By>| -> Vec<Vec<String>> {
-            rows_of_one
-                .iter()
-                .map(|row| cell(row, by, endpoints[row[ADDRESS + 1].as_str()].as_ref()))
-                .collect()
-        };
-        let apart = told(known);
-        let is_too_many = apart.iter().collect::<BTreeSet<_>>().len() > CELLS_MAX;
-        rows.extend(if is_too_many { told(None) } else { apart });
-    }
-    let found: BTreeMap<Vec<String>, ()> = rows.iter().cloned().map(|row| (row, ())).collect();
-    let rank: HashMap<&Vec<String>, u32> = found.keys().zip(0..).collect();
-    let rank_of = |group: u32| if group == NO_GROUP { NO_GROUP } else { rank[&rows[group as usize]] };
-    let group_of = group_of.into_iter().map(rank_of).collect();
-    Grouping { by: TAGS.to_vec(), values: found.keys().cloned().collect(), group_of }
-}
+    let plain = catalog.group(&TAGS, &keep);
+    let endpoints = catalog.group(&[Tag::Service, Tag::Kind, Tag::Endpoint], &keep);
+    let places = places(&endpoints.values);
+    let place = |group: u32, endpoint: u32| {
+        let has_address = plain.values[group as usize][ADDRESS] != ABSENT;
+        places[endpoint as usize].as_deref().filter(|_| !has_address)
+    };
+    let of_series =
+        || plain.group_of.iter().zip(&endpoints.group_of).map(|(group, endpoint)| (*group, *endpoint));
+    let kept: BTreeSet<(u32, u32)> = of_series().filter(|(group, _)| *group != NO_GROUP).collect();
 
-/// Whether the endpoints that are looked at from elsewhere are told apart by their hosts; none where there is nothing to tell.
-fn told_apart(rows: &[Vec<String>], endpoints: &HashMap<&str, Option<Endpoint>>) -> Option<By> {
-    let mut ports: BTreeMap<(&str, String), BTreeSet<u16>> = BTreeMap::new();
-    let mut hosts: BTreeSet<String> = BTreeSet::new();
-    for row in rows.iter().filter(|row| is_from_elsewhere(row)) {
-        let Some(endpoint) = &endpoints[row[ADDRESS + 1].as_str()] else { continue };
-        let host = endpoint.host().to_string();
-        hosts.insert(host.clone());
-        ports.entry((endpoint.protocol().name(), host)).or_default().insert(endpoint.port());
-    }
-    if ports.values().any(|ports| ports.len() > 1) {
-        return Some(By::HostAndPort);
-    }
-    (hosts.len() > 1).then_some(By::Host)
-}
-
-fn is_from_elsewhere(row: &[String]) -> bool {
-    row[KIND] != VantageKind::Loopback.name()
-}
-
-fn cell(row: &[String], by: Option<By>, endpoint: Option<&Endpoint>) -> Vec<String> {
-    let mut cell = row[..=ADDRESS].to_vec();
-    if let (Some(by), Some(endpoint), true, ABSENT) = (by, endpoint, is_from_elsewhere(row), &*cell[ADDRESS])
+    // The groups of a service lie together, and so do its parts.
+    let service = |(group, _): &(u32, u32)| plain.values[*group as usize][SERVICE].as_str();
+    let mut told: HashMap<(u32, u32), Vec<String>> = HashMap::with_capacity(kept.len());
+    for parts in kept.into_iter().collect::<Vec<_>>().chunk_by(|left, right| service(left) == service(right))
     {
-        cell[ADDRESS] = match by {
-            By::Host => endpoint.host().to_string(),
-            By::HostAndPort => format!("{}:{}", endpoint.host(), endpoint.port()),
-        };
+        let apart: BTreeSet<_> =
+            parts.iter().map(|(group, endpoint)| (group, place(*group, *endpoint))).collect();
+        let is_told = apart.len() <= CELLS_MAX;
+        told.extend(parts.iter().map(|(group, endpoint)| {
+            let mut values = plain.values[*group as usize].clone();
+            if let Some(place) = place(*group, *endpoint).filter(|_| is_told) {
+                values[ADDRESS] = place.to_owned();
+            }
+            ((*group, *endpoint), values)
+        }));
     }
-    cell
+    let values: BTreeSet<&Vec<String>> = told.values().collect();
+    let ranks: HashMap<&Vec<String>, u32> = values.iter().copied().zip(0..).collect();
+    let group_of = of_series().map(|part| told.get(&part).map_or(NO_GROUP, |values| ranks[values])).collect();
+    Grouping { by: TAGS.to_vec(), values: values.into_iter().cloned().collect(), group_of }
+}
+
+/// Of each endpoint of a service, as a kind of vantage looks at it, what tells it from the service's others; none where nothing does.
+fn places(endpoints: &[Vec<String>]) -> Vec<Option<String>> {
+    let mut places = Vec::with_capacity(endpoints.len());
+    for of_service in endpoints.chunk_by(|left, right| left[SERVICE] == right[SERVICE]) {
+        let from_elsewhere = |row: &Vec<String>| row[1] != VantageKind::Loopback.name();
+        let parsed = of_service.iter().map(|row| row[2].parse().ok().filter(|_| from_elsewhere(row)));
+        let parsed: Vec<Option<Endpoint>> = parsed.collect();
+        let mut ports: BTreeMap<_, BTreeSet<u16>> = BTreeMap::new();
+        for endpoint in parsed.iter().flatten() {
+            ports
+                .entry((endpoint.host().to_string(), endpoint.protocol()))
+                .or_default()
+                .insert(endpoint.port());
+        }
+        let hosts: BTreeSet<&String> = ports.keys().map(|(host, _)| host).collect();
+        let by_port = ports.values().any(|ports| ports.len() > 1);
+        let is_told = by_port || hosts.len() > 1;
+        places.extend(parsed.iter().map(|endpoint| {
+            let endpoint = endpoint.as_ref().filter(|_| is_told)?;
+            let host = endpoint.host();
+            Some(if by_port { format!("{host}:{}", endpoint.port()) } else { host.to_string() })
+        }));
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use aviary_core::{Series, Vantage};
+
+    use super::*;
+
+    /// The kind of vantage of a series, its endpoint and its address.
+    type Given<'a> = (VantageKind, &'a str, Option<&'a str>);
+
+    /// What stands in the place of the address of each.
+    fn addresses(series: &[Given<'_>]) -> Vec<String> {
+        let mut catalog = Catalog::new(series.len());
+        for (kind, endpoint, address) in series {
+            let node = format!("of-{kind}");
+            let vantage = Vantage { kind: *kind, region: "eu".to_owned(), zone: None, network: None, node };
+            let address = address.map(|it| it.parse().unwrap());
+            let service = "ingest".to_owned();
+            catalog
+                .intern(&Series { service, vantage, endpoint: endpoint.parse().unwrap(), address })
+                .unwrap();
+        }
+        let Grouping { values, group_of, .. } = cells(&catalog, |_| true);
+        assert!(values.is_sorted(), "as the ledger's other groupings are: {values:?}");
+        group_of.iter().map(|group| values[*group as usize][ADDRESS].clone()).collect()
+    }
+
+    #[test]
+    fn endpoints_are_told_apart_by_what_differs() {
+        use VantageKind::{External, Loopback};
+        let table: [(&[Given<'_>], &[&str]); 6] = [
+            (&[(External, "tcp://a:1", None), (External, "udp://a:2", None)], &[ABSENT, ABSENT]),
+            (&[(External, "tcp://a:1", None), (External, "tcp://b:1", None)], &["a", "b"]),
+            (&[(External, "tcp://a:1", None), (External, "tcp://a:2", None)], &["a:1", "a:2"]),
+            (
+                &[(External, "tcp://a:1", Some("192.0.2.1")), (External, "tcp://192.0.2.1:1", None)],
+                &["192.0.2.1", "192.0.2.1"],
+            ),
+            (&[(Loopback, "tcp://127.0.0.1:1", None), (External, "tcp://a:1", None)], &[ABSENT, ABSENT]),
+            (
+                &[
+                    (Loopback, "tcp://127.0.0.1:1", None),
+                    (External, "tcp://a:1", None),
+                    (External, "udp://b:1", None),
+                ],
+                &[ABSENT, "a", "b"],
+            ),
+        ];
+        for (series, expected) in table {
+            assert_eq!(addresses(series), expected, "{series:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_of_very_many_cells_are_not_told_apart() {
+        let urls: Vec<String> = (0..=CELLS_MAX).map(|host| format!("tcp://h{host}:1")).collect();
+        let of = |count: usize| {
+            let series: Vec<_> =
+                urls[..count].iter().map(|url| (VantageKind::External, url.as_str(), None)).collect();
+            addresses(&series).into_iter().filter(|address| address != ABSENT).count()
+        };
+        assert_eq!((of(CELLS_MAX), of(CELLS_MAX + 1)), (CELLS_MAX, 0));
+    }
 }
