@@ -12,7 +12,7 @@
 //! | anything | nobody else measured the same | nobody can tell |
 //!
 //! What fits as well to somebody else's fault, and what was not measured, is said against it. What the kinds of vantage say of
-//! each other comes first ([`kinds`]).
+//! each other comes first ([`kinds`]). A rule that says but of a part of another that it loses a little more has no say of its own.
 
 mod kinds;
 
@@ -26,6 +26,9 @@ use crate::Tag;
 
 /// A rule that explains less of the loss than this has no say.
 const SHARE_MIN: f64 = 0.05;
+
+/// Nor has one within another that takes at least this share of what both take there.
+const WIDER_MIN: f64 = 0.5;
 
 /// What is known beside the counts of who else may be at fault.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,7 +96,9 @@ pub fn blame(
     if let Some(reader) = suspects.reader.as_ref().filter(|_| only_unread > 0 && only_unread == lost) {
         return Attribution::new(Blame::Reader, unread.into_iter().chain([reader.clone()]).collect());
     }
-    let told: Vec<&Rule> = extent.rules.iter().filter(|rule| rule.share >= SHARE_MIN).collect();
+    let shares: Vec<&Rule> = extent.rules.iter().filter(|rule| rule.share >= SHARE_MIN).collect();
+    let is_own = |rule: &&Rule| !shares.iter().any(|wider| is_part(population, rule, wider));
+    let told: Vec<&Rule> = shares.iter().copied().filter(is_own).collect();
     let court = Court { population, counts, rules: &told, beside: &suspects.beside };
     let mut grounds = Grounds::default();
     let mut blamed = BTreeSet::new();
@@ -123,6 +128,19 @@ pub fn blame(
         _ => grounds.evidence.extend(unread),
     }
     Attribution { blame, grounds }
+}
+
+/// Whether `rule` is about some of what `wider` is about, and what it adds there is less than what that takes.
+fn is_part(population: &Population, rule: &Rule, wider: &Rule) -> bool {
+    let of = |rule: &Rule| {
+        let is_excepted = |cell: &usize| rule.except.iter().any(|except| population.matches(*cell, except));
+        population.matching(&rule.matches).filter(|cell| !is_excepted(cell)).collect::<BTreeSet<usize>>()
+    };
+    let both = 1.0 - (1.0 - rule.loss) * (1.0 - wider.loss);
+    wider.loss >= WIDER_MIN * both && {
+        let (cells, wider) = (of(rule), of(wider));
+        cells.len() < wider.len() && cells.is_subset(&wider)
+    }
 }
 
 fn add_new(known: &mut Vec<String>, sentences: Vec<String>) {

@@ -589,6 +589,27 @@ fn whose_fault_it_is_takes_the_other_services_into_account() {
     }
 }
 
+/// Of everything so much is lost, and of one region all.
+#[test]
+fn what_loses_but_a_little_more_than_the_whole_has_no_say_of_its_own() {
+    let fleet = fleet(&["ingest"], THREE, PAIRS, &["none"]);
+    for (everywhere, blamed) in [(0.7, Blame::Service), (0.2, Blame::Unclear)] {
+        let counts = minute(&fleet, &[("eu", 1.0), ("*", everywhere)]);
+        let rule = |matches: &[(Tag, &str)], loss| Rule {
+            matches: Predicate(matches.iter().map(|(tag, value)| (*tag, (*value).to_owned())).collect()),
+            except: Vec::new(),
+            loss,
+            share: 0.5,
+            lost: 0,
+            judged: 0,
+        };
+        let rules = vec![rule(&[], everywhere), rule(&[(Tag::Region, "eu")], 1.0)];
+        let extent = Extent { rules, scattered: 0.0 };
+        let found = blame(&fleet, &counts, &extent, &Suspects::default());
+        assert_eq!(found.blame, blamed, "{everywhere}: {:?}", found.grounds);
+    }
+}
+
 #[test]
 fn whoever_tells_of_the_loss_is_suspected_too() {
     let fleet = fleet(&["ingest"], THREE, PAIRS, &["none"]);
