@@ -113,7 +113,8 @@ impl Seen<'_> {
         self.held.iter().any(|held| held.version == version && states.contains(&held.state))
     }
 
-    fn counts(&self) -> bool {
+    /// Whether a rollout waits for it.
+    pub fn counts(&self) -> bool {
         self.presence != Presence::Away
     }
 
@@ -164,13 +165,14 @@ pub struct Candidate {
     pub was_held: bool,
 }
 
-/// Why a version is held back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// Not all agents had it available in time.
-    TimedOut,
-    /// Somebody went back to another.
-    RolledBack,
+named! {
+    /// Why a version is held back.
+    pub enum Why {
+        /// Not all agents had it available in time.
+        TimedOut = "timed_out",
+        /// Somebody went back to another.
+        RolledBack = "rolled_back",
+    }
 }
 
 /// What is offered and not rolled out, until it changes or somebody says so.

@@ -11,7 +11,7 @@
 
 use aviary_core::{
     Timestamp,
-    rollout::{Held, HeldBack, NotDone, Presence, Rollout, Step, Version, Why},
+    rollout::{Held, HeldBack, NotDone, Rollout, Seen, Step, Version},
 };
 use axum::{
     Json, Router,
@@ -122,7 +122,7 @@ impl Collector {
                 since: it.since.second().0,
                 until: it.since.plus(timeout_us).second().0,
                 ready: is_ready(it.version),
-                waited_for: seen().filter(|agent| agent.presence != Presence::Away).count(),
+                waited_for: seen().filter(Seen::counts).count(),
             }),
             previous: rollout.previous.map(|version| version.to_string()),
             held_back: rollout.held_back.as_ref().map(HeldBackBody::from),
@@ -135,17 +135,14 @@ impl Collector {
 
 impl From<&HeldBack> for HeldBackBody {
     fn from(held: &HeldBack) -> Self {
-        let why = match held.why {
-            Why::TimedOut => "timed_out",
-            Why::RolledBack => "rolled_back",
-        };
-        Self { version: held.version.to_string(), at: held.at.second().0, why, by: held.by.clone() }
+        let HeldBack { version, at, why, by } = held;
+        Self { version: version.to_string(), at: at.second().0, why: why.name(), by: by.clone() }
     }
 }
 
 impl TakerBody {
     fn of(taker: &Taker<'_>, rollout: &Rollout) -> Self {
-        let counts = taker.presence != Presence::Away;
+        let counts = taker.seen().counts();
         let objection = match (rollout.candidate, rollout.active) {
             (Some(candidate), _) if counts => taker.objection(candidate.version),
             (None, Some((active, _))) => taker.refusal(active),

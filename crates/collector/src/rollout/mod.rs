@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Collector,
-    agents::{LATE_SECONDS, RETIRED_SECONDS, UNREACHABLE_SECONDS},
+    agents::{AgentState, LATE_SECONDS, UNREACHABLE_SECONDS},
     document::Document,
     events::Event,
     state::{AgentSeen, State},
@@ -170,7 +170,7 @@ impl<'s> Taker<'s> {
         // What was told to an earlier life of ours may be of an earlier life of the agent: it is to say it again, and has time to.
         let is_told_again = agent.last_report >= started;
         let silent = seconds(agent.last_report.max(started));
-        let is_retired = seconds(agent.last_report) > RETIRED_SECONDS || agent.series == 0;
+        let is_retired = AgentState::of(agent, now) == AgentState::Retired;
         let presence = match silent {
             silent if silent > UNREACHABLE_SECONDS => Presence::Away,
             silent if silent > LATE_SECONDS && is_retired => Presence::Away,
