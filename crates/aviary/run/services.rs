@@ -4,58 +4,33 @@
 //! candidate all is done that can fail, and the reports say what came of it. A collector that tells no versions is asked for its
 //! services every ten seconds, and what it hands out is taken on or refused.
 
+mod document;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
 use aviary_agent::{Observer, Push, ToldVersions};
 use aviary_core::rollout::{Held, HeldState, Version};
 use aviary_probe::SystemClock;
 use aviary_wire::report::told_reason;
-use reqwest::{StatusCode, Url, header};
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Interval, MissedTickBehavior, interval, timeout},
+    time::{Interval, MissedTickBehavior, interval},
 };
 
-use crate::{
-    config::{self, ServicesText, version_of},
-    replace::{make_directory_of, replace},
-};
+use self::document::{Document, Wanted, fetch};
+use crate::config::ServicesText;
 
 /// How often a collector that tells no versions is asked whether its services have changed, and what failed is tried again.
 const ASK_EVERY: Duration = Duration::from_secs(10);
 
-/// How long one collector may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The largest document that is taken: ten thousand endpoints are a tenth of it.
-const DOCUMENT_BYTES_MAX: usize = 16 << 20;
-
 /// The name of the copy in the agent's directory.
 const COPY: &str = "services.toml";
-
-/// What stands before the hash in the first line of the copy.
-const HEAD: &str = "# sha256 ";
-
-/// Services with their SHA-256.
-#[derive(Clone, Debug)]
-struct Document {
-    hash: String,
-    version: Version,
-    services: ServicesText,
-}
-
-impl Document {
-    fn new(origin: String, text: String) -> Self {
-        let version = version_of(&text);
-        Self { hash: sha256(&text), version, services: ServicesText { origin, text } }
-    }
-}
 
 /// A version that is not probed: with its text, unless it could not be fetched.
 #[derive(Debug)]
@@ -172,10 +147,10 @@ impl Services {
             prepared.for_each(|candidate| candidate.state = HeldState::Building);
             return;
         };
-        let Document { hash, services, .. } = self.known.insert(offered);
         self.refused = None;
+        let known = self.known.insert(offered);
         if let Some(copy) = &self.copy
-            && let Err(error) = write(copy, hash, &services.text)
+            && let Err(error) = known.keep(copy)
         {
             tracing::error!(
                 reason = %error,
@@ -393,199 +368,6 @@ impl Services {
     }
 
     fn read_copy(&self) -> Option<Document> {
-        let copy = self.copy.as_ref()?;
-        let text = std::fs::read_to_string(copy).ok()?;
-        let (head, text) = text.split_once('\n')?;
-        let hash = head.strip_prefix(HEAD)?;
-        if hash != sha256(text) {
-            tracing::error!(copy = %copy.display(), "The copy of the services is damaged, and not used.");
-            return None;
-        }
-        Some(Document::new(format!("services kept in {}", copy.display()), text.to_owned()))
-    }
-}
-
-/// What is asked for: a version, or whichever is active, unless that is the known one.
-#[derive(Clone, Debug, Default)]
-struct Wanted {
-    version: Option<Version>,
-    /// Its hash.
-    known: Option<String>,
-}
-
-/// Asks each collector until one tells; `None` if that is the known version.
-async fn fetch(push: Push, wanted: Wanted) -> anyhow::Result<Option<Document>> {
-    let client = aviary_agent::http_client(&push)?;
-    let mut failed = None;
-    for base in &push.collectors {
-        match timeout(ANSWER_TIMEOUT, ask(&client, base, &wanted)).await {
-            Ok(Ok(told)) => {
-                return Ok(told.map(|text| Document::new(format!("services from {base}"), text)));
-            }
-            Ok(Err(error)) => failed = Some(error),
-            Err(_) => failed = Some(anyhow::anyhow!("{base} does not answer")),
-        }
-    }
-    Err(failed.unwrap_or_else(|| anyhow::anyhow!("no collector is named")))
-}
-
-/// What the collector at `base` hands out; `None` if that is the known version.
-async fn ask(client: &reqwest::Client, base: &str, wanted: &Wanted) -> anyhow::Result<Option<String>> {
-    let directory = if base.ends_with('/') { base.to_owned() } else { format!("{base}/") };
-    let mut url = Url::parse(&directory)?.join("api/v1/services.toml")?;
-    if let Some(version) = wanted.version {
-        url.query_pairs_mut().append_pair("version", &version.to_string());
-    }
-    let mut request = client.get(url.clone());
-    if let Some(known) = &wanted.known {
-        request = request.header(header::IF_NONE_MATCH, format!("\"{known}\""));
-    }
-    let mut response = request.send().await.with_context(|| format!("cannot ask {url}"))?;
-    match response.status() {
-        StatusCode::NOT_MODIFIED => return Ok(None),
-        StatusCode::OK => {}
-        status => bail!("{url} answers {status}"),
-    }
-    let tag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok());
-    let told = tag.map(|tag| tag.trim_matches('"').to_owned());
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        ensure!(
-            body.len() + chunk.len() <= DOCUMENT_BYTES_MAX,
-            "{url} tells more than {DOCUMENT_BYTES_MAX} bytes"
-        );
-        body.extend_from_slice(&chunk);
-    }
-    let text = String::from_utf8(body).with_context(|| format!("what {url} tells is no text"))?;
-    let hash = sha256(&text);
-    let is_wanted = wanted.version.is_none_or(|version| version == version_of(&text));
-    ensure!(
-        told.as_ref() == Some(&hash) && is_wanted,
-        "what came from {url} is not what it was sent as: its hash differs"
-    );
-    // A proxy may not know about versions.
-    Ok((wanted.known.as_ref() != Some(&hash)).then_some(text))
-}
-
-fn write(copy: &Path, hash: &str, text: &str) -> io::Result<()> {
-    // At the first start it is not there yet.
-    make_directory_of(copy)?;
-    replace(copy, format!("{HEAD}{hash}\n{text}").as_bytes(), 0o644)
-}
-
-fn sha256(text: &str) -> String {
-    config::sha256(text).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OLD: &str = "old";
-    const NEW: &str = "new";
-
-    fn document(text: &str) -> Document {
-        Document::new("services from http://127.0.0.1:1".to_owned(), text.to_owned())
-    }
-
-    fn current(services: &Services) -> Option<String> {
-        services.current().map(|it| it.text)
-    }
-
-    /// Services of a collector that tells these versions, with [`OLD`] running.
-    fn told(active: &str, candidate: Option<&str>) -> (Services, watch::Sender<Option<ToldVersions>>) {
-        let mut services = Services::new(Push::default(), None);
-        services.offered = Some(document(OLD));
-        services.accept();
-        let (tell, versions) = watch::channel(None);
-        services.agent = Some((Box::new(|_| ()), versions));
-        tell.send_replace(Some(versions_of(active, candidate)));
-        (services, tell)
-    }
-
-    fn versions_of(active: &str, candidate: Option<&str>) -> ToldVersions {
-        ToldVersions { active: version_of(active), candidate: candidate.map(version_of) }
-    }
-
-    #[tokio::test]
-    async fn the_copy_is_used_only_as_it_was_written() {
-        let directory = tempfile::tempdir().unwrap();
-        let directory = directory.path().join("made").join("anew");
-        let text = "[[service]]\nname = \"ingest\"\n";
-        let mut services = Services::new(Push::default(), Some(&directory));
-        assert!(services.read_copy().is_none());
-        services.offered = Some(document(text));
-        services.accept();
-        let kept = services.read_copy().unwrap();
-        assert_eq!((kept.hash, kept.services.text.as_str()), (sha256(text), text));
-        let path = directory.join(COPY);
-        let damaged = std::fs::read_to_string(&path).unwrap().replace("ingest", "digest");
-        std::fs::write(&path, damaged).unwrap();
-        assert!(services.read_copy().is_none());
-    }
-
-    #[tokio::test]
-    async fn what_was_refused_neither_runs_nor_is_kept_and_is_tried_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut services = Services::new(Push::default(), Some(directory.path()));
-        services.offered = Some(document("good"));
-        services.accept();
-        services.offered = Some(document("bad"));
-        assert_eq!(current(&services).as_deref(), Some("bad"));
-        services.refuse("line 1");
-        assert_eq!(
-            (current(&services).as_deref(), services.why_refused()),
-            (Some("good"), Some("line 1")),
-            "a reload of the agent's own file goes on with what was good"
-        );
-        assert_eq!(services.read_copy().unwrap().services.text, "good");
-        services.accept();
-        assert_eq!(services.why_refused(), Some("line 1"), "until the collector tells something else");
-        let (version, _) = services.to_build().unwrap();
-        assert_eq!(services.built(version, Err("line 1".to_owned())), (false, false), "nothing new");
-        assert_eq!(
-            services.built(version, Ok(())),
-            (true, true),
-            "what was in its way is not there any more"
-        );
-        services.accept();
-        assert_eq!((current(&services).as_deref(), services.why_refused()), (Some("bad"), None));
-    }
-
-    #[tokio::test]
-    async fn a_candidate_is_fetched_prepared_and_taken_on_once_it_is_active() {
-        let (mut services, tell) = told(OLD, Some(NEW));
-        assert_eq!((services.heard(), services.wanted()), (None, Some(version_of(NEW))));
-        assert_eq!(services.answered(Some(version_of(NEW)), Ok(Some(document(NEW)))), None);
-        assert_eq!(services.heard(), Some(News::ToBuild));
-        let (version, text) = services.to_build().unwrap();
-        assert_eq!((version, text.text.as_str()), (version_of(NEW), NEW));
-        assert_eq!(services.built(version, Err("no such file".to_owned())), (false, true));
-        assert_eq!((services.heard(), services.why_refused()), (None, Some("no such file")));
-        assert_eq!(current(&services).as_deref(), Some(OLD), "nothing runs but what ran");
-
-        assert_eq!(services.try_again(), Some(News::ToBuild));
-        assert_eq!(services.built(version, Ok(())), (false, true));
-        assert_eq!((services.heard(), services.wanted(), services.why_refused()), (None, None, None));
-        tell.send_replace(Some(versions_of(NEW, None)));
-        assert_eq!(services.heard(), Some(News::Offered));
-        services.accept();
-        assert_eq!((services.heard(), services.wanted()), (None, None));
-        assert_eq!(current(&services).as_deref(), Some(NEW));
-        tell.send_replace(Some(versions_of(OLD, None)));
-        assert_eq!((services.heard(), services.wanted()), (None, Some(version_of(OLD))), "and back");
-    }
-
-    #[tokio::test]
-    async fn a_candidate_that_is_gone_is_forgotten_and_one_that_is_not_there_is_asked_for_again() {
-        let (mut services, tell) = told(OLD, Some(NEW));
-        services.answered(Some(version_of(NEW)), Err(anyhow::anyhow!("404")));
-        assert_eq!((services.heard(), services.wanted()), (None, None), "not at once");
-        assert!(services.why_refused().is_some_and(|why| why.contains("404")));
-        assert_eq!((services.try_again(), services.wanted()), (None, Some(version_of(NEW))));
-        services.answered(Some(version_of(NEW)), Ok(Some(document(NEW))));
-        tell.send_replace(Some(versions_of(OLD, None)));
-        assert_eq!((services.heard(), services.to_build().is_none()), (Some(News::Dropped), true));
-        assert_eq!(services.heard(), None);
+        Document::kept(self.copy.as_ref()?)
     }
 }
