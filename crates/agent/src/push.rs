@@ -367,20 +367,15 @@ impl Pusher {
         let Ok(told) = Report::decode(report) else {
             return self.post(report.clone()).await;
         };
-        let Report { boot, sequence, epoch, wall, monotonic, dropped, roster_id, .. } = told;
-        let Report { configuration, program, services, .. } = told;
         let nothing = Report {
-            boot,
-            sequence,
-            epoch,
-            wall,
-            monotonic,
-            configuration,
-            dropped,
-            roster_id,
-            program,
-            services,
-            ..Report::default()
+            roster: None,
+            slots: Vec::new(),
+            gaps: Vec::new(),
+            timings: Vec::new(),
+            events: Vec::new(),
+            certificates: Vec::new(),
+            self_suspect: Vec::new(),
+            ..told
         };
         match self.post(together(&nothing.encode())).await {
             Answer::Taken(_) => self.post(report.clone()).await,

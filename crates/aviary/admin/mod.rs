@@ -61,7 +61,7 @@ use self::{
 pub(crate) use self::{profile::Profiler, requests::Requests};
 use crate::{
     bounded::{Bounded, Peer},
-    steer::{By, Rotation as InRotation},
+    steer::{Answer, By, Rotation as InRotation},
 };
 
 /// Where the agent's standing is asked for.
@@ -300,7 +300,7 @@ async fn health_of(
     let known = answers.iter().find(|answer| answer.service == service).cloned();
     let mut answer = known.unwrap_or_else(|| {
         let known: Vec<_> = answers.iter().map(|answer| answer.service.as_str()).collect();
-        crate::steer::Answer::of_unknown(service, &known)
+        Answer::of_unknown(service, &known)
     });
     counted.answered(By::Health, answer.rotation);
     answer.reason = answer.reason.filter(|_| may_read);

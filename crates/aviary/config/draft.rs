@@ -150,14 +150,14 @@ impl Draft {
     fn refuse_one_request_for_all(&self, context: &Context<'_>) {
         let rotation = self.collector.as_ref().and_then(|collector| collector.rotation.as_ref());
         let outlets = rotation.iter().flat_map(|rotation| &rotation.outlets);
-        let is_for_all = outlets.filter_map(|outlet| match &outlet.kind {
+        let mut requests = outlets.filter_map(|outlet| match &outlet.kind {
             OutletKind::Request(request) => Some(request),
             OutletKind::Webhook(_) => None,
         });
         let steered = self.services.iter().map(|draft| &draft.value.service);
         let mut steered = steered.filter(|it| it.rotation.as_ref().is_some_and(|it| it.mode != Mode::Off));
         let (Some(one), Some(other)) = (steered.next(), steered.next()) else { return };
-        if is_for_all.into_iter().any(|request| !request.tells_services_apart()) {
+        if requests.any(|request| !request.tells_services_apart()) {
             let message = format!(
                 "`{}` and `{}` are both steered, and the request is the same for both: each would undo what the other says of a node",
                 one.name, other.name

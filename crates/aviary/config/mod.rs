@@ -158,8 +158,9 @@ fn parse(
     let mut files = context.files();
     files.insert(path.to_owned());
 
-    let services_version = services.filter(|_| asks_collector).map(|services| version_of(&services.text));
-    let elsewhere = match (services.filter(|_| asks_collector), &draft.services_file) {
+    let services = services.filter(|_| asks_collector);
+    let services_version = services.map(|services| version_of(&services.text));
+    let elsewhere = match (services, &draft.services_file) {
         (Some(services), _) => Some((PathBuf::from(&services.origin), services.text.clone())),
         (None, Some(file)) => match text_of(file) {
             Ok(text) => {
