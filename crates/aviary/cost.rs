@@ -114,10 +114,8 @@ impl Cost {
     }
 }
 
-/// What an agent with the services of `config` costs.
-pub(crate) fn of(config: &Config, chain: u64) -> Cost {
-    let mut cost = Cost::default();
-    // Where the file says nothing of a vantage, one with names of usual lengths.
+/// The vantage that is reckoned for: where the file says nothing of one, one outside with names of usual lengths.
+fn vantage(config: &Config) -> Vantage {
     let unknown = || Vantage {
         kind: VantageKind::External,
         region: "eu-west-1".to_owned(),
@@ -125,10 +123,16 @@ pub(crate) fn of(config: &Config, chain: u64) -> Cost {
         network: Some("aws".to_owned()),
         node: "canary-7".to_owned(),
     };
-    let vantage = config.vantage.as_ref().map_or_else(unknown, |vantage| vantage.as_written());
+    config.vantage.as_ref().map_or_else(unknown, |vantage| vantage.as_written())
+}
+
+/// What an agent with the services of `config` costs: of those, what its kind of vantage probes.
+pub(crate) fn of(config: &Config, chain: u64) -> Cost {
+    let mut cost = Cost::default();
+    let vantage = vantage(config);
     let mut names: Vec<&str> = Vec::new();
     for service in &config.services {
-        for it in &service.endpoints {
+        for it in service.probed(Some(vantage.kind)) {
             let endpoint = &it.endpoint;
             cost.series += 1;
             match endpoint.protocol() {
@@ -221,19 +225,20 @@ fn report(series: u64, is_tls: bool) -> (u64, u64) {
 /// Prints what `config` costs an agent, and a fleet of them.
 pub(crate) fn print(config: &Config, fleet: Fleet, format: Format, out: &mut impl Write) -> io::Result<()> {
     let cost = of(config, fleet.chain);
+    let kind = vantage(config).kind;
     match format {
-        Format::Json => writeln!(out, "{}", in_json(&cost, fleet)),
+        Format::Json => writeln!(out, "{}", in_json(kind, &cost, fleet)),
         Format::Text if cost.series == 0 => {
             writeln!(
                 out,
-                "Nothing is probed by this file alone, so that nothing can be reckoned; ask of the collector's file."
+                "Nothing is probed by this file alone from a vantage of kind {kind}, so that nothing can be reckoned; ask of the collector's file."
             )
         }
-        Format::Text => in_text(&cost, fleet, out),
+        Format::Text => in_text(kind, &cost, fleet, out),
     }
 }
 
-fn in_json(cost: &Cost, Fleet { agents, regions, chain }: Fleet) -> Value {
+fn in_json(kind: VantageKind, cost: &Cost, Fleet { agents, regions, chain }: Fleet) -> Value {
     let times = |factor: u64| {
         json!({"connections_per_second": cost.connections * factor, "datagrams_per_second": cost.datagrams * factor,
             "lookups_per_second": cost.lookups * factor, "sent_bytes_per_second": cost.sent * factor,
@@ -242,11 +247,16 @@ fn in_json(cost: &Cost, Fleet { agents, regions, chain }: Fleet) -> Value {
             "whisper_bytes": cost.series * WHISPER_BYTES * factor, "time_wait_ports": cost.ports() * factor,
             "nat_ports": cost.nat_ports() * factor})
     };
-    json!({"agent": times(1), "fleet": times(agents), "agents": agents, "regions": regions, "chain_bytes": chain,
+    json!({"kind": kind.name(), "agent": times(1), "fleet": times(agents), "agents": agents, "regions": regions, "chain_bytes": chain,
         "nat_ports_per_region": cost.nat_ports() * agents.div_ceil(regions)})
 }
 
-fn in_text(cost: &Cost, Fleet { agents, regions, .. }: Fleet, out: &mut impl Write) -> io::Result<()> {
+fn in_text(
+    kind: VantageKind,
+    cost: &Cost,
+    Fleet { agents, regions, .. }: Fleet,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let row = |what: &str, one: u64, write: fn(u64) -> String| {
         vec![what.to_owned(), write(one), write(one * agents)]
     };
@@ -275,7 +285,7 @@ fn in_text(cost: &Cost, Fleet { agents, regions, .. }: Fleet, out: &mut impl Wri
     }
     writeln!(
         out,
-        "Reckoned for IPv4, whole handshakes, and datapoints that arrive; a name whose addresses each have a series counts once."
+        "Reckoned for what a vantage of kind {kind} probes, for IPv4, whole handshakes, and datapoints that arrive; a name whose addresses each have a series counts once."
     )
 }
 

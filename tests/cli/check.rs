@@ -130,6 +130,22 @@ fn the_files_that_come_along_have_no_problem() {
 }
 
 #[test]
+fn an_agent_costs_what_its_kind_of_vantage_probes() {
+    for (kind, series) in [("external", 6), ("datacentre", 8), ("loopback", 1)] {
+        let file = format!("config/agent-{kind}.toml");
+        let (status, out) =
+            check(&["--cost", "--format", "json", &file], [("AVIARY_TOKEN", "0123456789abcdef")]);
+        let last = out.lines().last().unwrap_or_default();
+        let cost: serde_json::Value = serde_json::from_str(last).expect("one JSON object");
+        assert_eq!(
+            (status, &cost["kind"], &cost["agent"]["series"]),
+            (0, &kind.into(), &series.into()),
+            "{out}"
+        );
+    }
+}
+
+#[test]
 fn agents_of_every_kind_differ_in_their_kind_alone() {
     let parsed = |kind: &str| {
         let text = fs::read_to_string(root().join(format!("config/agent-{kind}.toml"))).unwrap();
