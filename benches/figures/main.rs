@@ -15,7 +15,6 @@ mod durable;
 mod fleet;
 mod history;
 #[path = "../../tests/hosts/mod.rs"]
-#[allow(clippy::unwrap_used, reason = "what is shared with tests fails where it cannot go on")]
 mod hosts;
 mod lateness;
 mod ledger;

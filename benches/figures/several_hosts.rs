@@ -2,12 +2,11 @@
 
 use std::io::{Write as _, stdout};
 
-use crate::hosts::{Length, play};
+use crate::hosts::play;
 
 /// Plays all faults, or those whose names have one of `wanted` in them, and prints the table.
 pub(crate) fn measure(wanted: &[String], quick: bool) -> anyhow::Result<()> {
-    let length = if quick { Length::Short } else { Length::Whole };
-    let table = play(length, wanted);
+    let table = play(!quick, wanted);
     let mut out = stdout();
     writeln!(out, "{table}")?;
     let wrong = table.wrong();

@@ -13,12 +13,12 @@ mod services;
 mod stage;
 mod table;
 
-pub(crate) use plays::{Length, play};
+pub(crate) use plays::play;
 
 #[cfg(test)]
 #[test]
 fn what_the_network_does_is_what_is_said_of_it() {
-    let table = play(Length::Short, &[]);
+    let table = play(false, &[]);
     println!("{table}");
     assert_eq!(table.wrong(), [""; 0], "\n{table}");
 }
