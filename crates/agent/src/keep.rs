@@ -29,6 +29,7 @@ use crate::{
     controls::{Controls, Suspicion},
     fresh::{Fresh, Kept},
     push::Body,
+    reminder::Reminder,
     spool::SpoolThread,
     walked::Walked,
 };
@@ -93,6 +94,8 @@ pub(crate) struct Keeper<C> {
     sequence: u64,
     walked: Walked,
     certificates_told: Second,
+    /// Reports that nobody had room for.
+    dropped: Reminder,
     listener: Box<dyn FnMut(News<'_>) + Send>,
 }
 
@@ -130,6 +133,7 @@ impl<C: Clock> Keeper<C> {
             sequence,
             walked,
             certificates_told: Second(0),
+            dropped: Reminder::default(),
             listener,
         }
     }
@@ -324,8 +328,11 @@ impl<C: Clock> Keeper<C> {
             let lost = self.fresh.put(fresh, is_last);
             if lost > 0 {
                 self.batch.lost(lost);
+                self.dropped.note(lost);
+            }
+            if let Some((_, slots)) = self.dropped.due(self.clock.monotonic().0 / 1_000_000) {
                 tracing::error!(
-                    slots = lost,
+                    slots,
                     "Neither a collector nor the spool takes reports: the oldest were dropped."
                 );
             }

@@ -24,6 +24,7 @@ pub mod lease;
 mod merge;
 pub mod own;
 mod push;
+mod reminder;
 mod ship;
 mod slots;
 mod spool;

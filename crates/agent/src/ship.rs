@@ -23,6 +23,7 @@ use crate::{
     lease::{Asked, Leases},
     merge::{merge, mergeable},
     push::{Body, Push, Pushed, Pusher, RETRY_MIN, Unanswered},
+    reminder::{REMIND_SECONDS, Reminder},
     spool::{SpoolThread, Waiting},
     versions::ToldVersions,
 };
@@ -50,7 +51,7 @@ const ADOPTED_MAX: usize = 1_024;
 pub const WARNED_SECONDS: u64 = 14 * 86_400;
 
 /// A trouble that lasts is told again so often.
-const REMIND: Duration = Duration::from_secs(60);
+const REMIND: Duration = Duration::from_secs(REMIND_SECONDS);
 
 /// How the collectors take reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,6 +101,9 @@ pub(crate) struct Shipper<C> {
     /// So many reports are pushed as one: fewer after a failure, and more again as they are taken.
     together: usize,
     reminded: Option<Micros>,
+    /// Reports that were refused for good, and why the last of them.
+    refused: Reminder,
+    refusal: String,
 }
 
 /// What is pushed in one go, with what it was made of, newest first.
@@ -149,6 +153,8 @@ impl<C: Clock> Shipper<C> {
             underway: None,
             together: CATCH_UP_RECORDS,
             reminded: None,
+            refused: Reminder::default(),
+            refusal: String::new(),
         }
     }
 
@@ -198,6 +204,7 @@ impl<C: Clock> Shipper<C> {
                 None => Duration::ZERO,
             };
             self.remind();
+            self.tell_refused();
         }
     }
 
@@ -294,11 +301,9 @@ impl<C: Clock> Shipper<C> {
             }
             Pushed::Refused(reason) => {
                 self.batch.lost(parcel.slots());
-                tracing::error!(
-                    reason,
-                    slots = parcel.slots(),
-                    "The collector refused a report for good; its slots stay unknown."
-                );
+                self.refused.note(parcel.slots());
+                self.refusal = reason;
+                self.tell_refused();
                 self.done_with(&parcel).await;
                 return None;
             }
@@ -419,6 +424,18 @@ impl<C: Clock> Shipper<C> {
         // Once it answers, it knows what was acknowledged.
         _ = self.spool.newest(0, 0).await;
         self.spool.standing().slots + self.fresh.unkept_slots()
+    }
+
+    fn tell_refused(&mut self) {
+        if let Some((reports, slots)) = self.refused.due(self.clock.monotonic().0 / 1_000_000) {
+            let reason = &self.refusal;
+            tracing::error!(
+                reason,
+                reports,
+                slots,
+                "The collector refused reports for good; their slots stay unknown."
+            );
+        }
     }
 
     /// Says again that nobody takes reports, so that a log that was rotated still shows it.

@@ -22,6 +22,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::reminder::Reminder;
+
 /// How many requests wait for the spool at most; whoever asks then waits, or goes on without.
 const REQUESTS_MAX: usize = 64;
 
@@ -108,6 +110,7 @@ impl SpoolThread {
             hangs: is_told,
             now: Second(0),
             unkept: BTreeMap::new(),
+            dropped: Reminder::default(),
         };
         worker.note();
         thread::Builder::new().name("spool".to_owned()).spawn(move || {
@@ -223,6 +226,8 @@ struct Worker {
     now: Second,
     /// Rosters in use that the spool has no room for.
     unkept: BTreeMap<u64, Bytes>,
+    /// Reports that the spool let go of.
+    dropped: Reminder,
 }
 
 impl Worker {
@@ -310,9 +315,10 @@ impl Worker {
         match self.spool.flush(now) {
             Ok(flushed) => {
                 if flushed.dropped_slots > 0 {
-                    let (records, slots) = (flushed.dropped_records, flushed.dropped_slots);
+                    self.dropped.note(flushed.dropped_slots);
+                }
+                if let Some((_, slots)) = self.dropped.due(now.0) {
                     tracing::error!(
-                        records,
                         slots,
                         "Reports waited for so long, or are so many, that the oldest were dropped."
                     );
@@ -394,6 +400,7 @@ mod tests {
             hangs: Arc::default(),
             now: Second(0),
             unkept: BTreeMap::new(),
+            dropped: Reminder::default(),
         }
     }
 
