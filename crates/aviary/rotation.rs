@@ -106,14 +106,25 @@ fn print(
     format: Format,
     out: &mut impl Write,
 ) -> anyhow::Result<bool> {
+    let refused = || answer.services.iter().filter_map(|(name, it)| Some((name, it.refused.as_ref()?)));
     let of_all = || nodes.iter().flat_map(|(service, nodes)| nodes.iter().map(move |node| (*service, node)));
     if format == Format::Json {
+        if let Some(by) = &answer.stopped {
+            writeln!(out, "{}", json!({"stopped": by}))?;
+        }
+        for (service, refused) in refused() {
+            writeln!(out, "{}", json!({"service": service, "held_back": refused.text}))?;
+        }
         for (service, (name, node)) in of_all() {
             let Node { state, weight, reason } = node;
             let line = json!({"service": service, "mode": answer.services[service].mode, "node": name,
                 "state": state, "weight": weight, "reason": reason});
             writeln!(out, "{line}")?;
         }
+    } else if let Some(by) = &answer.stopped {
+        writeln!(out, "stopped by {by}: all nodes are in rotation until steering is resumed")?;
+    } else if answer.services.is_empty() {
+        writeln!(out, "no service is steered: none has a [service.rotation] that is not off")?;
     } else {
         let rows = of_all().map(|(service, (name, node))| {
             let reason = node.reason.clone().unwrap_or_default();
@@ -123,15 +134,66 @@ fn print(
         });
         let rows: Vec<Vec<String>> = rows.collect();
         print_table(out, &["service", "mode", "node", "state", "weight", "why"], &rows)?;
-        for (service, refused) in
-            answer.services.iter().filter_map(|(name, it)| Some((name, it.refused.as_ref()?)))
-        {
+        for (service, refused) in refused() {
             writeln!(out, "{service}: {}", refused.text)?;
-        }
-        if let Some(by) = &answer.stopped {
-            writeln!(out, "stopped by {by}: all nodes are in rotation")?;
         }
     }
     let is_held_back = answer.services.values().any(|service| service.refused.is_some());
     Ok(!is_held_back && of_all().all(|(_, (_, node))| node.state == "in"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(answer: &Value, format: Format) -> (String, bool) {
+        let node = json!({"state": "out", "weight": 0, "reason": "half is lost"});
+        let nodes: Nodes = serde_json::from_value(json!({"nodes": {"n1": node}})).unwrap();
+        let answer: Answer = serde_json::from_value(answer.clone()).unwrap();
+        let nodes = answer.services.keys().zip([nodes.nodes]).collect();
+        let mut out = Vec::new();
+        let is_well = print(&answer, &nodes, format, &mut out).unwrap();
+        (String::from_utf8(out).unwrap(), is_well)
+    }
+
+    #[test]
+    fn what_is_out_held_back_or_stopped_is_said_to_people_and_programs() {
+        let steered = json!({"stopped": null, "services": {"ingest": {"mode": "live",
+            "refused": {"text": "1 node is bad, it is not taken out"}}}});
+        let stopped = json!({"stopped": "ada", "services": {}});
+        let idle = json!({"stopped": null, "services": {}});
+        for (answer, format, expected, is_well) in [
+            (
+                &steered,
+                Format::Text,
+                "service  mode  node  state  weight  why\n\
+                 ingest   live  n1    out       0 %  half is lost\n\
+                 ingest: 1 node is bad, it is not taken out\n",
+                false,
+            ),
+            (
+                &steered,
+                Format::Json,
+                "{\"held_back\":\"1 node is bad, it is not taken out\",\"service\":\"ingest\"}\n\
+                 {\"mode\":\"live\",\"node\":\"n1\",\"reason\":\"half is lost\",\"service\":\"ingest\",\"state\":\"out\",\"weight\":0}\n",
+                false,
+            ),
+            (
+                &stopped,
+                Format::Text,
+                "stopped by ada: all nodes are in rotation until steering is resumed\n",
+                true,
+            ),
+            (&stopped, Format::Json, "{\"stopped\":\"ada\"}\n", true),
+            (
+                &idle,
+                Format::Text,
+                "no service is steered: none has a [service.rotation] that is not off\n",
+                true,
+            ),
+            (&idle, Format::Json, "", true),
+        ] {
+            assert_eq!(printed(answer, format), (expected.to_owned(), is_well), "{answer}");
+        }
+    }
 }
