@@ -135,15 +135,16 @@ pub(crate) enum Command {
 }
 
 const DEMO_EXAMPLES: &str = "\
-Everything runs in this process and on free loopback ports; nothing is sent anywhere else. At a terminal, keys break udp
-(u), a region (r), one address of four (a) and an agent (n), and mend them again; m mends all, e says why the last page
-was sent, q ends it. Elsewhere the same letters are read as words from standard input, with `wait` for the pages of what
-is broken, or else for the end of every incident, and pauses such as 20s. Without a word each fault is played once.
+Everything runs in this process and on free loopback ports; nothing is sent anywhere else. At a terminal, keys break \
+udp (u), a region (r), one address of four (a) and an agent (n), and mend them again; m mends all, e says why the \
+last page was sent, q ends it. Elsewhere the same letters are read as words from standard input, with `wait` for the \
+pages of what is broken, or else for the end of every incident, and pauses such as 20s. Without a word each fault is \
+played once.
 Examples:
   aviary demo
   echo u wait e m wait | aviary demo                a fault, why it paged, and its end
   aviary demo < /dev/null                           all four, in about two minutes
-Exit status: 0 every fault of a script gave its page, with the right extent, or keys were pressed; 1 one did not, or
+Exit status: 0 every fault of a script gave its page, with the right extent, or keys were pressed; 1 one did not, or \
 the script was interrupted; 2 a word that means nothing, or it cannot be played.";
 
 const INIT_EXAMPLES: &str = "\
@@ -185,8 +186,9 @@ Examples:
   aviary selftest
   aviary selftest --only tls --only https
   aviary selftest --format json | jq 'select(.verdict != \"same\")'
-It starts servers and name servers on free loopback ports, needs neither privileges nor a network, and sends nothing
-anywhere else. Exit status: 0 nothing differs; 1 something does; 2 it could not be played.";
+It starts servers and name servers on free loopback ports, needs neither privileges nor a network, and sends nothing \
+anywhere else.
+Exit status: 0 nothing differs; 1 something does; 2 it could not be played.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -214,8 +216,9 @@ Examples:
   aviary incident update 01KAJ27J80 'A switch is replaced.' --status identified --by ada
   aviary incident post-mortem 01KAJ27J80 \"$(cat post-mortem.txt)\" --by ada
   aviary incident unpublish 01KAJ27J80 'Our own network was to blame.' --by ada
-An id may be cut short where no other begins alike. Exit status: 0 done, or none of those listed is there still; 1 one
-is; 2 usage, or the collector cannot be reached or refuses.";
+An id may be cut short where no other begins alike.
+Exit status: 0 done, or none of those listed is there still; 1 one is; 2 usage, or the collector cannot be reached \
+or refuses.";
 
 const ACK_EXAMPLES: &str = "\
 Examples:
@@ -228,39 +231,43 @@ Examples:
   aviary rotation status
   aviary rotation stop --collector https://collector.example.net
   aviary rotation resume
-Exit status: 0 all nodes are in; 1 one is out or is held back; 2 usage, or the collector cannot be reached or refuses.";
+Exit status: 0 all nodes are in; 1 one is out or is held back; 2 usage, or the collector cannot be reached or \
+refuses.";
 
 const ROLLOUT_EXAMPLES: &str = "\
 Examples:
   aviary rollout status
   aviary rollout status --format json | jq -r '.agents[] | select(.objection) | .node + \": \" + .objection'
-  aviary rollout force --collector https://collector.example.net:8610   those that can take the new version on
-  aviary rollout rollback                                               break a rollout off, or go back to the version before
-  aviary rollout retry                                                  what was held back, once it can go well
-What was rolled back, or was not available to all agents in time, waits until the collector's file says something else or
-somebody says `retry`. Exit status: 0 done, or every agent has what the file says; 1 not yet, or an agent cannot; 2 usage, or
-the collector cannot be reached or refuses.";
+  aviary rollout force                              those that can take the new version on do it now
+  aviary rollout rollback                           break a rollout off, or go back to the version before
+  aviary rollout retry                              what was held back, once it can go well
+What was rolled back, or was not available to all agents in time, waits until the collector's file says something \
+else or somebody says `retry`.
+Exit status: 0 done, or every agent has what the file says; 1 not yet, or an agent cannot; 2 usage, or the collector \
+cannot be reached or refuses.";
 
 const SILENCE_EXAMPLES: &str = "\
 Examples:
   aviary silence list
   aviary silence add --match region=eu-west-1 --for 2h --author ada --reason 'new switches'
-  aviary silence add --match service=ingest --match protocol=udp,tcp --from 2026-11-22T02:00 --until 2026-11-22T04:00 \\
-      --zone Europe/Berlin --author ada --reason 'carbon is upgraded'
-  aviary silence add --match region=eu-west-1 --for 2160h --hours 02:00-04:00 --days sunday --zone Europe/Berlin \\
-      --author ada --reason 'maintenance window'
-  aviary silence add --match service=ingest --for 2h --from 2026-11-22T02:00Z --author ada --reason 'rack 4 moves' \\
-      --announce 'We move some of our servers.'         customers read it on the status page
+  aviary silence add --match service=ingest --match protocol=udp,tcp --from 2026-11-22T02:00 \\
+      --until 2026-11-22T04:00 --zone Europe/Berlin --author ada --reason 'carbon is upgraded'
+  aviary silence add --match region=eu-west-1 --for 2160h --hours 02:00-04:00 --days sunday \\
+      --zone Europe/Berlin --author ada --reason 'maintenance window'
+  aviary silence add --match service=ingest --for 2h --from 2026-11-22T02:00Z --author ada \\
+      --reason 'rack 4 moves' --announce 'We move some of our servers.'         customers read it on the status page
   aviary silence expire 5f2c9a1e00b3d874
-What is lost meanwhile is counted and shown; what reaches further than the silence, or goes on when it ends, is paged.
+What is lost meanwhile is counted and shown; what reaches further than the silence, or goes on when it ends, is \
+paged.
 Exit status: 0 done; 2 usage, or the collector cannot be reached or refuses.";
 
 const PAGE_TEST_EXAMPLES: &str = "\
 Examples:
   aviary page-test oncall
   AVIARY_TOKEN=... aviary page-test hook --within 30s --collector https://collector.example.net:8610
-The collector sends it as it sends any page, marked as a test, and then its end. Exit status: 0 both were taken; 1 they
-were refused, or not taken in time; 2 usage, there is no such receiver, or the collector cannot be reached.";
+The collector sends it as it sends any page, marked as a test, and then its end.
+Exit status: 0 both were taken; 1 they were refused, or not taken in time; 2 usage, there is no such receiver, or \
+the collector cannot be reached.";
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
@@ -268,24 +275,27 @@ Examples:
   aviary report --month 2026-11 --service ingest
   aviary report --month 2026-11 --format csv > november.csv
   aviary report --format json --collector https://collector.example.net:8610 | jq 'select(.spent > 100)'
-Months are of UTC. Delivery is of what was measured, and 100 % only where all of it was measured and delivered; the budget
-is what may be lost of what was measured, and what is spent of it is rounded up. Exit status: 0 every budget holds; 1 one
-is overspent; 2 usage, or the collector cannot be reached or knows nothing of that month.";
+Months are of UTC. Delivery is of what was measured, and 100 % only where all of it was measured and delivered; the \
+budget is what may be lost of what was measured, and what is spent of it is rounded up.
+Exit status: 0 every budget holds; 1 one is overspent; 2 usage, or the collector cannot be reached or knows nothing \
+of that month.";
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   aviary replay collector.toml                                   the newest day
   aviary replay stricter.toml --from 2026-11-14T00:00 --until 2026-11-21T00:00 --zone Europe/Berlin
   aviary replay shadow.toml --collector https://collector.example.net:8610 --format json | jq .summary
-Slots are fetched from the collector part by part and judged second by second, as a collector with this configuration
-would have; nothing is sent to anybody. Which rung counts as delivered, and what storage showed, is taken as it was
-found then. Exit status: 0 nobody would have been told of anything; 1 somebody would; 2 usage, or it cannot be done.";
+Slots are fetched from the collector part by part and judged second by second, as a collector with this \
+configuration would have; nothing is sent to anybody. Which rung counts as delivered, and what storage showed, is \
+taken as it was found then.
+Exit status: 0 nobody would have been told of anything; 1 somebody would; 2 usage, or it cannot be done.";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   aviary explain 01KAJ27J80BQ3ZVZ6Z7R0B5N3T
   aviary explain 01KAJ27J80 --collector https://collector.example.net:8610
-Incidents that are over are explained for as long as they are kept. Exit status: 0 printed; 2 usage, or it is not known.";
+Incidents that are over are explained for as long as they are kept.
+Exit status: 0 printed; 2 usage, or it is not known.";
 
 const STORE_EXAMPLES: &str = "\
 Examples:
@@ -296,8 +306,8 @@ Examples:
   aviary store restore aviary.redb /var/lib/aviary/collector       refuses to replace without --force
   aviary store dump --table journal --format json aviary.redb | jq .
   aviary store compact /var/lib/aviary/collector
-A store is the `data` directory of a [collector] that does not run, or a copy. Exit status: 0 done, and all of it is
-whole; 1 something in it is not; 2 usage, or it cannot be used.";
+A store is the `data` directory of a [collector] that does not run, or a copy.
+Exit status: 0 done, and all of it is whole; 1 something in it is not; 2 usage, or it cannot be used.";
 
 const TOKEN_EXAMPLES: &str = "\
 Examples:
@@ -307,8 +317,9 @@ Examples:
   aviary token revoke eu-agents --old                           sooner, once nobody uses the older one
   aviary token list
   aviary token revoke eu-agents
-Who asks needs a token with the scope `admin`, which stands in the collector's configuration; where that has none, this
-works on its host alone. Exit status: 0 done; 2 usage, or the collector cannot be reached or refuses.";
+Who asks needs a token with the scope `admin`, which stands in the collector's configuration; where that has none, \
+this works on its host alone.
+Exit status: 0 done; 2 usage, or the collector cannot be reached or refuses.";
 
 const ENROL_EXAMPLES: &str = "\
 Examples:
@@ -316,16 +327,17 @@ Examples:
   aviary enrol https://collector.example.net:8610 --token-stdin < secret
   AVIARY_TOKEN=... aviary enrol https://collector.example.net:8610 --region eu-west-1 --run
   aviary enrol https://collector.example.net:8610 --ca ca.pem --certificate agent.pem --key agent.key
-It writes /etc/aviary/agent.toml, and the secret beside it for nobody else to read, and replaces nothing without --force.
-Services come from the collector. Where systemd runs, the packages' unit is started. Exit status: 0 it is enrolled; 1 it
-is, and does not start; 2 usage, or the collector refuses: then nothing was written.";
+It writes /etc/aviary/agent.toml, and the secret beside it for nobody else to read, and replaces nothing without \
+--force. Services come from the collector. Where systemd runs, the packages' unit is started.
+Exit status: 0 it is enrolled; 1 it is, and does not start; 2 usage, or the collector refuses: then nothing was \
+written.";
 
 const IMPORT_EXAMPLES: &str = "\
 Examples:
   aviary import blackbox /etc/prometheus/blackbox.yml --scrape /etc/prometheus/prometheus.yml -o aviary.toml
   aviary import gatus config.yaml > aviary.toml
-Each check that ours cannot say is listed with its line and why. Exit status: 0 all of it was written; 1 something was
-left out; 2 usage, or nothing could be written.";
+Each check that ours cannot say is listed with its line and why.
+Exit status: 0 all of it was written; 1 something was left out; 2 usage, or nothing could be written.";
 
 const SUMS_EXAMPLES: &str = "\
 Examples:
