@@ -174,8 +174,12 @@ mod tests {
             (
                 &steered,
                 Format::Json,
-                "{\"held_back\":\"1 node is bad, it is not taken out\",\"service\":\"ingest\"}\n\
-                 {\"mode\":\"live\",\"node\":\"n1\",\"reason\":\"half is lost\",\"service\":\"ingest\",\"state\":\"out\",\"weight\":0}\n",
+                &format!(
+                    "{}\n{}\n",
+                    json!({"service": "ingest", "held_back": "1 node is bad, it is not taken out"}),
+                    json!({"service": "ingest", "mode": "live", "node": "n1", "state": "out", "weight": 0,
+                        "reason": "half is lost"})
+                ),
                 false,
             ),
             (
