@@ -132,15 +132,17 @@ pub fn blame(
 
 /// Whether `rule` is about some of what `wider` is about, and what it adds there is less than what that takes.
 fn is_part(population: &Population, rule: &Rule, wider: &Rule) -> bool {
-    let of = |rule: &Rule| {
-        let is_excepted = |cell: &usize| rule.except.iter().any(|except| population.matches(*cell, except));
-        population.matching(&rule.matches).filter(|cell| !is_excepted(cell)).collect::<BTreeSet<usize>>()
-    };
     let both = 1.0 - (1.0 - rule.loss) * (1.0 - wider.loss);
-    wider.loss >= WIDER_MIN * both && {
-        let (cells, wider) = (of(rule), of(wider));
-        cells.len() < wider.len() && cells.is_subset(&wider)
-    }
+    let mut cells =
+        (0..population.len()).map(|cell| (covers(population, rule, cell), covers(population, wider, cell)));
+    wider.loss >= WIDER_MIN * both
+        && cells.clone().all(|(is_in, is_in_wider)| is_in_wider || !is_in)
+        && cells.any(|(is_in, is_in_wider)| is_in_wider && !is_in)
+}
+
+fn covers(population: &Population, rule: &Rule, cell: usize) -> bool {
+    population.matches(cell, &rule.matches)
+        && !rule.except.iter().any(|except| population.matches(cell, except))
 }
 
 fn add_new(known: &mut Vec<String>, sentences: Vec<String>) {
@@ -386,8 +388,7 @@ impl Court<'_> {
     }
 
     fn covers(&self, rule: &Rule, cell: usize) -> bool {
-        self.population.matches(cell, &rule.matches)
-            && !rule.except.iter().any(|except| self.population.matches(cell, except))
+        covers(self.population, rule, cell)
     }
 
     fn measured(&self, keep: impl Fn(usize) -> bool) -> Vec<usize> {
