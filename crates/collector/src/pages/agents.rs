@@ -181,10 +181,12 @@ fn mark(state: &str, word: &str) -> Markup {
     html! { span class={ "state " (class) } { span.shape aria-hidden="true" { (shape) } " " (word) } }
 }
 
-/// The versions of the services that an agent holds; all of why it cannot use one stands above the table.
-fn held(versions: Option<&[HeldBody]>) -> Markup {
+/// The versions of the services that an agent holds; all of why it cannot use one stands above the table. An agent that is too old to
+/// say which program it runs does not say where it has its services from either.
+fn held(agent: &AgentBody) -> Markup {
     html! {
-        @match versions {
+        @match agent.services.as_deref() {
+            None if agent.program.is_none() => "not said",
             None => { span.said { "not from here" } }
             Some([]) => "none",
             Some(versions) => @for HeldBody { version, state, error } in versions {
@@ -221,7 +223,7 @@ fn row(agent: &AgentBody, now: u64) -> Markup {
                 span.said { "reports in version " (agent.report_version) }
             }
             td { (agent.configuration) }
-            td { (held(agent.services.as_deref())) }
+            td { (held(agent)) }
         }
     }
 }
@@ -320,8 +322,9 @@ mod tests {
         let held = Body { candidate: Some(candidate), agents: vec![taker], ..rollout("held") };
         let refuses =
             AgentBody { services: Some(vec![version("error", Some(why))]), ..agent("c", "reporting") };
-        let elsewhere = agent("d", "reporting");
-        let page = Agents::of(vec![refuses, elsewhere], held, 1_763_690_410, Shown::default());
+        let elsewhere = AgentBody { program: Some("0.1.0".to_owned()), ..agent("d", "reporting") };
+        let older = agent("e", "reporting");
+        let page = Agents::of(vec![refuses, elsewhere, older], held, 1_763_690_410, Shown::default());
         let html = page.html().into_string();
         for expected in [
             "2 of 3 agents have it available",
@@ -329,6 +332,7 @@ mod tests {
             "<code title=\"000000000000000b\">00000000</code>",
             "error</span><span class=\"said\">line 3",
             "not from here",
+            "<td>not said</td>",
         ] {
             assert!(html.contains(expected), "{expected} in {html}");
         }
