@@ -216,8 +216,10 @@ impl Judgement {
         let silences = self.held().silences.in_force(now.second());
         let late = std::mem::take(&mut seen.late);
         let mut observed = seen.explained(silences);
-        let steered = self.held().steering.conditions(&observed.services, now.second());
-        observed.conditions.extend(steered);
+        let held = self.held();
+        let told = held.incidents.ejected().collect();
+        observed.conditions.extend(held.steering.conditions(&observed.services, told, now.second()));
+        drop(held);
         self.observed(observed, now);
         for event in late {
             self.held().step(event, now);

@@ -92,11 +92,20 @@ impl Steering {
         }
     }
 
-    /// What a person is to know of it, for the services of which something is observed.
-    pub(super) fn conditions(&self, services: &[Observation], now: Second) -> Vec<Condition> {
+    /// What a person is to know of it, for the services of which something is observed. Of nodes of which somebody was `told`,
+    /// also that it is over, which is known for longer than that they were out.
+    pub(super) fn conditions(
+        &self,
+        services: &[Observation],
+        told: BTreeSet<(&str, &str)>,
+        now: Second,
+    ) -> Vec<Condition> {
         let mut conditions = Vec::new();
         let often = self.rotation.repeated();
         let lasting: BTreeSet<(&str, &str)> = self.rotation.lasting(now).collect();
+        let mut nodes = told;
+        nodes.extend(&lasting);
+        nodes.extend(often.iter().map(|(service, node, _)| (*service, *node)));
         for Observation { service, policy, .. } in services {
             let condition = |cause: Cause, holds: bool, summary: String| Condition {
                 cause,
@@ -118,20 +127,18 @@ impl Steering {
             let text = refused.map(|(.., refused)| format!("{service}: {}", refused.text));
             let (holds, text) = (text.is_some(), text.unwrap_or_default());
             conditions.push(condition(Cause::NotEjected { service: service.clone() }, holds, text));
-            let went = self.rotation.ejections().filter(|it| it.is_live && it.service == *service);
-            let went: BTreeSet<&str> = went.map(|it| it.node.as_str()).collect();
-            for node in went {
-                let times = often.iter().find(|(of, it, _)| of == service && *it == node);
+            for (_, node) in nodes.iter().filter(|(of, _)| of == service) {
+                let times = often.iter().find(|(of, it, _)| of == service && it == node);
                 let what = match times {
                     Some((.., times)) => {
                         Some(format!("was taken out of rotation {times} times within a day"))
                     }
                     None => lasting
-                        .contains(&(service.as_str(), node))
+                        .contains(&(service.as_str(), *node))
                         .then(|| "has been out of rotation for more than an hour".to_owned()),
                 };
                 let summary = what.map(|what| format!("{service}: {node} {what}: it needs a person"));
-                let (service, node) = (service.clone(), node.to_owned());
+                let (service, node) = (service.clone(), (*node).to_owned());
                 let holds = summary.is_some();
                 conditions.push(condition(
                     Cause::Ejected { service, node },

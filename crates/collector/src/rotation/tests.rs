@@ -249,6 +249,27 @@ async fn a_node_that_stays_out_is_paged_until_it_returns() {
 }
 
 #[tokio::test]
+async fn the_page_of_a_node_that_was_out_for_days_ends_with_that_too() {
+    for is_stopped in [false, true] {
+        let stage = Stage::new(Mode::Live).await;
+        let is_paged = || {
+            let incidents = stage.incidents();
+            incidents.iter().any(|it| matches!(it.cause, Cause::Ejected { .. }) && it.state.is_active())
+        };
+        stage.pass(60, &[]);
+        stage.pass(15, &["n3"]);
+        stage.clock.0.fetch_add(90_000, Ordering::Relaxed);
+        stage.pass(30, &["n3"]);
+        assert!(is_paged());
+        if is_stopped {
+            stage.collector.judgement().stop_steering(Some("ada".to_owned()), stage.clock.wall());
+        }
+        stage.pass(600, &[]);
+        assert!(!is_paged(), "stopped: {is_stopped}");
+    }
+}
+
+#[tokio::test]
 async fn where_two_are_frozen_none_leaves_and_a_page_says_why() {
     let stage = Stage::new(Mode::Live).await;
     stage.pass(60, &[]);

@@ -323,6 +323,14 @@ impl Incidents {
         self.held.values().any(|held| held.is_opened_loss_of(service))
     }
 
+    /// The service and the node of each incident about a node that was left out, until it is over.
+    pub fn ejected(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.held.values().filter(|held| held.state.is_active()).filter_map(|held| match &held.cause {
+            Cause::Ejected { service, node } => Some((service.as_str(), node.as_str())),
+            _ => None,
+        })
+    }
+
     /// Notes what was done with the nodes of a service, with its newest loss.
     fn steered(&mut self, service: &str, text: String, now: Second, out: &mut Out) {
         let of_it = self.held.values_mut().filter(|held| held.is_opened_loss_of(service));
