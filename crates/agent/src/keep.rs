@@ -328,7 +328,7 @@ impl<C: Clock> Keeper<C> {
             let lost = self.fresh.put(fresh, is_last);
             if lost > 0 {
                 self.batch.lost(lost);
-                self.dropped.note(lost);
+                self.dropped.note(0, lost);
             }
             if let Some((_, slots)) = self.dropped.due(self.clock.monotonic().0 / 1_000_000) {
                 tracing::error!(

@@ -301,7 +301,7 @@ impl<C: Clock> Shipper<C> {
             }
             Pushed::Refused(reason) => {
                 self.batch.lost(parcel.slots());
-                self.refused.note(parcel.slots());
+                self.refused.note(1, parcel.slots());
                 self.refusal = reason;
                 self.tell_refused();
                 self.done_with(&parcel).await;

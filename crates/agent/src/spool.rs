@@ -314,11 +314,10 @@ impl Worker {
         self.now = now;
         match self.spool.flush(now) {
             Ok(flushed) => {
-                if flushed.dropped_slots > 0 {
-                    self.dropped.note(flushed.dropped_slots);
-                }
-                if let Some((_, slots)) = self.dropped.due(now.0) {
+                self.dropped.note(flushed.dropped_records, flushed.dropped_slots);
+                if let Some((reports, slots)) = self.dropped.due(now.0) {
                     tracing::error!(
+                        reports,
                         slots,
                         "Reports waited for so long, or are so many, that the oldest were dropped."
                     );
