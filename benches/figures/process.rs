@@ -5,8 +5,7 @@ use std::fs;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-/// The kernel counts processor time for its users in hundredths of a second, on every machine that Rust runs on.
-const TICK_NS: u64 = 10_000_000;
+use crate::support::process::processor_time;
 
 /// The memory of a process, in KiB, from `/proc/PID/smaps_rollup`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -37,16 +36,10 @@ pub(crate) fn open_files(id: u32) -> anyhow::Result<usize> {
     Ok(fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?.count())
 }
 
-/// Processor time of the process `id` since its start, in nanoseconds: all its threads, in user space and the kernel.
-/// Exact to a hundredth of a second.
+/// Processor time of the process `id` since its start, in nanoseconds.
 pub(crate) fn cpu_ns(id: u32) -> anyhow::Result<u64> {
-    let text = read(id, "stat")?;
-    // The second field is the program's name in parentheses, and may hold anything.
-    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let ticks: Vec<u64> =
-        fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
-    anyhow::ensure!(ticks.len() == 2, "no processor time in /proc/{id}/stat: {text}");
-    Ok(ticks.iter().sum::<u64>() * TICK_NS)
+    let time = processor_time(id).with_context(|| format!("no processor time of {id}; has it ended?"))?;
+    Ok(u64::try_from(time.as_nanos())?)
 }
 
 fn read(id: u32, name: &str) -> anyhow::Result<String> {

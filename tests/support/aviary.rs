@@ -148,6 +148,12 @@ impl Aviary {
         self.process.log()
     }
 
+    /// What it has had of a processor.
+    #[track_caller]
+    pub(crate) fn processor_time(&self) -> Duration {
+        self.process.processor_time()
+    }
+
     /// The process.
     pub(crate) const fn process(&mut self) -> &mut Process {
         &mut self.process

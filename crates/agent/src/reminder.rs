@@ -25,7 +25,8 @@ impl Reminder {
         if (self.reports, self.slots) == (0, 0) || is_early {
             return None;
         }
-        let Self { reports, slots, .. } = std::mem::replace(self, Self { told: Some(now), ..Self::default() });
+        let Self { reports, slots, .. } =
+            std::mem::replace(self, Self { told: Some(now), ..Self::default() });
         Some((reports, slots))
     }
 }
