@@ -230,8 +230,13 @@ fn what_was_acknowledged_is_there_after_a_hundred_kills_and_nothing_is_twice() {
             // From before it is ready to well into its work.
             thread::sleep(Duration::from_millis(20 + kill * 7_919 % 230));
             if kill % 10 == 9 {
-                // Before it waits for signals, one ends it as a kill does.
+                // Before it waits for signals, one ends it as a kill does. However slow a machine is, this life gets to its work.
                 collector.wait_until_ready();
+                let (before, deadline) = (acknowledged(), Instant::now() + PATIENCE);
+                while acknowledged() < before + 60 {
+                    assert!(Instant::now() < deadline, "{before} slots acknowledged, and no more");
+                    thread::sleep(Duration::from_millis(5));
+                }
                 let status = collector.process.stop();
                 assert!(status.success(), "{status}: {}", collector.process.log());
             } else {

@@ -1,9 +1,9 @@
 //! `aviary init` and `aviary graphite-schema`.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, thread, time::Duration};
 
 use crate::support::{
-    aviary::{Ran, aviary},
+    aviary::{Ran, aviary, command, run},
     graphite::Setup,
     process::test_python,
     service::Service,
@@ -41,6 +41,28 @@ fn what_is_found_is_written_and_passes_check() {
     assert_eq!((again.status, again.out.as_str()), (2, ""), "{}", again.err);
     assert!(again.err.contains("exists and is left alone"), "{}", again.err);
     assert_eq!(fs::read_to_string(&output).unwrap(), text);
+}
+
+/// As one is that was started a moment ago, and has yet to load what it needs.
+#[test]
+fn an_api_that_is_slow_at_first_is_found() {
+    let mut service = Service::start();
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("aviary.toml").display().to_string();
+    let tcp = service.endpoint(Protocol::Tcp);
+    let api = format!("http://{}", service.graphite.http());
+    let mut command = command();
+    command.args(["init", "127.0.0.1", "--only", "--also", &tcp, "--also", &api, "--output", &output]);
+    service.graphite.web().freeze();
+    let ran = thread::scope(|scope| {
+        let ran = scope.spawn(|| run(&mut command));
+        // Longer than an answer is waited for, and shorter than two.
+        thread::sleep(Duration::from_millis(4_500));
+        service.graphite.web().thaw();
+        ran.join().unwrap()
+    });
+    assert_eq!(ran.status, 0, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains(&format!("{api}/: answers as Graphite's /render does")), "{}", ran.out);
 }
 
 #[test]

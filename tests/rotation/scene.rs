@@ -9,7 +9,9 @@ use std::{
 use serde_json::json;
 
 use super::{IN, NODES, OUT, wait};
-use crate::support::{graphite::Carbon, haproxy::Balancer, node::Node, pager::Pager, ports::Port};
+use crate::support::{
+    graphite::Carbon, haproxy::Balancer, node::Node, pager::Pager, ports::Port, process::before_others,
+};
 
 /// How soon a node that is frozen is to have left rotation.
 const OUT_WITHIN: u64 = 15;
@@ -93,6 +95,7 @@ impl Scene {
 
 #[test]
 fn a_frozen_node_leaves_rotation_and_returns_when_it_is_well() {
+    before_others();
     let mut scene = Scene::start();
     scene.freeze_until_out(0);
     let (_, nodes) = scene.collector.ask("/v1/nodes/ingest");
@@ -109,6 +112,7 @@ fn a_frozen_node_leaves_rotation_and_returns_when_it_is_well() {
 
 #[test]
 fn of_two_frozen_nodes_one_leaves_and_nobody_else_whatever_becomes_of_the_collector() {
+    before_others();
     let mut scene = Scene::start();
     scene.freeze_until_out(0);
     scene.carbons[1].process().freeze();

@@ -14,7 +14,9 @@ use super::{
     fleet::{Fleet, service, source},
     front::Front,
 };
-use crate::support::{graphite::Graphite, names::Names, ports::Port, service::Service};
+use crate::support::{
+    graphite::Graphite, names::Names, ports::Port, process::before_others, service::Service,
+};
 
 /// Two protocols through a border each before a Graphite.
 fn borders(graphite: &Graphite) -> (Vec<Border>, Vec<String>, Vec<Port>) {
@@ -93,6 +95,7 @@ Owner: mirror team";
 
 #[test]
 fn five_losses_are_five_pages() {
+    before_others();
     let mut ingest = Service::start();
     let mut billing = Graphite::start();
     let (orders, orders_endpoints, _orders_ports) = borders(&ingest.graphite);

@@ -55,6 +55,9 @@ const DATAPOINTS: u64 = 3;
 /// How long storage may take to show the first datapoint of a new series.
 const SHOWN_WITHIN: Duration = Duration::from_secs(12);
 
+/// How often an API that takes connections is asked that has not answered yet: one that was just started is slow at first.
+const ASKED_TIMES: u32 = 3;
+
 /// How much of the past is looked at: enough for slots of a minute to show that they are.
 const LOOKED_AT_SECONDS: u64 = 30;
 
@@ -133,18 +136,21 @@ impl InitArguments {
             .map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display())));
         let ca = ca.transpose()?;
         let begun = SystemClock.wall().second();
+        let host = Host::new(Dns::from_system()?);
         let mut found = Vec::with_capacity(endpoints.len());
         if self.send {
             let tls = TlsClient::new(ca.as_deref().as_slice(), KeyExchange::Classic)?;
             found = send(&endpoints, &tls).await?;
         } else {
-            let host = Host::new(Dns::from_system()?);
             for endpoint in &endpoints {
                 found.push(knock(&host, endpoint).await);
             }
         }
         let mut read_at = Vec::new();
         for url in readers {
+            if !is_listening(&host, &url).await {
+                continue;
+            }
             let options = |reader| Readback {
                 reader,
                 url: url.clone(),
@@ -220,6 +226,15 @@ impl InitArguments {
     }
 }
 
+/// Whether whatever `url` leads to takes connections: who does not is not waited for.
+async fn is_listening(host: &Host, url: &Url) -> bool {
+    let (Some(name), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return false };
+    match format!("tcp://{name}:{port}").parse() {
+        Ok(endpoint) => knock(host, &endpoint).await == Found::Open,
+        Err(_) => false,
+    }
+}
+
 /// The name under which datapoints go to `endpoint`.
 fn name(endpoint: &Endpoint) -> String {
     format!("aviary.init.{}_{}", endpoint.protocol().graphite_name(), endpoint.port())
@@ -286,11 +301,21 @@ async fn read(
         Some((endpoints, _)) => endpoints.iter().map(name).collect(),
         None => vec!["aviary.init.nobody".to_owned()],
     };
+    let mut unanswered = 0;
     let patience = SystemClock.monotonic().plus(u64::try_from(SHOWN_WITHIN.as_micros()).unwrap_or(u64::MAX));
     loop {
         let now = SystemClock.wall().second();
         let span = Span::before(now, LOOKED_AT_SECONDS);
-        let shown = look(options, &names, span).await.ok()?;
+        let shown = match look(options, &names, span).await {
+            Ok(shown) => shown,
+            Err(error) => {
+                unanswered += 1;
+                if !error.is_passing || unanswered == ASKED_TIMES {
+                    return None;
+                }
+                continue;
+            }
+        };
         let coarse = shown.iter().find_map(|shown| match shown {
             Shown::Coarse(step) => Some(*step),
             _ => None,

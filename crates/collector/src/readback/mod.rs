@@ -127,18 +127,31 @@ pub enum Shown {
     Coarse(u64),
 }
 
+/// Why storage could not be looked at.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct LookError {
+    reason: String,
+    /// Whether it may answer when it is asked again: one that was just started is slow at first.
+    pub is_passing: bool,
+}
+
 /// Looks once at what storage shows of `names` in `span`, without any conclusion.
 ///
 /// # Errors
-/// Why it cannot be told, in words.
+/// Where that cannot be told.
 pub async fn look(
     options: &Readback,
     names: &[String],
     span: aviary_core::Span,
-) -> Result<Vec<Shown>, String> {
+) -> Result<Vec<Shown>, LookError> {
     let names: Vec<Arc<str>> = names.iter().map(|name| name.as_str().into()).collect();
-    let said = task::AnyReader::new(options).map_err(|error| error.to_string())?.look(&names, span).await;
-    let shown = said.map_err(|error| error.to_string())?.into_iter().map(|said| match said {
+    let reader = task::AnyReader::new(options)
+        .map_err(|error| LookError { reason: error.to_string(), is_passing: false })?;
+    let said = reader.look(&names, span).await;
+    let said =
+        said.map_err(|error| LookError { reason: error.to_string(), is_passing: error.is_passing() })?;
+    let shown = said.into_iter().map(|said| match said {
         reader::Said::Slots(slots) => Shown::Seconds(slots.into_iter().map(|(second, _)| second).collect()),
         reader::Said::Absent => Shown::Absent,
         reader::Said::Coarse(step) => Shown::Coarse(step),

@@ -50,6 +50,17 @@ pub(crate) enum Unreadable {
     Lags { at: Arc<str>, reached: Second, wanted: Second },
 }
 
+impl Unreadable {
+    /// Whether it is one that answers, and may do so better when it is asked again.
+    pub(crate) const fn is_passing(&self) -> bool {
+        match self {
+            Self::Timeout { .. } | Self::Partial { .. } | Self::Lags { .. } => true,
+            Self::Status { status, .. } => *status == 429 || *status >= 500,
+            Self::Unreachable { .. } | Self::TooLarge { .. } | Self::Strange { .. } => false,
+        }
+    }
+}
+
 /// A status with what is probably the matter.
 pub(crate) fn refused(at: Arc<str>, status: u16) -> Unreadable {
     let hint = match status {
