@@ -103,7 +103,7 @@ fn with_all_each_address_is_a_series_that_comes_and_goes_with_the_address() {
     };
     let expected = [("127.0.0.1", 5, 0), ("127.0.0.2", 5, 0), ("127.0.0.3", 0, 5), ("127.0.0.4", 5, 0)];
     let expected = expected.map(|(address, delivered, lost)| (address.to_owned(), delivered, lost, 0));
-    assert_eq!(sums(), expected, "{}", agent.log());
+    agent.wait("each address has a say", || sums() == expected);
 
     // The dead one is replaced. One that is left out of the answers of a minute is gone.
     let _fifth = TcpServer::start(SocketAddr::new(loopback(5).into(), port.number()));
@@ -126,7 +126,7 @@ fn with_all_each_address_is_a_series_that_comes_and_goes_with_the_address() {
     });
     let (kind, address, at) = &events()[0];
     assert_eq!((kind.as_str(), address.as_str()), ("address_added", "127.0.0.5"));
-    assert!((changed.0..changed.0 + 3).contains(at), "{at} and {changed}");
+    assert!((changed.0..changed.0 + 10).contains(at), "{at} and {changed}");
     while now() < changed.plus(70) {
         thread::sleep(Duration::from_millis(200));
     }
@@ -134,7 +134,7 @@ fn with_all_each_address_is_a_series_that_comes_and_goes_with_the_address() {
     assert_eq!(events.len(), 2, "{events:?}");
     assert_eq!((events[1].0.as_str(), events[1].1.as_str()), ("address_removed", "127.0.0.3"));
     let expected = ["127.0.0.1", "127.0.0.2", "127.0.0.4", "127.0.0.5"].map(|it| (it.to_owned(), 5, 0, 0));
-    assert_eq!(sums(), expected, "{}", agent.log());
+    agent.wait("each address has a say", || sums() == expected);
 
     let span = Span::new(began, now().minus(4));
     let slots = collector.slots("address", span);
