@@ -19,7 +19,7 @@ use aviary_probe::{
 };
 use clap::Args;
 use reqwest::Url;
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 
 use crate::ask;
 
@@ -54,6 +54,9 @@ const DATAPOINTS: u64 = 3;
 
 /// How long storage may take to show the first datapoint of a new series.
 const SHOWN_WITHIN: Duration = Duration::from_secs(12);
+
+/// How long an API may take over a connection.
+const LISTENS_WITHIN: Duration = Duration::from_secs(3);
 
 /// How often an API that takes connections is asked that has not answered yet: one that was just started is slow at first.
 const ASKED_TIMES: u32 = 3;
@@ -136,19 +139,19 @@ impl InitArguments {
             .map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display())));
         let ca = ca.transpose()?;
         let begun = SystemClock.wall().second();
-        let host = Host::new(Dns::from_system()?);
         let mut found = Vec::with_capacity(endpoints.len());
         if self.send {
             let tls = TlsClient::new(ca.as_deref().as_slice(), KeyExchange::Classic)?;
             found = send(&endpoints, &tls).await?;
         } else {
+            let host = Host::new(Dns::from_system()?);
             for endpoint in &endpoints {
                 found.push(knock(&host, endpoint).await);
             }
         }
         let mut read_at = Vec::new();
         for url in readers {
-            if !is_listening(&host, &url).await {
+            if !is_listening(&url).await {
                 continue;
             }
             let options = |reader| Readback {
@@ -226,13 +229,12 @@ impl InitArguments {
     }
 }
 
-/// Whether whatever `url` leads to takes connections: who does not is not waited for.
-async fn is_listening(host: &Host, url: &Url) -> bool {
+/// Whether whatever `url` leads to takes connections, at any of its addresses: who does not is not asked.
+#[expect(clippy::disallowed_methods, reason = "it is found as whoever reads will find it: by the system")]
+async fn is_listening(url: &Url) -> bool {
     let (Some(name), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return false };
-    match format!("tcp://{name}:{port}").parse() {
-        Ok(endpoint) => knock(host, &endpoint).await == Found::Open,
-        Err(_) => false,
-    }
+    let connect = TcpStream::connect((name.trim_matches(['[', ']']), port));
+    timeout(LISTENS_WITHIN, connect).await.is_ok_and(|connected| connected.is_ok())
 }
 
 /// The name under which datapoints go to `endpoint`.
@@ -313,6 +315,7 @@ async fn read(
                 if !error.is_passing || unanswered == ASKED_TIMES {
                     return None;
                 }
+                tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
             }
         };
