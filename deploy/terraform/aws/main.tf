@@ -4,6 +4,11 @@
 #       eu-west-1 = {}
 #       us-east-1 = { agents = 3 }
 #     }
+#
+# Another token or package replaces instances, and what is replaced counts nothing for some minutes. So give it to one region after
+# another by `overrides`, each when the collector's page of agents shows the one before as well, and to all at the end:
+#
+#     overrides = { eu-west-1 = { token = "the new one" } }
 
 locals {
   # One entry for each agent. Its key is its node's name, which stays when its instance is replaced: the series go on.
@@ -85,6 +90,17 @@ resource "aws_security_group" "agent" {
   }
 }
 
+locals {
+  # What an agent is given, by its region.
+  given = {
+    for region in keys(var.regions) : region => {
+      token  = try(coalesce(var.overrides[region].token), var.token)
+      url    = try(coalesce(var.overrides[region].package.url), var.package.url)
+      sha256 = try(coalesce(var.overrides[region].package.sha256), var.package.sha256)
+    }
+  }
+}
+
 resource "aws_instance" "agent" {
   for_each = local.agents
   region   = each.value.region
@@ -98,9 +114,9 @@ resource "aws_instance" "agent" {
   user_data = templatefile("${path.module}/agent.yaml.tftpl", {
     node      = each.key
     collector = var.collector
-    token     = var.token
-    url       = var.package.url
-    sha256    = var.package.sha256
+    token     = local.given[each.value.region].token
+    url       = local.given[each.value.region].url
+    sha256    = local.given[each.value.region].sha256
   })
   user_data_replace_on_change = true
 

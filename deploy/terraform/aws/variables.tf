@@ -42,6 +42,19 @@ variable "package" {
   })
 }
 
+variable "overrides" {
+  description = "What regions have in the place of `token` and `package`, while another is given to one region after another."
+  type = map(object({
+    token = optional(string)
+    package = optional(object({
+      url    = string
+      sha256 = string
+    }))
+  }))
+  default   = {}
+  sensitive = true
+}
+
 variable "architecture" {
   description = "What the instance types and the package are for: arm64 or amd64."
   type        = string
