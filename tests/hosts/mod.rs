@@ -18,7 +18,6 @@ pub(crate) use plays::play;
 #[cfg(test)]
 #[test]
 fn what_the_network_does_is_what_is_said_of_it() {
-    crate::support::process::before_others();
     let table = play(false, &[]);
     println!("{table}");
     assert_eq!(table.wrong(), [""; 0], "\n{table}");

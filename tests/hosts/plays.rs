@@ -45,7 +45,7 @@ pub(crate) fn play(is_whole: bool, wanted: &[String]) -> Table {
     faults.iter_mut().for_each(|fault| fault.begins -= first);
     let mut services = services(nodes);
     services.retain(|service| service.on_nodes || faults.iter().any(|fault| fault.service == service.name));
-    let plan = Plan { services, nodes, judged, skewed: SKEWED };
+    let plan = Plan { services, nodes, judged, skewed: SKEWED, is_alone: is_whole };
     progress("starting hosts");
     let stage = Stage::start(&plan);
     progress(&format!("{} faults", faults.len()));

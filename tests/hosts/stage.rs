@@ -54,6 +54,8 @@ pub(super) struct Stage {
     pub(super) network: Network,
     /// Whose clock is ahead, by how many seconds.
     pub(super) skewed: (&'static str, u64),
+    /// Whether nothing else is tested beside it.
+    pub(super) is_alone: bool,
     _pki: Pki,
 }
 
@@ -65,6 +67,8 @@ pub(super) struct Plan {
     pub(super) judged: &'static str,
     /// Whose clock is so many seconds ahead.
     pub(super) skewed: (&'static str, u64),
+    /// Whether nothing else is tested beside it.
+    pub(super) is_alone: bool,
 }
 
 impl Stage {
@@ -176,6 +180,7 @@ impl Stage {
             hosts,
             network,
             skewed: plan.skewed,
+            is_alone: plan.is_alone,
             _pki: pki,
         };
         stage.wait_until_well(plan.services.len());

@@ -9,9 +9,7 @@ use std::{
 use serde_json::json;
 
 use super::{IN, NODES, OUT, wait};
-use crate::support::{
-    graphite::Carbon, haproxy::Balancer, node::Node, pager::Pager, ports::Port, process::before_others,
-};
+use crate::support::{graphite::Carbon, haproxy::Balancer, node::Node, pager::Pager, ports::Port};
 
 /// How soon a node that is frozen is to have left rotation.
 const OUT_WITHIN: u64 = 15;
@@ -95,7 +93,6 @@ impl Scene {
 
 #[test]
 fn a_frozen_node_leaves_rotation_and_returns_when_it_is_well() {
-    before_others();
     let mut scene = Scene::start();
     scene.freeze_until_out(0);
     let (_, nodes) = scene.collector.ask("/v1/nodes/ingest");
@@ -112,7 +109,6 @@ fn a_frozen_node_leaves_rotation_and_returns_when_it_is_well() {
 
 #[test]
 fn of_two_frozen_nodes_one_leaves_and_nobody_else_whatever_becomes_of_the_collector() {
-    before_others();
     let mut scene = Scene::start();
     scene.freeze_until_out(0);
     scene.carbons[1].process().freeze();

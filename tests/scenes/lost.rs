@@ -14,9 +14,7 @@ use super::{
     fleet::{Fleet, service, source},
     front::Front,
 };
-use crate::support::{
-    graphite::Graphite, names::Names, ports::Port, process::before_others, service::Service,
-};
+use crate::support::{graphite::Graphite, names::Names, ports::Port, service::Service};
 
 /// Two protocols through a border each before a Graphite.
 fn borders(graphite: &Graphite) -> (Vec<Border>, Vec<String>, Vec<Port>) {
@@ -95,7 +93,6 @@ Owner: mirror team";
 
 #[test]
 fn five_losses_are_five_pages() {
-    before_others();
     let mut ingest = Service::start();
     let mut billing = Graphite::start();
     let (orders, orders_endpoints, _orders_ports) = borders(&ingest.graphite);

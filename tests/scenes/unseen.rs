@@ -7,7 +7,7 @@ use super::{
     border::Border,
     fleet::{Fleet, NODES, service, source},
 };
-use crate::support::{graphite::Graphite, ports::Port, process::before_others, tcp_server::TcpServer};
+use crate::support::{graphite::Graphite, ports::Port, tcp_server::TcpServer};
 
 /// By then an agent has told that it suspects itself.
 const PAGE_AFTER: &str = "10s";
@@ -34,7 +34,6 @@ Whose fault: cannot tell.";
 
 #[test]
 fn what_cannot_be_seen_is_no_loss() {
-    before_others();
     let mut graphite = Graphite::start();
     let ports: Vec<Port> = (0..3).map(|_| Port::claim()).collect();
     let line = |port: &Port| Border::open(port.address(), graphite.line());

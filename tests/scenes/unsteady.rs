@@ -9,7 +9,7 @@ use super::{
     fleet::{Fleet, service},
     front::Front,
 };
-use crate::support::{aviary::now, graphite::Graphite, ports::Port, process::before_others};
+use crate::support::{aviary::now, graphite::Graphite, ports::Port};
 
 const PAGE_AFTER: &str = "2s";
 
@@ -57,7 +57,6 @@ Owner: search team";
 
 /// What is slow is looked at for five minutes, so this takes eight: it is called from where the harness begins early.
 pub(crate) fn play() {
-    before_others();
     let graphite = Graphite::start();
     let ports: Vec<Port> = (0..4).map(|_| Port::claim()).collect();
     let fronts: Vec<Front> = ports.iter().map(|port| Front::open(port.address(), graphite.line())).collect();

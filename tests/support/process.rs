@@ -19,10 +19,7 @@ use std::{
 
 use rustix::{
     io::Errno,
-    process::{
-        Pid, Signal, WaitId, WaitIdOptions, getpriority_process, kill_process_group, setpriority_process,
-        waitid,
-    },
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
 };
 
 use super::{network::namespace_of_thread, ports::is_listening};
@@ -196,7 +193,7 @@ impl Drop for Process {
 /// The command that runs `name`, a program on the PATH or a path; panics where it is not installed.
 ///
 /// By way of `setpriv`, which stays on as the program itself: the kernel is to kill it when this process dies. In the network
-/// namespace of whoever calls, and with its niceness.
+/// namespace of whoever calls.
 #[track_caller]
 pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     let path = installed(name.as_ref());
@@ -207,21 +204,9 @@ pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
         enter.push(namespace);
         command.arg(installed(OsStr::new("nsenter"))).arg(enter).arg("--");
     }
-    let niceness = getpriority_process(None).expect("the thread runs");
-    if niceness != 0 {
-        command.arg(installed(OsStr::new("nice")));
-        command.arg(format!("--adjustment={niceness}")).arg("--");
-    }
     command.arg(path);
     command.process_group(0);
     command
-}
-
-/// Has what this test starts go before other tests, where the words are those of a machine that has the time: what is slow
-/// there was made slow.
-pub(crate) fn before_others() {
-    // On Linux it is the thread's. Whoever may not do it, does without.
-    _ = setpriority_process(None, -10);
 }
 
 /// The Python that has carbon and graphite-web, in the virtual environment that `tests/setup` makes.
