@@ -9,8 +9,9 @@ use std::{
 use aviary_core::{Protocol, Second, Span};
 
 use crate::support::{
-    aviary::{Aviary, Slot, is_starved, now, unlike},
+    aviary::{Aviary, now},
     service::Service,
+    slots::{Slots, is_starved, unlike},
 };
 
 const NODE: &str = "canary-7";
@@ -89,8 +90,7 @@ fn every_second_of_a_minute_is_found_over_every_path() {
             whole,
             "{protocol}: every second has an outcome"
         );
-        let outcomes = slots.iter().map(|(second, slot)| (second, slot.outcome.as_str()));
-        assert_eq!(unlike(outcomes, said), [], "{protocol}");
+        assert_eq!(unlike(slots, said), [], "{protocol}");
     }
     let sums = aviary.get(&format!("/api/v1/sums?by=protocol&window=60s&until={}", span.until));
     for group in sums["groups"].as_array().unwrap() {
@@ -109,7 +109,7 @@ fn every_second_of_a_minute_is_found_over_every_path() {
 struct Episode {
     span: Span,
     stored: BTreeMap<String, BTreeSet<Second>>,
-    said: BTreeMap<String, BTreeMap<Second, Slot>>,
+    said: BTreeMap<String, Slots>,
 }
 
 #[test]

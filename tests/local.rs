@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{
-    aviary::{Aviary, now, unlike},
+    aviary::{Aviary, now},
     ports::Port,
+    slots::unlike,
 };
 
 /// `config/local.toml`, on free ports.
@@ -26,8 +27,7 @@ fn all_six_protocols_read_as_delivered() {
     aviary.wait_for("/api/v1/services/local", Duration::from_secs(30), |local| local["state"] == "healthy");
     let span = aviary_core::Span::new(from, now().minus(4));
     for (protocol, slots) in aviary.slots(span) {
-        let outcomes = slots.iter().map(|(second, slot)| (second, slot.outcome.as_str()));
-        assert_eq!(unlike(outcomes, "delivered"), [], "{protocol}");
+        assert_eq!(unlike(&slots, "delivered"), [], "{protocol}");
         assert_eq!(slots.len() as u64, span.seconds());
     }
     // UDP too, since the sink stores.

@@ -11,8 +11,9 @@ use aviary_core::{Second, Span};
 use crate::support::{
     aviary::now,
     names::Names,
-    node::{Node, all_delivered, wait_until_closed},
+    node::{Node, wait_until_closed},
     ports::Port,
+    slots::all_delivered,
     tcp_server::TcpServer,
 };
 

@@ -16,9 +16,10 @@ use crate::support::{
     aviary::now,
     http,
     names::Names,
-    node::{Node, PATIENCE, all_delivered, wait_until_closed},
+    node::{Node, PATIENCE, wait_until_closed},
     pager::Pager,
     ports::Port,
+    slots::all_delivered,
     tcp_server::TcpServer,
 };
 

@@ -6,8 +6,9 @@ use aviary_core::Span;
 
 use crate::support::{
     aviary::{aviary, now},
-    node::{Node, all_delivered, wait_until_closed},
+    node::{Node, wait_until_closed},
     ports::Port,
+    slots::all_delivered,
     tcp_server::TcpServer,
 };
 

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::support::{
     aviary::now,
-    node::{Node, all_delivered, wait_until_closed},
+    node::{Node, wait_until_closed},
     ports::Port,
+    slots::all_delivered,
     tcp_server::TcpServer,
 };
 

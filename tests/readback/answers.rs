@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::stage::{READ_AFTER, Stage, wait_until};
 use crate::support::{
-    aviary::{Aviary, Slot, now},
+    aviary::{Aviary, now},
     graphite::{Front, Graphite, RenderError, Setup},
-    node::{self, Node},
+    node::Node,
+    slots::{Slot, Slots},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,7 +23,7 @@ fn reason(said: &Value) -> &str {
 /// Of the slots that the collector holds of each second of `span`: what they are, by endpoint.
 fn outcomes(node: &Node, span: Span) -> Vec<(String, Second, String)> {
     let slots = node.slots("endpoint", span);
-    let of_one = |(endpoint, slots): (String, node::Slots)| {
+    let of_one = |(endpoint, slots): (String, Slots)| {
         slots.into_iter().map(move |(second, slot)| (endpoint.clone(), second, slot.outcome))
     };
     slots.into_iter().flat_map(of_one).collect()

@@ -5,11 +5,7 @@ use std::{thread, time::Duration};
 use aviary_core::{Protocol, Second, Span};
 
 use super::stage::{Stage, wait_until};
-use crate::support::{
-    aviary::{now, unlike},
-    graphite::Setup,
-    http,
-};
+use crate::support::{aviary::now, graphite::Setup, http, slots::unlike};
 
 const SOME: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Tls];
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,8 +16,7 @@ fn what_is_stored_is_delivered_over_every_path_udp_included() {
     let span = Span::new(now().plus(4), now().plus(24));
     stage.wait_until_read(span.until);
     for (protocol, slots) in stage.slots(span) {
-        let outcomes = slots.iter().map(|(second, slot)| (second, slot.outcome.as_str()));
-        assert_eq!(unlike(outcomes, "delivered"), [], "{protocol}");
+        assert_eq!(unlike(&slots, "delivered"), [], "{protocol}");
     }
     assert_eq!(stage.differences(span), [""; 0]);
     let said = stage.aviary.wait_for("/api/v1/services/ingest", PATIENCE, |said| said["state"] == "healthy");
@@ -136,7 +131,6 @@ fn a_cache_that_lags_by_up_to_a_minute_is_gone_around() {
     stage.wait_until_read(span.until);
     assert_eq!(stage.differences(span), [""; 0]);
     for (protocol, slots) in stage.slots(span) {
-        let outcomes = slots.iter().map(|(second, slot)| (second, slot.outcome.as_str()));
-        assert_eq!(unlike(outcomes, "delivered"), [], "{protocol}");
+        assert_eq!(unlike(&slots, "delivered"), [], "{protocol}");
     }
 }

@@ -6,9 +6,10 @@ use aviary_core::{Protocol, Second, Span};
 use serde_json::Value;
 
 use crate::support::{
-    aviary::{Aviary, Slot, now},
+    aviary::{Aviary, now},
     graphite::Setup,
     service::Service,
+    slots::Slots,
 };
 
 /// How long after its second a slot has surely been read: closed, settled, and asked for twice.
@@ -65,7 +66,7 @@ impl Stage {
 
     /// What the collector holds of each second of `span`, by protocol.
     #[track_caller]
-    pub(super) fn slots(&self, span: Span) -> BTreeMap<String, BTreeMap<Second, Slot>> {
+    pub(super) fn slots(&self, span: Span) -> BTreeMap<String, Slots> {
         self.aviary.slots(span)
     }
 

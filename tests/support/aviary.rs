@@ -18,6 +18,7 @@ use super::{
     http,
     ports::Port,
     process::{Process, program},
+    slots::{Slots, slots_of},
 };
 
 /// The program that was built for this test.
@@ -66,15 +67,6 @@ pub(crate) struct Aviary {
     dir: TempDir,
 }
 
-/// One slot as `/api/v1/slots` tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Slot {
-    /// The class, with phase and fault where it has them: `lost connect refused`.
-    pub(crate) outcome: String,
-    /// Found stored although it was lost.
-    pub(crate) late: bool,
-}
-
 impl Aviary {
     /// Starts `aviary run` with this configuration and a `[collector]` on a free port, and waits until that answers.
     #[track_caller]
@@ -109,15 +101,14 @@ impl Aviary {
 
     /// What the collector holds of each second of `span`, by protocol.
     #[track_caller]
-    pub(crate) fn slots(&self, span: Span) -> BTreeMap<String, BTreeMap<Second, Slot>> {
+    pub(crate) fn slots(&self, span: Span) -> BTreeMap<String, Slots> {
         let answer = self.get(&format!("/api/v1/slots?from={}&until={}", span.from, span.until));
         let series = answer["series"].as_array().expect("a list of series");
         series
             .iter()
             .map(|series| {
                 let protocol = series["tags"]["protocol"].as_str().expect("a protocol").to_owned();
-                let slots = series["slots"].as_array().expect("a list of slots");
-                (protocol, slots.iter().map(slot).collect())
+                (protocol, slots_of(series))
             })
             .collect()
     }
@@ -169,32 +160,6 @@ impl Aviary {
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
-}
-
-fn slot(slot: &Value) -> (Second, Slot) {
-    let word = |key: &str| slot[key].as_str().map(|word| format!(" {word}")).unwrap_or_default();
-    let outcome = slot["outcome"].as_str().expect("an outcome").to_owned() + &word("phase") + &word("fault");
-    let second = Second(slot["second"].as_u64().expect("a second"));
-    (second, Slot { outcome, late: slot["late"].as_bool().unwrap_or(false) })
-}
-
-/// Whether it is the outcome of an agent that did not get to it, which says nothing of a service.
-pub(crate) fn is_starved(outcome: &str) -> bool {
-    outcome.starts_with("local ") && outcome.ends_with(" starved")
-}
-
-/// What has another outcome than `expected`, but for the few slots that a machine busy with other tests did not get to.
-pub(crate) fn unlike<'a>(
-    outcomes: impl IntoIterator<Item = (&'a Second, &'a str)>,
-    expected: &str,
-) -> Vec<(&'a Second, &'a str)> {
-    let mut slots = 0;
-    let mut others: Vec<_> =
-        outcomes.into_iter().inspect(|_| slots += 1).filter(|(_, outcome)| *outcome != expected).collect();
-    if others.len() <= slots / 5 {
-        others.retain(|(_, outcome)| !is_starved(outcome));
-    }
-    others
 }
 
 /// The second that it is.

@@ -27,6 +27,7 @@ pub(crate) mod recorder;
 pub(crate) mod relay;
 pub(crate) mod report;
 pub(crate) mod service;
+pub(crate) mod slots;
 #[path = "../../crates/store/tests/support/small_disk.rs"]
 pub(crate) mod small_disk;
 pub(crate) mod tcp_server;

@@ -11,15 +11,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aviary_core::{Second, Span};
+use aviary_core::Span;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    aviary::{AVIARY, unlike},
+    aviary::AVIARY,
     http,
     ports::Port,
     process::{Process, program},
+    slots::{Slots, slots_of},
 };
 
 /// How long anything may take that is waited for.
@@ -31,18 +32,6 @@ pub(crate) struct Node {
     port: Port,
     dir: TempDir,
 }
-
-/// A slot as the collector tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Slot {
-    /// The class, with phase and fault where it has them: `lost connect refused`.
-    pub(crate) outcome: String,
-    /// Where a lost slot went.
-    pub(crate) address: Option<String>,
-}
-
-/// Slots by second.
-pub(crate) type Slots = BTreeMap<Second, Slot>;
 
 impl Node {
     /// A node that does not run yet.
@@ -163,8 +152,7 @@ impl Node {
         let mut found: BTreeMap<String, Slots> = BTreeMap::new();
         for series in answer["series"].as_array().expect("a list of series") {
             let value = series["tags"][tag].as_str().expect("a tag").to_owned();
-            let slots = series["slots"].as_array().expect("a list of slots");
-            found.entry(value).or_default().extend(slots.iter().map(slot));
+            found.entry(value).or_default().extend(slots_of(series));
         }
         found
     }
@@ -180,27 +168,9 @@ impl Node {
     }
 }
 
-fn slot(slot: &Value) -> (Second, Slot) {
-    let word = |key: &str| slot[key].as_str().map(|word| format!(" {word}")).unwrap_or_default();
-    let outcome = slot["outcome"].as_str().expect("an outcome").to_owned() + &word("phase") + &word("fault");
-    let second = Second(slot["second"].as_u64().expect("a second"));
-    (second, Slot { outcome, address: slot["address"].as_str().map(str::to_owned) })
-}
-
 /// Waits until `span` is closed: every slot of it told, and the reports on their way had time to arrive.
 pub(crate) fn wait_until_closed(span: Span) {
     while super::aviary::now() < span.until.plus(4) {
         thread::sleep(Duration::from_millis(100));
     }
-}
-
-/// The first and the last second of slots that were all delivered, with no second left out between them; but for the few that
-/// a machine busy with other tests did not get to.
-#[track_caller]
-pub(crate) fn all_delivered(slots: &Slots) -> (Second, Second) {
-    let outcomes = slots.iter().map(|(second, slot)| (second, slot.outcome.as_str()));
-    assert_eq!(unlike(outcomes, "delivered"), []);
-    let (first, last) = slots.keys().next().zip(slots.keys().next_back()).expect("there are slots");
-    assert_eq!(slots.len() as u64, Span::new(*first, last.plus(1)).seconds(), "{:?}", slots.keys());
-    (*first, *last)
 }
