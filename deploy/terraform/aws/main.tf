@@ -6,7 +6,7 @@
 #     }
 #
 # Another token or package replaces instances, and what is replaced counts nothing for some minutes. So give it to one region after
-# another by `overrides`, each when the collector's page of agents shows the one before as well, and to all at the end:
+# another by `overrides`, each when the collector's page of agents shows that the one before is well, and to all at the end:
 #
 #     overrides = { eu-west-1 = { token = "the new one" } }
 
