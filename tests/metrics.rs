@@ -83,7 +83,7 @@ fn piped(command: &mut Command, input: &[u8]) -> String {
     said
 }
 
-/// The values that `query` has, each with its labels; none before Prometheus is ready.
+/// The values that `query` has, each with its labels; none where it is refused.
 fn queried(prometheus: &Prometheus, query: &str) -> Vec<(Value, f64)> {
     let Ok(data) = prometheus.ask("/api/v1/query", &[("query", query)]) else { return Vec::new() };
     let value = |result: &Value| result["value"][1].as_str().unwrap().parse().unwrap();

@@ -1,6 +1,14 @@
 //! Prometheus as Debian has it, and its promtool; unpacked by `tests/setup`, so that no service starts that nobody asked for.
 
-use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, process::Command, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    net::SocketAddr,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -52,7 +60,20 @@ impl Prometheus {
         command.arg(format!("--web.listen-address={}", http.address()));
         let process = Process::start("prometheus", command, dir.path());
         process.wait_until_listening(http.address(), PATIENCE);
-        Self { process, http, _dir: dir }
+        let prometheus = Self { process, http, _dir: dir };
+        prometheus.wait_until_ready();
+        prometheus
+    }
+
+    /// Waits until it has opened its store: before that it refuses what it is asked, and not in JSON.
+    #[track_caller]
+    fn wait_until_ready(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let ready = || http::request(self.http.address(), "GET", "/-/ready", &[], &[], PATIENCE);
+        while !matches!(ready(), Ok((200, _))) {
+            assert!(Instant::now() < deadline, "not ready within {PATIENCE:?}: {}", self.log());
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// What it said.
