@@ -33,11 +33,11 @@ pub(super) fn source(node: &str) -> IpAddr {
     Ipv4Addr::new(127, 0, 1, place as u8 + 1).into()
 }
 
-/// A service in both configurations.
-pub(super) fn service(name: &str, endpoints: &[String], page_after: &str, more: &str) -> String {
+/// A service in both configurations; `limits`: what it may lose, and for how long.
+pub(super) fn service(name: &str, endpoints: &[String], limits: &str, more: &str) -> String {
     format!(
-        "[[service]]\nname = \"{name}\"\nendpoints = {endpoints:?}\nacceptable_loss = \"1%\"\n\
-         page_after = \"{page_after}\"\nburst = 1.0\nstart_up_grace = \"5s\"\nowner = \"{name} team\"\n{more}\n"
+        "[[service]]\nname = \"{name}\"\nendpoints = {endpoints:?}\n{limits}\
+         burst = 1.0\nstart_up_grace = \"5s\"\nowner = \"{name} team\"\n{more}\n"
     )
 }
 

@@ -26,7 +26,7 @@ fn borders(graphite: &Graphite) -> (Vec<Border>, Vec<String>, Vec<Port>) {
 }
 
 /// By then all agents have told the first second of it.
-const PAGE_AFTER: &str = "2s";
+const LIMITS: &str = "acceptable_loss = \"1%\"\npage_after = \"2s\"\n";
 
 const PAGES: &str = "\
 page: ingest: https in every region (3/3), # % lost; nothing else
@@ -107,19 +107,19 @@ fn five_losses_are_five_pages() {
         |graphite: &Graphite| format!("[service.readback]\ngraphite = \"http://{}\"\n", graphite.http());
     let ca = format!("ca = {{ file = \"{}\" }}\n", ingest.ca().display());
     let services = [
-        service("ingest", &all, PAGE_AFTER, &(ca + &reads(&ingest.graphite))),
+        service("ingest", &all, LIMITS, &(ca + &reads(&ingest.graphite))),
         service(
             "billing",
             &[format!("tcp://{}", billing.line()), format!("pickle://{}", billing.pickle())],
-            PAGE_AFTER,
+            LIMITS,
             &reads(&billing),
         ),
-        service("orders", &orders_endpoints, PAGE_AFTER, ""),
-        service("search", &search_endpoints, PAGE_AFTER, ""),
+        service("orders", &orders_endpoints, LIMITS, ""),
+        service("search", &search_endpoints, LIMITS, ""),
         service(
             "mirror",
             &[format!("tcp://mirror.test:{}", port.number())],
-            PAGE_AFTER,
+            LIMITS,
             &("addresses = \"all\"\n".to_owned() + &reads(&ingest.graphite)),
         ),
     ];

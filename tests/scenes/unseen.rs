@@ -10,7 +10,7 @@ use super::{
 use crate::support::{graphite::Graphite, ports::Port, tcp_server::TcpServer};
 
 /// By then an agent has told that it suspects itself.
-const PAGE_AFTER: &str = "10s";
+const LIMITS: &str = "acceptable_loss = \"1%\"\npage_after = \"10s\"\n";
 
 const PAGES: &str = "\
 page: ingest: we cannot tell how it does: http://127.0.0.1:PORT cannot be reached: Connection refused (os error #)
@@ -43,8 +43,8 @@ fn what_cannot_be_seen_is_no_loss() {
     let control = TcpServer::start(control_port.address());
     let readback = format!("[service.readback]\ngraphite = \"http://{}\"\n", graphite.http());
     let services = [
-        service("ingest", &endpoints[..1], PAGE_AFTER, &readback),
-        service("search", &endpoints[1..2], PAGE_AFTER, ""),
+        service("ingest", &endpoints[..1], LIMITS, &readback),
+        service("search", &endpoints[1..2], LIMITS, ""),
     ];
     let controls = format!("controls = [\"tcp://{}\"]", control_port.address());
     // It fails at all that it probes; what a service loses that cannot be read would be a loss all the same.
