@@ -8,7 +8,7 @@ use aviary_core::{
     incident::{self, Cause, Condition, Observation},
     page::Severity,
     rotation::{
-        Advice, Ejection, Kept, KeptNode, KeptPool, LEASE_SECONDS, Proof, Rotation, Seen, State, What,
+        Action, Advice, Ejection, Kept, KeptNode, KeptPool, LEASE_SECONDS, Proof, Rotation, Seen, State, What,
     },
 };
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ pub(super) struct Steering {
     /// Who stopped it when it was last looked at.
     stopped: Option<String>,
     /// What was done, until there is a loss that it is noted with.
-    unnoted: VecDeque<(Second, String, String)>,
+    unnoted: VecDeque<(Second, Action)>,
     /// It as it was last handed to be kept.
     kept: KeptSteering,
 }
@@ -152,13 +152,15 @@ impl Steering {
 }
 
 impl Held {
-    /// Notes what was done with nodes, where there is a loss by now to note it with.
+    /// Notes what was done with nodes: once there is a loss to note it with, or none came of it.
     pub(super) fn note_steered(&mut self, now: Timestamp) {
-        for (at, service, text) in std::mem::take(&mut self.steering.unnoted) {
-            if self.incidents.has_loss(&service) {
-                self.step(incident::Event::Steered { service, text }, now);
-            } else if now.second().0.saturating_sub(at.0) < UNNOTED_SECONDS {
-                self.steering.unnoted.push_back((at, service, text));
+        for (at, action) in std::mem::take(&mut self.steering.unnoted) {
+            let is_old = now.second().0.saturating_sub(at.0) >= UNNOTED_SECONDS;
+            if is_old || self.incidents.has_loss(&action.service) {
+                let Action { service, nodes, text, .. } = action;
+                self.step(incident::Event::Steered { service, nodes, text }, now);
+            } else {
+                self.steering.unnoted.push_back((at, action));
             }
         }
     }
@@ -173,12 +175,12 @@ impl Judgement {
         held.steering.stopped.clone_from(&seen.stopped);
         let actions = held.steering.rotation.step(&seen, now.second());
         for action in actions {
-            let (service, text) = (action.service, action.text);
+            let (service, text) = (&action.service, &action.text);
             match action.what {
                 What::Out | What::Refused(_) => tracing::warn!(service, "{text}."),
                 What::Returning | What::In => tracing::info!(service, "{text}."),
             }
-            held.steering.unnoted.push_back((now.second(), service, text));
+            held.steering.unnoted.push_back((now.second(), action));
         }
         let beyond = held.steering.unnoted.len().saturating_sub(UNNOTED_MAX);
         held.steering.unnoted.drain(..beyond);

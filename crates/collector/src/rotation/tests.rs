@@ -137,8 +137,13 @@ impl Stage {
 
     /// What the history of the loss says of nodes.
     fn history(&self) -> Vec<String> {
-        let loss = self.incidents().into_iter().find(|it| it.cause == Cause::Loss).unwrap();
-        let lines = loss.timeline.kept.iter().map(|(_, happened)| in_words(happened));
+        self.history_of(|cause| *cause == Cause::Loss)
+    }
+
+    /// What the history of such an incident says of nodes.
+    fn history_of(&self, is_it: impl Fn(&Cause) -> bool) -> Vec<String> {
+        let incident = self.incidents().into_iter().find(|it| is_it(&it.cause)).unwrap();
+        let lines = incident.timeline.kept.iter().map(|(_, happened)| in_words(happened));
         let of_nodes =
             |line: &String| ["rotation", "taken out", "returns at"].iter().any(|it| line.contains(it));
         lines.filter(of_nodes).collect()
@@ -246,6 +251,15 @@ async fn a_node_that_stays_out_is_paged_until_it_returns() {
     stage.pass(240, &[]);
     assert_eq!(stage.state("n3"), (Of::In, 100));
     assert_eq!(stays().map(|(is_active, _)| is_active), Some(false));
+    // Whoever was woken by it reads there what became of the node, as those do who were woken by the loss.
+    assert_eq!(
+        stage.history_of(|cause| matches!(cause, Cause::Ejected { .. })),
+        [
+            "told that it is there, error: ingest: n3 has been out of rotation for more than an hour: it needs a person",
+            "n3 returns at 10 % of its weight (live): it has been well again for long enough",
+            "n3 is in rotation again (live): it was well while it returned"
+        ]
+    );
 }
 
 #[tokio::test]

@@ -166,7 +166,7 @@ impl Incidents {
             Event::Late { service, lost_seconds, counts } => {
                 self.late(&service, &lost_seconds, counts, now, &mut out);
             }
-            Event::Steered { service, text } => self.steered(&service, text, now, &mut out),
+            Event::Steered { service, nodes, text } => self.steered(&service, &nodes, &text, now, &mut out),
             Event::Paged(told) => self.paged(told, now),
             Event::Removed { tag, value } => self.removed(tag, &value, now, &mut out),
         }
@@ -331,12 +331,22 @@ impl Incidents {
         })
     }
 
-    /// Notes what was done with the nodes of a service, with its newest loss.
-    fn steered(&mut self, service: &str, text: String, now: Second, out: &mut Out) {
-        let of_it = self.held.values_mut().filter(|held| held.is_opened_loss_of(service));
-        if let Some(incident) = of_it.max_by_key(|held| (held.resolved.is_none(), held.since)) {
-            incident.happened(now, Happened::Steered(text));
-            out.changed.insert(incident.id.clone());
+    /// Notes what was done with nodes of a service: with its newest loss, with what is told of one of them, and with what is told
+    /// of those that were not left out.
+    fn steered(&mut self, service: &str, nodes: &[String], text: &str, now: Second, out: &mut Out) {
+        let losses = self.held.values().filter(|held| held.is_opened_loss_of(service));
+        let newest =
+            losses.max_by_key(|held| (held.resolved.is_none(), held.since)).map(|held| held.id.clone());
+        for (id, incident) in &mut self.held {
+            let is_about_it = match &incident.cause {
+                Cause::Ejected { service: of, node } => of == service && nodes.contains(node),
+                Cause::NotEjected { service: of } => of == service,
+                _ => newest.as_ref() == Some(id),
+            };
+            if is_about_it && incident.opened.is_some() {
+                incident.happened(now, Happened::Steered(text.to_owned()));
+                out.changed.insert(id.clone());
+            }
         }
     }
 

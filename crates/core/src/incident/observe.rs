@@ -464,10 +464,13 @@ pub enum Event {
         /// What was counted since the onset, as the ledger has it by now.
         counts: Counts,
     },
-    /// Something was done with a service's nodes, or was not: it is noted with the loss of that service, the newest one.
+    /// Something was done with a service's nodes, or was not: it is noted with the loss of that service, the newest one, and
+    /// with what is told of such a node, or of nodes that were not left out.
     Steered {
         /// Of which service.
         service: String,
+        /// With which nodes.
+        nodes: Vec<String>,
         /// What, in words.
         text: String,
     },
