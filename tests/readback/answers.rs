@@ -1,6 +1,12 @@
 //! Answers of the real graphite-web that mislead whoever takes them at their word.
 
-use std::{collections::BTreeMap, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
 
 use aviary_core::{Protocol, Second, Span};
 use serde_json::Value;
@@ -10,7 +16,8 @@ use crate::support::{
     aviary::{Aviary, now},
     graphite::{Front, Graphite, RenderError, Setup},
     node::Node,
-    slots::{Slot, Slots},
+    service::Service,
+    slots::{Slot, Slots, unlike},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,6 +58,55 @@ fn an_answer_of_500_after_six_seconds_is_no_loss() {
     stage.service.graphite.thaw_carbon();
     stage.wait_until_read(frozen.until);
     stage.settles_as_the_disk(frozen, PATIENCE);
+}
+
+/// Hands on what is asked `by` later than it came.
+fn slowed(to: SocketAddr, by: Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for asker in listener.incoming().flatten() {
+            let Ok(there) = TcpStream::connect(to) else { continue };
+            let (mut answers, mut back) = (there.try_clone().unwrap(), asker.try_clone().unwrap());
+            thread::spawn(move || io::copy(&mut answers, &mut back).map(|_| back.shutdown(Shutdown::Both)));
+            thread::spawn(move || hand_on(asker, there, by));
+        }
+    });
+    address
+}
+
+fn hand_on(mut asker: TcpStream, mut there: TcpStream, by: Duration) -> io::Result<()> {
+    let mut buffer = [0; 65_536];
+    loop {
+        let length = asker.read(&mut buffer)?;
+        if length == 0 {
+            return there.shutdown(Shutdown::Both);
+        }
+        thread::sleep(by);
+        there.write_all(&buffer[..length])?;
+    }
+}
+
+#[test]
+fn an_answer_that_takes_long_and_has_all_that_was_sent_is_as_good_as_any() {
+    let service = Service::start();
+    let http = slowed(service.graphite.http(), Duration::from_millis(1_200));
+    let endpoints = [Protocol::Tcp, Protocol::Udp].map(|protocol| service.endpoint(protocol));
+    let aviary = Aviary::start(&format!(
+        "[vantage]\nregion = \"eu\"\n[agent]\n[[service]]\nname = \"ingest\"\nendpoints = {endpoints:?}\n\
+         [service.readback]\ngraphite = \"http://{http}\"\n"
+    ));
+    aviary.wait_for(SERVICE, PATIENCE, |said| said["state"] == "healthy");
+    let begin = now();
+    let span = Span::new(begin, begin.plus(25));
+    while now() < span.until.plus(READ_AFTER) {
+        let said = aviary.get(SERVICE);
+        assert!(!reason(&said).contains("an answer took"), "{said:#}");
+        thread::sleep(Duration::from_millis(500));
+    }
+    for (protocol, slots) in aviary.slots(span) {
+        assert_eq!(unlike(&slots, "delivered"), [], "{protocol}");
+    }
 }
 
 #[test]

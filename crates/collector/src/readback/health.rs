@@ -15,8 +15,8 @@ const PAUSE_MAX_US: u64 = 8_000_000;
 const ANSWERS: u32 = 10;
 const CONTRADICTIONS_MAX: u32 = 2;
 
-/// An answer that took longer than this, and so much for each series, waited for carbon (a second for each series), and then
-/// told what is on disk alone.
+/// An answer that took longer than this, and so much for each series, may have waited for carbon (a second for each series), and
+/// then told what is on disk alone.
 const SLOW_US: u64 = 900_000;
 const SLOW_SERIES_US: u64 = 5_000;
 
@@ -38,6 +38,8 @@ pub(super) struct Seen {
     /// One of these, with the seconds of its slots.
     pub(super) coarsest: Option<(Arc<str>, u64)>,
     pub(super) took_us: u64,
+    /// It lacks what has settled and may be there, or nobody looked whether it does.
+    pub(super) lacks: bool,
     /// It lacks what was shown before.
     pub(super) contradicts: bool,
 }
@@ -59,6 +61,11 @@ struct Trouble {
     /// It is no passing trouble.
     is_lasting: bool,
     reason: String,
+}
+
+/// Whether an answer for so many series took so long that what it lacks may be there.
+pub(super) const fn is_slow(series: usize, took_us: u64) -> bool {
+    took_us > SLOW_US + SLOW_SERIES_US * series as u64
 }
 
 impl Health {
@@ -135,8 +142,7 @@ impl Health {
     }
 
     fn doubt(&self, seen: &Seen, is_old: bool) -> Option<(String, bool)> {
-        let Seen { series, told, gone, coarse, coarsest, took_us, contradicts } = seen;
-        let slow = SLOW_US + SLOW_SERIES_US * *series as u64;
+        let Seen { series, told, gone, coarse, coarsest, took_us, lacks, contradicts } = seen;
         if let Some((name, step)) = coarsest
             && coarse > told
             && !is_old
@@ -156,7 +162,7 @@ impl Health {
                 false,
             ));
         }
-        if *took_us > slow {
+        if *lacks && is_slow(*series, *took_us) {
             let seconds = *took_us as f64 / 1e6;
             return Some((
                 format!(

@@ -8,7 +8,7 @@
 //! What is shown counts as stored when it is shown again two seconds later: carbon shows what it only holds in memory,
 //! and loses that when it is stopped. What is null counts as not stored when it is null in two answers in a row, the
 //! later one made after it settled, and never from an answer that is slow, leaves out a series that it had shown, or lacks
-//! what it had shown.
+//! what it had shown. One that is slow and lacks nothing is as good as any.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,7 +19,7 @@ use std::{
 use aviary_core::{Second, SeriesId, Span, Timestamp};
 
 use super::{
-    health::Health,
+    health::{Health, Seen, is_slow},
     reader::{Said, Unreadable},
     ring::{self, Ring, Seconds},
     sweep::First,
@@ -48,6 +48,8 @@ pub(crate) trait Slots {
     fn is_asked(&self, series: SeriesId, span: Span) -> bool;
     /// Whether storage has not shown each second of the span in which the series is scheduled.
     fn lacks(&self, series: SeriesId, span: Span) -> bool;
+    /// Whether storage alone knows what became of this second: it was sent in time, or nobody told yet.
+    fn is_open(&self, series: SeriesId, second: Second) -> bool;
 }
 
 /// How a service is read back, as far as the plan must know.
@@ -188,9 +190,15 @@ impl Plan {
     }
 
     /// Takes the answer to `question`, which came `took_us` after it was asked; returns what follows.
-    pub(crate) fn answered(&mut self, question: &Question, said: &[Said], took_us: u64) -> Vec<Conclusion> {
+    pub(crate) fn answered(
+        &mut self,
+        question: &Question,
+        said: &[Said],
+        took_us: u64,
+        slots: &impl Slots,
+    ) -> Vec<Conclusion> {
         match question.kind {
-            Kind::Tail => self.tail_answered(question, said, took_us),
+            Kind::Tail => self.tail_answered(question, said, took_us, slots),
             Kind::Sweep => self.sweep_answered(question, said, took_us).unwrap_or_default(),
         }
     }
@@ -298,13 +306,21 @@ impl Plan {
         Question { names, span, at, series, kind }
     }
 
-    fn tail_answered(&mut self, question: &Question, said: &[Said], took_us: u64) -> Vec<Conclusion> {
+    fn tail_answered(
+        &mut self,
+        question: &Question,
+        said: &[Said],
+        took_us: u64,
+        slots: &impl Slots,
+    ) -> Vec<Conclusion> {
         let asked = Seconds::in_span(question.span);
         let there: Vec<Option<Seconds>> = said.iter().map(|said| seconds(said, question.span)).collect();
         let contradicts = question.series.iter().zip(&there).any(|(index, there)| {
             there.is_some_and(|there| !self.tracks[*index].ring.contradicted(asked, there).is_empty())
         });
-        let believed = self.believed(question, said, took_us, contradicts);
+        let is_slow = is_slow(said.len(), took_us);
+        let lacks = is_slow && self.lacks(question, &there, slots);
+        let believed = self.believed(question, said, took_us, lacks, contradicts);
         let closes = believed && !self.health.is_doubted(question.at);
         let is_late = self.tail_at.is_some_and(|at| question.at.since(at) >= WRITTEN_AFTER_US);
         self.tail_at = Some(question.at);
@@ -314,7 +330,7 @@ impl Plan {
             let Some(there) = there else { continue };
             let track = &mut self.tracks[*index];
             track.is_proven |= !there.is_empty();
-            let follows = track.ring.answer(asked, there, is_late, believed);
+            let follows = track.ring.answer(asked, there, is_late, believed && !is_slow);
             if let (false, Said::Slots(slots)) = (follows.stored.is_empty(), said) {
                 let stored = slots.iter().filter(|(second, _)| follows.stored.has(*second));
                 for (second, value) in stored {
@@ -330,10 +346,24 @@ impl Plan {
         }
         if closes {
             self.open_from = self.open_from.max(settled.min(self.seen_until));
-            self.seen_until = question.span.until;
+            // What has not settled may be lacking in a slow answer only because it was slow.
+            self.seen_until = if is_slow { self.seen_until.max(settled) } else { question.span.until };
         }
         self.shorten_coarse(question, said);
         conclusions
+    }
+
+    /// Whether an answer that shows these seconds of each series lacks any that has settled and is only known to storage.
+    fn lacks(&self, question: &Question, there: &[Option<Seconds>], slots: &impl Slots) -> bool {
+        let settled = Span::new(question.span.from, self.settled(question.at).min(question.span.until));
+        let lacks_of = |(index, there): (&usize, &Option<Seconds>)| {
+            let track = &self.tracks[*index];
+            let Some(there) = there.filter(|_| track.is_proven) else { return false };
+            let lacking = track.ring.not_stored(Seconds::in_span(settled)).without(there);
+            !lacking.is_empty()
+                && settled.iter().any(|second| lacking.has(second) && slots.is_open(track.id, second))
+        };
+        question.series.iter().zip(there).any(lacks_of)
     }
 
     /// A storage that keeps single seconds for a minute or two answers a longer tail in larger slots: what is old in it
@@ -348,8 +378,16 @@ impl Plan {
     }
 
     /// Whether what is null in this answer may be believed.
-    fn believed(&mut self, question: &Question, said: &[Said], took_us: u64, contradicts: bool) -> bool {
-        let mut seen = super::health::Seen { series: said.len(), took_us, contradicts, ..Default::default() };
+    fn believed(
+        &mut self,
+        question: &Question,
+        said: &[Said],
+        took_us: u64,
+        lacks: bool,
+        contradicts: bool,
+    ) -> bool {
+        let series = said.len();
+        let mut seen = Seen { series, took_us, lacks, contradicts, ..Seen::default() };
         for (index, said) in question.series.iter().zip(said) {
             let track = &self.tracks[*index];
             match said {

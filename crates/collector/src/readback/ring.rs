@@ -78,6 +78,11 @@ impl Ring {
         self.shown[0].and(asked).without(there)
     }
 
+    /// Which of `seconds` are not known to be stored.
+    pub(super) fn not_stored(&self, seconds: Seconds) -> Seconds {
+        seconds.without(self.stored)
+    }
+
     /// Takes an answer: of the seconds `asked` those that are `there`. `is_late` tells that the answer before is old
     /// enough for what is shown twice to be on disk, `believed` that what is not there may be believed.
     pub(super) fn answer(

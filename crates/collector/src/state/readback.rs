@@ -154,6 +154,12 @@ impl Slots for View<'_> {
     fn lacks(&self, series: SeriesId, span: Span) -> bool {
         !self.ledger.is_stored(series, span)
     }
+
+    fn is_open(&self, series: SeriesId, second: Second) -> bool {
+        let mark = self.ledger.mark(series, second).unwrap_or_default();
+        self.ledger.life(series).contains(second)
+            && matches!(mark.sender(), Sender::Delivered | Sender::Unknown)
+    }
 }
 
 impl State {
@@ -198,7 +204,8 @@ impl State {
             Ok(said) => said,
             Err(error) => return read_back.plan.failed(question, error),
         };
-        for conclusion in read_back.plan.answered(question, said, took_us) {
+        let view = View { ledger: &self.ledger, stored: &self.stored };
+        for conclusion in read_back.plan.answered(question, said, took_us, &view) {
             let (series, second, word) = match conclusion {
                 Conclusion::Stored(series, second) => (series, second, Storage::Stored),
                 Conclusion::NotStored(series, second) => (series, second, Storage::NotStored),

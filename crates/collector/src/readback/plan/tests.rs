@@ -43,22 +43,34 @@ struct World {
     series: u32,
     /// Whether the series are probed at all.
     are_asked: bool,
+    /// Seconds that the sender knows to be lost.
+    unsent: BTreeSet<(u32, u64)>,
     questions: usize,
 }
 
-struct View<'w>(&'w BTreeMap<(u32, u64), bool>, u64, bool);
+struct View<'w> {
+    plane: &'w BTreeMap<(u32, u64), bool>,
+    /// How many seconds are held.
+    held: u64,
+    are_asked: bool,
+    unsent: &'w BTreeSet<(u32, u64)>,
+}
 
 impl Slots for View<'_> {
     fn held(&self) -> Span {
-        Span::new(Second(BEGIN), Second(BEGIN + self.1))
+        Span::new(Second(BEGIN), Second(BEGIN + self.held))
     }
 
     fn is_asked(&self, _: SeriesId, _: Span) -> bool {
-        self.2
+        self.are_asked
     }
 
     fn lacks(&self, series: SeriesId, span: Span) -> bool {
-        span.iter().any(|second| self.0.get(&(series.0, second.0 - BEGIN)) != Some(&true))
+        span.iter().any(|second| self.plane.get(&(series.0, second.0 - BEGIN)) != Some(&true))
+    }
+
+    fn is_open(&self, series: SeriesId, second: Second) -> bool {
+        second.0.checked_sub(BEGIN).is_some_and(|offset| !self.unsent.contains(&(series.0, offset)))
     }
 }
 
@@ -75,6 +87,7 @@ impl World {
             ever_lacking: BTreeSet::new(),
             series,
             are_asked: true,
+            unsent: BTreeSet::new(),
             questions: 0,
         }
     }
@@ -82,8 +95,10 @@ impl World {
     /// One second: asks what is due, half a second in.
     fn second(&mut self, second: u64, mood: Mood) {
         let now = Second(BEGIN + second).start().plus(500_000);
-        let held = View(&self.plane, second + 1, self.are_asked);
-        for question in self.plan.questions(now, &held) {
+        let Self { are_asked, ref unsent, .. } = *self;
+        let before = self.plane.clone();
+        let view = View { plane: &before, held: second + 1, are_asked, unsent };
+        for question in self.plan.questions(now, &view) {
             self.questions += 1;
             assert!(question.span.seconds() <= ring::SECONDS && question.span.until <= closed_until(now));
             let millis = second * 1_000 + 500;
@@ -98,7 +113,7 @@ impl World {
                 .map(|index| self.said(*index as u32, question.span, millis, mood))
                 .collect();
             let took = if matches!(mood, Mood::Slow(_)) { 2_000_000 } else { 20_000 };
-            for conclusion in self.plan.answered(&question, &said, took) {
+            for conclusion in self.plan.answered(&question, &said, took, &view) {
                 let (series, second, stored) = match conclusion {
                     Conclusion::Stored(series, second) => (series, second, true),
                     Conclusion::NotStored(series, second) => (series, second, false),
@@ -243,6 +258,35 @@ fn an_answer_that_waited_or_leaves_something_out_loses_nothing() {
 }
 
 #[test]
+fn an_answer_that_took_long_and_lacks_nothing_is_as_good_as_any() {
+    for age in [0, 3] {
+        let mut world = World::new(2);
+        world.store(0..200, 700);
+        world.run(0..20, Mood::Well);
+        // Its sender gave this one up: there is nothing to learn of it.
+        world.storage.points.remove(&(1, 30));
+        world.unsent.insert((1, 30));
+        for second in 20..60 {
+            world.second(second, Mood::Slow(age));
+            assert_eq!(world.blind(second), None, "{age} s, second {second}");
+        }
+        assert_eq!(world.plane(0, 0..50), "s".repeat(50), "{age} s");
+        assert_eq!(world.plane(1, 0..50), "s".repeat(30) + "?" + &"s".repeat(19), "{age} s");
+
+        // This one was sent: only an answer that did not wait tells whether it is there.
+        world.storage.points.remove(&(0, 70));
+        world.run(60..90, Mood::Slow(age));
+        assert!(world.blind(90).is_some_and(|reason| reason.contains("waits for a storage")), "{age} s");
+        assert!(world.ever_lacking.is_empty(), "{age} s: {:?}", world.ever_lacking);
+        world.run(90..110, Mood::Well);
+        assert_eq!(world.plane(0, 60..100), "s".repeat(10) + "n" + &"s".repeat(29), "{age} s");
+        assert_eq!(world.blind(110), None, "{age} s");
+        world.run(110..200, Mood::Well);
+        assert_eq!(world.plane(1, 28..33), "ssnss", "{age} s: a sweep finds it lacking");
+    }
+}
+
+#[test]
 fn the_trouble_of_the_last_answer_ends_with_the_last_series() {
     let mut world = World::new(2);
     world.store(0..100, 700);
@@ -335,11 +379,12 @@ fn duplicates_and_mangled_values_are_counted_and_stored() {
     let mut world = World::new(1);
     let now = |second: u64| Second(BEGIN + second).start();
     for second in 10..14 {
-        for question in world.plan.questions(now(second), &View(&BTreeMap::new(), 20, true)) {
+        let view = View { plane: &BTreeMap::new(), held: 20, are_asked: true, unsent: &BTreeSet::new() };
+        for question in world.plan.questions(now(second), &view) {
             let values = [(0, 1.0), (1, 3.0), (2, 0.5), (3, f64::INFINITY)];
             let slots = values.map(|(offset, value)| (Second(BEGIN + offset), value));
             let slots = slots.into_iter().filter(|(second, _)| question.span.contains(*second)).collect();
-            world.plan.answered(&question, &[Said::Slots(slots)], 0);
+            world.plan.answered(&question, &[Said::Slots(slots)], 0, &view);
         }
     }
     assert_eq!(world.plan.counts(), Counts { duplicates: 2, mangled: 2 });
@@ -361,6 +406,7 @@ proptest! {
             6 => Just(Mood::Well),
             1 => Just(Mood::Fails),
             1 => Just(Mood::Slow(20)),
+            1 => (0_u64..8).prop_map(Mood::Slow),
             1 => (0_u32..3).prop_map(Mood::Without),
         ], 60),
         flaps in prop::collection::btree_set((0_u32..3, 0_u64..60, 0_u64..10), 0..6),
