@@ -3,6 +3,7 @@
 use std::{thread, time::Duration};
 
 use aviary_core::{Protocol, Second, Span};
+use serde_json::Value;
 
 use super::stage::{Stage, wait_until};
 use crate::support::{aviary::now, graphite::Setup, http, slots::unlike};
@@ -57,9 +58,13 @@ fn a_reader_that_is_away_blinds_and_is_caught_up_with() {
     let begin = now().plus(4);
     stage.aviary.wait_for("/api/v1/services/ingest", PATIENCE, |said| said["state"] == "healthy");
     stage.service.graphite.web().stop();
-    let said = stage.aviary.wait_for("/api/v1/services/ingest", PATIENCE, |said| said["state"] == "blind");
-    let reason = said["reason"].as_str().unwrap_or_default();
-    assert!(reason.contains("cannot be reached: Connection refused"), "{said:#}");
+    // On a busy machine it may be blind before, because reading falls behind.
+    let is_blind_for = |said: &Value, reason: &str| {
+        said["state"] == "blind" && said["reason"].as_str().is_some_and(|told| told.contains(reason))
+    };
+    stage.aviary.wait_for("/api/v1/services/ingest", PATIENCE, |said| {
+        is_blind_for(said, "cannot be reached: Connection refused")
+    });
     thread::sleep(Duration::from_secs(20));
     let away = stage.slots(Span::new(begin, now()));
     let lost = away.values().flatten().filter(|(_, slot)| slot.outcome.starts_with("lost")).count();
@@ -71,9 +76,9 @@ fn a_reader_that_is_away_blinds_and_is_caught_up_with() {
 
     // Frozen, it neither answers nor refuses.
     stage.service.graphite.web().freeze();
-    let said = stage.aviary.wait_for("/api/v1/services/ingest", PATIENCE, |said| said["state"] == "blind");
-    let reason = said["reason"].as_str().unwrap_or_default();
-    assert!(reason.contains("does not answer within 3 s"), "{said:#}");
+    stage.aviary.wait_for("/api/v1/services/ingest", PATIENCE, |said| {
+        is_blind_for(said, "does not answer within 3 s")
+    });
     stage.service.graphite.web().thaw();
     stage.aviary.wait_for("/api/v1/services/ingest", PATIENCE, |said| said["state"] == "healthy");
 }

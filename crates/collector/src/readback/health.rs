@@ -38,8 +38,8 @@ pub(super) struct Seen {
     /// One of these, with the seconds of its slots.
     pub(super) coarsest: Option<(Arc<str>, u64)>,
     pub(super) took_us: u64,
-    /// It lacks what has settled and may be there, or nobody looked whether it does.
-    pub(super) lacks: bool,
+    /// It may be slow: it shows all that was sent and has settled.
+    pub(super) is_whole: bool,
     /// It lacks what was shown before.
     pub(super) contradicts: bool,
 }
@@ -142,7 +142,7 @@ impl Health {
     }
 
     fn doubt(&self, seen: &Seen, is_old: bool) -> Option<(String, bool)> {
-        let Seen { series, told, gone, coarse, coarsest, took_us, lacks, contradicts } = seen;
+        let Seen { series, told, gone, coarse, coarsest, took_us, is_whole, contradicts } = seen;
         if let Some((name, step)) = coarsest
             && coarse > told
             && !is_old
@@ -162,7 +162,7 @@ impl Health {
                 false,
             ));
         }
-        if *lacks && is_slow(*series, *took_us) {
+        if !is_whole && is_slow(*series, *took_us) {
             let seconds = *took_us as f64 / 1e6;
             return Some((
                 format!(

@@ -8,7 +8,7 @@
 //! What is shown counts as stored when it is shown again two seconds later: carbon shows what it only holds in memory,
 //! and loses that when it is stopped. What is null counts as not stored when it is null in two answers in a row, the
 //! later one made after it settled, and never from an answer that is slow, leaves out a series that it had shown, or lacks
-//! what it had shown. One that is slow and lacks nothing is as good as any.
+//! what it had shown. A slow one that shows all that was sent and has settled tells that of it, and nothing of what is newer.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -48,8 +48,8 @@ pub(crate) trait Slots {
     fn is_asked(&self, series: SeriesId, span: Span) -> bool;
     /// Whether storage has not shown each second of the span in which the series is scheduled.
     fn lacks(&self, series: SeriesId, span: Span) -> bool;
-    /// Whether storage alone knows what became of this second: it was sent in time, or nobody told yet.
-    fn is_open(&self, series: SeriesId, second: Second) -> bool;
+    /// Whether the sender sent the datapoint of this second in time, as far as it can see.
+    fn is_sent(&self, series: SeriesId, second: Second) -> bool;
 }
 
 /// How a service is read back, as far as the plan must know.
@@ -121,6 +121,8 @@ pub(crate) struct Plan {
     /// The rings hold the seconds before this.
     ring_until: Second,
     tail_at: Option<Timestamp>,
+    /// The newest answer was slow.
+    is_slow: bool,
     /// What fell off the tail unread.
     gaps: VecDeque<Span>,
     sweep: Option<Sweep>,
@@ -151,6 +153,7 @@ impl Plan {
             seen_until: begins,
             ring_until: begins,
             tail_at: None,
+            is_slow: false,
             gaps: VecDeque::new(),
             sweep: None,
             cursor: Second(0),
@@ -185,7 +188,8 @@ impl Plan {
             return Vec::new();
         }
         let tail = if self.pace.resolution == 1 { self.tail(now, slots) } else { None };
-        let sweep = self.sweep(now, slots);
+        // A sweep would be as slow, and tell nothing for it; and the tail would have to wait.
+        let sweep = if self.is_slow { None } else { self.sweep(now, slots) };
         tail.into_iter().chain(sweep).collect()
     }
 
@@ -275,6 +279,7 @@ impl Plan {
             // Nobody is there to be read.
             self.open_from = self.settled(now).max(self.open_from);
             self.seen_until = until;
+            self.is_slow = false;
             self.health.idle();
             return None;
         }
@@ -318,19 +323,19 @@ impl Plan {
         let contradicts = question.series.iter().zip(&there).any(|(index, there)| {
             there.is_some_and(|there| !self.tracks[*index].ring.contradicted(asked, there).is_empty())
         });
-        let is_slow = is_slow(said.len(), took_us);
-        let lacks = is_slow && self.lacks(question, &there, slots);
-        let believed = self.believed(question, said, took_us, lacks, contradicts);
+        self.is_slow = is_slow(said.len(), took_us);
+        let is_whole = self.is_slow && self.first_lacking(question, &there, slots).is_none();
+        let believed = self.believed(question, said, took_us, is_whole, contradicts);
         let closes = believed && !self.health.is_doubted(question.at);
         let is_late = self.tail_at.is_some_and(|at| question.at.since(at) >= WRITTEN_AFTER_US);
         self.tail_at = Some(question.at);
         let settled = self.settled(question.at);
         let mut conclusions = Vec::new();
-        for ((index, said), there) in question.series.iter().zip(said).zip(there) {
-            let Some(there) = there else { continue };
+        for ((index, said), there) in question.series.iter().zip(said).zip(&there) {
+            let Some(there) = *there else { continue };
             let track = &mut self.tracks[*index];
             track.is_proven |= !there.is_empty();
-            let follows = track.ring.answer(asked, there, is_late, believed && !is_slow);
+            let follows = track.ring.answer(asked, there, is_late, believed && !self.is_slow);
             if let (false, Said::Slots(slots)) = (follows.stored.is_empty(), said) {
                 let stored = slots.iter().filter(|(second, _)| follows.stored.has(*second));
                 for (second, value) in stored {
@@ -344,26 +349,37 @@ impl Plan {
                 conclusions.extend(lacking.map(|second| Conclusion::NotStored(track.id, second)));
             }
         }
-        if closes {
+        if closes && self.is_slow {
+            // What is shown is stored once it is shown again; what is null is not waited for, since it would be null again.
+            let none: Vec<_> = there.iter().map(|there| there.map(|_| Seconds::default())).collect();
+            let shown_once = self.first_lacking(question, &none, slots);
+            self.open_from = self.open_from.max(shown_once.unwrap_or(settled));
+        } else if closes {
             self.open_from = self.open_from.max(settled.min(self.seen_until));
-            // What has not settled may be lacking in a slow answer only because it was slow.
-            self.seen_until = if is_slow { self.seen_until.max(settled) } else { question.span.until };
+            self.seen_until = question.span.until;
         }
         self.shorten_coarse(question, said);
         conclusions
     }
 
-    /// Whether an answer that shows these seconds of each series lacks any that has settled and is only known to storage.
-    fn lacks(&self, question: &Question, there: &[Option<Seconds>], slots: &impl Slots) -> bool {
+    /// The first second that was sent, has settled, is not known to be stored, and is not among those that are `there` of
+    /// each series, if there is one.
+    fn first_lacking(
+        &self,
+        question: &Question,
+        there: &[Option<Seconds>],
+        slots: &impl Slots,
+    ) -> Option<Second> {
         let settled = Span::new(question.span.from, self.settled(question.at).min(question.span.until));
-        let lacks_of = |(index, there): (&usize, &Option<Seconds>)| {
+        let of_one = |(index, there): (&usize, &Option<Seconds>)| {
             let track = &self.tracks[*index];
-            let Some(there) = there.filter(|_| track.is_proven) else { return false };
-            let lacking = track.ring.not_stored(Seconds::in_span(settled)).without(there);
-            !lacking.is_empty()
-                && settled.iter().any(|second| lacking.has(second) && slots.is_open(track.id, second))
+            let lacking = track.ring.not_stored(Seconds::in_span(settled)).without((*there)?);
+            if lacking.is_empty() {
+                return None;
+            }
+            settled.iter().find(|second| lacking.has(*second) && slots.is_sent(track.id, *second))
         };
-        question.series.iter().zip(there).any(lacks_of)
+        question.series.iter().zip(there).filter_map(of_one).min()
     }
 
     /// A storage that keeps single seconds for a minute or two answers a longer tail in larger slots: what is old in it
@@ -383,11 +399,11 @@ impl Plan {
         question: &Question,
         said: &[Said],
         took_us: u64,
-        lacks: bool,
+        is_whole: bool,
         contradicts: bool,
     ) -> bool {
         let series = said.len();
-        let mut seen = Seen { series, took_us, lacks, contradicts, ..Seen::default() };
+        let mut seen = Seen { series, took_us, is_whole, contradicts, ..Seen::default() };
         for (index, said) in question.series.iter().zip(said) {
             let track = &self.tracks[*index];
             match said {

@@ -155,10 +155,8 @@ impl Slots for View<'_> {
         !self.ledger.is_stored(series, span)
     }
 
-    fn is_open(&self, series: SeriesId, second: Second) -> bool {
-        let mark = self.ledger.mark(series, second).unwrap_or_default();
-        self.ledger.life(series).contains(second)
-            && matches!(mark.sender(), Sender::Delivered | Sender::Unknown)
+    fn is_sent(&self, series: SeriesId, second: Second) -> bool {
+        self.ledger.mark(series, second).is_ok_and(|mark| mark.sender() == Sender::Delivered)
     }
 }
 

@@ -85,7 +85,7 @@ impl Plan {
         };
         let pairs = sweep.first.as_ref().map(pairs);
         let contradicts = pairs.iter().flatten().flatten().any(|agreed| agreed.is_contradicted);
-        let believed = self.believed(question, said, took_us, true, contradicts);
+        let believed = self.believed(question, said, took_us, false, contradicts);
         let Some(pairs) = pairs else {
             if believed {
                 sweep.first = Some(First { at: question.at, said: said.to_vec() });
