@@ -115,7 +115,7 @@ fn newest(stage: &Stage, more: &str) -> u64 {
     let (status, body) = http::request(stage.service.graphite.http(), "GET", &path, &[], &[], PATIENCE)
         .expect("graphite-web answers");
     assert_eq!(status, 200, "{body}");
-    let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let answer: Value = serde_json::from_str(&body).unwrap();
     let points = answer[0]["datapoints"].as_array().cloned().unwrap_or_default();
     let stored = points.iter().filter(|point| !point[0].is_null());
     stored.map(|point| point[1].as_u64().unwrap()).max().unwrap_or_default()
