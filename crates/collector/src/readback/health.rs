@@ -38,8 +38,8 @@ pub(super) struct Seen {
     /// One of these, with the seconds of its slots.
     pub(super) coarsest: Option<(Arc<str>, u64)>,
     pub(super) took_us: u64,
-    /// It may be slow: it shows all that was sent and has settled.
-    pub(super) is_whole: bool,
+    /// It shows all that was sent and has settled; asked of slow answers alone.
+    pub(super) shows_all_sent: bool,
     /// It lacks what was shown before.
     pub(super) contradicts: bool,
 }
@@ -116,7 +116,7 @@ impl Health {
             self.answered_at = Some(at);
             return true;
         };
-        // A single contradiction is what carbon does; the next answer puts it right.
+        // A single contradiction is what carbon does, and what is old may be read later: the next answer puts it right.
         if !reason.is_empty() {
             self.trouble(at, is_lasting, reason);
         }
@@ -142,7 +142,7 @@ impl Health {
     }
 
     fn doubt(&self, seen: &Seen, is_old: bool) -> Option<(String, bool)> {
-        let Seen { series, told, gone, coarse, coarsest, took_us, is_whole, contradicts } = seen;
+        let Seen { series, told, gone, coarse, coarsest, took_us, shows_all_sent, contradicts } = seen;
         if let Some((name, step)) = coarsest
             && coarse > told
             && !is_old
@@ -162,7 +162,10 @@ impl Health {
                 false,
             ));
         }
-        if !is_whole && is_slow(*series, *took_us) {
+        if !shows_all_sent && is_slow(*series, *took_us) {
+            if is_old {
+                return Some((String::new(), false));
+            }
             let seconds = *took_us as f64 / 1e6;
             return Some((
                 format!(

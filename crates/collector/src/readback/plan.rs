@@ -121,8 +121,6 @@ pub(crate) struct Plan {
     /// The rings hold the seconds before this.
     ring_until: Second,
     tail_at: Option<Timestamp>,
-    /// The newest answer was slow.
-    is_slow: bool,
     /// What fell off the tail unread.
     gaps: VecDeque<Span>,
     sweep: Option<Sweep>,
@@ -153,7 +151,6 @@ impl Plan {
             seen_until: begins,
             ring_until: begins,
             tail_at: None,
-            is_slow: false,
             gaps: VecDeque::new(),
             sweep: None,
             cursor: Second(0),
@@ -188,8 +185,7 @@ impl Plan {
             return Vec::new();
         }
         let tail = if self.pace.resolution == 1 { self.tail(now, slots) } else { None };
-        // A sweep would be as slow, and tell nothing for it; and the tail would have to wait.
-        let sweep = if self.is_slow { None } else { self.sweep(now, slots) };
+        let sweep = self.sweep(now, slots);
         tail.into_iter().chain(sweep).collect()
     }
 
@@ -279,7 +275,6 @@ impl Plan {
             // Nobody is there to be read.
             self.open_from = self.settled(now).max(self.open_from);
             self.seen_until = until;
-            self.is_slow = false;
             self.health.idle();
             return None;
         }
@@ -323,19 +318,19 @@ impl Plan {
         let contradicts = question.series.iter().zip(&there).any(|(index, there)| {
             there.is_some_and(|there| !self.tracks[*index].ring.contradicted(asked, there).is_empty())
         });
-        self.is_slow = is_slow(said.len(), took_us);
-        let is_whole = self.is_slow && self.first_lacking(question, &there, slots).is_none();
-        let believed = self.believed(question, said, took_us, is_whole, contradicts);
+        let settled = Span::new(question.span.from, self.settled(question.at).min(question.span.until));
+        let is_slow = is_slow(said.len(), took_us);
+        let shows_all_sent = is_slow && self.shows_all_sent(question, settled, &there, slots);
+        let believed = self.believed(question, said, took_us, shows_all_sent, contradicts);
         let closes = believed && !self.health.is_doubted(question.at);
         let is_late = self.tail_at.is_some_and(|at| question.at.since(at) >= WRITTEN_AFTER_US);
         self.tail_at = Some(question.at);
-        let settled = self.settled(question.at);
         let mut conclusions = Vec::new();
         for ((index, said), there) in question.series.iter().zip(said).zip(&there) {
             let Some(there) = *there else { continue };
             let track = &mut self.tracks[*index];
             track.is_proven |= !there.is_empty();
-            let follows = track.ring.answer(asked, there, is_late, believed && !self.is_slow);
+            let follows = track.ring.answer(asked, there, is_late, believed && !is_slow);
             if let (false, Said::Slots(slots)) = (follows.stored.is_empty(), said) {
                 let stored = slots.iter().filter(|(second, _)| follows.stored.has(*second));
                 for (second, value) in stored {
@@ -344,40 +339,44 @@ impl Plan {
                 }
             }
             if closes && track.is_proven && !follows.lacking.is_empty() {
-                let lacking = Span::new(question.span.from, settled.min(question.span.until));
-                let lacking = lacking.iter().filter(|second| follows.lacking.has(*second));
+                let lacking = settled.iter().filter(|second| follows.lacking.has(*second));
                 conclusions.extend(lacking.map(|second| Conclusion::NotStored(track.id, second)));
             }
         }
-        if closes && self.is_slow {
-            // What is shown is stored once it is shown again; what is null is not waited for, since it would be null again.
-            let none: Vec<_> = there.iter().map(|there| there.map(|_| Seconds::default())).collect();
-            let shown_once = self.first_lacking(question, &none, slots);
-            self.open_from = self.open_from.max(shown_once.unwrap_or(settled));
+        if closes && is_slow {
+            // What it shows is stored once it is shown again; what it lacks was not sent, or not told yet, and is left to sweeps.
+            let shown_once = self.shown_once(question, settled, &there);
+            self.open_from = self.open_from.max(shown_once.unwrap_or(settled.until));
         } else if closes {
-            self.open_from = self.open_from.max(settled.min(self.seen_until));
+            self.open_from = self.open_from.max(self.settled(question.at).min(self.seen_until));
             self.seen_until = question.span.until;
         }
         self.shorten_coarse(question, said);
         conclusions
     }
 
-    /// The first second that was sent, has settled, is not known to be stored, and is not among those that are `there` of
-    /// each series, if there is one.
-    fn first_lacking(
+    /// Whether an answer that shows these seconds of each series lacks none that was sent and has settled.
+    fn shows_all_sent(
         &self,
         question: &Question,
+        settled: Span,
         there: &[Option<Seconds>],
         slots: &impl Slots,
-    ) -> Option<Second> {
-        let settled = Span::new(question.span.from, self.settled(question.at).min(question.span.until));
-        let of_one = |(index, there): (&usize, &Option<Seconds>)| {
+    ) -> bool {
+        question.series.iter().zip(there).all(|(index, there)| {
             let track = &self.tracks[*index];
-            let lacking = track.ring.not_stored(Seconds::in_span(settled)).without((*there)?);
-            if lacking.is_empty() {
-                return None;
-            }
-            settled.iter().find(|second| lacking.has(*second) && slots.is_sent(track.id, *second))
+            let Some(there) = *there else { return true };
+            let lacking = track.ring.not_stored(Seconds::in_span(settled)).without(there);
+            lacking.is_empty()
+                || !settled.iter().any(|second| lacking.has(second) && slots.is_sent(track.id, second))
+        })
+    }
+
+    /// The first second that has settled, is shown, and is not known to be stored, if there is one.
+    fn shown_once(&self, question: &Question, settled: Span, there: &[Option<Seconds>]) -> Option<Second> {
+        let of_one = |(index, there): (&usize, &Option<Seconds>)| {
+            let shown = self.tracks[*index].ring.not_stored((*there)?);
+            settled.iter().find(|second| shown.has(*second))
         };
         question.series.iter().zip(there).filter_map(of_one).min()
     }
@@ -399,11 +398,11 @@ impl Plan {
         question: &Question,
         said: &[Said],
         took_us: u64,
-        is_whole: bool,
+        shows_all_sent: bool,
         contradicts: bool,
     ) -> bool {
         let series = said.len();
-        let mut seen = Seen { series, took_us, is_whole, contradicts, ..Seen::default() };
+        let mut seen = Seen { series, took_us, shows_all_sent, contradicts, ..Seen::default() };
         for (index, said) in question.series.iter().zip(said) {
             let track = &self.tracks[*index];
             match said {

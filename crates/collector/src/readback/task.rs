@@ -6,6 +6,7 @@ use std::{
 };
 
 use aviary_core::Span;
+use futures_util::future::join_all;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use super::{
@@ -108,14 +109,14 @@ fn renew(collector: &Collector, readers: &mut BTreeMap<String, Known>) {
     }
 }
 
-/// Asks one question after the other; returns the service.
+/// Asks all questions at once, since none is to wait for another that takes long; returns the service.
 async fn ask(
     collector: Collector,
     service: String,
     reader: Arc<AnyReader>,
     questions: Vec<Question>,
 ) -> String {
-    for question in questions {
+    let one = async |question: Question| {
         let began = (collector.inner.monotonic)();
         let answer = reader.look(&question.names, question.span).await;
         let took_us = (collector.inner.monotonic)().since(began);
@@ -124,6 +125,7 @@ async fn ask(
         }
         let now = collector.now();
         collector.state().answered(&service, &question, &answer, took_us, now);
-    }
+    };
+    join_all(questions.into_iter().map(one)).await;
     service
 }
