@@ -26,6 +26,7 @@ use crate::support::{
     ports::Port,
     process::{Process, program},
     report,
+    slots::classes,
     small_disk::on_a_small_disk,
 };
 
@@ -95,16 +96,9 @@ impl Collector {
     #[track_caller]
     fn told(&self, span: Span) -> BTreeMap<(String, String), BTreeMap<Second, String>> {
         let answer = self.get(&format!("/api/v1/slots?from={}&until={}", span.from, span.until));
-        let series = answer["series"].as_array().unwrap();
-        let told = series.iter().map(|series| {
-            let text = |tag: &str| series["tags"][tag].as_str().unwrap().to_owned();
-            let slots = series["slots"].as_array().unwrap().iter();
-            let slots = slots.map(|slot| {
-                (Second(slot["second"].as_u64().unwrap()), slot["outcome"].as_str().unwrap().to_owned())
-            });
-            ((text("node"), text("endpoint")), slots.filter(|(_, outcome)| outcome != "unknown").collect())
-        });
-        told.collect()
+        let mut told = classes(&answer);
+        told.values_mut().for_each(|slots| slots.retain(|_, class| class != "unknown"));
+        told
     }
 }
 

@@ -201,7 +201,7 @@ fn one_command_and_one_secret_make_an_agent_that_no_rotation_interrupts() {
     wait_until_closed(span);
     stage.wait("all is told", |stage| {
         let (_, told) = stage.get(&format!("/api/v1/slots?from={}&until={}", span.from, span.until), ADMIN);
-        let slots = slots_of(&told["series"][0]);
+        let slots = told["series"].get(0).map(slots_of).unwrap_or_default();
         slots.len() as u64 == span.seconds() && unlike(&slots, "delivered").is_empty()
     });
     let (_, agents) = stage.get("/api/v1/agents", ADMIN);

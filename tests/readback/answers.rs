@@ -88,7 +88,7 @@ fn hand_on(mut asker: TcpStream, mut there: TcpStream, by: Duration) -> io::Resu
 }
 
 #[test]
-fn an_answer_that_takes_long_and_has_all_that_was_sent_is_as_good_as_any() {
+fn an_answer_that_takes_long_and_has_all_that_was_sent_blinds_nobody() {
     let service = Service::start();
     let http = slowed(service.graphite.http(), Duration::from_millis(1_200));
     let endpoints = [Protocol::Tcp, Protocol::Udp].map(|protocol| service.endpoint(protocol));

@@ -135,4 +135,6 @@ fn a_datagram_that_the_network_drops_is_lost_because_it_was_not_stored() {
     assert_eq!(unlike(outside, "delivered"), [], "dropped were {hole:?}");
     let inside = slots.iter().filter(|(second, _)| hole.contains(**second));
     assert_eq!(unlike(inside, "lost"), [], "dropped were {hole:?}");
+    let lost = slots.values().filter(|slot| slot.outcome == "lost").count();
+    assert!(lost >= 4, "{lost} were lost");
 }

@@ -33,6 +33,9 @@ pub(super) fn source(node: &str) -> IpAddr {
     Ipv4Addr::new(127, 0, 1, place as u8 + 1).into()
 }
 
+/// What a service may lose. After `page_after` all agents have told the first second of it.
+pub(super) const LIMITS: &str = "acceptable_loss = \"1%\"\npage_after = \"2s\"\n";
+
 /// A service in both configurations; `limits`: what it may lose, and for how long.
 pub(super) fn service(name: &str, endpoints: &[String], limits: &str, more: &str) -> String {
     format!(

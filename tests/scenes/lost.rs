@@ -11,7 +11,7 @@ use aviary_sink::Misbehaviour;
 
 use super::{
     border::Border,
-    fleet::{Fleet, service, source},
+    fleet::{Fleet, LIMITS, service, source},
     front::Front,
 };
 use crate::support::{graphite::Graphite, names::Names, ports::Port, service::Service};
@@ -24,9 +24,6 @@ fn borders(graphite: &Graphite) -> (Vec<Border>, Vec<String>, Vec<Port>) {
     let endpoints = vec![format!("tcp://{}", tcp.address()), format!("pickle://{}", pickle.address())];
     (borders, endpoints, vec![tcp, pickle])
 }
-
-/// By then all agents have told the first second of it.
-const LIMITS: &str = "acceptable_loss = \"1%\"\npage_after = \"2s\"\n";
 
 const PAGES: &str = "\
 page: ingest: https in every region (3/3), # % lost; nothing else

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::support::{graphite::Graphite, ports::Port, tcp_server::TcpServer};
 
-/// By then an agent has told that it suspects itself.
+/// After `page_after` an agent has told that it suspects itself.
 const LIMITS: &str = "acceptable_loss = \"1%\"\npage_after = \"10s\"\n";
 
 const PAGES: &str = "\

@@ -6,12 +6,10 @@ use std::{thread, time::Duration};
 use aviary_sink::Misbehaviour;
 
 use super::{
-    fleet::{Fleet, service},
+    fleet::{Fleet, LIMITS, service},
     front::Front,
 };
 use crate::support::{aviary::now, graphite::Graphite, ports::Port};
-
-const LIMITS: &str = "acceptable_loss = \"1%\"\npage_after = \"2s\"\n";
 
 /// Of what is only slow. Between how slow it is and a second, and between this limit and none, there is room for a machine that
 /// is busy with other tests: some of it may be lost all the same.

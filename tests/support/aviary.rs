@@ -18,7 +18,7 @@ use super::{
     http,
     ports::Port,
     process::{Process, program},
-    slots::{Slots, slots_of},
+    slots::{Slots, by_tag},
 };
 
 /// The program that was built for this test.
@@ -103,14 +103,7 @@ impl Aviary {
     #[track_caller]
     pub(crate) fn slots(&self, span: Span) -> BTreeMap<String, Slots> {
         let answer = self.get(&format!("/api/v1/slots?from={}&until={}", span.from, span.until));
-        let series = answer["series"].as_array().expect("a list of series");
-        series
-            .iter()
-            .map(|series| {
-                let protocol = series["tags"]["protocol"].as_str().expect("a protocol").to_owned();
-                (protocol, slots_of(series))
-            })
-            .collect()
+        by_tag(&answer, "protocol")
     }
 
     /// Waits until `span` is closed: every slot of it told, and the reports on their way had time to arrive.

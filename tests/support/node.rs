@@ -20,7 +20,7 @@ use super::{
     http,
     ports::Port,
     process::{Process, program},
-    slots::{Slots, slots_of},
+    slots::{Slots, by_tag},
 };
 
 /// How long anything may take that is waited for.
@@ -149,12 +149,7 @@ impl Node {
     pub(crate) fn slots(&self, tag: &str, span: Span) -> BTreeMap<String, Slots> {
         let (status, answer) = self.ask(&format!("/api/v1/slots?from={}&until={}", span.from, span.until));
         assert_eq!(status, 200, "{answer:#}");
-        let mut found: BTreeMap<String, Slots> = BTreeMap::new();
-        for series in answer["series"].as_array().expect("a list of series") {
-            let value = series["tags"][tag].as_str().expect("a tag").to_owned();
-            found.entry(value).or_default().extend(slots_of(series));
-        }
-        found
+        by_tag(&answer, tag)
     }
 
     /// Of a collector: waits until somebody delivered to `endpoint` in `count` seconds.

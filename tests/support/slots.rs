@@ -25,12 +25,41 @@ pub(crate) fn slots_of(series: &Value) -> Slots {
     series["slots"].as_array().expect("a list of slots").iter().map(slot).collect()
 }
 
+/// Those of a whole answer, by the value of `tag`.
+#[track_caller]
+pub(crate) fn by_tag(answer: &Value, tag: &str) -> BTreeMap<String, Slots> {
+    let mut found: BTreeMap<String, Slots> = BTreeMap::new();
+    for series in answer["series"].as_array().expect("a list of series") {
+        let value = series["tags"][tag].as_str().expect("a tag").to_owned();
+        found.entry(value).or_default().extend(slots_of(series));
+    }
+    found
+}
+
+/// The class of each slot of a whole answer, by node and endpoint.
+#[track_caller]
+pub(crate) fn classes(answer: &Value) -> BTreeMap<(String, String), BTreeMap<Second, String>> {
+    let of = |series: &Value| {
+        let tag = |tag: &str| series["tags"][tag].as_str().expect("a tag").to_owned();
+        let slots = series["slots"].as_array().expect("a list of slots").iter();
+        ((tag("node"), tag("endpoint")), slots.map(|slot| (second(slot), class(slot))).collect())
+    };
+    answer["series"].as_array().expect("a list of series").iter().map(of).collect()
+}
+
+fn second(slot: &Value) -> Second {
+    Second(slot["second"].as_u64().expect("a second"))
+}
+
+fn class(slot: &Value) -> String {
+    slot["outcome"].as_str().expect("an outcome").to_owned()
+}
+
 fn slot(slot: &Value) -> (Second, Slot) {
     let word = |key: &str| slot[key].as_str().map(|word| format!(" {word}")).unwrap_or_default();
-    let outcome = slot["outcome"].as_str().expect("an outcome").to_owned() + &word("phase") + &word("fault");
+    let outcome = class(slot) + &word("phase") + &word("fault");
     let address = slot["address"].as_str().map(str::to_owned);
-    let second = Second(slot["second"].as_u64().expect("a second"));
-    (second, Slot { outcome, address, late: slot["late"].as_bool().unwrap_or(false) })
+    (second(slot), Slot { outcome, address, late: slot["late"].as_bool().unwrap_or(false) })
 }
 
 /// Whether it is the outcome of an agent that did not get to it, which says nothing of a service.

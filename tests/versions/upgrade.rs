@@ -27,6 +27,7 @@ use crate::support::{
     receiver::Receiver,
     recorder::{Recorder, Said},
     report,
+    slots::classes,
 };
 
 #[path = "../../crates/wire/tests/versions/first.rs"]
@@ -98,17 +99,7 @@ impl Collector {
     /// What is known of each second of `span`, by the node and endpoint.
     #[track_caller]
     fn slots(&self, span: Span) -> BTreeMap<(String, String), BTreeMap<Second, String>> {
-        let answer = self.get(&format!("/api/v1/slots?from={}&until={}", span.from, span.until));
-        let series = answer["series"].as_array().unwrap().iter();
-        let of = |series: &Value| {
-            let tag = |tag: &str| series["tags"][tag].as_str().unwrap().to_owned();
-            let slots = series["slots"].as_array().unwrap().iter();
-            let slots = slots.map(|slot| {
-                (Second(slot["second"].as_u64().unwrap()), slot["outcome"].as_str().unwrap().to_owned())
-            });
-            ((tag("node"), tag("endpoint")), slots.collect())
-        };
-        series.map(of).collect()
+        classes(&self.get(&format!("/api/v1/slots?from={}&until={}", span.from, span.until)))
     }
 }
 
