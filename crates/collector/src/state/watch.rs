@@ -82,6 +82,8 @@ pub(crate) struct Watch {
     told_late: BTreeSet<Second>,
     /// What is known of phases that take too long, to be said in the next second.
     slow: Vec<Condition>,
+    /// The end of the minute up to which was looked at how long phases take.
+    slow_until: Option<Second>,
     counting: BTreeMap<String, Counting>,
     /// How many slots a second were judged of each group when something began to be lost.
     rates: BTreeMap<Key, f64>,

@@ -51,13 +51,14 @@ pub(crate) struct SlowWanted {
 }
 
 impl State {
-    /// What is to be looked at now, once a minute.
+    /// What is to be looked at now, once a minute: as soon as a minute is told of, or later where judgement was held up then.
     pub(crate) fn slow_wanted(&mut self, now: Timestamp) -> Option<SlowWanted> {
-        let second = now.second();
-        if second.0 % MINUTE != TOLD_AFTER_SECONDS {
+        let told = now.second().minus(TOLD_AFTER_SECONDS);
+        let until = told.minus(told.0 % MINUTE);
+        if self.watched_mut().slow_until.replace(until) == Some(until) {
             return None;
         }
-        let span = Span::before(second.minus(TOLD_AFTER_SECONDS), WINDOW_SECONDS);
+        let span = Span::before(until, WINDOW_SECONDS);
         let (values, group_of) = self.group(&[Tag::Service], None, span.from);
         let services = values.iter().map(|values| self.service(&values[0]).into_owned()).collect();
         Some(SlowWanted { span, services, group_of })
