@@ -6,6 +6,7 @@ use aviary_core::{Clock, Evidence, LocalFault, Micros, Outcome, Phase, Protocol,
 
 use crate::{
     datagram,
+    dns::LOOKUP_MAX,
     fault::Failure,
     https,
     network::{Connection as _, Network, Question},
@@ -145,7 +146,14 @@ impl<N: Network, C: Clock> Prober<N, C> {
                 let overridden = self.network.overridden(name, port);
                 let found = if overridden.is_empty() {
                     let question = Question { name, family: target.family, second };
-                    steps.run(Phase::Dns, Box::pin(self.network.resolve(question))).await?
+                    let given = steps.left();
+                    let found = steps.run(Phase::Dns, Box::pin(self.network.resolve(question))).await;
+                    // A lookup gives up in time by itself: what holds one up beyond that is this machine.
+                    let is_held_up = given > LOOKUP_MAX && steps.left().is_zero();
+                    found.map_err(|failure| match failure.is_local() {
+                        false if is_held_up => Failure::local(Phase::Dns, LocalFault::Starved),
+                        _ => failure,
+                    })?
                 } else {
                     steps.timings.set(Phase::Dns, 0);
                     overridden.to_vec()

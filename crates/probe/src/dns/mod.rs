@@ -15,6 +15,7 @@ use aviary_core::{Fault, Phase, Second};
 use hickory_resolver::{config::ResolverConfig, net::NetError};
 use tokio::runtime::Handle;
 
+pub(crate) use self::upstream::LOOKUP_MAX;
 pub use self::{
     records::{HostAndPort, Records, RecordsError},
     sightings::AddressChange,

@@ -40,7 +40,7 @@ const ATTEMPTS: usize = 2;
 
 /// No lookup takes longer, whatever is asked again: who asked first has a second, of which 50 ms may be gone, and is to
 /// hear why it failed.
-const LOOKUP_MAX: Duration = Duration::from_millis(940);
+pub(crate) const LOOKUP_MAX: Duration = Duration::from_millis(940);
 
 /// From look to look whether the files have changed.
 const CHECK_EVERY_US: u64 = 2_000_000;

@@ -169,7 +169,7 @@ async fn an_answer_that_is_there_wakes_nobody() {
     // Its runtime stands still from here on.
     let resolving = driver.join().unwrap();
     assert_eq!(once(second).await, DELIVERED);
-    assert_eq!(once(second.plus(1)).await, lost(Phase::Dns, Fault::Timeout));
+    assert_eq!(once(second.plus(1)).await, local(Phase::Dns, LocalFault::Starved));
     // Addresses, and names in the hosts file, need no lookup at all.
     let listening = |host: &str| crate::rig::target(&format!("tcp://{host}:{port}"));
     for host in ["127.0.0.1", "localhost"] {
