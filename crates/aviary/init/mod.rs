@@ -18,6 +18,7 @@ use aviary_probe::{
     SystemClock, Target, TlsClient,
 };
 use clap::Args;
+use futures_util::future::join_all;
 use reqwest::Url;
 use tokio::{net::TcpStream, time::timeout};
 
@@ -267,24 +268,21 @@ async fn knock(host: &Host, endpoint: &Endpoint) -> Found {
     }
 }
 
-/// Sends datapoints to each endpoint, one a second.
+/// Sends datapoints to each endpoint, one a second. One that was taken is enough: a service, or this host, may be held up
+/// for a second.
 async fn send(endpoints: &[Endpoint], tls: &TlsClient) -> anyhow::Result<Vec<Found>> {
     let prober = Prober::new(Host::new(Dns::from_system()?), SystemClock);
+    let targets = endpoints.iter().map(|endpoint| Target::new(endpoint.clone(), &name(endpoint), tls, None));
+    let targets = targets.collect::<Result<Vec<_>, _>>()?;
     let mut found = vec![Found::Nothing; endpoints.len()];
-    for round in 0..DATAPOINTS {
+    for _ in 0..DATAPOINTS {
         let begun = SystemClock.monotonic();
-        for (endpoint, found) in endpoints.iter().zip(&mut found) {
-            // Nobody is there, and a second each to find that out again is too long.
-            if round > 0 && *found != Found::Taken {
-                continue;
+        let second = SystemClock.wall().second();
+        let attempts = targets.iter().map(|target| prober.run(target, second, begun.plus(DEADLINE_US)));
+        for (observation, found) in join_all(attempts).await.iter().zip(&mut found) {
+            if let Outcome::Delivered(_) = observation.outcome {
+                *found = Found::Taken;
             }
-            let target = Target::new(endpoint.clone(), &name(endpoint), tls, None)?;
-            let second = SystemClock.wall().second();
-            let deadline = SystemClock.monotonic().plus(DEADLINE_US);
-            *found = match prober.run(&target, second, deadline).await.outcome {
-                Outcome::Delivered(_) => Found::Taken,
-                _ => Found::Nothing,
-            };
         }
         let spent = SystemClock.monotonic().since(begun);
         tokio::time::sleep(Duration::from_micros(1_000_000_u64.saturating_sub(spent))).await;
