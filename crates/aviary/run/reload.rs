@@ -118,18 +118,20 @@ impl Reloader {
     /// Takes on what the files and the collector say now. A problem changes nothing, and is said.
     pub(super) async fn reload(&mut self, roles: &mut Roles, log: &Log, why: &'static str) {
         let seen = self.watch.look();
-        self.failed = match self.try_reload(roles, log, why).await {
+        match self.try_reload(roles, log, why).await {
             Ok(()) => {
                 self.watch.follow(&self.config.files, seen);
-                None
+                self.failed = None;
+                self.tell_failure(roles);
             }
             Err(error) => {
                 self.watch.dismiss(seen);
+                self.failed = Some(error.clone()).filter(|error| self.why_refused() != Some(error));
+                // Whoever reads of it in the log finds it at the agent, too.
+                self.tell_failure(roles);
                 tracing::error!(why, "The configuration is not taken on, the one before stands: {error}");
-                Some(error).filter(|error| self.why_refused() != Some(error))
             }
-        };
-        self.tell_failure(roles);
+        }
     }
 
     /// Does of taking services on all that can fail, and changes nothing that runs; takes them on where that is what they wait for.
@@ -139,6 +141,9 @@ impl Reloader {
         let built = self.try_build(&text, roles).await;
         let Some(services) = &mut self.services else { return };
         let (is_ready, is_news) = services.built(version, built.clone());
+        if is_news && !is_ready {
+            self.tell_failure(roles);
+        }
         match &built {
             Ok(()) => {
                 tracing::info!(%version, "The services are available, and wait until all agents have them.")
@@ -150,8 +155,6 @@ impl Reloader {
         }
         if is_ready {
             self.reload(roles, log, "the services can be used now").await;
-        } else if is_news {
-            self.tell_failure(roles);
         }
     }
 

@@ -239,8 +239,9 @@ impl Journal {
                         Told::Ended(error) => NotKept::Never(Arc::clone(error)),
                     };
                     self.lock().refuse(&refusal, entries.len());
-                    refuse(entries, &refusal);
+                    // Whoever is refused finds why among the events.
                     tell(told);
+                    refuse(entries, &refusal);
                 }
             }
         }
