@@ -85,24 +85,25 @@ fn what_is_reckoned_is_within_a_tenth_of_what_is_measured() {
         let running = Process::start("aviary", command, dir.path());
         running.wait_until_listening("127.0.0.1:8610".parse().unwrap(), PATIENCE);
         thread::sleep(WARM_UP);
-        let (before, waited_before, began) = carried();
-        thread::sleep(MEASURED);
-        let (after, waited_after, ended) = carried();
-        let seconds = (ended - began).as_secs_f64();
-        let traffic = (after - before) / seconds;
-        let waiting = (waited_after - waited_before) / seconds;
         let expected = of("sent_bytes_per_second") + of("received_bytes_per_second");
-        println!(
-            "traffic: {expected:.0} B/s reckoned, {traffic:.0} B/s measured, ratio {:.3}",
-            expected / traffic
-        );
-        println!("TIME_WAIT: {} connections/s reckoned, {waiting:.1} measured", of("connections_per_second"));
-        assert!((expected / traffic - 1.0).abs() < TOLERANCE, "{expected} B/s, and {traffic} were measured");
         let connections = of("connections_per_second");
-        assert!(
-            (connections / waiting - 1.0).abs() < TOLERANCE,
-            "{connections} a second, and {waiting} wait"
-        );
+        let is_as_reckoned = || {
+            let (before, waited_before, began) = carried();
+            thread::sleep(MEASURED);
+            let (after, waited_after, ended) = carried();
+            let seconds = (ended - began).as_secs_f64();
+            let traffic = (after - before) / seconds;
+            let waiting = (waited_after - waited_before) / seconds;
+            println!(
+                "traffic: {expected:.0} B/s reckoned, {traffic:.0} B/s measured, ratio {:.3}",
+                expected / traffic
+            );
+            println!("TIME_WAIT: {connections} connections/s reckoned, {waiting:.1} measured");
+            let is_near = |ratio: f64| (ratio - 1.0).abs() < TOLERANCE;
+            is_near(expected / traffic) && is_near(connections / waiting)
+        };
+        // A machine busy with other tests leaves out a second of fifteen; what is reckoned wrongly is wrong each time.
+        assert!((0..3).any(|_| is_as_reckoned()), "see what is printed above");
         assert_eq!(of("time_wait_ports"), connections * 60.0);
         assert_eq!(reckoned["fleet"]["series"], 300);
     });

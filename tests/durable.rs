@@ -104,7 +104,7 @@ impl Collector {
 
 /// A request, and the JSON that was answered; nothing where nobody answers whole.
 fn request(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> Option<(u16, Value)> {
-    let (status, body) = http::request(address, method, path, &[], body, Duration::from_secs(5)).ok()?;
+    let (status, body) = http::request(address, method, path, &[], body, Duration::from_secs(20)).ok()?;
     Some((status, serde_json::from_str(&body).ok()?))
 }
 
@@ -118,13 +118,15 @@ struct Agent {
     is_introduced: bool,
     sequence: u64,
     acknowledged: BTreeSet<(u32, Second)>,
+    /// How many were acknowledged, those that were told again included.
+    count: usize,
 }
 
 impl Agent {
     fn new(node: &str, since: Second) -> Self {
         let endpoints = (0..SERIES).map(|place| (endpoint(place), format!("canary.{node}.{place}")));
         let roster = report::roster(("eu", node), since, endpoints);
-        Self { roster, is_introduced: false, sequence: 0, acknowledged: BTreeSet::new() }
+        Self { roster, is_introduced: false, sequence: 0, acknowledged: BTreeSet::new(), count: 0 }
     }
 
     /// Which slots are lost, so that what is there can be told from what could be anything.
@@ -155,6 +157,7 @@ impl Agent {
         let (status, body) = request(collector, "POST", "/api/v1/reports", &report.encode())?;
         if status == 200 {
             self.is_introduced = true;
+            self.count += SERIES as usize;
             self.acknowledged.extend((0..SERIES).map(|place| (place, second)));
         } else if body["error"]["code"] == "unknown_roster" {
             self.is_introduced = false;
@@ -205,7 +208,7 @@ fn what_was_acknowledged_is_there_after_a_hundred_kills_and_nothing_is_twice() {
     let done = AtomicBool::new(false);
     let agents: Vec<_> = ["one", "two", "three"].map(|node| Mutex::new(Agent::new(node, span.from))).into();
     let next = AtomicU64::new(0);
-    let acknowledged = || agents.iter().map(|agent| agent.lock().unwrap().acknowledged.len()).sum::<usize>();
+    let acknowledged = || agents.iter().map(|agent| agent.lock().unwrap().count).sum::<usize>();
     thread::scope(|scope| {
         let _ends = Ends(&done);
         for agent in &agents {
@@ -413,7 +416,11 @@ fn a_collector_whose_disk_gives_up_ends_and_says_so() {
     let mut command = program(AVIARY);
     command.arg("run").arg(&config);
     let mut process = Process::start("collector", command, dir.path());
-    process.wait_until_listening(port.address(), PATIENCE);
+    let deadline = Instant::now() + PATIENCE;
+    while !matches!(request(port.address(), "GET", "/readyz", &[]), Some((200, _))) {
+        assert!(process.is_running() && Instant::now() < deadline, "not ready: {}", process.log());
+        thread::sleep(Duration::from_millis(20));
+    }
     // What a start has to keep is kept by then, so that what fails is the first report.
     thread::sleep(Duration::from_millis(1_500));
     let mut command = program("strace");

@@ -123,7 +123,7 @@ fn questions_at_the_ends_of_the_numbers_are_answered_at_once() {
     assert_eq!(ask(&running, "GET", "/healthz", b"").1["status"], "ok");
     let asked = Instant::now();
     assert!(running.stop().success(), "{}", running.log());
-    assert!(asked.elapsed() < Duration::from_secs(6), "ended after {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(9), "ended after {:?}", asked.elapsed());
     assert!(!running.log().contains("panicked"), "{}", running.log());
 }
 
@@ -206,7 +206,7 @@ fn a_reader_that_stopped_reading_does_not_hold_up_the_end() {
         assert!(Instant::now() < deadline, "it does not probe");
         thread::sleep(Duration::from_millis(100));
     }
-    let status = child.terminate(Duration::from_secs(6));
+    let status = child.terminate(Duration::from_secs(9));
     assert_eq!(status.code(), Some(0));
     drop(reader);
     assert!(filling.join().unwrap(), "the pipe was full all the time");
@@ -287,13 +287,10 @@ fn an_endpoint_that_nobody_reports_is_shown_and_blinds_nobody() {
     let (alive, dead, nobodys) =
         (format!("tcp://{alive}"), format!("pickle://{dead}"), format!("tcp://{nobodys}"));
     let ingest = collector.wait_for("/api/v1/services/ingest", PATIENCE, |ingest| {
-        ingest["state"] != "starting" && state(ingest, &dead) == "down"
+        let parts = [&alive, &nobodys, &dead].map(|url| state(ingest, url));
+        ingest["state"] == "healthy" && parts == ["healthy", "blind", "down"]
     });
-    assert_eq!(
-        (ingest["state"].as_str(), state(&ingest, &alive).as_str(), state(&ingest, &nobodys).as_str()),
-        (Some("healthy"), "healthy", "blind"),
-        "{ingest:#}"
-    );
+    assert_eq!(ingest["window"]["lost"], 0, "{ingest:#}");
     let ran = run(command().args(["status", &format!("http://{}", collector.collector)]));
     assert_eq!(ran.status, 0, "nothing that is required and probed is unwell: {}{}", ran.out, ran.err);
     let row = |url: &str| ran.out.lines().find(|line| line.contains(url)).unwrap_or_default();

@@ -18,10 +18,10 @@ use crate::{
     support::{
         aviary::{AVIARY, Ran, command, now, run},
         http,
-        node::{Node, PATIENCE, wait_until_closed},
+        node::{Node, PATIENCE},
         ports::Port,
         process::{Process, program},
-        slots::{slots_of, unlike},
+        slots::{slots_of, unlike, wait_until_closed},
         tcp_server::TcpServer,
     },
     tls::Authority,
@@ -141,7 +141,8 @@ fn mode(path: &Path) -> u32 {
 fn one_command_and_one_secret_make_an_agent_that_no_rotation_interrupts() {
     let mut stage = Stage::new();
     let first = stage.secret(&["new", "eu-agents", "--region", "eu-west-1", "--expires", "10d"]);
-    let listen: SocketAddr = Port::claim().address();
+    let own = Port::claim();
+    let listen: SocketAddr = own.address();
     let mut enrol = program(AVIARY);
     enrol.args(["enrol", &stage.url(), "--run", "--listen", &listen.to_string()]);
     enrol.arg("--config").arg(stage.file("etc/agent.toml")).arg("--data").arg(stage.file("spool"));

@@ -7,11 +7,12 @@ use std::{
 };
 
 use aviary_core::{Protocol, Second, Span};
+use serde_json::Value;
 
 use crate::support::{
     aviary::{Aviary, now},
     service::Service,
-    slots::{Slots, is_starved, unlike},
+    slots::{Slots, is_starved, unlike, wait_until_closed},
 };
 
 const NODE: &str = "canary-7";
@@ -19,7 +20,7 @@ const NODE: &str = "canary-7";
 fn start(service: &Service) -> Aviary {
     let endpoints: Vec<_> =
         Protocol::ALL.iter().map(|protocol| format!("{:?}", service.endpoint(*protocol))).collect();
-    Aviary::start(&format!(
+    let aviary = Aviary::start(&format!(
         r#"
 [vantage]
 kind = "external"
@@ -36,7 +37,14 @@ ca = {{ file = "{}" }}
 "#,
         endpoints.join(", "),
         service.ca().display(),
-    ))
+    ));
+    aviary.wait_for("/api/v1/sums?by=protocol&window=10s", Duration::from_secs(60), |sums| {
+        let groups = sums["groups"].as_array().unwrap();
+        let is_sent = |outcome: &Value| outcome.as_u64() >= Some(1);
+        groups.len() == endpoints.len()
+            && groups.iter().all(|group| is_sent(&group["delivered"]) || is_sent(&group["unproven"]))
+    });
+    aviary
 }
 
 /// The Graphite name of a series, as design.md has it.
@@ -50,10 +58,12 @@ fn names(service: &Service) -> Vec<String> {
     Protocol::ALL.iter().map(|protocol| name(service, *protocol)).collect()
 }
 
-/// The seconds of each protocol that Graphite has of `span`, every one of which holds exactly 1.
+/// The seconds of each protocol that Graphite has of `span`, every one of which holds exactly 1; all of them, if it comes to
+/// that within `patience`.
 #[track_caller]
-fn stored(service: &Service, span: Span) -> BTreeMap<String, BTreeSet<Second>> {
-    let rendered = service.graphite.render(&names(service), span).expect("graphite-web answers");
+fn stored(service: &Service, span: Span, patience: Duration) -> BTreeMap<String, BTreeSet<Second>> {
+    let rendered = service.graphite.render_until_stored(&names(service), span, patience);
+    let rendered = rendered.expect("graphite-web answers");
     let of = |protocol: &Protocol| {
         let name = name(service, *protocol);
         let points = rendered.series(&name).unwrap_or_default();
@@ -68,18 +78,16 @@ fn every_second_of_a_minute_is_found_over_every_path() {
     let service = Service::start();
     let mut aviary = start(&service);
     // The first points of new series are written together, a second or so after they come.
-    let span = Span::new(now().plus(3), now().plus(63));
-    aviary.wait_until_closed(span);
-    let rendered = service.graphite.render_until_stored(&names(&service), span, Duration::from_secs(10));
-    rendered.expect("graphite-web answers");
+    let from = now().plus(3);
+    let span = Span::new(from, from.plus(60));
 
     let whole: BTreeSet<Second> = span.iter().collect();
-    let slots = aviary.slots(span);
+    let slots = aviary.closed_slots(span);
     let starved = |protocol: &str| {
         let slots = slots[protocol].iter().filter(|(_, slot)| is_starved(&slot.outcome));
         slots.map(|(second, _)| *second).collect::<BTreeSet<_>>()
     };
-    for (protocol, seconds) in stored(&service, span) {
+    for (protocol, seconds) in stored(&service, span, Duration::from_secs(10)) {
         let lacking: BTreeSet<Second> = whole.difference(&seconds).copied().collect();
         assert!(lacking.is_subset(&starved(&protocol)), "{protocol}: Graphite lacks {lacking:?}");
     }
@@ -116,28 +124,31 @@ struct Episode {
 fn what_is_said_of_a_frozen_and_a_stopped_carbon_is_what_is_stored() {
     let mut service = Service::start();
     let aviary = start(&service);
-    let healthy = Span::new(now().plus(3), now().plus(8));
-    aviary.wait_until_closed(healthy);
+    let from = now().plus(3);
+    let healthy = Span::new(from, from.plus(5));
+    wait_until_closed(healthy);
 
     let frozen = during(|| service.graphite.freeze_carbon(), 8, 0);
     service.graphite.thaw_carbon();
-    let thawed = Span::new(now().plus(2), now().plus(7));
-    aviary.wait_until_closed(thawed);
+    let from = now().plus(2);
+    let thawed = Span::new(from, from.plus(5));
+    wait_until_closed(thawed);
     // haproxy goes on trying for three seconds what we gave up after one: what comes then may still be stored, late.
     let stopped = during(|| service.graphite.stop_carbon(), 8, 4);
     service.graphite.restart_carbon();
-    let restarted = Span::new(now().plus(2), now().plus(8));
-    aviary.wait_until_closed(restarted);
+    let from = now().plus(2);
+    let restarted = Span::new(from, from.plus(6));
+    wait_until_closed(restarted);
     thread::sleep(Duration::from_secs(2));
 
     let told = |span: Span| {
-        let mut said = aviary.slots(span);
+        let mut said = aviary.closed_slots(span);
         for (protocol, slots) in &mut said {
             assert_eq!(slots.len() as u64, span.seconds(), "{protocol}: {slots:?}");
             slots.retain(|_, slot| !is_starved(&slot.outcome));
             assert!(slots.len() as u64 > span.seconds() / 2, "{protocol}: {slots:?}");
         }
-        Episode { span, stored: stored(&service, span), said }
+        Episode { span, stored: stored(&service, span, Duration::ZERO), said }
     };
     for well in [healthy, thawed, restarted] {
         let Episode { stored, said, .. } = told(well);

@@ -10,34 +10,41 @@ use crate::support::{
     slots::unlike,
 };
 
-/// `config/local.toml`, on free ports.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `config/local.toml`, on free ports, and at work.
 fn local(change: impl FnOnce(String) -> String) -> Aviary {
     let text = include_str!("../config/local.toml");
     let mut text: String = text.replace("[collector]", "").replace("listen = \"127.0.0.1:8610\"", "");
     for port in ["2003", "2004", "2030", "2040", "2443", "8611"] {
         text = text.replace(&format!("127.0.0.1:{port}"), &Port::claim().address().to_string());
     }
-    Aviary::start(&change(text))
+    let aviary = Aviary::start(&change(text));
+    aviary.wait_for("/api/v1/sums?by=protocol&window=10s", PATIENCE, |sums| {
+        let groups = sums["groups"].as_array().unwrap();
+        groups.len() == 6 && groups.iter().all(|group| group["delivered"].as_u64() >= Some(1))
+    });
+    aviary
 }
 
 #[test]
 fn all_six_protocols_read_as_delivered() {
     let mut aviary = local(|text| text);
-    let from = now().plus(2);
-    aviary.wait_for("/api/v1/services/local", Duration::from_secs(30), |local| local["state"] == "healthy");
+    let from = now();
+    aviary.wait_for("/api/v1/services/local", PATIENCE, |local| local["state"] == "healthy");
     let span = aviary_core::Span::new(from, now().minus(4));
-    for (protocol, slots) in aviary.slots(span) {
+    for (protocol, slots) in aviary.closed_slots(span) {
         assert_eq!(unlike(&slots, "delivered"), [], "{protocol}");
         assert_eq!(slots.len() as u64, span.seconds());
     }
     // UDP too, since the sink stores.
-    aviary.wait_for("/api/v1/sums?by=protocol&window=3s", Duration::from_secs(30), |sums| {
+    aviary.wait_for("/api/v1/sums?by=protocol&window=3s", PATIENCE, |sums| {
         let groups = sums["groups"].as_array().unwrap();
         let is_whole = |group: &Value| (&group["delivered"], &group["rate"]) == (&json!(3), &json!(1.0));
         groups.len() == 6 && groups.iter().all(is_whole)
     });
     let tells = |log: &String| log.lines().any(|line| line.contains("tcp 10/10"));
-    let mut logs = (0..150).map(|_| {
+    let mut logs = (0..600).map(|_| {
         std::thread::sleep(Duration::from_millis(100));
         aviary.log()
     });
@@ -49,7 +56,6 @@ fn all_six_protocols_read_as_delivered() {
 #[test]
 fn the_last_report_is_sent_before_the_end() {
     let mut aviary = local(|text| text);
-    std::thread::sleep(Duration::from_secs(4));
     assert!(aviary.stop().success());
     assert!(aviary.log().contains("the last report was sent"), "{}", aviary.log());
     assert!(!aviary.log().contains("ERROR"), "{}", aviary.log());
@@ -58,15 +64,13 @@ fn the_last_report_is_sent_before_the_end() {
 #[test]
 fn a_frozen_agent_misses_and_nothing_is_held_against_the_service() {
     let mut aviary = local(|text| text);
-    std::thread::sleep(Duration::from_secs(5));
     let from = now();
     aviary.process().freeze();
     std::thread::sleep(Duration::from_secs(6));
     aviary.process().thaw();
     let span = aviary_core::Span::new(from, now().plus(3));
-    aviary.wait_until_closed(span);
     let mut missed = 0;
-    for (protocol, slots) in aviary.slots(span) {
+    for (protocol, slots) in aviary.closed_slots(span) {
         assert_eq!(slots.len() as u64, span.seconds());
         for (second, slot) in slots {
             // What was in flight when the process was frozen is starved; nothing is the service's loss.

@@ -9,9 +9,11 @@ use crate::support::{
     aviary::{Aviary, aviary, now},
     ports::Port,
     relay::{Gate, Relay},
+    slots::wait_until_closed,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const INGEST: &str = "/api/v1/services/ingest";
 
 /// A relay before a gate before the sink of an aviary that probes the relay over TCP and UDP.
 struct Rig {
@@ -47,10 +49,15 @@ impl Rig {
         let path = format!("/api/v1/sums?by=protocol&window={}s&until={}", span.seconds(), span.until);
         self.aviary.get(&path)["groups"].as_array().unwrap().clone()
     }
+}
 
-    fn received(&self, protocol: usize) -> Value {
-        self.aviary.get("/api/v1/services/ingest")["protocols"][protocol]["received"].clone()
-    }
+/// How many slots of `span` say something of the service: all but the few that a machine busy with other tests did not get
+/// to.
+#[track_caller]
+fn judged(group: &Value, span: Span) -> u64 {
+    let starved = group["local"].as_u64().unwrap() + group["missed"].as_u64().unwrap();
+    assert!(starved * 2 <= span.seconds(), "{group}");
+    span.seconds() - starved
 }
 
 /// The whole seconds that lie in between.
@@ -79,7 +86,7 @@ fn what_a_relay_forwards_is_delivered_and_what_it_cannot_is_lost() {
     let from = now();
     sleep(Duration::from_secs(5));
     let queued = inside(from, now());
-    rig.aviary.wait_until_closed(Span::new(queued.from, queued.until.plus(7)));
+    wait_until_closed(Span::new(queued.from, queued.until.plus(7)));
     let before = rig.sums(queued);
     rig.gate.open();
     rig.until_well();
@@ -96,30 +103,31 @@ fn what_a_relay_forwards_is_delivered_and_what_it_cannot_is_lost() {
         for group in rig.sums(span) {
             assert_eq!(
                 (&group["delivered"], &group["lost"]),
-                (&span.seconds().into(), &0.into()),
+                (&judged(&group, span).into(), &0.into()),
                 "{what}: {group}"
             );
         }
     }
     for group in before {
-        assert_eq!(group["lost"], queued.seconds(), "settled, and not there: {group}");
+        assert_eq!(group["lost"], judged(&group, queued), "settled, and not there: {group}");
     }
     for group in rig.sums(stopped) {
         let found = (&group["delivered"], &group["lost"], &group["late"]);
-        assert_eq!(found, (&0.into(), &stopped.seconds().into(), &0.into()), "{group}");
+        assert_eq!(found, (&0.into(), &judged(&group, stopped).into(), &0.into()), "{group}");
     }
     let [tcp, udp] = rig.sums(frozen).try_into().unwrap();
-    assert_eq!((&tcp["lost"], &tcp["late"]), (&frozen.seconds().into(), &frozen.seconds().into()), "{tcp}");
-    assert_eq!(udp["delivered"], frozen.seconds(), "nobody asks when a datagram arrives: {udp}");
-    // So that most came when nothing was wrong.
-    sleep(Duration::from_secs(10));
+    let lost = judged(&tcp, frozen);
+    assert_eq!((&tcp["lost"], &tcp["late"]), (&lost.into(), &lost.into()), "{tcp}");
+    assert_eq!(udp["delivered"], judged(&udp, frozen), "nobody asks when a datagram arrives: {udp}");
     for protocol in 0..2 {
-        let received = rig.received(protocol);
-        let delay = |share: &str| received["delay_seconds"][share].as_f64().unwrap();
-        assert!(
-            delay("p50") < 1.0 && delay("p99") > 1.9,
-            "most are quick, and what waited is seen: {received}"
-        );
+        let delay = |ingest: &Value, share: &str| {
+            ingest["protocols"][protocol]["received"]["delay_seconds"][share].as_f64().unwrap()
+        };
+        // Until most came when nothing was wrong.
+        let ingest =
+            rig.aviary.wait_for(INGEST, Duration::from_secs(60), |ingest| delay(ingest, "p50") < 1.0);
+        let received = &ingest["protocols"][protocol]["received"];
+        assert!(delay(&ingest, "p99") > 1.9, "what waited is seen: {received}");
         assert_eq!((&received["duplicates"], &received["mangled"]), (&0.into(), &0.into()), "{received}");
     }
 }
@@ -135,7 +143,7 @@ match ^0a1b2c send to sink stop ;";
     let endpoint = rig.relay.address().to_string().replace(['.', ':'], "_");
     let name = format!("canary.ingest.tcp.external.eu.none.none.n.{endpoint}");
     // A value that was not sent, of a second that was not probed yet.
-    let second = now().plus(20);
+    let second = now().plus(28);
     let line = format!("{name} 2 {second}\n");
     std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(line.as_bytes(), rig.relay.address()).unwrap();
     let services = rig.aviary.wait_for("/api/v1/services", PATIENCE, |services| {
@@ -145,7 +153,9 @@ match ^0a1b2c send to sink stop ;";
             && protocols[1]["received"]["duplicates"].as_u64() > Some(3)
     });
     assert!(!services.to_string().contains("secret-key"), "{services}");
-    assert_eq!(services["services"][0]["protocols"][0]["received"]["duplicates"], 0, "{services}");
+    // That second's own comes by and by.
+    let duplicates = services["services"][0]["protocols"][0]["received"]["duplicates"].as_u64();
+    assert!(duplicates <= Some(1), "{services}");
     let shown = services["unowned"]["names"][0]["name"].as_str().unwrap();
     assert!(shown.starts_with("….canary.renamed."), "{services}");
     let told = aviary(&["status", &format!("http://{}", rig.aviary.collector)]);

@@ -12,6 +12,7 @@ use crate::support::{
     http,
     ports::Port,
     report,
+    slots::wait_until_closed,
 };
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -187,16 +188,16 @@ fn an_agent_that_is_refused_says_why_and_keeps_what_it_has() {
         command.env("TOKEN", ONE);
     });
     sleep(Duration::from_secs(3));
-    let from = now().plus(1);
     // As many agents as there are cannot tell more than a slot a second; and now there is another reporter.
     let flood = report(&roster("eu", "other", 1), now().minus(10));
     let flood = Report {
-        slots: (0..15).map(|age| ClosedSlot { second: now().minus(10 + age), ..flood.slots[0] }).collect(),
+        slots: (0..30).map(|age| ClosedSlot { second: now().minus(10 + age), ..flood.slots[0] }).collect(),
         ..flood
     };
     while post(&collector, ONE, &flood).0 != 200 {
         sleep(Duration::from_millis(200));
     }
+    let from = now().plus(1);
     sleep(Duration::from_secs(8));
     assert!(
         agent.log().contains("429 Too Many Requests token one may report 1 slots a second"),
@@ -211,7 +212,7 @@ fn an_agent_that_is_refused_says_why_and_keeps_what_it_has() {
     let address = collector.collector;
     collector.process().wait_until_listening(address, PATIENCE);
     let span = Span::new(from, now().plus(2));
-    collector.wait_until_closed(span);
+    wait_until_closed(span);
     let bearer = format!("Bearer {ONE}");
     let path = format!("/api/v1/sums?by=node&window={}s&until={}", span.seconds(), span.until);
     let all = Value::from(span.seconds());

@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::support::{
     aviary::{Aviary, aviary, command, now, run},
     http, report,
+    slots::wait_until_closed,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -138,9 +139,13 @@ fn when_too_many_report_at_once_the_rest_is_told_when_to_come_back() {
     };
     // Each has a place while its body is on the way.
     let mut waiting: Vec<TcpStream> = (0..64).map(|_| begun(&body[..1])).collect();
-    std::thread::sleep(Duration::from_secs(1));
-    let busy = answer(begun(&body)).to_lowercase();
-    assert!(busy.starts_with("http/1.1 503 ") && busy.contains("\r\nretry-after: "), "{busy}");
+    // A body may be on the way for ten seconds.
+    let mut answers = (0..60).map(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        answer(begun(&body)).to_lowercase()
+    });
+    let busy = answers.find(|answer| answer.starts_with("http/1.1 503 ")).expect("no more than 64 at once");
+    assert!(busy.contains("\r\nretry-after: "), "{busy}");
     for mut stream in waiting.drain(..) {
         stream.write_all(&body[1..]).unwrap();
         assert!(answer(stream).starts_with("HTTP/1.1 200 "));
@@ -286,26 +291,21 @@ fn an_agent_waits_for_a_collector_that_is_away_and_nothing_counts_twice() {
     std::thread::sleep(Duration::from_secs(12));
     collector.process().thaw();
     let span = Span::new(from, now().plus(2));
-    collector.wait_until_closed(span.intersection(Span::new(span.from, span.until.plus(6))));
-    std::thread::sleep(Duration::from_secs(5));
+    wait_until_closed(span);
     let path = format!("/api/v1/sums?window={}s&until={}", span.seconds(), span.until);
-    let answered = http::request(
-        collector.collector,
-        "GET",
-        &path,
-        &[("Authorization", "Bearer agent-token-of-some-length")],
-        &[],
-        PATIENCE,
-    );
-    let (_, body) = answered.unwrap();
-    let sums: Value = serde_json::from_str(&body).unwrap();
-    let group = &sums["groups"][0];
-    assert_eq!(
-        (&group["scheduled"], &group["delivered"]),
-        (&span.seconds().into(), &span.seconds().into()),
-        "{group}\n{}",
-        agent.log()
-    );
+    let token = [("Authorization", "Bearer agent-token-of-some-length")];
+    let mut groups = (0..150).map(|_| {
+        std::thread::sleep(Duration::from_millis(200));
+        let (_, body) = http::request(collector.collector, "GET", &path, &token, &[], PATIENCE).unwrap();
+        let sums: Value = serde_json::from_str(&body).unwrap();
+        sums["groups"][0].clone()
+    });
+    let group = groups.find(|group| group["unknown"] == 0);
+    let group = group.unwrap_or_else(|| panic!("something is never told\n{}", agent.log()));
+    let count = |outcome: &str| group[outcome].as_u64().unwrap();
+    let told = count("delivered") + count("local") + count("missed");
+    assert_eq!((count("scheduled"), told), (span.seconds(), span.seconds()), "{group}\n{}", agent.log());
+    assert!(count("delivered") * 2 > told, "{group}\n{}", agent.log());
     assert!(
         agent.log().contains("does not take reports") && agent.log().contains("takes reports again"),
         "{}",

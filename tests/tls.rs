@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, Permissions},
-    io::Read as _,
+    io::{ErrorKind, Read as _},
     net::TcpStream,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -98,6 +98,16 @@ impl Rig {
         Self { dir, port, process }
     }
 
+    /// Waits until its log has `part` in it.
+    #[track_caller]
+    fn wait_until_said(&self, part: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.process.log().contains(part) {
+            assert!(Instant::now() < deadline, "{}", self.process.log());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// What the API answers to somebody who trusts `ca` and shows `client`, or why there is no answer.
     fn ask(
         &self,
@@ -156,7 +166,7 @@ fn whoever_shows_no_certificate_of_ours_is_turned_away() {
         assert!(asked.is_err(), "{what}: {asked:?}");
     }
     rig.ask(services, &others, Some(&clients.client(valid))).expect_err("the server is none that we trust");
-    assert!(rig.process.log().contains("turned a connection away"), "{}", rig.process.log());
+    rig.wait_until_said("turned a connection away");
     assert!(!rig.process.log().contains("PRIVATE KEY"));
 }
 
@@ -182,14 +192,22 @@ fn whoever_dawdles_holds_up_nobody_and_is_closed() {
     let rig = Rig::start(&servers.server(), None, "");
     let mut dawdlers: Vec<TcpStream> =
         (0..200).map(|_| TcpStream::connect(rig.port.address()).unwrap()).collect();
-    let asked = Instant::now();
-    assert_eq!(rig.ask("/healthz", &servers, None).unwrap().0, StatusCode::OK);
-    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    // One that was held up itself, on a busy machine, comes again.
+    let is_served_first = (0..5).any(|_| {
+        dawdlers.iter_mut().for_each(|dawdler| *dawdler = TcpStream::connect(rig.port.address()).unwrap());
+        assert_eq!(rig.ask("/healthz", &servers, None).unwrap().0, StatusCode::OK);
+        let first = &dawdlers[0];
+        first.set_nonblocking(true).unwrap();
+        let waits = first.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        first.set_nonblocking(false).unwrap();
+        waits
+    });
+    assert!(is_served_first, "answered while those who say nothing are still waited for");
     for dawdler in &mut dawdlers {
         dawdler.set_read_timeout(Some(PATIENCE)).unwrap();
         assert_eq!(dawdler.read(&mut [0]).unwrap_or(0), 0, "it is closed after five seconds");
     }
-    assert!(rig.process.log().contains("no handshake within 5 s"), "{}", rig.process.log());
+    rig.wait_until_said("no handshake within 5 s");
 }
 
 #[test]

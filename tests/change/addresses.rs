@@ -8,12 +8,13 @@ use std::{
 
 use aviary_core::{Second, Span};
 
+use super::none_missed_at;
 use crate::support::{
     aviary::now,
     names::Names,
-    node::{Node, wait_until_closed},
+    node::Node,
     ports::Port,
-    slots::all_delivered,
+    slots::{all_delivered, is_starved, unlike},
     tcp_server::TcpServer,
 };
 
@@ -54,31 +55,30 @@ fn with_rotate_one_dead_address_of_four_is_a_quarter_lost() {
     collector.wait_until_delivered(&endpoints[0], 3);
     let from = now();
     let span = Span::new(from, from.plus(16));
-    wait_until_closed(span);
-
-    let slots = collector.slots("endpoint", span);
+    let slots = collector.closed_slots("endpoint", span);
     let dead = SocketAddr::new(loopback(3).into(), port.number()).to_string();
     for endpoint in &endpoints[..2] {
-        let (mut lost, mut delivered) = (0, 0);
-        for (second, slot) in &slots[endpoint] {
-            match slot.outcome.as_str() {
-                "delivered" => delivered += 1,
-                _ => {
-                    assert_eq!(slot.outcome, "lost connect refused", "{endpoint} at {second}");
-                    assert_eq!(slot.address.as_ref(), Some(&dead), "{endpoint} at {second}");
-                    lost += 1;
-                }
+        // Few enough that a slot at the dead address is among the others.
+        let starved = slots[endpoint].values().filter(|slot| is_starved(&slot.outcome)).count();
+        assert!(slots[endpoint].len() == 16 && starved <= 3, "{endpoint}: {:#?}", slots[endpoint]);
+        for (second, slot) in slots[endpoint].iter().filter(|(_, slot)| !is_starved(&slot.outcome)) {
+            // Each address has its turn, in their order.
+            if second.0 % 4 == 2 {
+                assert_eq!(slot.outcome, "lost connect refused", "{endpoint} at {second}");
+                assert_eq!(slot.address.as_ref(), Some(&dead), "{endpoint} at {second}");
+            } else {
+                assert_eq!(slot.outcome, "delivered", "{endpoint} at {second}");
             }
         }
-        assert_eq!((lost, delivered), (4, 12), "{endpoint}: {:#?}", slots[endpoint]);
     }
     let asked = names.asked();
     let often: Vec<_> = asked.iter().filter(|(_, times)| **times > 1).collect();
-    // A lookup may begin at the end of its second, and be noted in the next one.
-    assert!(often.len() <= 1, "one question a second serves three protocols: {often:?}");
+    // A lookup may begin at the end of its second, and be noted in the next one; and a question that is not answered within
+    // 300 ms is asked again.
+    assert!(often.len() <= asked.len() / 5, "one question a second serves three protocols: {often:?}");
     let during =
         asked.keys().filter(|(second, name, _)| name == NAME && span.contains(Second(*second))).count();
-    assert!((15..=17).contains(&during), "{during} questions in 16 s: {asked:?}");
+    assert!((13..=17).contains(&during), "{during} questions in 16 s: {asked:?}");
 }
 
 #[test]
@@ -138,15 +138,17 @@ fn with_all_each_address_is_a_series_that_comes_and_goes_with_the_address() {
     agent.wait("each address has a say", || sums() == expected);
 
     let span = Span::new(began, now().minus(4));
-    let slots = collector.slots("address", span);
+    let slots = collector.closed_slots("address", span);
     // No second is left out at either change.
     let (_, last) = all_delivered(&slots["127.0.0.1"]);
     assert_eq!(last.plus(1), span.until);
-    all_delivered(&slots["127.0.0.5"]);
+    let (beginning, _) = all_delivered(&slots["127.0.0.5"]);
     let gone = &slots["127.0.0.3"];
-    assert!(gone.values().all(|slot| slot.outcome == "lost connect refused"), "{gone:?}");
+    assert_eq!(unlike(gone, "lost connect refused"), []);
     let end = gone.keys().next_back().unwrap();
     assert!((changed.0 + 55..changed.0 + 70).contains(&end.0), "{end} and {changed}");
+    none_missed_at(beginning, &slots["127.0.0.1"]);
+    none_missed_at(*end, &slots["127.0.0.1"]);
 }
 
 #[test]
@@ -160,12 +162,9 @@ fn where_the_name_server_is_silent_for_every_name_it_is_the_agent_that_is_cut_of
     names.silence();
     let from = now().plus(3);
     let span = Span::new(from, from.plus(6));
-    wait_until_closed(span);
-    for (endpoint, slots) in collector.slots("endpoint", span) {
+    for (endpoint, slots) in collector.closed_slots("endpoint", span) {
         assert_eq!(slots.len(), 6, "{endpoint}");
-        for (second, slot) in slots {
-            assert_eq!(slot.outcome, "local dns no_route", "{endpoint} at {second}");
-        }
+        assert_eq!(unlike(&slots, "local dns no_route"), [], "{endpoint}");
     }
 }
 

@@ -9,9 +9,9 @@ use serde_json::Value;
 use crate::{
     support::{
         aviary::now,
-        node::{Node, PATIENCE, wait_until_closed},
+        node::{Node, PATIENCE},
         ports::Port,
-        slots::{slots_of, unlike},
+        slots::{by_tag, closed, unlike},
         tcp_server::TcpServer,
     },
     tls::{Authority, Signed},
@@ -118,9 +118,8 @@ fn token_authority_certificate_and_key_are_replaced_under_a_running_agent() {
 
     // What was measured meanwhile had waited.
     let span = Span::new(from, now());
-    wait_until_closed(span);
-    let answer = after.ask(&collector, &format!("/api/v1/slots?from={}&until={}", span.from, span.until));
-    let slots = slots_of(&answer["series"][0]);
-    assert_eq!(slots.len() as u64, span.seconds());
-    assert_eq!(unlike(&slots, "delivered"), []);
+    let path = format!("/api/v1/slots?from={}&until={}", span.from, span.until);
+    let slots = closed(span, || by_tag(&after.ask(&collector, &path), "protocol"));
+    assert_eq!(slots["tcp"].len() as u64, span.seconds());
+    assert_eq!(unlike(&slots["tcp"], "delivered"), []);
 }

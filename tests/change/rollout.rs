@@ -1,19 +1,24 @@
 //! Services that are rolled out: all agents take a version on, or none.
 
-use std::{collections::BTreeMap, thread, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+    time::Duration,
+};
 
 use aviary_core::{Second, Span};
 use serde_json::Value;
 
+use super::none_missed_at;
 use crate::{
     pages::look_at,
     support::{
         aviary::{Ran, aviary, now},
         browser::Browser,
         http,
-        node::{Node, wait_until_closed},
+        node::Node,
         ports::Port,
-        slots::{slots_of, unlike},
+        slots::{closed, slots_of, unlike},
         tcp_server::TcpServer,
     },
 };
@@ -124,21 +129,42 @@ fn state_of<'a>(agent: &'a Value, state: &str) -> Option<&'a str> {
 }
 
 /// Every series has one slot in every second from its first to its last, and nothing was lost; between its end and another
-/// beginning it is muted.
+/// beginning it is muted. A machine that is busy may not get to a slot, but not because services were changed.
 #[track_caller]
 fn no_slot_is_missed(fleet: &Fleet, span: Span) -> usize {
     let path = format!("/api/v1/slots?from={}&until={}", span.from, span.until);
-    let (_, told) = fleet.there.ask(&path);
-    let series = told["series"].as_array().expect("a list of series");
-    let mut probed = Vec::new();
-    for one in series {
-        let slots = slots_of(one);
+    let read = || {
+        let (_, told) = fleet.there.ask(&path);
+        let series = told["series"].as_array().expect("a list of series").iter().enumerate();
+        let of = |(place, one): (usize, &Value)| {
+            let endpoint = one["tags"]["endpoint"].as_str().expect("an endpoint").to_owned();
+            ((endpoint, place), slots_of(one))
+        };
+        series.map(of).collect::<BTreeMap<_, _>>()
+    };
+    let series = closed(span, read);
+    let (mut probed, mut changes) = (Vec::new(), BTreeSet::new());
+    for ((endpoint, _), slots) in &series {
         let seconds: Vec<u64> = slots.keys().map(|second| second.0).collect();
-        let is_always_there = one["tags"]["endpoint"] == fleet.endpoints[0].as_str();
-        assert!(!seconds.is_empty() && seconds.is_sorted_by(|one, next| one + 1 == *next), "{one:#}");
-        probed.extend(slots.into_iter().filter(|(_, slot)| is_always_there || slot.outcome != "muted"));
+        let is_always_there = *endpoint == fleet.endpoints[0];
+        assert!(!seconds.is_empty() && seconds.is_sorted_by(|one, next| one + 1 == *next), "{series:#?}");
+        let mut was_there = is_always_there;
+        for (second, slot) in slots {
+            let is_there = is_always_there || slot.outcome != "muted";
+            if is_there != was_there {
+                changes.insert(*second);
+            }
+            if is_there {
+                probed.push((second, slot));
+            }
+            was_there = is_there;
+        }
     }
-    assert_eq!(unlike(probed.iter().map(|(second, slot)| (second, slot)), "delivered"), [], "{told:#}");
+    assert!(!changes.is_empty(), "one endpoint comes: {series:#?}");
+    assert_eq!(unlike(probed, "delivered"), [], "{series:#?}");
+    for change in changes {
+        series.values().for_each(|slots| none_missed_at(change, slots));
+    }
     series.len()
 }
 
@@ -156,14 +182,13 @@ fn a_version_that_all_can_use_is_active_on_all_within_seconds_and_no_slot_is_mis
     });
     let took = now().0 - told.0;
     println!("active on all agents after {took} s");
-    assert!(took < 12, "{took} s");
+    assert!(took < 20, "{took} s");
     assert_eq!((&settled["state"], &settled["previous"]), (&"settled".into(), &first.as_str().into()));
     assert_eq!(fleet.events(began), ["rollout_began", "rollout_active"]);
     assert_eq!(fleet.command("status").status, 0);
 
     thread::sleep(Duration::from_secs(2));
     let span = Span::new(began, now());
-    wait_until_closed(span);
     assert_eq!(no_slot_is_missed(&fleet, span), 6, "three agents, two endpoints");
     // The one before comes to its end, and is not told of any more.
     let agents = fleet.rollout()["agents"].clone();
@@ -241,7 +266,6 @@ fn one_that_rejects_a_version_holds_it_for_all_until_it_is_forced_and_it_can_be_
         ["rollout_began", "rollout_held", "rollout_forced", "rolled_back", "rollout_began", "rollout_active"];
     assert_eq!(fleet.events(began), expected);
     let span = Span::new(began, now());
-    wait_until_closed(span);
     no_slot_is_missed(&fleet, span);
 }
 
@@ -280,7 +304,7 @@ fn a_rollout_outlives_a_kill_of_the_collector_and_one_that_was_away_takes_the_ac
 
 #[test]
 fn what_is_not_available_to_all_in_time_is_given_up_and_what_was_active_stands() {
-    let mut fleet = Fleet::start("6s");
+    let mut fleet = Fleet::start("20s");
     let first = fleet.active();
     fleet.place_ca(&[0, 1]);
     fleet.reload(2, "ca = { file = \"ca.pem\" }");
@@ -297,6 +321,8 @@ fn what_is_not_available_to_all_in_time_is_given_up_and_what_was_active_stands()
     fleet.there.run(|_| {});
     thread::sleep(Duration::from_secs(4));
     assert_eq!(fleet.wait_until("timed_out")["active"]["version"], first.as_str());
+    // Whoever is slow is waited for this time.
+    fleet.timeout = "10m";
     fleet.reload(2, "");
     let all = fleet.there.wait_for("/api/v1/rollout", |_, told| {
         told["state"] == "settled" && runs(told).iter().all(|it| told["active"]["version"] == *it)

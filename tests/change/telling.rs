@@ -49,9 +49,9 @@ fn a_summary_is_printed_as_often_as_the_file_has_it() {
     let mut node = Node::start(&agent(&port, ""));
     thread::sleep(Duration::from_secs(3));
     assert_eq!(node.said(" UTC  "), 0, "nobody asked for a line, and nobody watches:\n{}", node.log());
+    let began = Instant::now();
     node.configure(&agent(&port, "[log]\nsummary = \"1s\"\n"));
     node.process().hang_up();
-    let began = Instant::now();
     node.wait_until_said(" slots closed, 0 skipped, 0 dropped", 5);
     assert!(began.elapsed() > Duration::from_millis(3_500), "within {:?}:\n{}", began.elapsed(), node.log());
 }
@@ -109,9 +109,15 @@ fn the_watchdog_is_fed_twice_within_its_patience_and_not_by_a_stopped_agent() {
     let fed = |text: &str| text.contains("WATCHDOG=1");
     told_until(&socket, |text| text.contains("READY=1"));
     told_until(&socket, fed);
-    let began = Instant::now();
-    (0..8).for_each(|_| _ = told_until(&socket, fed));
-    assert!(began.elapsed() < Duration::from_millis(4_500), "8 signs in {:?}", began.elapsed());
+    // A sign is given at the first turn after half a second, and a turn takes a tenth of one. A machine that is held up makes
+    // a round longer, but not each of them.
+    let round = || {
+        let began = Instant::now();
+        (0..8).for_each(|_| _ = told_until(&socket, fed));
+        began.elapsed()
+    };
+    let most = Duration::from_millis(8 * 600);
+    assert!((0..5).any(|_| round() <= most), "8 signs never came within {most:?}");
 
     node.process().freeze();
     socket.set_nonblocking(true).unwrap();

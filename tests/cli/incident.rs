@@ -77,10 +77,7 @@ fn an_incident_is_followed_from_its_page_to_its_end() {
     out(&running, &["incident", "note", &short, "the relay restarts", "--by", "grace"], 0);
     assert!(refusal(&running, &["ack", id]).contains("who you are"));
 
-    // By then more is known of what went wrong.
-    std::thread::sleep(Duration::from_secs(4));
-    let explained = out(&running, &["explain", &short], 0);
-    for expected in [
+    let expected = [
         id,
         "Why ingest was told, at ",
         "are too many",
@@ -89,8 +86,17 @@ fn an_incident_is_followed_from_its_page_to_its_end() {
         "oncall",
         "took `opened`",
         "connect refused",
-    ] {
-        assert!(explained.contains(expected), "{expected}: {explained}");
+    ];
+    // Who took the page, and more of what went wrong, is known a little later.
+    let deadline = now().plus(PATIENCE.as_secs());
+    loop {
+        let explained = out(&running, &["explain", &short], 0);
+        let missing: Vec<_> = expected.iter().filter(|expected| !explained.contains(**expected)).collect();
+        if missing.is_empty() {
+            break;
+        }
+        assert!(now() < deadline, "{missing:?}: {explained}");
+        std::thread::sleep(Duration::from_millis(200));
     }
 
     let resolved = out(&running, &["incident", "resolve", id, "--by", "ada"], 0);
@@ -109,7 +115,8 @@ fn an_incident_is_followed_from_its_page_to_its_end() {
         (&summary.into(), &"page".into(), &serde_json::json!(["oncall"]))
     );
     let at = told["at"].as_u64().unwrap();
-    assert!(at.abs_diff(opened) <= 1, "{at} and {opened}");
+    // What was told late opened it later then, and is there from the beginning now.
+    assert!(at <= opened + 1 && opened <= at + 5, "{at} and {opened}");
     let text = out(&running, &["replay", file, "--from", &from], 1);
     assert!(text.contains("page critical ") && text.contains("; to oncall"), "{text}");
     assert!(text.lines().last().unwrap().contains("of 1 series, replayed in"), "{text}");
@@ -163,8 +170,8 @@ fn a_receiver_is_tested_as_it_is_paged() {
     assert!(lines[1].contains("Z oncall took `test_over`: "), "{took}");
     let refused = out(&running, &["page-test", "refuses"], 1);
     assert!(refused.contains("refuses `test` for good"), "{refused}");
-    let waits = out(&running, &["page-test", "waits", "--within", "2s"], 1);
-    assert!(waits.contains("does not take `test`: ") && waits.contains("not over within 2 s"), "{waits}");
+    let waits = out(&running, &["page-test", "waits", "--within", "5s"], 1);
+    assert!(waits.contains("does not take `test`: ") && waits.contains("not over within 5 s"), "{waits}");
     let unknown = refusal(&running, &["page-test", "nobody"]);
     assert!(unknown.contains("there are oncall, refuses, waits"), "{unknown}");
 }

@@ -1,18 +1,19 @@
 //! `aviary status` and `aviary sums`.
 
-use std::{net::TcpListener, time::Duration};
+use std::time::Duration;
 
 use crate::support::{
     aviary::{Aviary, aviary, now},
     ports::Port,
 };
 
+/// Two of the three protocols that are required are dead: so that more than half is lost, whatever a busy machine does not get to.
 #[test]
 fn a_dead_endpoint_is_told_in_tables_and_in_the_exit_status() {
     let (alive, dead) = (Port::claim(), Port::claim());
     let running = Aviary::start(&format!(
         "[vantage]\nregion = \"eu\"\n[agent]\n[sink]\ntcp = \"{alive}\"\n[[service]]\nname = \"ingest\"\n\
-         endpoints = [\"tcp://{alive}\", \"pickle://{dead}\", {{ url = \"udp://{dead}\", required = false }}]\n",
+         endpoints = [\"tcp://{alive}\", \"pickle://{dead}\", \"tls://{dead}\", {{ url = \"udp://{dead}\", required = false }}]\n",
         alive = alive.address(),
         dead = dead.address(),
     ));
@@ -21,14 +22,14 @@ fn a_dead_endpoint_is_told_in_tables_and_in_the_exit_status() {
     assert_eq!(young.status, 0, "starting is not unwell: {}{}", young.out, young.err);
     assert!(young.out.contains("starting"), "{}", young.out);
 
-    let pickle_is_down = |ingest: &serde_json::Value| {
-        ingest["protocols"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|part| part["protocol"] == "pickle" && part["state"] == "down")
+    let is_told = |ingest: &serde_json::Value| {
+        let parts = ingest["protocols"].as_array().unwrap();
+        let is = |protocol: &str, state: &str| {
+            parts.iter().any(|part| part["protocol"] == protocol && part["state"] == state)
+        };
+        ingest["state"] == "down" && is("pickle", "down") && is("tcp", "healthy")
     };
-    running.wait_for("/api/v1/services/ingest", Duration::from_secs(60), pickle_is_down);
+    running.wait_for("/api/v1/services/ingest", Duration::from_secs(90), is_told);
     let down = aviary(&["status", &url]);
     assert_eq!(down.status, 1, "{}", down.out);
     let row = |protocol: &str| down.out.lines().find(|line| line.contains(protocol)).unwrap_or_default();
@@ -45,12 +46,10 @@ fn a_dead_endpoint_is_told_in_tables_and_in_the_exit_status() {
     let sums = aviary(&["sums", &url, "--by", "protocol,region", "--window", "10s"]);
     let row = sums.out.lines().find(|line| line.starts_with("pickle")).unwrap();
     let cells: Vec<_> = row.split_whitespace().collect();
-    assert_eq!(
-        cells,
-        ["pickle", "eu", "0", "10", "0", "100.00", "%", "0", "0", "0", "0", "10"],
-        "{}",
-        sums.out
-    );
+    let &["pickle", "eu", "0", lost, "0", "100.00", "%", _, "0", "0", _, "10"] = cells.as_slice() else {
+        panic!("{}", sums.out)
+    };
+    assert!(lost.parse::<u64>().unwrap() >= 8, "{}", sums.out);
 
     let until = now().minus(5).to_string();
     let json = aviary(&[
@@ -59,14 +58,15 @@ fn a_dead_endpoint_is_told_in_tables_and_in_the_exit_status() {
     ]);
     let lines: Vec<serde_json::Value> =
         json.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 6, "three protocols, two steps: {}", json.out);
+    assert_eq!(lines.len(), 8, "four protocols, two steps: {}", json.out);
     for line in lines {
         let classes = ["delivered", "lost", "local", "missed", "muted", "unproven", "unknown"];
         let sum: u64 = classes.iter().map(|class| line[class].as_u64().unwrap()).sum();
         assert_eq!(line["scheduled"].as_u64(), Some(sum), "{line}");
     }
     let slots = running.get("/api/v1/slots?series=protocol:pickle");
-    let slot = &slots["series"][0]["slots"][0];
+    let mut slots = slots["series"][0]["slots"].as_array().unwrap().iter();
+    let slot = slots.find(|slot| slot["outcome"] == "lost").unwrap();
     assert_eq!(
         (&slot["phase"], &slot["fault"], &slot["address"]),
         (&"connect".into(), &"refused".into(), &dead.address().to_string().into())
@@ -89,11 +89,11 @@ fn what_cannot_be_asked_says_why() {
         assert_eq!(ran.status, 2, "{arguments:?}: {}{}", ran.out, ran.err);
         assert!(ran.err.contains(expected), "{arguments:?}: {}", ran.err);
     }
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let ran = aviary(&["status", &format!("http://{nobody}")]);
+    let nobody = Port::claim();
+    let ran = aviary(&["status", &format!("http://{}", nobody.address())]);
     assert_eq!(ran.status, 2);
     assert!(
-        ran.err.contains("cannot reach a collector") && ran.err.contains(&nobody.to_string()),
+        ran.err.contains("cannot reach a collector") && ran.err.contains(&nobody.address().to_string()),
         "{}",
         ran.err
     );
@@ -105,7 +105,7 @@ fn what_cannot_be_asked_says_why() {
 fn a_service_that_nobody_reports_is_blind_and_not_down() {
     let running = Aviary::start("[[service]]\nname = \"ingest\"\nendpoints = [\"tcp://127.0.0.1:9\"]\n");
     let url = format!("http://{}", running.collector);
-    running.wait_for("/api/v1/services/ingest", Duration::from_secs(40), |ingest| ingest["state"] == "blind");
+    running.wait_for("/api/v1/services/ingest", Duration::from_secs(90), |ingest| ingest["state"] == "blind");
     let ran = aviary(&["status", &url]);
     assert_eq!(ran.status, 1);
     assert!(ran.out.contains("cannot tell"), "{}", ran.out);

@@ -233,10 +233,14 @@ fn rules_hold(prometheus: &Prometheus, text: &str) {
 fn graphite(fleet: &Fleet) {
     let board = Board::read("graphite");
     let web = fleet.service.graphite.http();
-    let ask = |path: &str| -> Value {
-        let (status, body) = http::request(web, "GET", path, &[], &[], PATIENCE).unwrap();
-        assert_eq!(status, 200, "{path}: {body}");
-        serde_json::from_str(&body).unwrap()
+    // While carbon does not get to answer it graphite-web says that it failed.
+    let ask = |path: &str| -> Result<Value, String> {
+        let (status, body) =
+            http::request(web, "GET", path, &[], &[], PATIENCE).map_err(|error| error.to_string())?;
+        if status != 200 {
+            return Err(format!("{status}: {body}"));
+        }
+        serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))
     };
     let several = |all: &[String]| format!("{{{}}}", all.join(","));
     // One after another: the later ones ask with the values of the earlier.
@@ -250,13 +254,16 @@ fn graphite(fleet: &Fleet) {
         let begun = Instant::now();
         let found = loop {
             // Grafana asks `/metrics/find`, which wants a database of people that this graphite-web does not have.
-            let found = ask(&format!("/metrics/expand?query={query}"));
-            let found = found["results"].as_array().unwrap().iter().map(|path| path.as_str().unwrap());
-            let found: BTreeSet<&str> = found.filter_map(|path| path.rsplit('.').next()).collect();
-            let found: BTreeSet<String> = found.into_iter().map(str::to_owned).collect();
+            let found = ask(&format!("/metrics/expand?query={query}")).map(|found| {
+                let found = found["results"].as_array().unwrap().iter().map(|path| path.as_str().unwrap());
+                let last = found.filter_map(|path| path.rsplit('.').next());
+                last.map(str::to_owned).collect::<BTreeSet<String>>()
+            });
             // Both agents have a place of their own for each tag.
-            if found.len() == if name == "service" { 1 } else { 2 } {
-                break found;
+            if let Ok(found) = &found
+                && found.len() == if name == "service" { 1 } else { 2 }
+            {
+                break found.clone();
             }
             assert!(begun.elapsed() < PATIENCE, "{name}: {question} finds {found:?}");
             thread::sleep(Duration::from_millis(500));
@@ -264,13 +271,18 @@ fn graphite(fleet: &Fleet) {
         values.insert(name.to_owned(), found.into_iter().collect());
     }
     assert_eq!(values["region"], ["eu-west-1", "us-east-1"]);
-    let answered = |query: &str| {
-        let answer = ask(&format!("/render?format=json&from=-30s&noCache=1&target={}", encoded(query)));
+    let lacks = |query: &str| {
+        let asked = ask(&format!("/render?format=json&from=-30s&noCache=1&target={}", encoded(query)));
+        let answer = match asked {
+            Ok(answer) => answer,
+            Err(error) => return Some(error),
+        };
         let series = answer.as_array().unwrap();
         let has_point = |series: &Value| {
             series["datapoints"].as_array().unwrap().iter().any(|point| point[0].is_number())
         };
-        (!series.is_empty() && series.iter().all(has_point), answer)
+        let is_whole = !series.is_empty() && series.iter().all(has_point);
+        (!is_whole).then(|| answer.to_string())
     };
     wait_for_data(board.targets(), |target| {
         // A repeated panel is asked with each value alone, and any panel with all of them.
@@ -282,10 +294,7 @@ fn graphite(fleet: &Fleet) {
                 several,
             )
         });
-        let queries = alone.chain([filled(&target.query, &values, several)]);
-        queries
-            .map(|query| answered(&query))
-            .find(|(is_whole, _)| !is_whole)
-            .map(|(_, answer)| answer.to_string())
+        let mut queries = alone.chain([filled(&target.query, &values, several)]);
+        queries.find_map(|query| lacks(&query))
     });
 }

@@ -171,7 +171,18 @@ fn short() -> Vec<Fault> {
             Lost::All(&["tcp"]),
             page("address", "service"),
         ),
-        fault("ap cut off from the collector", "", (AP, To::Collector), Deed::Cut, Lost::Nothing, UNSEEN),
+        // A region must be silent for half a minute before anybody is told, and this begins last.
+        Fault {
+            lasts: 50,
+            ..fault(
+                "ap cut off from the collector",
+                "",
+                (AP, To::Collector),
+                Deed::Cut,
+                Lost::Nothing,
+                UNSEEN,
+            )
+        },
     ]
 }
 

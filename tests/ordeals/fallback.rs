@@ -1,5 +1,7 @@
 //! A collector that is gone, and a service that refuses: somebody is paged all the same, once.
 
+use std::fs;
+
 use serde_json::Value;
 
 use super::{Agent, pause, wait_until};
@@ -38,7 +40,11 @@ fn an_agent_that_is_cut_off_pages_once_and_ends_it_across_a_kill() {
             && summary.contains("seen from here only"),
         "{summary}"
     );
-    pause(1_000);
+    // A life that is killed before it has kept that the page was taken is followed by one that sends it again.
+    let kept = agent.path("spool/fallback.json");
+    wait_until("the page is kept as taken", || {
+        fs::read_to_string(&kept).is_ok_and(|text| text.contains("\"stage\":\"open\""))
+    });
     agent.process.kill();
     agent.process.restart();
     pause(16_000);

@@ -1,10 +1,15 @@
 //! An agent that is stopped in its tracks, one that gets no CPU, and collectors that are.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use aviary_core::{Second, Span};
 
-use super::{Agent, PATIENCE, assert_goes_on, assert_none_lost, assert_true, count, outcomes, pause};
+use super::{
+    Agent, PATIENCE, assert_goes_on, assert_none_lost, assert_true, count, outcomes, pause, wait_until,
+};
 use crate::support::{
     aviary::{Aviary, now},
     receiver::Receiver,
@@ -35,15 +40,30 @@ fn most_in_a_tenth(receiver: &Receiver, span: Span) -> usize {
     (0..times.len()).map(within).max().unwrap_or(0)
 }
 
+/// Naps until `end`, and returns by how much the longest nap was too long: for so long this machine held us up.
+fn longest_delay(end: Second) -> Duration {
+    let mut longest = Duration::ZERO;
+    while now() < end {
+        let began = Instant::now();
+        pause(5);
+        longest = longest.max(began.elapsed());
+    }
+    longest.saturating_sub(Duration::from_millis(5))
+}
+
 fn freeze_for(seconds: u64) {
     let (recorder, receiver) = (Recorder::start(), Receiver::start());
     let mut agent = start(&recorder, &receiver);
     pause(1_000);
-    let frozen = now();
     agent.process.freeze();
+    let frozen = now();
     pause(seconds * 1_000);
+    // A slot that is late by less than 50 ms is run, also one of the second before.
+    let stood_still = Span::new(frozen.plus(1), now().minus(1));
     agent.process.thaw();
     let thawed = now();
+    let after = Span::new(thawed, thawed.plus(3));
+    let delay = longest_delay(after.until);
     let end = thawed.plus(4);
     recorder.until(PATIENCE, |said| said.values().all(|seconds| seconds.contains_key(&end)));
     agent.stop();
@@ -51,19 +71,23 @@ fn freeze_for(seconds: u64) {
     let outcomes = outcomes(&recorder, usize::from(SERIES));
     assert_none_lost(&outcomes);
     let came = assert_true(&outcomes, &receiver);
-    let during = count(&outcomes, Span::new(frozen.plus(1), thawed));
+    let during = count(&outcomes, stood_still);
     let not_run: usize =
         during.iter().filter(|(word, _)| *word == "missed" || *word == "local starved").map(|it| it.1).sum();
     assert_eq!(not_run, during.values().sum::<usize>(), "{during:?}");
-    assert!(not_run >= (seconds as usize - 1) * usize::from(SERIES), "{during:?}");
+    assert!(not_run >= (seconds as usize - 2) * usize::from(SERIES), "{during:?}");
     assert_goes_on(&count(&outcomes, Span::new(thawed.plus(2), end)));
     // What was under way when it was frozen may still come; nothing that claims a second long gone is begun.
     for received in came.values().flat_map(|seconds| seconds.values()) {
-        let is_under_way = received.second <= frozen.plus(1);
-        assert!(is_under_way || received.in_second.0 - received.second.0 <= 1, "{received:?}");
+        assert!(!stood_still.contains(received.second), "{received:?}");
     }
-    let most = most_in_a_tenth(&receiver, Span::new(thawed, thawed.plus(3)));
-    assert!(most <= usize::from(SERIES) * 3 / 4, "{most} of {SERIES} within a tenth of a second: a burst");
+    // What comes while the machine is held up is noted at once afterwards.
+    let fair = usize::from(SERIES) * (750 + delay.as_millis() as usize) / 1_000;
+    let most = most_in_a_tenth(&receiver, after);
+    assert!(
+        most <= fair,
+        "{most} of {SERIES} within a tenth of a second, where we were held up for {delay:?}: a burst"
+    );
 }
 
 #[test]
@@ -125,14 +149,17 @@ fn a_frozen_collector_of_ours_knows_every_second_after_it_is_thawed() {
     let service = format!("[[service]]\nname = \"s\"\nendpoints = {endpoints:?}\n");
     let mut collector = Aviary::start(&service);
     let mut agent = Agent::start_with(&format!("http://{}", collector.collector), &endpoints, "", |_, _| {});
-    pause(3_000);
+    wait_until("the collector is told of something delivered", || {
+        let sums = collector.get("/api/v1/sums?window=60s");
+        let mut groups = sums["groups"].as_array().expect("a list of groups").iter();
+        groups.any(|group| group["delivered"].as_u64() >= Some(1))
+    });
     let from = now();
     collector.process().freeze();
     pause(7_000);
     collector.process().thaw();
     let span = Span::new(from, now());
-    pause(6_000);
-    let slots = collector.slots(span);
+    let slots = collector.closed_slots(span);
     assert_eq!(slots.len(), 1);
     assert_eq!(unlike(&slots["tcp"], "delivered"), []);
     assert_eq!(slots["tcp"].len() as u64, span.seconds());

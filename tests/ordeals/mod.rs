@@ -23,14 +23,14 @@ use aviary_core::{Outcome, Second, Span};
 use tempfile::TempDir;
 
 use crate::support::{
-    aviary::AVIARY,
+    aviary::{AVIARY, now},
     process::{Process, program},
     receiver::{Received, Receiver},
     recorder::{Recorder, summary, whole, word},
 };
 
 /// How long starting, ending and what comes by itself may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An agent with a spool, a process of its own.
 struct Agent {
@@ -121,9 +121,11 @@ fn assert_none_lost(outcomes: &BTreeMap<String, BTreeMap<Second, Outcome>>) {
 /// Everything was delivered, but for what a machine that is busy with other tests did not get to.
 #[track_caller]
 fn assert_goes_on(counts: &BTreeMap<String, usize>) {
-    let delivered = counts.get("delivered").copied().unwrap_or(0);
-    let starved = counts.get("local starved").copied().unwrap_or(0);
-    assert!(delivered > starved && delivered + starved == counts.values().sum::<usize>(), "{counts:?}");
+    let [delivered, starved, missed] =
+        ["delivered", "local starved", "missed"].map(|it| counts.get(it).copied().unwrap_or(0));
+    let all = counts.values().sum::<usize>();
+    let is_whole = delivered > starved && missed * 5 <= all;
+    assert!(is_whole && delivered + starved + missed == all, "{counts:?}");
 }
 
 /// How often each outcome was said in `span`, all series together.
@@ -133,6 +135,14 @@ fn count(outcomes: &BTreeMap<String, BTreeMap<Second, Outcome>>, span: Span) -> 
         *counts.entry(word(outcome)).or_default() += 1;
     }
     counts
+}
+
+/// Waits until the life of an agent that was started after `second` has sent something, and returns the second from which on all
+/// of it runs: how long a start takes is up to the machine.
+#[track_caller]
+fn runs_from(receiver: &Receiver, second: Second) -> Second {
+    wait_until("a datapoint of the next life", || receiver.received().iter().any(|it| it.second > second));
+    now().plus(1)
 }
 
 /// Sleeps so long on the real clock.

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, thread, time::Duration};
 
 use aviary_core::{Protocol, Second, Span};
 
-use super::stage::{Stage, wait_until};
+use super::stage::{Stage, lacking, wait_until};
 use crate::support::{aviary::now, graphite::Setup};
 
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -26,13 +26,14 @@ fn a_healthy_run_is_on_disk_second_by_second() {
     wait_until(begin);
     let flaps = flaps(&stage, begin.plus(seconds()));
     println!(
-        "{flaps} times a datapoint was shown, then null, then shown, to somebody who asks without a pause"
+        "{flaps} times a datapoint was shown, then null, then shown, to somebody who asks again and again"
     );
     let span = Span::new(begin, now());
     stage.wait_until_read(span.until);
     check(&stage, span);
-    let lost = stage.slots(span).into_values().flatten().filter(|(_, slot)| slot.outcome.starts_with("lost"));
-    assert_eq!(lost.count(), 0);
+    for (protocol, slots) in stage.slots(span) {
+        assert_eq!(lacking(&slots), [], "{protocol}");
+    }
 }
 
 #[test]
@@ -64,7 +65,7 @@ fn a_run_through_every_trouble_is_on_disk_second_by_second() {
     check(&stage, span);
 }
 
-/// Asks for the newest seconds of one series without a pause until `end`, and counts how often one was taken back: carbon
+/// Asks for the newest seconds of one series again and again until `end`, and counts how often one was taken back: carbon
 /// takes points from its memory before they are on disk.
 fn flaps(stage: &Stage, end: Second) -> u32 {
     let name = stage.name(Protocol::Tcp);
@@ -80,11 +81,12 @@ fn flaps(stage: &Stage, end: Second) -> u32 {
         flaps += stored.iter().filter(|second| gone.remove(second)).count() as u32;
         shown.extend(stored);
         shown.retain(|second| *second >= span.from);
-        thread::sleep(Duration::from_millis(20));
+        // Without a pause it would have a processor to itself that agent and carbon need.
+        thread::sleep(Duration::from_millis(200));
     }
     for second in gone {
         let span = Span::new(second, second.plus(1));
-        let rendered = stage.service.graphite.render_until_stored(&[&name], span, Duration::from_secs(10));
+        let rendered = stage.service.graphite.render_until_stored(&[&name], span, Duration::from_secs(60));
         let rendered = rendered.expect("graphite-web is well");
         assert!(rendered.stored(&name).contains(&second), "{second} was taken back for good");
     }

@@ -12,7 +12,7 @@ use std::{
 
 use aviary_core::Span;
 
-use super::stage::wait_until;
+use super::stage::{once_known, read_unlike, wait_until};
 use crate::support::{
     aviary::{Aviary, now},
     slots::unlike,
@@ -35,20 +35,22 @@ fn seconds_are_counted_one_by_one_and_holes_are_not_filled() {
     let begin = now().plus(10);
     wait_until(begin.plus(10));
     // Nobody is there for datagrams: the sender of UDP is none the wiser.
+    let before = now();
     storage.process().freeze();
-    let hole = Span::new(now().plus(1), now().plus(7));
+    let frozen = now();
     thread::sleep(Duration::from_secs(8));
+    let hole = Span::new(frozen.plus(1), now().minus(1));
     storage.process().thaw();
+    // Around the hole, whatever was under way.
+    let around = Span::new(before.minus(1), now().plus(4));
     let span = Span::new(begin, now().plus(5));
     wait_until(span.until.plus(READ_AFTER));
     let path = "/api/v1/services/ingest";
     let said = aviary.wait_for(path, Duration::from_secs(60), |said| said["readback"]["shown"] == 2);
     assert_eq!(said["readback"]["reader"], "prometheus");
-    for (protocol, slots) in aviary.slots(span) {
-        // Around the hole, whatever was under way.
-        let around = Span::new(hole.from.minus(2), hole.until.plus(3));
+    for (protocol, slots) in once_known(|| aviary.slots(span)) {
         let outside = slots.iter().filter(|(second, _)| !around.contains(**second));
-        assert_eq!(unlike(outside, "delivered"), [], "{protocol}, and frozen was {hole:?}");
+        assert_eq!(read_unlike(outside, "delivered"), [], "{protocol}, and frozen was {hole:?}");
         if protocol != "udp" {
             let inside = slots.iter().filter(|(second, _)| hole.contains(**second));
             assert_eq!(unlike(inside, "lost confirm timeout"), [], "{protocol} while frozen");
@@ -122,15 +124,17 @@ fn a_datagram_that_the_network_drops_is_lost_because_it_was_not_stored() {
     ));
     let begin = now().plus(10);
     wait_until(begin.plus(8));
+    let before = now();
     drops.store(true, Ordering::Relaxed);
-    let hole = Span::new(now().plus(1), now().plus(7));
-    wait_until(hole.until.plus(1));
+    let dropping = now();
+    thread::sleep(Duration::from_secs(8));
+    let hole = Span::new(dropping.plus(1), now().minus(1));
     drops.store(false, Ordering::Relaxed);
+    // The seconds in which the dropping began and ended are neither.
+    let around = Span::new(before.minus(1), now().plus(1));
     let span = Span::new(begin, now().plus(5));
     wait_until(span.until.plus(READ_AFTER));
-    let slots = &aviary.slots(span)["udp"];
-    // The seconds in which the dropping began and ended are neither.
-    let around = Span::new(hole.from.minus(1), hole.until.plus(2));
+    let slots = &once_known(|| aviary.slots(span))["udp"];
     let outside = slots.iter().filter(|(second, _)| !around.contains(**second));
     assert_eq!(unlike(outside, "delivered"), [], "dropped were {hole:?}");
     let inside = slots.iter().filter(|(second, _)| hole.contains(**second));

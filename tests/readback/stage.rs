@@ -9,11 +9,17 @@ use crate::support::{
     aviary::{Aviary, now},
     graphite::Setup,
     service::Service,
-    slots::Slots,
+    slots::{Slot, Slots, is_starved, unlike_but_for_few},
 };
 
 /// How long after its second a slot has surely been read: closed, settled, and asked for twice.
 pub(super) const READ_AFTER: u64 = 12;
+
+/// How long reading may take beyond that: whoever got no answer in time asks again.
+const READ_WITHIN: u64 = 60;
+
+/// How long agent and collector may take to begin.
+const BEGUN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Everything that takes part.
 pub(super) struct Stage {
@@ -23,7 +29,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Probes `protocols` of a Graphite with this setup, and reads it back.
+    /// Probes `protocols` of a Graphite with this setup, and reads it back. The series of each has begun.
     #[track_caller]
     pub(super) fn start(setup: Setup, protocols: &[Protocol]) -> Self {
         let service = Service::start_as(setup);
@@ -37,6 +43,16 @@ impl Stage {
             service.ca().display(),
             service.graphite.http(),
         ));
+        let path = "/api/v1/sums?by=protocol&window=60s";
+        aviary.wait_for(path, BEGUN_WITHIN, |sums| {
+            let groups = sums["groups"].as_array().expect("a list of groups");
+            let has_begun = |protocol: &Protocol| {
+                groups.iter().any(|group| {
+                    group["by"]["protocol"] == protocol.name() && group["scheduled"].as_u64() >= Some(1)
+                })
+            };
+            protocols.iter().all(has_begun)
+        });
         Self { aviary, service, protocols: protocols.to_vec() }
     }
 
@@ -70,6 +86,13 @@ impl Stage {
         self.aviary.slots(span)
     }
 
+    /// The same, once `span` is read.
+    #[track_caller]
+    pub(super) fn read_slots(&self, span: Span) -> BTreeMap<String, Slots> {
+        self.wait_until_read(span.until);
+        once_known(|| self.slots(span))
+    }
+
     /// Where what is said of `span` differs from what is on disk, in words. A series without a file must be unknown.
     #[track_caller]
     pub(super) fn differences(&self, span: Span) -> Vec<String> {
@@ -78,7 +101,10 @@ impl Stage {
         for protocol in &self.protocols {
             let disk = self.service.graphite.on_disk(&self.name(*protocol), span);
             for second in span.iter() {
-                let slot = &said[protocol.name()][&second];
+                let Some(slot) = said.get(protocol.name()).and_then(|slots| slots.get(&second)) else {
+                    found.push(format!("{protocol} at {second}: nothing is said of it"));
+                    continue;
+                };
                 let outcome = slot.outcome.split(' ').next().unwrap_or_default();
                 let is_right = match (disk.as_ref().map(|disk| disk.contains(&second)), outcome) {
                     (Some(true), "delivered") => true,
@@ -119,6 +145,43 @@ impl Stage {
             thread::sleep(Duration::from_secs(2));
         }
     }
+}
+
+/// What `read` finds once nothing of it is unknown any more, or after a minute.
+pub(super) fn once_known(read: impl Fn() -> BTreeMap<String, Slots>) -> BTreeMap<String, Slots> {
+    once_none_is(&["unknown"], read)
+}
+
+/// What `read` finds once none of it is one of `outcomes` any more, or after a minute.
+pub(super) fn once_none_is(
+    outcomes: &[&str],
+    read: impl Fn() -> BTreeMap<String, Slots>,
+) -> BTreeMap<String, Slots> {
+    let until = now().plus(READ_WITHIN);
+    loop {
+        let found = read();
+        let is_one = |slot: &Slot| outcomes.contains(&slot.outcome.as_str());
+        if now() >= until || !found.values().flat_map(Slots::values).any(is_one) {
+            return found;
+        }
+        thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// What storage lacks of what was sent in time: what the sender itself lost says in which phase.
+pub(super) fn lacking<'a>(slots: impl IntoIterator<Item = (&'a Second, &'a Slot)>) -> Vec<(Second, &'a str)> {
+    let slots = slots.into_iter().map(|(second, slot)| (*second, slot.outcome.as_str()));
+    slots.filter(|(_, outcome)| *outcome == "lost").collect()
+}
+
+/// What reading back made something else of than `expected`, but for the few slots that a machine busy with other tests did not
+/// get to, or whose server did not get to them within a second.
+pub(super) fn read_unlike<'a>(
+    slots: impl IntoIterator<Item = (&'a Second, &'a Slot)>,
+    expected: &str,
+) -> Vec<(Second, &'a str)> {
+    let is_timed_out = |outcome: &str| outcome.starts_with("lost ") && outcome.ends_with(" timeout");
+    unlike_but_for_few(slots, expected, |outcome| is_starved(outcome) || is_timed_out(outcome))
 }
 
 /// Waits until it is `second`.

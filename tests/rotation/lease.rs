@@ -13,6 +13,9 @@ use crate::support::{
     recorder::{Advice, Recorder},
 };
 
+/// For how many seconds haproxy is waited for: it asks every two, and an agent asks its collector every second.
+const PATIENCE: u64 = 30;
+
 /// A carbon, the agent that stands beside it, and whom that reports to.
 struct Place {
     carbon: Carbon,
@@ -54,10 +57,10 @@ fn a_node_is_out_for_haproxy_only_while_a_collector_says_so() {
         .collect();
     let balancer = Balancer::start(&servers);
     thread::sleep(Duration::from_secs(3));
-    wait(&balancer, 1, [IN, IN, IN]);
+    wait(&balancer, PATIENCE, [IN, IN, IN]);
 
     places[1].advise("out", 0, 60);
-    wait(&balancer, 6, [IN, OUT, IN]);
+    wait(&balancer, PATIENCE, [IN, OUT, IN]);
     let (status, health) = places[1].agent.ask("/health/ingest");
     assert_eq!(status, 503, "{health}");
     assert_eq!((&health["rotation"], &health["weight"]), (&json!("out"), &json!(0)));
@@ -65,23 +68,23 @@ fn a_node_is_out_for_haproxy_only_while_a_collector_says_so() {
     assert_eq!(places[0].agent.ask("/health/ingest").0, 200);
 
     places[1].advise("returning", 10, 60);
-    wait(&balancer, 6, [IN, (IN.0, 10), IN]);
+    wait(&balancer, PATIENCE, [IN, (IN.0, 10), IN]);
     assert_eq!(places[1].agent.ask("/health/ingest").0, 200);
     places[1].recorder.advise(None);
-    wait(&balancer, 6, [IN, IN, IN]);
+    wait(&balancer, PATIENCE, [IN, IN, IN]);
 
     // The collector goes while a node is out: its lease ends.
     places[1].advise("out", 0, 8);
-    wait(&balancer, 6, [IN, OUT, IN]);
+    wait(&balancer, PATIENCE, [IN, OUT, IN]);
     places[1].recorder.close();
-    let back = wait(&balancer, 12, [IN, IN, IN]);
+    let (back, _) = wait(&balancer, PATIENCE, [IN, IN, IN]);
     assert!(back > Duration::from_secs(4), "it holds until it ends: {back:?}");
 
     // An agent that is asked to end says that its node is in before it goes.
     places[2].advise("out", 0, 60);
-    wait(&balancer, 6, [IN, IN, OUT]);
+    wait(&balancer, PATIENCE, [IN, IN, OUT]);
     places[2].agent.process().stop();
-    wait(&balancer, 1, [IN, IN, IN]);
+    wait(&balancer, PATIENCE, [IN, IN, IN]);
     places[2].recorder.advise(None);
     places[2].agent.run(|_| {});
 

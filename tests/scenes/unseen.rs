@@ -5,12 +5,9 @@ use std::{thread, time::Duration};
 
 use super::{
     border::Border,
-    fleet::{Fleet, NODES, service, source},
+    fleet::{Fleet, LIMITS, NODES, service, source},
 };
 use crate::support::{graphite::Graphite, ports::Port, tcp_server::TcpServer};
-
-/// After `page_after` an agent has told that it suspects itself.
-const LIMITS: &str = "acceptable_loss = \"1%\"\npage_after = \"10s\"\n";
 
 const PAGES: &str = "\
 page: ingest: we cannot tell how it does: http://127.0.0.1:PORT cannot be reached: Connection refused (os error #)

@@ -14,7 +14,7 @@ use crate::support::{aviary::now, graphite::Graphite, ports::Port};
 /// Of what is only slow. Between how slow it is and a second, and between this limit and none, there is room for a machine that
 /// is busy with other tests: some of it may be lost all the same.
 const SLOW_LIMITS: &str =
-    "acceptable_loss = \"10%\"\npage_after = \"2s\"\nlatency_p99 = { confirm = \"500ms\" }\n";
+    "acceptable_loss = \"10%\"\npage_after = \"10s\"\nlatency_p99 = { confirm = \"500ms\" }\n";
 const SLOW_BY: Duration = Duration::from_millis(600);
 
 const MINUTE: u64 = 60;
@@ -71,7 +71,7 @@ pub(crate) fn play() {
         service("orders", &endpoints[1..], SLOW_LIMITS, &readback),
         service("search", &endpoints[..1], LIMITS, &readback),
     ];
-    let fleet = Fleet::start(&services.concat(), |_| (String::new(), services.concat()));
+    let mut fleet = Fleet::start(&services.concat(), |_| (String::new(), services.concat()));
     fleet.wait_until_well(services.len());
 
     orders.iter().for_each(|front| front.misbehave(Misbehaviour::Slow { by: SLOW_BY }));

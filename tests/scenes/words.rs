@@ -3,13 +3,19 @@
 /// A fault that less than one in so many lost slots met is that of those who were being served as it began.
 const FEW: u64 = 3;
 
+/// Less of a loss than this, in per cent, may be scattered: slots that a busy machine lost beside.
+const LITTLE: f64 = 20.0;
+
+/// What a summary then says at its end.
+const LITTLE_ELSE: &str = "; little else";
+
 /// `text` with times, durations, counts and ports as placeholders. How many places see it stays; what else is wrong at
-/// the time is left out, what the summary was before, and the faults of a few.
+/// the time is left out, what the summary was before, the faults of a few, and how much is scattered if that is little.
 pub(super) fn steady(text: &str) -> String {
     // What else is wrong depends on what was told first, and a summary was another where its figures were.
     let differ = ["Also wrong now: ", "Changed: was "];
     let differs = |line: &str| differ.iter().any(|begin| line.starts_with(begin)) || is_of_few(line);
-    let own = text.lines().filter(|line| !differs(line));
+    let own = text.lines().filter(|line| !differs(line)).filter_map(without_scattered);
     let lines = own.map(|line| {
         let words: Vec<&str> = line.split(' ').collect();
         let words: Vec<String> = (0..words.len()).map(|place| word(&words, place)).collect();
@@ -18,6 +24,30 @@ pub(super) fn steady(text: &str) -> String {
         line.replace(", # of # not measured", "")
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// `line` with other words for the little of a loss that no cause explains; none where it says nothing else.
+fn without_scattered(line: &str) -> Option<String> {
+    let as_it_is = || Some(line.to_owned());
+    let Some((head, tail)) = line.split_once(" % of the loss is scattered") else { return as_it_is() };
+    let Some((before, share)) = head.rsplit_once(' ') else { return as_it_is() };
+    match share.parse::<f64>() {
+        Ok(share) if share < LITTLE => Some(format!("{}{LITTLE_ELSE}{tail}", before.strip_suffix(';')?)),
+        _ => as_it_is(),
+    }
+}
+
+/// What `told` is to be where `expected` is said of a loss that is alone: beside a little else, nothing is said to be the only one.
+pub(super) fn as_told(expected: &str, told: &str) -> String {
+    let mut told = told.lines();
+    let line = |line: &str| match told.next() {
+        Some(told) if told.ends_with(LITTLE_ELSE) => line
+            .replace(" only", "")
+            .replace(": the address, not the network", "")
+            .replace("; nothing else", LITTLE_ELSE),
+        _ => line.to_owned(),
+    };
+    expected.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether `line` is evidence of a fault, `confirm reset, 3 of 60`, that few slots met.
@@ -68,4 +98,17 @@ fn what_differs_is_left_out() {
         ),
         "Evidence: connect refused, # of #\nEvidence: 2 vantages see it"
     );
+}
+
+#[test]
+fn a_little_that_is_lost_beside_is_no_other_cause() {
+    let told = steady(
+        "search: node eu-1 (1/6 nodes), 100 % lost; 4.2 % of the loss is scattered\nWhose fault: the service.\nAgainst that: 4.2 % of the loss is scattered: no cause explains it",
+    );
+    assert_eq!(told, "search: node eu-1 (1/6 nodes), # % lost; little else\nWhose fault: the service.");
+    let expected = "search: node eu-1 only (1/6 nodes), # % lost; nothing else\nWhose fault: the service.";
+    assert_eq!(as_told(expected, &told), told);
+    let much = steady("search: node eu-1 (1/6 nodes), 100 % lost; 31 % of the loss is scattered");
+    assert_eq!(much, "search: node eu-1 (1/6 nodes), # % lost; # % of the loss is scattered");
+    assert_eq!(as_told(expected, expected), expected);
 }

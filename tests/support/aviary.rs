@@ -18,7 +18,7 @@ use super::{
     http,
     ports::Port,
     process::{Process, program},
-    slots::{Slots, by_tag},
+    slots::{Slots, by_tag, closed},
 };
 
 /// The program that was built for this test.
@@ -106,11 +106,10 @@ impl Aviary {
         by_tag(&answer, "protocol")
     }
 
-    /// Waits until `span` is closed: every slot of it told, and the reports on their way had time to arrive.
-    pub(crate) fn wait_until_closed(&self, span: Span) {
-        let closed = Duration::from_secs(span.until.0 + 4);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-        thread::sleep(closed.saturating_sub(now));
+    /// The same, once `span` is closed.
+    #[track_caller]
+    pub(crate) fn closed_slots(&self, span: Span) -> BTreeMap<String, Slots> {
+        closed(span, || self.slots(span))
     }
 
     /// Waits until `seen` holds of what the API answers at `path`.

@@ -17,7 +17,7 @@ use super::{
     process::{Process, program, test_python},
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A browser with one window. It ends with this, and so does its driver.
 pub(crate) struct Browser {
@@ -56,6 +56,7 @@ impl Browser {
             "browserName": "chrome",
             "goog:chromeOptions": {"args": arguments},
             "goog:loggingPrefs": {"browser": "ALL"},
+            "timeouts": {"script": PATIENCE.as_secs() * 1_000},
         }}});
         let session = browser.command("POST", "", &capabilities);
         browser.session = session["sessionId"].as_str().expect("a session has an id").to_owned();

@@ -21,8 +21,9 @@ use super::{
 /// How long either process may take to listen; on an idle machine both need a second.
 const START: Duration = Duration::from_secs(30);
 
-/// How long `/render` may take: with carbon frozen, graphite-web gives up after some six seconds.
-const RENDER: Duration = Duration::from_secs(20);
+/// How long `/render` may take: with carbon frozen, graphite-web gives up after some six seconds, and its four threads may each
+/// have such a question before it that nobody waits for any more.
+const RENDER: Duration = Duration::from_secs(60);
 
 /// carbon-cache and graphite-web over one directory of whisper files that hold an hour of seconds.
 pub(crate) struct Graphite {

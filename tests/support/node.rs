@@ -20,7 +20,7 @@ use super::{
     http,
     ports::Port,
     process::{Process, program},
-    slots::{Slots, by_tag},
+    slots::{Slots, by_tag, closed},
 };
 
 /// How long anything may take that is waited for.
@@ -152,6 +152,12 @@ impl Node {
         by_tag(&answer, tag)
     }
 
+    /// The same, once `span` is closed.
+    #[track_caller]
+    pub(crate) fn closed_slots(&self, tag: &str, span: Span) -> BTreeMap<String, Slots> {
+        closed(span, || self.slots(tag, span))
+    }
+
     /// Of a collector: waits until somebody delivered to `endpoint` in `count` seconds.
     #[track_caller]
     pub(crate) fn wait_until_delivered(&self, endpoint: &str, count: u64) {
@@ -160,12 +166,5 @@ impl Node {
             let mut groups = groups.iter().filter(|group| group["by"]["endpoint"] == endpoint);
             groups.any(|group| group["delivered"].as_u64() >= Some(count))
         });
-    }
-}
-
-/// Waits until `span` is closed: every slot of it told, and the reports on their way had time to arrive.
-pub(crate) fn wait_until_closed(span: Span) {
-    while super::aviary::now() < span.until.plus(4) {
-        thread::sleep(Duration::from_millis(100));
     }
 }

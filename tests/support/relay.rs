@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -21,7 +21,7 @@ use super::{
 /// How long it may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// After so long it goes on.
+/// Once it has listened for so long it goes on.
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// How often it is started again.
@@ -70,6 +70,14 @@ match * send to sink stop ;
     pub(crate) fn restart(&mut self) {
         for _ in 0..RESTARTS {
             self.process.restart();
+            let deadline = Instant::now() + PATIENCE;
+            // What ends it comes soon after it listens, and on a busy machine it may be long before it does.
+            while self.process.is_running()
+                && TcpStream::connect(self.address()).is_err()
+                && Instant::now() < deadline
+            {
+                thread::sleep(Duration::from_millis(20));
+            }
             thread::sleep(SETTLED);
             if self.process.is_running() {
                 return self.process.wait_until_listening(self.address(), PATIENCE);
