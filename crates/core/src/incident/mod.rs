@@ -26,7 +26,8 @@
 //!
 //! **Changes that are told** (material ones), at most one a minute but for what got worse, and one in 15 min while it
 //! flaps: the severity (less only after five minutes of it); the services; the rules, once other ones have stood for
-//! 15 s; the share lost, once it doubled; that nobody can tell, or can again; that it flaps, or no more.
+//! 15 s; the share lost, once it doubled; that nobody can tell, or can again, once that has stood for 15 s; that it flaps, or
+//! no more.
 //!
 //! **One cause is one incident** ([`Shape`]). The loss of one service goes on under the same incident as long as its rules
 //! are the same, or one set contains the other. Another service joins if both name the same place or protocol, or both

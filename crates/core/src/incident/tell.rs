@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Action, CHILDREN_MAX, Cause, Happened, Id, Incident, Incidents, Part, Policy, Shape, State, Told,
-    machine::Out,
+    loss::SETTLE_SECONDS, machine::Out,
 };
 use crate::{
     Second,
@@ -33,7 +33,7 @@ impl Told {
             urgency: incident.urgency(),
             shapes: incident.parts().map(|(service, part)| (service.clone(), part.shape.clone())).collect(),
             loss: lost.fold(before, f64::max),
-            is_blind: incident.blind().is_some(),
+            is_blind: is_blind(incident, now),
             is_flapping: incident.flap.is_flapping,
             doublings: incident.children_total.max(1).ilog2(),
         }
@@ -56,6 +56,17 @@ impl Told {
         let is_worse = self.severity > earlier.severity || self.urgency > earlier.urgency;
         self.at.0.saturating_sub(earlier.at.0) >= gap || is_worse
     }
+}
+
+/// Whether it is to be said that nobody can tell: as it was said last, until it has been another way for long enough. Whoever
+/// reads back falls behind for a second or two, again and again, where a service answers slowly.
+fn is_blind(incident: &Incident, now: Second) -> bool {
+    let is_sight = |what: &Happened| matches!(what, Happened::CannotTell(_) | Happened::CanTell);
+    let mut newest = incident.timeline.kept.iter().rev();
+    let stands = newest
+        .find(|(_, what)| is_sight(what))
+        .is_none_or(|(since, _)| now.0.saturating_sub(since.0) >= SETTLE_SECONDS);
+    if stands { incident.is_blind } else { incident.told.as_ref().is_some_and(|told| told.is_blind) }
 }
 
 impl Incidents {

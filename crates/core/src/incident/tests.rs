@@ -266,6 +266,20 @@ fn no_data_is_no_recovery() {
 }
 
 #[test]
+fn nobody_is_told_of_a_moment_in_which_nobody_could_tell() {
+    let mut desk = Desk::new();
+    desk.run(90, &[lost("a", "")]);
+    for _ in 0..30 {
+        assert!(desk.run(10, &[lost("a", "")]).is_empty());
+        assert!(desk.run(4, &[blind("a")]).is_empty());
+    }
+    assert_eq!(changes(&desk.run(120, &[blind("a")])), [Change::Updated]);
+    assert!(desk.run(10, &[lost("a", "")]).is_empty(), "nor of a moment in which somebody could");
+    assert!(desk.run(120, &[blind("a")]).is_empty());
+    assert_eq!(changes(&desk.run(120, &[lost("a", "")])), [Change::Updated]);
+}
+
+#[test]
 fn it_ends_only_when_all_of_it_is_seen_to_be_clear() {
     let mut desk = Desk::new();
     desk.run(11, &[lost("a", "region=eu"), lost("b", "region=eu")]);
