@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::Write as _,
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -49,6 +49,12 @@ impl Fleet {
                 .env("AVIARY_COLLECTOR_DEBUG_LISTEN", debug.to_string());
             command.env("AVIARY_COLLECTOR_PROFILING", "true").envs(environment.iter().copied());
         });
+        // Each listener is there in its own time.
+        wait_for(
+            "agent and debug",
+            || aviary.log(),
+            || [agent, debug].iter().all(|listener| TcpStream::connect(listener).is_ok()).then_some(()),
+        );
         Self { aviary, agent, debug, _ports: ports, _data: data }
     }
 }
@@ -194,7 +200,7 @@ fn debug_has_a_port_of_its_own_and_asks_for_an_admin() {
     command.arg("run").arg(&path);
     command.env("ADMIN", "0123456789abcdef-admin").env("READ", "0123456789abcdef-read");
     let process = Process::start("aviary", command, dir.path());
-    process.wait_until_listening(collector.address(), PATIENCE);
+    process.wait_until_listening(port.address(), PATIENCE);
     for (headers, status) in [(&[][..], 401), (&[reader][..], 403), (&[admin][..], 200)] {
         let (answered, body) =
             http::request(port.address(), "GET", "/debug/vars", headers, &[], PATIENCE).unwrap();
