@@ -62,7 +62,7 @@ fn serve(script: Script, broken: u32) -> Url {
 }
 
 const BRIEF: Patience =
-    Patience { question: Duration::from_secs(2), tries: 1, pause: Duration::from_millis(1) };
+    Patience { question: Duration::from_secs(20), tries: 1, pause: Duration::from_millis(1) };
 
 async fn asked(script: Script) -> Result<Place, String> {
     aviary_probe::install_crypto_provider();

@@ -186,6 +186,18 @@ mod tests {
         LogOptions { level: level.to_owned(), format, file: Some(path.to_owned()) }
     }
 
+    /// What `read` gives, once that is all: dropping a log waits for its last lines, but not for long.
+    fn once_all<T>(read: impl Fn() -> T, is_all: impl Fn(&T) -> bool) -> T {
+        for _ in 0..1_000 {
+            let found = read();
+            if is_all(&found) {
+                return found;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        read()
+    }
+
     #[test]
     fn each_line_is_in_one_of_the_files_when_the_log_is_rotated() {
         const LINES: usize = 2_000;
@@ -205,10 +217,11 @@ mod tests {
         drop(log);
         let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(files.len(), 5, "{files:?}");
-        let texts = files.iter().map(|file| fs::read_to_string(file).unwrap());
-        let lines = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
-        let mut numbers: Vec<u64> = lines
-            .map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap()["line"].as_u64().unwrap())
+        let texts = || files.iter().map(|file| fs::read_to_string(file).unwrap()).collect::<String>();
+        let text = once_all(texts, |text| text.ends_with('\n') && text.lines().count() >= LINES);
+        let mut numbers: Vec<u64> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["line"].as_u64().unwrap())
             .collect();
         numbers.sort_unstable();
         assert_eq!(numbers, (0..LINES as u64).collect::<Vec<_>>());
@@ -228,7 +241,8 @@ mod tests {
             tracing::info!("after");
         });
         drop(log);
-        let text = fs::read_to_string(moved.join("aviary.log")).unwrap();
+        let read = || fs::read_to_string(moved.join("aviary.log")).unwrap();
+        let text = once_all(read, |text| text.contains("after"));
         assert!(text.contains("cannot be opened") && text.contains("goes on in the file"), "{text}");
         assert!(text.contains("after"), "{text}");
     }
@@ -247,7 +261,7 @@ mod tests {
             tracing::info!("still heard");
         });
         drop(log);
-        let text = fs::read_to_string(&path).unwrap();
+        let text = once_all(|| fs::read_to_string(&path).unwrap(), |text| text.contains("still heard"));
         assert!(
             !text.contains("unheard") && text.contains(" heard") && text.contains("still heard"),
             "{text}"

@@ -87,6 +87,21 @@ impl Rig {
         self.batch.close(self.crew, 0, second, &observed);
     }
 
+    /// Waits until a report says this of the versions that are held.
+    async fn until_told(&self, expected: Option<Vec<Held>>) {
+        let told = async {
+            loop {
+                let kept = self.fresh.take();
+                let mut reports = kept.iter().map(|kept| Report::decode(&kept.body.report).unwrap());
+                if reports.any(|report| report.services == expected) {
+                    return;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), told).await.unwrap_or_else(|_| panic!("{expected:?} is not told"));
+    }
+
     async fn end(self) {
         self.batch.finish();
         drop(self.enrolments);
@@ -100,7 +115,17 @@ async fn a_slot_that_was_dropped_does_not_make_its_series_silent_for_good() {
     for slot in (0..60).filter(|slot| *slot != 3) {
         rig.lose(SINCE.plus(slot));
     }
-    sleep(Duration::from_millis(1_300)).await;
+    let noted = async {
+        while rig.spool.standing().slots < 59 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        // The standing is as of the last second.
+        let before = rig.seconds.load(Ordering::Relaxed);
+        while rig.seconds.load(Ordering::Relaxed) == before {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), noted).await.expect("all are spooled, and a second passes");
     // By the clock of this test no time has passed, and each slot beyond the hole is newer.
     let standing = rig.standing.lock().unwrap().clone();
     assert_eq!((standing.series, standing.ticking), (1, 1));
@@ -138,31 +163,23 @@ fn no_report_is_too_large_to_be_taken() {
 
 #[tokio::test]
 async fn reports_say_which_versions_of_the_services_are_held() {
-    let told = |rig: &Rig| {
-        let kept = rig.fresh.take();
-        let reports = kept.iter().map(|kept| Report::decode(&kept.body.report).unwrap());
-        reports.last().and_then(|report| report.services)
-    };
     let elsewhere = Rig::new();
-    sleep(Duration::from_millis(100)).await;
-    assert_eq!(told(&elsewhere), None, "its own file says what it probes");
+    // Its own file says what it probes.
+    elsewhere.until_told(None).await;
     elsewhere.end().await;
 
     let candidate = Held::new(Version(2), HeldState::Available);
     let rig = Rig::holding(Some(vec![candidate.clone()]));
-    sleep(Duration::from_millis(100)).await;
-    assert_eq!(told(&rig), Some(vec![Held::new(Version(1), HeldState::Active), candidate]));
+    rig.until_told(Some(vec![Held::new(Version(1), HeldState::Active), candidate])).await;
     // Another crew probes by what was prepared; the one before has attempts that end.
     let crew = rig.batch.enlist(&[]);
     let roster = Roster { vantage: vantage(), since: SINCE.plus(9), series: Vec::new() };
     let (configuration, services) = ("d".to_owned(), Some(Version(2)));
     rig.enrolments.send(Enrolment { crew, roster, configuration, services }).await.unwrap();
-    sleep(Duration::from_millis(1_100)).await;
     let removing = Held::new(Version(1), HeldState::Removing);
-    assert_eq!(told(&rig), Some(vec![Held::new(Version(2), HeldState::Active), removing]));
+    rig.until_told(Some(vec![Held::new(Version(2), HeldState::Active), removing])).await;
     rig.batch.dismiss(rig.crew);
-    sleep(Duration::from_millis(2_200)).await;
-    assert_eq!(told(&rig), Some(vec![Held::new(Version(2), HeldState::Active)]));
+    rig.until_told(Some(vec![Held::new(Version(2), HeldState::Active)])).await;
     rig.end().await;
 }
 

@@ -125,17 +125,20 @@ impl Peer {
     pub(crate) async fn until(&self, seen: impl Fn(&[Told]) -> bool) -> Vec<Told> {
         let since = clock();
         loop {
-            let told = self.told();
-            if seen(&told) {
-                return told;
+            // Looked at in place: what an hour left is large, and whoever waits for it runs on this thread as well.
+            {
+                let told = self.told.lock().unwrap();
+                if seen(&told) {
+                    return told.clone();
+                }
+                let waited = clock().since(since);
+                assert!(
+                    u128::from(waited) < PATIENCE.as_micros(),
+                    "{} reports came: {:#?}",
+                    told.len(),
+                    told.last()
+                );
             }
-            let waited = clock().since(since);
-            assert!(
-                u128::from(waited) < PATIENCE.as_micros(),
-                "{} reports came: {:#?}",
-                told.len(),
-                told.last()
-            );
             sleep(Duration::from_millis(5)).await;
         }
     }

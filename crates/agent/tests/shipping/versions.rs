@@ -122,7 +122,8 @@ async fn of_two_collectors_the_one_that_takes_our_version_is_found_at_once() {
     let new = Peer::start(|_| Answer::Take).await;
     let agent = agent(&[&old, &new], 3, clear);
     let told = new.until(|told| taken(told) >= 3).await;
-    assert!(millis(old.told()[0].at, told[0].at) < 1_000);
+    // Where no other is left, the pause is of half a minute.
+    assert!(millis(old.told()[0].at, told[0].at) < 10_000);
     assert_eq!(old.told().len(), 1, "and stayed with");
     assert_eq!(agent.stop().await, 0);
     assert_delivered(&whole(&[&new]));

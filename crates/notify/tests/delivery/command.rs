@@ -63,7 +63,7 @@ async fn the_exit_status_says_whether_to_try_again() {
 
 #[tokio::test]
 async fn a_command_that_prints_without_end_or_reads_nothing_is_no_trouble() {
-    let receipt = shell("yes | head -c 20000000; exec <&-").await.unwrap();
+    let receipt = shell("yes | head -c 1000000; exec <&-").await.unwrap();
     assert!(receipt.text.len() < 400, "{}", receipt.text);
 }
 

@@ -9,8 +9,8 @@ use tokio::runtime::Handle;
 
 use crate::{
     rig::{
-        A_SECOND, A_WHILE, ANY, Rig, SOON, STREAMS, attempt, attempt_all, delivered, local, lost, prober,
-        run, target, target_with, this_second,
+        A_SECOND, A_WHILE, ANY, Rig, SOON, STREAMS, attempt_all, attempt_once, delivered, in_time, local,
+        lost, prober, run, target, target_with, this_second,
     },
     sockets::{accept, connections_to, full_listener, listener},
     tls::{Authority, acceptor},
@@ -82,7 +82,7 @@ async fn an_attempt_spawns_nothing() {
     let authority = Authority::new();
     let acceptor = acceptor(authority.server(&authority.leaf("127.0.0.1")));
     let alive = || Handle::current().metrics().num_alive_tasks();
-    for protocol in STREAMS {
+    let once = async |protocol: Protocol| {
         let (listener, address) = listener();
         let target = target_with(&format!("{protocol}://{address}"), &authority.client(), None);
         let peer = async {
@@ -92,7 +92,10 @@ async fn an_attempt_spawns_nothing() {
             assert_eq!(alive(), 0, "{protocol}");
             tokio::time::sleep(Duration::from_secs(1)).await;
         };
-        let (seen, ()) = tokio::join!(attempt(&target), peer);
+        tokio::join!(attempt_once(&target, this_second()), peer)
+    };
+    for protocol in STREAMS {
+        let (seen, ()) = in_time(async || once(protocol).await).await;
         assert_eq!(seen.outcome, lost(Phase::Confirm, Fault::Timeout), "{protocol}");
         assert_eq!(alive(), 0, "{protocol}");
     }
@@ -105,8 +108,12 @@ async fn attempt_blocked(target: &Target, from: u64, for_: u64) -> Observation {
         thread::sleep(Duration::from_millis(for_));
     };
     let prober = prober();
-    let deadline = SystemClock.monotonic().plus(A_SECOND.as_micros() as u64);
-    tokio::join!(prober.run(target, this_second(), deadline), block).0
+    let began = SystemClock.monotonic();
+    let deadline = began.plus(A_SECOND.as_micros() as u64);
+    let (seen, ()) = tokio::join!(prober.run(target, this_second(), deadline), block);
+    let took = SystemClock.monotonic().since(began);
+    assert!(u64::from(seen.timings.total_us) <= took, "within {took} us: {:?}", seen.timings);
+    seen
 }
 
 #[tokio::test]
@@ -124,12 +131,18 @@ async fn a_starved_agent_blames_nobody() {
     for (target, phase) in table {
         let seen = attempt_blocked(target, 800, 300).await;
         assert_eq!(seen.outcome, local(phase, LocalFault::Starved), "{seen:?}");
-        assert!((1_100_000..1_300_000).contains(&seen.timings.total_us), "{:?}", seen.timings);
+        assert!(seen.timings.total_us >= 1_100_000, "{:?}", seen.timings);
     }
 
-    // Late, but not by so much that it would mean nothing.
-    let seen = attempt_blocked(&silent, 800, 207).await;
-    assert_eq!(seen.outcome, lost(Phase::Confirm, Fault::Timeout), "{seen:?}");
+    // Late, but not by so much that it would mean nothing; a busy machine makes it so now and then, and not each time.
+    let (timeout, starved) =
+        (lost(Phase::Confirm, Fault::Timeout), local(Phase::Confirm, LocalFault::Starved));
+    let mut outcomes = Vec::new();
+    while outcomes.len() < 5 && outcomes.last() != Some(&timeout) {
+        outcomes.push(attempt_blocked(&silent, 800, 207).await.outcome);
+    }
+    assert_eq!(outcomes.pop(), Some(timeout));
+    assert!(outcomes.iter().all(|outcome| *outcome == starved), "{outcomes:?}");
 }
 
 /// What came in time and was noticed late cannot be told from what came late.

@@ -7,7 +7,7 @@ use aviary_probe::{ApiKey, Observation};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    rig::{NAME, attempt, delivered, lost, target_with},
+    rig::{NAME, attempt_once, delivered, in_time, lost, target_with, this_second},
     sockets::{accept, listener, read_to_end},
     tls::{Authority, acceptor},
 };
@@ -20,6 +20,10 @@ struct Answer {
 
 /// One attempt at a server that reads one request and answers it so; returns the request too.
 async fn exchange(answer: Answer, key: Option<&ApiKey>) -> (Observation, String) {
+    in_time(async || exchange_once(&answer, key).await).await
+}
+
+async fn exchange_once(answer: &Answer, key: Option<&ApiKey>) -> (Observation, String) {
     let authority = Authority::new();
     let (listener, address) = listener();
     let acceptor = acceptor(authority.server(&authority.leaf("127.0.0.1")));
@@ -40,7 +44,7 @@ async fn exchange(answer: Answer, key: Option<&ApiKey>) -> (Observation, String)
         // Behind a reset this fails.
         (request, tcp.write_all(b"x").await)
     };
-    let (seen, (request, ended)) = tokio::join!(attempt(&target), server);
+    let (seen, (request, ended)) = tokio::join!(attempt_once(&target, this_second()), server);
     if matches!(seen.outcome, Outcome::Delivered(_)) && !answer.closes && !answer.says.contains(": 100") {
         ended.unwrap_or_else(|error| {
             panic!("a delivered request ends in order, not in a reset: {error}, {:?}", answer.says)

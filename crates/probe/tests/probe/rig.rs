@@ -64,11 +64,34 @@ pub(crate) async fn run(
     let once = async || prober.run(target, second, SystemClock.monotonic().plus(time_us)).await;
     for _ in 0..2 {
         let seen = once().await;
-        if u64::from(seen.timings.total_us) < time_us + STARVED_US / 2 {
+        if !is_late(&seen, time) {
             return seen;
         }
     }
     once().await
+}
+
+/// One attempt at `second`, with a second's time, that is not made again by itself: see [`in_time`].
+pub(crate) async fn attempt_once(target: &Target, second: Second) -> Observation {
+    prober().run(target, second, SystemClock.monotonic().plus(DEADLINE_US)).await
+}
+
+/// What `once` makes, an attempt with a second's time and all that is around it; again, up to twice, where [`run`] would
+/// make the attempt again: a peer that takes one connection has nothing for a second.
+pub(crate) async fn in_time<T>(once: impl AsyncFn() -> (Observation, T)) -> (Observation, T) {
+    let mut left = 2;
+    loop {
+        let (seen, around) = once().await;
+        if left == 0 || !is_late(&seen, A_SECOND) {
+            return (seen, around);
+        }
+        left -= 1;
+    }
+}
+
+/// Whether an attempt with so much time ended so late that how long it took means nothing.
+fn is_late(seen: &Observation, time: Duration) -> bool {
+    u64::from(seen.timings.total_us) >= time.as_micros() as u64 + STARVED_US / 2
 }
 
 /// One attempt at each of `targets`, all at once; in their order.

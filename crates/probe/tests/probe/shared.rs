@@ -28,7 +28,10 @@ use crate::{
 const DELIVERED: Outcome = delivered(Evidence::PeerClosed);
 
 /// Longer than any lane here needs to begin, and before a question is repeated.
-const SLOW: Duration = Duration::from_millis(240);
+const SLOW: Duration = Duration::from_millis(200);
+
+/// A question that nobody answers is repeated after a little more.
+const REPEATED_US: u64 = 280_000;
 
 /// A runtime as a lane has it.
 fn lane() -> Runtime {
@@ -115,38 +118,46 @@ async fn who_is_a_little_late_gets_the_next_seconds_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_stops_waiting_stops_nobody_else() {
     let port = peer().await;
-    let slow = Reply::After(SLOW, Box::new(reply(&["127.0.0.1"])));
-    let names = NameServer::start(move |_, _| slow.clone()).await;
-    let prober = sharing(names.dns());
-    let (target, second) = (named("probed.test", port), this_second());
+    // Again where a busy machine had a lane begin, or the answer come, too late.
+    for is_last in [false, false, false, false, true] {
+        let slow = Reply::After(SLOW, Box::new(reply(&["127.0.0.1"])));
+        let names = NameServer::start(move |_, _| slow.clone()).await;
+        let prober = sharing(names.dns());
+        let (target, second) = (named("probed.test", port), this_second());
 
-    // The lane that asks first is gone before the answer comes; another gives up at its deadline.
-    thread::scope(|scope| {
-        let first = scope.spawn(|| {
-            let lane = lane();
-            let (prober, target) = (prober.clone(), target.clone());
-            lane.spawn(async move { run(&prober, &target, second, A_SECOND).await });
-            lane.block_on(async { tokio::time::sleep(SLOW / 4).await });
-            lane.shutdown_background();
+        // The lane that asks first is gone before the answer comes; another gives up at its deadline.
+        let began = SystemClock.monotonic();
+        let (impatient, patient) = thread::scope(|scope| {
+            let first = scope.spawn(|| {
+                let lane = lane();
+                let (prober, target) = (prober.clone(), target.clone());
+                lane.spawn(async move { run(&prober, &target, second, A_SECOND).await });
+                lane.block_on(async { tokio::time::sleep(SLOW / 4).await });
+                lane.shutdown_background();
+            });
+            let impatient = scope.spawn(|| {
+                thread::sleep(SLOW / 8);
+                let deadline = SystemClock.monotonic().plus(80_000);
+                lane().block_on(prober.run(&target, second, deadline)).outcome
+            });
+            let patient = scope.spawn(|| {
+                thread::sleep(SLOW / 8);
+                lane().block_on(run(&prober, &target, second, A_SECOND))
+            });
+            first.join().unwrap();
+            (impatient.join().unwrap(), patient.join().unwrap())
         });
-        let impatient = scope.spawn(|| {
-            thread::sleep(SLOW / 8);
-            let deadline = SystemClock.monotonic().plus(80_000);
-            lane().block_on(prober.run(&target, second, deadline)).outcome
-        });
-        let patient = scope.spawn(|| {
-            thread::sleep(SLOW / 8);
-            lane().block_on(run(&prober, &target, second, A_SECOND))
-        });
-        first.join().unwrap();
-        assert_eq!(impatient.join().unwrap(), lost(Phase::Dns, Fault::Timeout));
-        let seen = patient.join().unwrap();
-        assert_eq!(seen.outcome, DELIVERED, "{seen:?}");
-    });
-    let seen = run(&prober, &target, second, A_SECOND).await;
-    assert_eq!(seen.outcome, DELIVERED);
-    assert!(seen.timings.get(Phase::Dns).unwrap() < 100_000, "it is there: {:?}", seen.timings);
-    assert_eq!(names.asked(), [A]);
+        let took = SystemClock.monotonic().since(began);
+        assert_eq!(patient.outcome, DELIVERED, "{patient:?}");
+        let seen = run(&prober, &target, second, A_SECOND).await;
+        assert_eq!(seen.outcome, DELIVERED);
+        assert!(seen.timings.get(Phase::Dns).unwrap() < 100_000, "it is there: {:?}", seen.timings);
+        let gave_up = lost(Phase::Dns, Fault::Timeout);
+        if is_last || (took < REPEATED_US && impatient == gave_up) {
+            assert_eq!((impatient, names.asked()), (gave_up, vec![A]));
+            return;
+        }
+    }
 }
 
 #[tokio::test]
@@ -202,24 +213,38 @@ async fn silence_is_ours_where_every_name_meets_it() {
         reply(&["127.0.0.1"])
     })
     .await;
-    let prober = sharing(names.dns());
     let (ours, theirs) = (local(Phase::Dns, LocalFault::NoRoute), lost(Phase::Dns, Fault::Timeout));
     let second = this_second();
-    let outcomes = |hosts: &[&str], after| {
-        let targets: Vec<_> = hosts.iter().map(|host| named(host, port)).collect();
-        let seen = on_lanes(&prober, &targets, second.plus(after));
-        seen.into_iter().map(|seen| seen.outcome).collect::<Vec<_>>()
-    };
-
-    assert_eq!(outcomes(&["silent.test", "silent.test"], 0), [ours, ours], "the only name");
-    assert_eq!(outcomes(&["silent.test", "probed.test"], 10), [theirs, DELIVERED]);
-    assert_eq!(outcomes(&["probed.test"], 15), [DELIVERED]);
-    assert_eq!(outcomes(&["silent.test", "localhost"], 20), [theirs, DELIVERED], "answered just before");
-    all_silent.store(true, Ordering::Relaxed);
-    // What was answered before the server fell silent no longer counts.
-    assert_eq!(outcomes(&["silent.test", "probed.test", "localhost"], 30), [ours, ours, DELIVERED]);
-    all_silent.store(false, Ordering::Relaxed);
-    assert_eq!(outcomes(&["silent.test", "probed.test"], 40), [theirs, DELIVERED]);
+    let steps: [(bool, &[&str], &[Outcome]); 6] = [
+        // The only name.
+        (false, &["silent.test", "silent.test"], &[ours, ours]),
+        (false, &["silent.test", "probed.test"], &[theirs, DELIVERED]),
+        (false, &["probed.test"], &[DELIVERED]),
+        // Another was answered just before.
+        (false, &["silent.test", "localhost"], &[theirs, DELIVERED]),
+        // What was answered before the server fell silent no longer counts.
+        (true, &["silent.test", "probed.test", "localhost"], &[ours, ours, DELIVERED]),
+        (false, &["silent.test", "probed.test"], &[theirs, DELIVERED]),
+    ];
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let began = SystemClock.monotonic();
+        let prober = sharing(names.dns());
+        seen.clear();
+        for ((is_silent, hosts, _), turn) in steps.iter().zip(0..) {
+            all_silent.store(*is_silent, Ordering::Relaxed);
+            let targets: Vec<_> = hosts.iter().map(|host| named(host, port)).collect();
+            let seen_now = on_lanes(&prober, &targets, second.plus(10 * turn));
+            seen.push(seen_now.into_iter().map(|seen| seen.outcome).collect::<Vec<_>>());
+        }
+        // Lookups and lanes are given up shortly after one another, and what was answered counts for two seconds: where
+        // a busy machine held up either, or all of it by a second, it says nothing.
+        let is_starved = |it: &Outcome| matches!(it, Outcome::Local { fault: LocalFault::Starved, .. });
+        if !seen.iter().flatten().any(is_starved) && SystemClock.monotonic().since(began) < 5_700_000 {
+            break;
+        }
+    }
+    assert_eq!(seen, steps.map(|(.., expected)| expected.to_vec()));
 }
 
 #[tokio::test]

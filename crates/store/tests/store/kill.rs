@@ -55,7 +55,11 @@ fn nothing_that_was_kept_is_lost_to_forty_kills() {
     let directory = tempfile::tempdir().unwrap();
     let mut first = 1;
     let mut cuts = 0;
-    for round in 0..40_u64 {
+    for round in 0..400_u64 {
+        // On a slow disk forty write too little to prove anything.
+        if round >= 40 && first > 200 {
+            break;
+        }
         let said = killed("kill::a_writer_leaves_what_it_wrote", directory.path(), first, round);
         let last = said.iter().rev().find_map(|line| line.strip_prefix("kept ")?.parse().ok());
 
@@ -75,6 +79,6 @@ fn nothing_that_was_kept_is_lost_to_forty_kills() {
         first = newest + 1;
     }
     assert!(first > 200, "only {first} were written: this proves little");
-    assert!(cuts > 20, "{cuts} of 40 found that the one before was killed");
+    assert!(cuts > 20, "only {cuts} found that the one before was killed");
     verify(directory.path(), |_| {}).unwrap();
 }
