@@ -154,7 +154,7 @@ const fn of_state(state: State) -> [&'static str; 2] {
         State::Degraded => ["More is lost than is acceptable.", "[Loss](../runbooks/loss.md)."],
         State::Down => ["Half or more is lost.", "[Loss](../runbooks/loss.md)."],
         State::Healthy => ["What is lost is acceptable.", "Nothing."],
-        State::Starting => ["Too young to say.", "Wait half a minute."],
+        State::Starting => ["Too young to say.", "Wait a minute."],
         State::Unproven => [
             "Datapoints are sent, and nothing can show whether they arrive.",
             "[Troubleshooting](../troubleshooting.md#my-udp-is-unproven).",

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use aviary_collector::{Credentials, Readback, Reader, Shown, look};
-use aviary_core::{Clock as _, Endpoint, Outcome, Protocol, Second, Span, endpoint};
+use aviary_core::{Clock as _, Endpoint, Fault, Outcome, Protocol, Second, Span, endpoint};
 use aviary_probe::{
     Connection as _, DEADLINE_US, Dns, Family, Host, KeyExchange, Network as _, Prober, Question,
     SystemClock, Target, TlsClient,
@@ -268,26 +268,32 @@ async fn knock(host: &Host, endpoint: &Endpoint) -> Found {
     }
 }
 
-/// Sends datapoints to each endpoint, one a second. One that was taken is enough: a service, or this host, may be held up
-/// for a second.
+/// Sends datapoints to each endpoint, one a second. One that was taken is enough, since a service, or this host, may be held up
+/// for a second, and so is one that was refused.
 async fn send(endpoints: &[Endpoint], tls: &TlsClient) -> anyhow::Result<Vec<Found>> {
     let prober = Prober::new(Host::new(Dns::from_system()?), SystemClock);
     let targets = endpoints.iter().map(|endpoint| Target::new(endpoint.clone(), &name(endpoint), tls, None));
     let targets = targets.collect::<Result<Vec<_>, _>>()?;
-    let mut found = vec![Found::Nothing; endpoints.len()];
+    let (mut taken, mut refused) = (vec![false; targets.len()], vec![false; targets.len()]);
     for _ in 0..DATAPOINTS {
         let begun = SystemClock.monotonic();
         let second = SystemClock.wall().second();
-        let attempts = targets.iter().map(|target| prober.run(target, second, begun.plus(DEADLINE_US)));
-        for (observation, found) in join_all(attempts).await.iter().zip(&mut found) {
-            if let Outcome::Delivered(_) = observation.outcome {
-                *found = Found::Taken;
+        // Systems say only so often a second that nobody is there, and of UDP nothing else is heard.
+        let asked: Vec<usize> = (0..targets.len()).filter(|place| !refused[*place]).collect();
+        let attempts =
+            asked.iter().map(|place| prober.run(&targets[*place], second, begun.plus(DEADLINE_US)));
+        for (place, observation) in asked.iter().zip(join_all(attempts).await) {
+            match observation.outcome {
+                Outcome::Delivered(_) => taken[*place] = true,
+                Outcome::Lost { fault: Fault::Refused, .. } => refused[*place] = true,
+                _ => {}
             }
         }
         let spent = SystemClock.monotonic().since(begun);
         tokio::time::sleep(Duration::from_micros(1_000_000_u64.saturating_sub(spent))).await;
     }
-    Ok(found)
+    let found = |place: usize| if taken[place] && !refused[place] { Found::Taken } else { Found::Nothing };
+    Ok((0..targets.len()).map(found).collect())
 }
 
 /// Looks whether this API answers, and where datapoints were sent, which of them it shows. `None` where it does not;

@@ -239,7 +239,7 @@ impl Journal {
                         Told::Ended(error) => NotKept::Never(Arc::clone(error)),
                     };
                     self.lock().refuse(&refusal, entries.len());
-                    // Whoever is refused finds why among the events.
+                    // First, so that whoever is refused here finds why among the events.
                     tell(told);
                     refuse(entries, &refusal);
                 }

@@ -280,7 +280,7 @@ impl Pool {
             State::Starting
         } else if unproven >= SAMPLES_MIN {
             State::Unproven
-        } else if (judged + unproven) * 2 > scheduled {
+        } else if scheduled < JUDGED_SECONDS && (judged + unproven) * 2 > scheduled {
             // A slot or two that its agent did not get to make it no older than it is, and nobody blind.
             State::Starting
         } else {
@@ -473,6 +473,7 @@ mod tests {
             (Window { local: 1, missed: 1, scheduled: 31, ..window(29, 0, 0, 0) }, State::Starting),
             (Window { local: 2, scheduled: 31, ..window(0, 0, 29, 0) }, State::Starting),
             (Window { missed: 30, scheduled: 50, ..window(20, 0, 0, 0) }, State::Blind),
+            (Window { missed: 2, scheduled: 60, ..window(0, 29, 29, 0) }, State::Blind),
             (window(29, 0, 0, 31), State::Blind),
             (window(0, 0, 60, 0), State::Unproven),
             (window(60, 0, 0, 0), State::Healthy),

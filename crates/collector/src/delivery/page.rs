@@ -127,7 +127,8 @@ fn summary(incident: &Incident, message: Message) -> String {
         None | Some(Resolution::Recovered) => {}
         Some(other) => text.push_str(&format!("; {other}")),
     }
-    if incident.state.is_active() && incident.blind().is_some() {
+    // As others are told it, so that what a message says is corrected by another.
+    if incident.state.is_active() && incident.told.as_ref().is_some_and(|told| told.is_blind) {
         text.push_str("; by now nobody can tell how it does");
     }
     text

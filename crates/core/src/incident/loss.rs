@@ -12,7 +12,7 @@ use crate::{
     page::Severity,
 };
 
-/// Other rules must stand for so long before they count; and that nobody can tell, or can again, before it is told.
+/// Other rules must stand for so long before they count, and that nobody can tell, or can again, before it is told.
 pub(super) const SETTLE_SECONDS: u64 = 15;
 
 /// What is less severe must be so for as long before it counts: what is half lost swings around the half.

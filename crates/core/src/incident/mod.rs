@@ -15,7 +15,7 @@
 //! | | somebody is on it | acknowledged | that escalation ends |
 //! | recovering | lost again | as before | nothing |
 //! | recovering | the clearing test is passed by all, and nothing flaps | resolved | resolved |
-//! | any that is there | nobody can tell | the same, marked: no data is no loss and no recovery | updated |
+//! | any that is there | nobody can tell | the same, marked: no data is no loss and no recovery | updated, once it has stood |
 //! | any that is there | extent or severity changes materially | the same | updated |
 //! | any that is there | not configured any more | resolved, as removed and not as recovered | resolved |
 //! | any that is there | somebody says that it is over | resolved; if it goes on, is no wider and no worse, it is not told again for 30 min | resolved |
@@ -26,7 +26,7 @@
 //!
 //! **Changes that are told** (material ones), at most one a minute but for what got worse, and one in 15 min while it
 //! flaps: the severity (less only after five minutes of it); the services; the rules, once other ones have stood for
-//! 15 s; the share lost, once it doubled; that nobody can tell, or can again, once that has stood for 15 s; that it flaps, or
+//! 15 s; the share lost, once it doubled; that nobody can tell, or can again but for moments, once that has stood for 15 s; that it flaps, or
 //! no more.
 //!
 //! **One cause is one incident** ([`Shape`]). The loss of one service goes on under the same incident as long as its rules

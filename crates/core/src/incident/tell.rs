@@ -58,15 +58,26 @@ impl Told {
     }
 }
 
-/// Whether it is to be said that nobody can tell: as it was said last, until it has been another way for long enough. Whoever
-/// reads back falls behind for a second or two, again and again, where a service answers slowly.
+/// Whether it is to be said that nobody can tell: once that has stood, and until somebody could for as long. Moments do not
+/// count: where storage answers slowly whoever reads it falls behind for a second or two, again and again.
 fn is_blind(incident: &Incident, now: Second) -> bool {
-    let is_sight = |what: &Happened| matches!(what, Happened::CannotTell(_) | Happened::CanTell);
-    let mut newest = incident.timeline.kept.iter().rev();
-    let stands = newest
-        .find(|(_, what)| is_sight(what))
-        .is_none_or(|(since, _)| now.0.saturating_sub(since.0) >= SETTLE_SECONDS);
-    if stands { incident.is_blind } else { incident.told.as_ref().is_some_and(|told| told.is_blind) }
+    let sights = incident.timeline.kept.iter().rev().filter_map(|(since, what)| match what {
+        Happened::CannotTell(_) => Some((*since, true)),
+        Happened::CanTell => Some((*since, false)),
+        _ => None,
+    });
+    let was_told = incident.told.as_ref().is_some_and(|told| told.is_blind);
+    let mut until = now;
+    for (since, is_blind) in sights {
+        if is_blind && until.0.saturating_sub(since.0) >= SETTLE_SECONDS {
+            let is_there = incident.is_blind && until == now;
+            let is_over = !incident.is_blind && now.0.saturating_sub(until.0) >= SETTLE_SECONDS;
+            return is_there || was_told && !is_over;
+        }
+        until = since;
+    }
+    // It was only ever for moments, or so long ago that it is forgotten.
+    was_told && incident.is_blind
 }
 
 impl Incidents {

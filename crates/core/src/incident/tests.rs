@@ -276,7 +276,14 @@ fn nobody_is_told_of_a_moment_in_which_nobody_could_tell() {
     assert_eq!(changes(&desk.run(120, &[blind("a")])), [Change::Updated]);
     assert!(desk.run(10, &[lost("a", "")]).is_empty(), "nor of a moment in which somebody could");
     assert!(desk.run(120, &[blind("a")]).is_empty());
-    assert_eq!(changes(&desk.run(120, &[lost("a", "")])), [Change::Updated]);
+    // It can be told again, but for moments.
+    let mut told = Vec::new();
+    for _ in 0..12 {
+        told.extend(desk.run(8, &[lost("a", "")]));
+        told.extend(desk.run(2, &[blind("a")]));
+    }
+    assert_eq!(changes(&told), [Change::Updated]);
+    assert!(!desk.only().told.as_ref().unwrap().is_blind);
 }
 
 #[test]

@@ -51,7 +51,8 @@ pub(crate) struct SlowWanted {
 }
 
 impl State {
-    /// What is to be looked at now, once a minute: as soon as a minute is told of, or later where judgement was held up then.
+    /// What is to be looked at now, once a minute: as soon as a minute is told of, or later where judgement was held up then. A new
+    /// life looks at once.
     pub(crate) fn slow_wanted(&mut self, now: Timestamp) -> Option<SlowWanted> {
         let told = now.second().minus(TOLD_AFTER_SECONDS);
         let until = told.minus(told.0 % MINUTE);
