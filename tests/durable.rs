@@ -407,27 +407,14 @@ fn a_store_is_looked_through_copied_and_restored_while_it_runs_and_while_it_does
 /// The disk confirms nothing any more: the process ends, says why, and writes nothing further.
 #[test]
 fn a_collector_whose_disk_gives_up_ends_and_says_so() {
-    let dir = tempfile::tempdir().unwrap();
-    let port = Port::claim();
-    let config = dir.path().join("aviary.toml");
-    let data = dir.path().join("data");
-    let text = format!("[collector]\nlisten = \"{}\"\ndata = \"{}\"\n", port.address(), data.display());
-    fs::write(&config, text).unwrap();
-    let mut command = program(AVIARY);
-    command.arg("run").arg(&config);
-    let mut process = Process::start("collector", command, dir.path());
-    let deadline = Instant::now() + PATIENCE;
-    while !matches!(request(port.address(), "GET", "/readyz", &[]), Some((200, _))) {
-        assert!(process.is_running() && Instant::now() < deadline, "not ready: {}", process.log());
-        thread::sleep(Duration::from_millis(20));
-    }
+    let mut collector = Collector::start();
     // What a start has to keep is kept by then, so that what fails is the first report.
     thread::sleep(Duration::from_millis(1_500));
     let mut command = program("strace");
-    let pid = process.pid().as_raw_nonzero().to_string();
+    let pid = collector.process.pid().as_raw_nonzero().to_string();
     let inject = "inject=fdatasync:error=EIO";
     command.args(["-f", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", inject, "-p", &pid]);
-    let disk = Process::start("strace", command, dir.path());
+    let disk = Process::start("strace", command, collector.dir.path());
     let deadline = Instant::now() + PATIENCE;
     while !disk.log().contains("attached") {
         assert!(disk.is_running() && Instant::now() < deadline, "{}", disk.log());
@@ -436,22 +423,20 @@ fn a_collector_whose_disk_gives_up_ends_and_says_so() {
     let mut agent = Agent::new("one", now().minus(60));
     let deadline = Instant::now() + PATIENCE;
     let mut refused = false;
-    while process.is_running() && Instant::now() < deadline {
-        refused |= agent.tell(port.address(), now().minus(20)).is_some_and(|status| status == 503);
+    while collector.process.is_running() && Instant::now() < deadline {
+        refused |= agent.tell(collector.address(), now().minus(20)).is_some_and(|status| status == 503);
         thread::sleep(Duration::from_millis(50));
     }
-    let status = process.stop();
-    let log = process.log();
+    let status = collector.process.stop();
+    let log = collector.process.log();
     assert_eq!(status.code(), Some(2), "{log}");
     let last = log.lines().last().unwrap();
     assert!(last.starts_with("aviary: the collector cannot go on: the disk did not confirm"), "{log}");
     assert!(refused, "whoever told it something is not told that it is kept: {log}");
     let kept = agent.acknowledged.len();
-    let mut command = program(AVIARY);
-    command.arg("run").arg(&config);
-    let again = Collector { process: Process::start("again", command, dir.path()), port, dir };
-    again.wait_until_ready();
-    agent.assert_kept(&again, Span::new(now().minus(60), now().minus(5)));
+    collector.process.restart();
+    collector.wait_until_ready();
+    agent.assert_kept(&collector, Span::new(now().minus(60), now().minus(5)));
     assert!(kept <= SERIES as usize * 7);
 }
 

@@ -7,7 +7,6 @@ use std::{
 };
 
 use aviary_core::{Protocol, Second, Span};
-use serde_json::Value;
 
 use crate::support::{
     aviary::{Aviary, now},
@@ -38,12 +37,7 @@ ca = {{ file = "{}" }}
         endpoints.join(", "),
         service.ca().display(),
     ));
-    aviary.wait_for("/api/v1/sums?by=protocol&window=10s", Duration::from_secs(60), |sums| {
-        let groups = sums["groups"].as_array().unwrap();
-        let is_sent = |outcome: &Value| outcome.as_u64() >= Some(1);
-        groups.len() == endpoints.len()
-            && groups.iter().all(|group| is_sent(&group["delivered"]) || is_sent(&group["unproven"]))
-    });
+    aviary.wait_until_begun(endpoints.len());
     aviary
 }
 

@@ -20,10 +20,7 @@ fn local(change: impl FnOnce(String) -> String) -> Aviary {
         text = text.replace(&format!("127.0.0.1:{port}"), &Port::claim().address().to_string());
     }
     let aviary = Aviary::start(&change(text));
-    aviary.wait_for("/api/v1/sums?by=protocol&window=10s", PATIENCE, |sums| {
-        let groups = sums["groups"].as_array().unwrap();
-        groups.len() == 6 && groups.iter().all(|group| group["delivered"].as_u64() >= Some(1))
-    });
+    aviary.wait_until_begun(6);
     aviary
 }
 

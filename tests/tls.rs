@@ -98,16 +98,6 @@ impl Rig {
         Self { dir, port, process }
     }
 
-    /// Waits until its log has `part` in it.
-    #[track_caller]
-    fn wait_until_said(&self, part: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.process.log().contains(part) {
-            assert!(Instant::now() < deadline, "{}", self.process.log());
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-
     /// What the API answers to somebody who trusts `ca` and shows `client`, or why there is no answer.
     fn ask(
         &self,
@@ -132,6 +122,12 @@ impl Rig {
         runtime.block_on(asked).map_err(|error| format!("{:?}", anyhow::Error::new(error)))
     }
 
+    #[track_caller]
+    fn wait_until_said(&self, part: &str) {
+        self.wait(part, || self.process.log().contains(part));
+    }
+
+    #[track_caller]
     fn wait(&self, what: &str, seen: impl Fn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !seen() {

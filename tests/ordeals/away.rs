@@ -2,7 +2,7 @@
 
 use aviary_core::{Outcome, Span};
 
-use super::{Agent, PATIENCE, assert_goes_on, assert_true, count, outcomes, pause, runs_from};
+use super::{Agent, PATIENCE, assert_goes_on, assert_true, count, outcomes, pause};
 use crate::support::{aviary::now, receiver::Receiver, recorder::Recorder};
 
 #[test]
@@ -20,7 +20,7 @@ fn a_collector_that_was_away_gets_everything_although_the_agent_was_killed_meanw
     pause(1_500);
     let restarting = now();
     agent.process.restart();
-    let again = runs_from(&receiver, restarting);
+    let again = receiver.runs_from(restarting);
     pause(7_000);
     recorder.open();
     let back = now();

@@ -4,7 +4,7 @@ use std::thread;
 
 use aviary_core::{LocalFault, Outcome, Span};
 
-use super::{Agent, Dice, PATIENCE, assert_goes_on, assert_true, count, outcomes, pause, runs_from};
+use super::{Agent, Dice, PATIENCE, assert_goes_on, assert_true, count, outcomes, pause};
 use crate::support::{aviary::now, ports::Port, receiver::Receiver, recorder::Recorder};
 
 /// Kills an agent again and again, `lives` times, each after so many milliseconds, and lets one more life end well. The
@@ -85,7 +85,7 @@ fn the_seconds_between_an_end_and_the_next_start_are_missed_and_reports_of_the_e
     let started = now();
     recorder.open();
     agent.process.restart();
-    let again = runs_from(&receiver, started);
+    let again = receiver.runs_from(started);
     let end = again.plus(2);
     recorder.until(PATIENCE, |said| said.values().all(|seconds| seconds.contains_key(&end)));
     agent.stop();

@@ -23,7 +23,7 @@ use aviary_core::{Outcome, Second, Span};
 use tempfile::TempDir;
 
 use crate::support::{
-    aviary::{AVIARY, now},
+    aviary::AVIARY,
     process::{Process, program},
     receiver::{Received, Receiver},
     recorder::{Recorder, summary, whole, word},
@@ -135,14 +135,6 @@ fn count(outcomes: &BTreeMap<String, BTreeMap<Second, Outcome>>, span: Span) -> 
         *counts.entry(word(outcome)).or_default() += 1;
     }
     counts
-}
-
-/// Waits until the life of an agent that was started after `second` has sent something, and returns the second from which on all
-/// of it runs: how long a start takes is up to the machine.
-#[track_caller]
-fn runs_from(receiver: &Receiver, second: Second) -> Second {
-    wait_until("a datapoint of the next life", || receiver.received().iter().any(|it| it.second > second));
-    now().plus(1)
 }
 
 /// Sleeps so long on the real clock.

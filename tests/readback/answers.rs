@@ -11,13 +11,13 @@ use std::{
 use aviary_core::{Protocol, Second, Span};
 use serde_json::Value;
 
-use super::stage::{READ_AFTER, Stage, lacking, once_known, once_none_is, read_unlike, wait_until};
+use super::stage::{READ_AFTER, READ_WITHIN, Stage, lacking, once_known, read_unlike, wait_until};
 use crate::support::{
     aviary::{Aviary, now},
     graphite::{Front, Graphite, RenderError, Setup},
     node::Node,
     service::Service,
-    slots::Slot,
+    slots::{Slot, once_none_is},
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -30,15 +30,7 @@ fn reason(said: &Value) -> &str {
 /// Waits until `seen` holds of what `node` says of the service: reading back takes longer than a node is waited for.
 #[track_caller]
 fn wait_for(node: &Node, seen: impl Fn(&Value) -> bool) -> Value {
-    let until = now().plus(PATIENCE.as_secs());
-    loop {
-        let (_, said) = node.ask(SERVICE);
-        if seen(&said) {
-            return said;
-        }
-        assert!(now() < until, "not within {PATIENCE:?}: {said:#}\n{}", node.log());
-        thread::sleep(Duration::from_millis(200));
-    }
+    node.wait_for_within(PATIENCE, SERVICE, |_, said| seen(said))
 }
 
 #[test]
@@ -142,7 +134,8 @@ fn an_answer_without_what_one_of_two_backends_has_is_no_loss() {
     left.web().restart();
     wait_for(&node, |said| said["state"] == "healthy");
     let span = Span::new(begin, now().minus(READ_AFTER));
-    for (endpoint, slots) in once_none_is(&["unknown", "lost"], || node.slots("endpoint", span)) {
+    for (endpoint, slots) in once_none_is(&["unknown", "lost"], READ_WITHIN, || node.slots("endpoint", span))
+    {
         assert_eq!(read_unlike(&slots, "delivered"), [], "what was left out of {endpoint} is read");
     }
 }

@@ -9,17 +9,14 @@ use crate::support::{
     aviary::{Aviary, now},
     graphite::Setup,
     service::Service,
-    slots::{Slot, Slots, is_starved, unlike_but_for_few},
+    slots::{Slot, Slots, is_starved, once_none_is, unlike_but_for_few},
 };
 
 /// How long after its second a slot has surely been read: closed, settled, and asked for twice.
 pub(super) const READ_AFTER: u64 = 12;
 
 /// How long reading may take beyond that: whoever got no answer in time asks again.
-const READ_WITHIN: u64 = 60;
-
-/// How long agent and collector may take to begin.
-const BEGUN_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const READ_WITHIN: Duration = Duration::from_secs(60);
 
 /// Everything that takes part.
 pub(super) struct Stage {
@@ -43,16 +40,7 @@ impl Stage {
             service.ca().display(),
             service.graphite.http(),
         ));
-        let path = "/api/v1/sums?by=protocol&window=60s";
-        aviary.wait_for(path, BEGUN_WITHIN, |sums| {
-            let groups = sums["groups"].as_array().expect("a list of groups");
-            let has_begun = |protocol: &Protocol| {
-                groups.iter().any(|group| {
-                    group["by"]["protocol"] == protocol.name() && group["scheduled"].as_u64() >= Some(1)
-                })
-            };
-            protocols.iter().all(has_begun)
-        });
+        aviary.wait_until_begun(protocols.len());
         Self { aviary, service, protocols: protocols.to_vec() }
     }
 
@@ -149,23 +137,7 @@ impl Stage {
 
 /// What `read` finds once nothing of it is unknown any more, or after a minute.
 pub(super) fn once_known(read: impl Fn() -> BTreeMap<String, Slots>) -> BTreeMap<String, Slots> {
-    once_none_is(&["unknown"], read)
-}
-
-/// What `read` finds once none of it is one of `outcomes` any more, or after a minute.
-pub(super) fn once_none_is(
-    outcomes: &[&str],
-    read: impl Fn() -> BTreeMap<String, Slots>,
-) -> BTreeMap<String, Slots> {
-    let until = now().plus(READ_WITHIN);
-    loop {
-        let found = read();
-        let is_one = |slot: &Slot| outcomes.contains(&slot.outcome.as_str());
-        if now() >= until || !found.values().flat_map(Slots::values).any(is_one) {
-            return found;
-        }
-        thread::sleep(Duration::from_secs(1));
-    }
+    once_none_is(&["unknown"], READ_WITHIN, read)
 }
 
 /// What storage lacks of what was sent in time: what the sender itself lost says in which phase.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{IN, NODES, OUT, wait};
 use crate::support::{graphite::Carbon, haproxy::Balancer, node::Node, pager::Pager, ports::Port};
@@ -71,11 +71,8 @@ impl Scene {
             .collect();
         let balancer = Balancer::start(&servers);
         // What was lost while all of it started is looked at for a minute.
-        let deadline = Instant::now() + Duration::from_secs(90);
-        while collector.ask("/api/v1/services/ingest").1["state"] != "healthy" {
-            assert!(Instant::now() < deadline, "not healthy:\n{}", collector.log());
-            thread::sleep(Duration::from_millis(200));
-        }
+        let is_healthy = |_, service: &Value| service["state"] == "healthy";
+        collector.wait_for_within(Duration::from_secs(90), "/api/v1/services/ingest", is_healthy);
         collector.wait_for("/v1/nodes/ingest", |status, nodes| {
             status == 200 && nodes["nodes"].as_object().is_some_and(|nodes| nodes.len() == NODES.len())
         });

@@ -59,6 +59,9 @@ pub(crate) fn run(command: &mut Command) -> Ran {
     Ran { out: text(stdout), err: text(stderr), status: status.code().expect("aviary ends by itself") }
 }
 
+/// How long agent and collector may take to begin.
+const BEGUN_WITHIN: Duration = Duration::from_secs(60);
+
 /// A running `aviary run`.
 pub(crate) struct Aviary {
     process: Process,
@@ -88,6 +91,15 @@ impl Aviary {
         let process = Process::start("aviary", command, dir.path());
         process.wait_until_listening(collector, PATIENCE);
         Self { process, collector, dir }
+    }
+
+    /// Waits until the series of so many protocols have begun: an agent listens before it probes.
+    #[track_caller]
+    pub(crate) fn wait_until_begun(&self, protocols: usize) {
+        self.wait_for("/api/v1/sums?by=protocol&window=60s", BEGUN_WITHIN, |sums| {
+            let groups = sums["groups"].as_array().expect("a list of groups").iter();
+            groups.filter(|group| group["scheduled"].as_u64() >= Some(1)).count() == protocols
+        });
     }
 
     /// The answer of the API at `path`, which must be 200.

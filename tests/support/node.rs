@@ -133,7 +133,18 @@ impl Node {
     /// Waits until `seen` holds of what it answers at `path`.
     #[track_caller]
     pub(crate) fn wait_for(&self, path: &str, seen: impl Fn(u16, &Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_for_within(PATIENCE, path, seen)
+    }
+
+    /// The same for what may take another time.
+    #[track_caller]
+    pub(crate) fn wait_for_within(
+        &self,
+        patience: Duration,
+        path: &str,
+        seen: impl Fn(u16, &Value) -> bool,
+    ) -> Value {
+        let deadline = Instant::now() + patience;
         loop {
             let (status, body) = self.ask(path);
             if seen(status, &body) {

@@ -6,7 +6,8 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::{Instant, SystemTime},
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use aviary_core::Second;
@@ -16,7 +17,10 @@ use tokio::{
     runtime::Runtime,
 };
 
-use super::ports::Port;
+use super::{aviary::now, ports::Port};
+
+/// How long the next life of an agent may take to send something.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lines over TCP, on any loopback address, and over UDP on 127.0.0.1.
 pub(crate) struct Receiver {
@@ -70,6 +74,18 @@ impl Receiver {
     /// Everything that came so far.
     pub(crate) fn received(&self) -> Vec<Received> {
         self.received.lock().expect("whoever receives does not panic").clone()
+    }
+
+    /// Waits until the life of an agent that was started after `second` has sent something, and returns the second from which on
+    /// all of it runs: how long a start takes is up to the machine.
+    #[track_caller]
+    pub(crate) fn runs_from(&self, second: Second) -> Second {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.received().iter().any(|it| it.second > second) {
+            assert!(Instant::now() < deadline, "nothing came of a second after {second} within {PATIENCE:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
+        now().plus(1)
     }
 
     /// How often each second of each series came, by name. Panics where one came twice.

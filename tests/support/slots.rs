@@ -81,11 +81,20 @@ pub(crate) fn wait_until_closed(span: Span) {
 /// What `read` finds of `span` once that is closed, and all of it told, if that comes.
 pub(crate) fn closed<T>(span: Span, read: impl Fn() -> BTreeMap<T, Slots>) -> BTreeMap<T, Slots> {
     wait_until_closed(span);
-    let deadline = Instant::now() + UNDER_WAY;
+    once_none_is(&["unknown"], UNDER_WAY, read)
+}
+
+/// What `read` finds once none of it is one of `outcomes` any more, or when `patience` is over.
+pub(crate) fn once_none_is<T>(
+    outcomes: &[&str],
+    patience: Duration,
+    read: impl Fn() -> BTreeMap<T, Slots>,
+) -> BTreeMap<T, Slots> {
+    let deadline = Instant::now() + patience;
     loop {
         let found = read();
-        let is_told = found.values().flat_map(Slots::values).all(|slot| slot.outcome != "unknown");
-        if is_told || Instant::now() >= deadline {
+        let is_one = |slot: &Slot| outcomes.contains(&slot.outcome.as_str());
+        if Instant::now() >= deadline || !found.values().flat_map(Slots::values).any(is_one) {
             return found;
         }
         thread::sleep(Duration::from_millis(500));

@@ -258,12 +258,7 @@ fn the_agents_are_upgraded_first_and_no_slot_is_lost() {
     assert!(agent.stop().success(), "{}", agent.log());
     let restarting = now();
     agent.restart();
-    let deadline = Instant::now() + PATIENCE;
-    while !receiver.received().iter().any(|it| it.second > restarting) {
-        assert!(Instant::now() < deadline, "the next life sends nothing: {}", agent.log());
-        thread::sleep(Duration::from_millis(20));
-    }
-    let again = now().plus(1);
+    let again = receiver.runs_from(restarting);
     before.until(PATIENCE, |said| said.values().all(|seconds| seconds.contains_key(&again)));
     // That of the collector: for a while nobody is there.
     before.close();

@@ -79,14 +79,13 @@ pub(crate) async fn attempt_once(target: &Target, second: Second) -> Observation
 /// What `once` makes, an attempt with a second's time and all that is around it; again, up to twice, where [`run`] would
 /// make the attempt again: a peer that takes one connection has nothing for a second.
 pub(crate) async fn in_time<T>(once: impl AsyncFn() -> (Observation, T)) -> (Observation, T) {
-    let mut left = 2;
-    loop {
+    for _ in 0..2 {
         let (seen, around) = once().await;
-        if left == 0 || !is_late(&seen, A_SECOND) {
+        if !is_late(&seen, A_SECOND) {
             return (seen, around);
         }
-        left -= 1;
     }
+    once().await
 }
 
 /// Whether an attempt with so much time ended so late that how long it took means nothing.
