@@ -220,17 +220,20 @@ impl<C: Clock> Shipper<C> {
         let now = self.clock.monotonic();
         // Fresh reports may never end, so that those that wait have their turn in between.
         let is_turn = self.has_backlog && now.since(self.caught_up) >= CATCH_UP_GAP.as_micros() as u64;
-        let fresh = self.fresh.take();
-        if !fresh.is_empty() && !is_away && !is_turn {
-            return self.parcel_of(fresh);
+        if !self.fresh.is_empty() && !is_away && !is_turn {
+            return self.parcel_of(self.fresh.take());
         }
-        let Ok(waiting) = self.spool.newest(CATCH_UP_BYTES, CATCH_UP_RECORDS).await else {
+        let waiting = self.spool.newest(CATCH_UP_BYTES, CATCH_UP_RECORDS).await;
+        // Not before: this may be broken off while it waits, and what was taken by then would be in nobody's hand.
+        let fresh = self.fresh.take();
+        let Ok(waiting) = waiting else {
             self.has_backlog = true;
             return self.parcel_of(fresh);
         };
-        self.has_backlog = !waiting.is_empty();
         // While the collector is away, what the spool has becomes backlog, which comes back at a bounded rate.
-        let fresh: Vec<_> = fresh.into_iter().filter(|kept| !is_away || kept.id.is_none()).collect();
+        let (later, fresh): (Vec<_>, Vec<_>) =
+            fresh.into_iter().partition(|kept| is_away && kept.id.is_some());
+        self.has_backlog = !waiting.is_empty() || !later.is_empty();
         let soon: BTreeSet<_> = fresh.iter().filter_map(|kept| kept.id).collect();
         let backlog = waiting.into_iter().filter(|waiting| !soon.contains(&waiting.id));
         let kept = backlog.map(|Waiting { id, record, roster }| Kept {
