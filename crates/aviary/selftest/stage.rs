@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use aviary_core::{Clock as _, LocalFault, Outcome, Protocol};
+use aviary_core::{Clock as _, Fault, LocalFault, Outcome, Protocol};
 use aviary_probe::{
     AddressChoice, DEADLINE_US, Dns, Family, Host, KeyExchange, Prober, STARVED_US, SystemClock, Target,
     TlsClient,
@@ -64,12 +64,13 @@ impl Stage {
         (listen_at(row).is_ipv6() && !self.has_ipv6).then_some("this host has no address ::1")
     }
 
-    /// Plays `row` over `protocol`. Where the machine gave the attempt no processor time, what was seen says nothing of
-    /// the fault, and it is played again, a few times.
+    /// Plays `row` over `protocol`. Where the machine gave the attempt, or the sink, no processor time, what was seen says
+    /// nothing of the fault, and it is played again, a few times.
     pub(super) async fn play(&self, row: &Row, protocol: Protocol) -> anyhow::Result<Seen> {
+        let expected = row.outcome(protocol);
         let mut seen = self.play_once(row, protocol).await?;
         for _ in 1..TRIES {
-            if !is_starved(&seen) {
+            if !is_starved(&seen) && (seen.outcome == expected || !is_timed_out(&seen)) {
                 break;
             }
             seen = self.play_once(row, protocol).await?;
@@ -140,6 +141,10 @@ async fn arrives(mut arrivals: mpsc::Receiver<Arrival>, expected: Option<bool>, 
     let patience = if expected == Some(true) { ARRIVAL } else { NO_ARRIVAL };
     let arrival = timeout(patience, arrivals.recv()).await.ok().flatten();
     arrival.is_some_and(|arrival| arrival.name == name)
+}
+
+const fn is_timed_out(seen: &Seen) -> bool {
+    matches!(seen.outcome, Outcome::Lost { fault: Fault::Timeout, .. })
 }
 
 fn is_starved(seen: &Seen) -> bool {
