@@ -135,12 +135,20 @@ impl Entered {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Read as _};
+    use std::{
+        fs,
+        io::Read as _,
+        sync::{Mutex, PoisonError},
+    };
 
     use super::*;
 
+    /// Held by whoever changes what a panic says, which is one for all threads.
+    static HOOK: Mutex<()> = Mutex::new(());
+
     #[test]
     fn the_other_screen_is_left_once_before_a_panic_is_told() {
+        let _alone = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut person, line) = io::pipe().unwrap();
         let said = line.try_clone().unwrap();
         let before = panic::take_hook();
@@ -160,6 +168,7 @@ mod tests {
 
     #[test]
     fn the_other_screen_is_left_when_it_is_dropped() {
+        let _alone = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
         let file = tempfile::NamedTempFile::new().unwrap();
         drop(OtherScreen::on(file.reopen().unwrap().into()).unwrap());
         assert!(fs::read_to_string(file.path()).unwrap().ends_with("\x1b[?25h\x1b[?1049l"));

@@ -293,6 +293,11 @@ fn who_opens_connections_and_says_nothing_holds_neither_files_nor_places() {
     let rig = Rig::start();
     let address = rig.admin.address().unwrap();
     let mut silent: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let is_begun = (0..1_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        accepted(&silent) > 0
+    });
+    assert!(is_begun, "none was accepted within ten seconds");
     std::thread::sleep(Duration::from_millis(300));
     let accepted = accepted(&silent);
     assert!((1..=64).contains(&accepted), "{accepted} were accepted");

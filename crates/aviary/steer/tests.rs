@@ -268,7 +268,7 @@ async fn a_command_that_fails_is_run_again_and_the_newest_wins() {
     let is_last = || lines(dir.path()).last().is_some_and(|line| line.starts_with("a-returning-10"));
     until("the newest", || is_last().then_some(())).await;
     let counts = || rig.node.counted().tellings().find(|(by, ..)| *by == By::Command).unwrap();
-    until("taken", || (counts().1 == 1).then_some(())).await;
+    until("taken", || (counts().1 >= 1).then_some(())).await;
     assert!((1..=6).contains(&counts().2), "the attempts in between are few: {:?}", counts());
     steering.stop().await;
     assert!(lines(dir.path()).last().unwrap().starts_with("a-in-100"), "it ends in rotation");

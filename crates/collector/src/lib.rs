@@ -350,6 +350,15 @@ impl Collector {
         Server { stop, http, own_work: vec![judged, read_back] }
     }
 
+    /// Serves the pages and the API, and judges nothing by itself: for a test that does, the loop of judgement would judge
+    /// seconds of before once more.
+    #[cfg(test)]
+    fn serve_unjudged(&self, listener: tokio::net::TcpListener) -> Server {
+        let (stop, stopped) = watch::channel(false);
+        let router = api::router(self.clone(), stopped.clone());
+        Server { stop, http: serve_until(stopped, router, listener), own_work: Vec::new() }
+    }
+
     /// Serves `router`, and nothing else, on `listener`, which knows who asks: see [`Self::for_admins`].
     pub fn serve_beside<L>(&self, listener: L, router: Router) -> Server
     where

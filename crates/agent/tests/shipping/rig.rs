@@ -1,7 +1,7 @@
 //! A collector that answers as a script says and keeps what it was sent, and an agent that reports to it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Read as _},
     net::{Ipv4Addr, SocketAddr},
     sync::{
@@ -24,7 +24,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
     task::{JoinHandle, JoinSet},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 pub(crate) const TOKEN: &str = "agent-token-of-some-length";
@@ -33,7 +33,7 @@ pub(crate) const TOKEN: &str = "agent-token-of-some-length";
 const FIRST_PORT: u16 = 1_000;
 
 /// What is waited for comes by then, or never.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a collector does about a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +53,10 @@ impl Answer {
     /// An error of somebody on the way.
     pub(crate) fn foreign(status: u16, body: &str) -> Self {
         Self::Say { status, headers: "Content-Type: text/html\r\n", body: body.to_owned() }
+    }
+
+    pub(crate) const fn is_taken(&self) -> bool {
+        matches!(self, Self::Take | Self::Say { status: 200, .. })
     }
 }
 
@@ -317,6 +321,25 @@ pub(crate) fn slots(report: &Report) -> Vec<(u32, Second, Outcome)> {
             .flat_map(move |place| gap.span.iter().map(move |second| (place, second, gap.outcome)))
     });
     report.slots.iter().map(|slot| (slot.series, slot.second, slot.outcome)).chain(gaps).collect()
+}
+
+/// The slots that were refused and never taken.
+pub(crate) fn refused(told: &[Told]) -> BTreeSet<(u32, Second)> {
+    let of = |is_taken: bool| -> BTreeSet<_> {
+        let told = told.iter().filter(|told| told.answer.is_taken() == is_taken);
+        told.flat_map(|told| slots(&told.report)).map(|(place, second, _)| (place, second)).collect()
+    };
+    &of(false) - &of(true)
+}
+
+/// Waits until `seen` holds.
+pub(crate) async fn until(seen: impl Fn() -> bool) {
+    let seen = async {
+        while !seen() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, seen).await.expect("it comes");
 }
 
 /// The monotonic clock.

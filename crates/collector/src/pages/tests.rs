@@ -1,14 +1,17 @@
 //! Pages over a real connection, of a fleet that is scripted.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use aviary_core::{Clock, Evidence, Fault, Micros, Outcome, Phase, Second, Timestamp, Vantage, VantageKind};
 use aviary_wire::report::{ClosedSlot, Report, Roster, RosterSeries};
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 
 use crate::{Collector, LiveFigures, Options, Server, ServiceOptions};
 
@@ -49,7 +52,7 @@ impl Served {
         let collector = Collector::new(options, clock.clone()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let server = collector.serve(listener);
+        let server = collector.serve_unjudged(listener);
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { clock, collector, server, url, client }
     }
@@ -253,8 +256,12 @@ async fn what_changes_is_told_as_it_does_until_the_server_stops() {
         heard.push_str(std::str::from_utf8(&events.chunk().await.unwrap().unwrap()).unwrap());
     }
     let Served { server, collector, .. } = served;
-    let (stopped, rest) =
-        tokio::join!(server.stop(), async { while events.chunk().await.unwrap().is_some() {} });
-    assert_eq!((stopped, rest), ((), ()));
+    // `Server::stop` would cut off whoever is late.
+    let ended = async {
+        server.stop.send_replace(true);
+        while events.chunk().await.unwrap().is_some() {}
+        server.http.await.unwrap();
+    };
+    timeout(Duration::from_secs(30), ended).await.expect("whoever is told hears the end");
     assert_eq!(collector.live_figures().viewers, 0);
 }

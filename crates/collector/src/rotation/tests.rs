@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{Options, ServiceOptions, api, delivery::explain::in_words, serving::serve_until};
+use crate::{Options, Server, ServiceOptions, delivery::explain::in_words, serving::serve_until};
 
 const START: u64 = 1_763_690_400;
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
@@ -150,13 +150,11 @@ impl Stage {
     }
 
     /// The API, without a loop of judgement.
-    async fn served(&self) -> (String, watch::Sender<bool>) {
+    async fn served(&self) -> (String, Server) {
         aviary_probe::install_crypto_provider();
-        let (stop, stopped) = watch::channel(false);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        serve_until(stopped.clone(), api::router(self.collector.clone(), stopped), listener);
-        (url, stop)
+        (url, self.collector.serve_unjudged(listener))
     }
 }
 
@@ -393,7 +391,7 @@ async fn answer(client: &Client, url: &str) -> (StatusCode, Value) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_asks_is_told_where_nodes_are_and_until_when() {
     let stage = Stage::new(Mode::Live).await;
-    let (url, _stop) = stage.served().await;
+    let (url, _server) = stage.served().await;
     let client = Client::builder().no_proxy().build().unwrap();
     let nodes = format!("{url}/v1/nodes/ingest");
     let early = client.get(&nodes).send().await.unwrap();

@@ -99,7 +99,7 @@ async fn ask(address: SocketAddr, head: &'static str) -> String {
 
 /// What `GET /readyz` answers, once it says `expected`.
 async fn ready(address: SocketAddr, expected: &str) -> String {
-    for _ in 0..500 {
+    for _ in 0..3_000 {
         let answer = ask(address, "GET /readyz").await;
         if answer.contains(expected) {
             return answer;
@@ -161,7 +161,7 @@ async fn a_report_that_cannot_be_read_keeps_it_from_starting() {
 
 #[tokio::test]
 async fn an_end_does_not_wait_for_a_long_replay() {
-    const REPORTS: u64 = 200;
+    const REPORTS: u64 = 1_500;
     let (store, go) = journalled(REPORTS);
     let collector =
         Collector::new(Options { store: Some(Arc::new(store)), ..Options::default() }, Stopped).unwrap();
@@ -198,7 +198,7 @@ async fn each_minute_a_checkpoint_takes_the_place_of_the_journal() {
         records
     };
     let mut minutes = 0;
-    for _ in 0..500 {
+    for _ in 0..1_500 {
         if records(Table::Journal) == 0 {
             break;
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    page,
+    page, patiently,
     process::Process,
     receiver, send,
     server::{Reply, Server, answer, ok},
@@ -77,9 +77,10 @@ async fn a_real_one_shows_what_fires_until_it_is_resolved() {
     let alertmanager = Real::start();
     let receiver = receiver(Kind::Alertmanager(alertmanager.settings()), &[]);
     let attempt = Attempt { now: now() };
+    let send = async |page: &Page| patiently(async || receiver.send(page, attempt).await).await.unwrap();
 
-    receiver.send(&page_at(attempt.now, Event::Opened), attempt).await.unwrap();
-    receiver.send(&page_at(attempt.now, Event::Opened), attempt).await.unwrap();
+    send(&page_at(attempt.now, Event::Opened)).await;
+    send(&page_at(attempt.now, Event::Opened)).await;
     let firing = alertmanager.firing().await;
     assert_eq!(firing.keys().collect::<Vec<_>>(), ["AviaryIncident critical"]);
     let alert = &firing["AviaryIncident critical"];
@@ -92,12 +93,12 @@ async fn a_real_one_shows_what_fires_until_it_is_resolved() {
     assert_eq!(alert["generatorURL"], "https://collector.example.net/incidents/01JD6V5V6F9Z7W3R4Q2N8M0K1H");
 
     let milder = Page { severity: Severity::Warning, ..page_at(attempt.now, Event::Updated) };
-    receiver.send(&milder, attempt).await.unwrap();
+    send(&milder).await;
     assert_eq!(alertmanager.firing().await.into_keys().collect::<Vec<_>>(), ["AviaryIncident warning"]);
 
     let told_as = [Severity::Critical, Severity::Warning].into();
     let over = Page { severity: Severity::Warning, told_as, ..page_at(attempt.now, Event::Resolved) };
-    receiver.send(&over, attempt).await.unwrap();
+    send(&over).await;
     assert!(alertmanager.firing().await.is_empty());
 }
 
@@ -106,7 +107,8 @@ async fn a_real_one_keeps_the_watchdog_alert() {
     let alertmanager = Real::start();
     aviary_probe::install_crypto_provider();
     let watchdog = Watchdog::new("main", WatchdogKind::Alertmanager(alertmanager.settings()), &[]).unwrap();
-    watchdog.tell("60 slots a second judged", Attempt { now: now() }).await.unwrap();
+    let attempt = Attempt { now: now() };
+    patiently(async || watchdog.tell("60 slots a second judged", attempt).await).await.unwrap();
     let firing = alertmanager.firing().await;
     assert_eq!(firing["Watchdog none"]["annotations"]["description"], "60 slots a second judged");
 }
@@ -116,7 +118,8 @@ async fn a_real_one_says_what_it_does_not_take() {
     let alertmanager = Real::start();
     let receiver = receiver(Kind::Alertmanager(alertmanager.settings()), &[]);
     let backwards = Page { since: Timestamp(now().0 + 3_600_000_000), ..page(Event::Opened) };
-    let refused = receiver.send(&backwards, Attempt { now: now() }).await.unwrap_err();
+    let attempt = Attempt { now: now() };
+    let refused = patiently(async || receiver.send(&backwards, attempt).await).await.unwrap_err();
     assert_eq!((refused.reason, refused.retry), (Reason::Refused, Retry::Never));
     assert!(refused.text.contains("start time must be before end time"), "{}", refused.text);
 }

@@ -105,7 +105,7 @@ async fn an_attempt_that_nobody_waits_for_any_more_ends_its_command() {
 async fn assert_ended(file: &Path) {
     let pid = fs::read_to_string(file).unwrap();
     let status = format!("/proc/{}/status", pid.trim());
-    for _ in 0..200 {
+    for _ in 0..1_000 {
         // One that nobody has waited for yet is still there, as a zombie.
         match fs::read_to_string(&status) {
             Ok(status) if !status.contains("State:\tZ") => {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::support::{
     ATTEMPT,
     certificates::Authority,
-    page,
+    page, patiently,
     process::{Process, test_python},
     receiver,
 };
@@ -46,7 +46,8 @@ impl MailServer {
     }
 
     async fn send(&self, email: Email, page: &Page) -> Result<Receipt, Refusal> {
-        receiver(Kind::Email(email), &[self.authority.root()]).send(page, ATTEMPT).await
+        let receiver = receiver(Kind::Email(email), &[self.authority.root()]);
+        patiently(async || receiver.send(page, ATTEMPT).await).await
     }
 
     /// The next mail that it took.
@@ -152,7 +153,7 @@ async fn no_password_goes_to_whom_we_cannot_verify() {
     let server = MailServer::start("starttls");
     let email = server.email(Security::StartTls, "hunter2", TO);
     let stranger = receiver(Kind::Email(email), &[Authority::new("another").root()]);
-    let refused = stranger.send(&page(Event::Opened), ATTEMPT).await.unwrap_err();
+    let refused = patiently(async || stranger.send(&page(Event::Opened), ATTEMPT).await).await.unwrap_err();
     assert_eq!((refused.reason, refused.retry), (Reason::Certificate, Retry::Later), "{}", refused.text);
 
     let plain = MailServer::start("plain");

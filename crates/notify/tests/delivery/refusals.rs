@@ -78,10 +78,8 @@ async fn nobody_is_waited_for_longer_than_five_seconds() {
 async fn what_cannot_be_reached_may_be_reached_later() {
     let closed = refusal(|| Reply::Close).await;
     assert_eq!((closed.reason, closed.retry), (Reason::Transport, Retry::Later));
-    // Nobody listens any more.
-    let url = Server::start(|_| Reply::Close).await.url("/");
-    tokio::task::yield_now().await;
-    let refused = send(at(url), &page(Event::Opened)).await.unwrap_err();
+    let nobody = "http://127.0.0.1:1/".parse().unwrap();
+    let refused = send(at(nobody), &page(Event::Opened)).await.unwrap_err();
     assert_eq!((refused.reason, refused.retry), (Reason::Unreachable, Retry::Later));
     let nowhere =
         send(at("http://nowhere.invalid/".parse().unwrap()), &page(Event::Opened)).await.unwrap_err();

@@ -9,8 +9,8 @@ use tokio::runtime::Handle;
 
 use crate::{
     rig::{
-        A_SECOND, A_WHILE, ANY, Rig, SOON, STREAMS, attempt_all, attempt_once, delivered, in_time, local,
-        lost, prober, run, target, target_with, this_second,
+        A_SECOND, A_WHILE, ANY, Rig, SOON, STREAMS, TRIES, again_if, attempt_all, attempt_once, delivered,
+        in_time, is_late, local, lost, prober, run_once, target, target_with, this_second,
     },
     sockets::{accept, connections_to, full_listener, listener},
     tls::{Authority, acceptor},
@@ -41,12 +41,18 @@ async fn nothing_outlives_the_deadline() {
         .map(|(index, target)| {
             let prober = Arc::clone(&prober);
             async move {
-                // Not all at one instant: looking at the kernel's table takes its time too.
-                tokio::time::sleep(Duration::from_millis(40 * index as u64)).await;
-                let seen = run(&prober, &target, this_second(), A_SECOND).await;
-                // Looked at in the same breath: there is nothing to wait for.
-                let address = seen.address.expect("an address");
-                (seen, held(address))
+                let mut tries = 1;
+                loop {
+                    // Not all at one instant: looking at the kernel's table takes its time too.
+                    tokio::time::sleep(Duration::from_millis(40 * index as u64)).await;
+                    let seen = run_once(&prober, &target, this_second()).await;
+                    // Looked at in the same breath: there is nothing to wait for.
+                    let held_after = held(seen.address.expect("an address"));
+                    if tries == TRIES || !is_late(&seen, A_SECOND) {
+                        return (seen, held_after);
+                    }
+                    tries += 1;
+                }
             }
         })
         .collect();
@@ -87,17 +93,18 @@ async fn an_attempt_spawns_nothing() {
         let target = target_with(&format!("{protocol}://{address}"), &authority.client(), None);
         let peer = async {
             let held = accept(&listener).await;
-            let _held = if protocol.is_tls() { Ok(acceptor.accept(held).await.unwrap()) } else { Err(held) };
+            let _held = if protocol.is_tls() { Ok(acceptor.accept(held).await?) } else { Err(held) };
             tokio::time::sleep(A_WHILE).await;
-            assert_eq!(alive(), 0, "{protocol}");
+            let alive_meanwhile = alive();
             tokio::time::sleep(Duration::from_secs(1)).await;
+            io::Result::Ok(alive_meanwhile)
         };
         tokio::join!(attempt_once(&target, this_second()), peer)
     };
     for protocol in STREAMS {
-        let (seen, ()) = in_time(async || once(protocol).await).await;
+        let (seen, alive_meanwhile) = in_time(async || once(protocol).await).await;
         assert_eq!(seen.outcome, lost(Phase::Confirm, Fault::Timeout), "{protocol}");
-        assert_eq!(alive(), 0, "{protocol}");
+        assert_eq!((alive_meanwhile.unwrap(), alive()), (0, 0), "{protocol}");
     }
 }
 
@@ -109,8 +116,7 @@ async fn attempt_blocked(target: &Target, from: u64, for_: u64) -> Observation {
     };
     let prober = prober();
     let began = SystemClock.monotonic();
-    let deadline = began.plus(A_SECOND.as_micros() as u64);
-    let (seen, ()) = tokio::join!(prober.run(target, this_second(), deadline), block);
+    let (seen, ()) = tokio::join!(run_once(&prober, target, this_second()), block);
     let took = SystemClock.monotonic().since(began);
     assert!(u64::from(seen.timings.total_us) <= took, "within {took} us: {:?}", seen.timings);
     seen
@@ -129,8 +135,11 @@ async fn a_starved_agent_blames_nobody() {
         (&stalled, Phase::Tls),
     ];
     for (target, phase) in table {
-        let seen = attempt_blocked(target, 800, 300).await;
-        assert_eq!(seen.outcome, local(phase, LocalFault::Starved), "{seen:?}");
+        let starved = local(phase, LocalFault::Starved);
+        // Before it came to that phase a busy machine may have held it up already.
+        let blocked = async || attempt_blocked(target, 800, 300).await;
+        let seen = again_if(|seen| seen.outcome != starved, blocked).await;
+        assert_eq!(seen.outcome, starved, "{seen:?}");
         assert!(seen.timings.total_us >= 1_100_000, "{:?}", seen.timings);
     }
 
@@ -148,22 +157,27 @@ async fn a_starved_agent_blames_nobody() {
 /// What came in time and was noticed late cannot be told from what came late.
 #[tokio::test]
 async fn an_answer_that_is_noticed_late() {
-    let listener = std::net::TcpListener::bind(ANY).unwrap();
-    let target = target(&format!("tcp://{}", listener.local_addr().unwrap()));
-    let peer = thread::spawn(move || {
-        for stream in listener.incoming().take(2) {
-            let mut stream = stream.unwrap();
-            io::Read::read_to_end(&mut stream, &mut Vec::new()).unwrap();
+    let blocked = async |for_| {
+        let listener = std::net::TcpListener::bind(ANY).unwrap();
+        let target = target(&format!("tcp://{}", listener.local_addr().unwrap()));
+        let peer = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // On a busy machine the attempt may be over by now.
+            io::Read::read_to_end(&mut stream, &mut Vec::new()).ok();
             thread::sleep(Duration::from_millis(300));
-        }
-    });
-    let seen = attempt_blocked(&target, 100, 1100).await;
-    assert_eq!(seen.outcome, local(Phase::Confirm, LocalFault::Starved), "{seen:?}");
-    // Noticed late and still in time.
-    let seen = attempt_blocked(&target, 100, 500).await;
-    assert_eq!(seen.outcome, delivered(Evidence::PeerClosed), "{seen:?}");
-    assert!(seen.timings.total_us >= 590_000, "{:?}", seen.timings);
-    peer.join().unwrap();
+        });
+        let seen = attempt_blocked(&target, 100, for_).await;
+        peer.join().unwrap();
+        seen
+    };
+    // Noticed late, and noticed late but still in time.
+    let table = [(1100, local(Phase::Confirm, LocalFault::Starved)), (500, delivered(Evidence::PeerClosed))];
+    for (for_, outcome) in table {
+        let is_other = |seen: &Observation| seen.outcome != outcome;
+        let seen = again_if(is_other, async || blocked(for_).await).await;
+        assert_eq!(seen.outcome, outcome, "{seen:?}");
+        assert!(u64::from(seen.timings.total_us) >= (100 + for_) * 1000 - 10_000, "{:?}", seen.timings);
+    }
 }
 
 #[tokio::test]

@@ -3,8 +3,12 @@
 use aviary_core::{Evidence, Fault, Phase, Protocol, Timings};
 use aviary_probe::ApiKey;
 
-use crate::rig::{
-    A_SECOND, NAME, Rig, attempt, delivered, lost, prober, run, target, target_with, this_second,
+use crate::{
+    rig::{
+        A_SECOND, NAME, Rig, attempt, attempt_once, delivered, in_time, lost, prober, run, target,
+        target_with, this_second,
+    },
+    sockets::{accept, read_to_end},
 };
 
 #[tokio::test]
@@ -57,9 +61,10 @@ async fn ipv6_is_spoken() {
     let listener = tokio::net::TcpListener::bind("[::1]:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let target = target(&format!("tcp://{address}"));
-    let (seen, ()) = tokio::join!(attempt(&target), async {
-        crate::sockets::read_to_end(&mut crate::sockets::accept(&listener).await).await.1.unwrap();
-    });
+    let peer = async || read_to_end(&mut accept(&listener).await).await.1;
+    let once = async || tokio::join!(attempt_once(&target, this_second()), peer());
+    let (seen, read) = in_time(once).await;
+    read.unwrap();
     assert_eq!(seen.outcome, delivered(Evidence::PeerClosed));
     assert_eq!(seen.address, Some(address));
 }

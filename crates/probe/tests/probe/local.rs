@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use crate::{
     cell::{self, run_command, run_tool},
     name_server::{NameServer, prober_asking},
-    rig::{A_SECOND, attempt, delivered, local, lost, prober, run, target, this_second},
+    rig::{A_SECOND, AT_ONCE_US, attempt, delivered, local, lost, prober, run, target, this_second},
     sockets::listener,
 };
 
@@ -186,7 +186,7 @@ fn a_firewall_on_the_way() {
             forbid(&format!("{tcp_to} reject with icmp type {kind}"));
             let seen = attempt(&stream).await;
             assert_eq!(seen.outcome, lost(Phase::Connect, of_stream), "{kind}");
-            assert!(seen.timings.total_us < 500_000, "{kind}: {:?}", seen.timings);
+            assert!(seen.timings.total_us < AT_ONCE_US, "{kind}: {:?}", seen.timings);
             forbid(&format!("{udp_to} reject with icmp type {kind}"));
             let expected = of_datagram.map_or(delivered(Evidence::Sent), |fault| lost(Phase::Confirm, fault));
             assert_eq!(attempt(&datagram).await.outcome, expected, "UDP, {kind}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aviary_core::{Evidence, Fault, Outcome, Phase, Protocol};
 use aviary_sink::Misbehaviour;
 
-use crate::rig::{A_WHILE, Rig, STREAMS, delivered, lost};
+use crate::rig::{A_WHILE, AT_ONCE_US, Rig, STREAMS, delivered, lost};
 
 const TLS: [Protocol; 3] = [Protocol::Https, Protocol::PickleTls, Protocol::Tls];
 const PLAIN: [Protocol; 2] = [Protocol::Pickle, Protocol::Tcp];
@@ -42,7 +42,7 @@ async fn refuse() {
         _ => lost(Phase::Connect, Fault::Refused),
     })
     .await;
-    all_in(&totals, 0..200_000);
+    all_in(&totals, 0..AT_ONCE_US);
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn never_read_where_the_kernel_counts() {
 async fn read_then_reset() {
     let expected = |_| lost(Phase::Confirm, Fault::Reset);
     let totals = check(Misbehaviour::ReadThenReset, &STREAMS, 0, expected).await;
-    all_in(&totals, 0..500_000);
+    all_in(&totals, 0..AT_ONCE_US);
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn status() {
     for status in [503, 429, 301, 404] {
         let expected = |_| lost(Phase::Confirm, Fault::Status(status));
         let totals = check(Misbehaviour::Status(status), &[Protocol::Https], 0, expected).await;
-        all_in(&totals, 0..500_000);
+        all_in(&totals, 0..AT_ONCE_US);
     }
     check(Misbehaviour::Status(204), &[Protocol::Https], 0, |_| delivered(Evidence::AppAcked)).await;
 }

@@ -19,6 +19,12 @@ use tokio::{
 
 use crate::rig::ANY;
 
+/// A question that nobody answers is repeated after a little more.
+pub(crate) const REPEATED_US: u32 = 280_000;
+
+/// How often a port of UDP is looked for that is free for TCP too.
+const PORT_TRIES: usize = 16;
+
 /// What a query gets.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
@@ -71,20 +77,14 @@ impl NameServer {
     /// A name server that has these addresses for every name, and tells them over TCP only.
     pub(crate) async fn over_tcp<const N: usize>(addresses: [&str; N]) -> Self {
         let addresses = addresses.map(|address| address.parse().expect("an address")).to_vec();
-        let mut server = Self::start(|_, _| Reply::Truncated).await;
-        let listener = TcpListener::bind(server.address).await.expect("few use the same port of TCP");
-        server.task.spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let length = stream.read_u16().await.expect("a query");
-                let mut query = vec![0; length.into()];
-                stream.read_exact(&mut query).await.expect("a whole query");
-                let query = Message::from_vec(&query).expect("a query");
-                let answer = answer(&query, Reply::Addresses(addresses.clone())).expect("not silent");
-                stream.write_u16(answer.len() as u16).await.expect("who asked waits");
-                stream.write_all(&answer).await.expect("who asked waits");
+        for _ in 0..PORT_TRIES {
+            let mut server = Self::start(|_, _| Reply::Truncated).await;
+            if let Ok(listener) = TcpListener::bind(server.address).await {
+                server.task.spawn(serve_over_tcp(listener, Reply::Addresses(addresses)));
+                return server;
             }
-        });
-        server
+        }
+        panic!("few use the same port of TCP");
     }
 
     /// The types of what was asked, in order.
@@ -110,6 +110,21 @@ impl NameServer {
 
 pub(crate) fn prober_asking(server: SocketAddr) -> Prober<Host, SystemClock> {
     Prober::new(Host::new(Dns::with_servers(&[server]).expect("a hosts file")), SystemClock)
+}
+
+async fn serve_over_tcp(listener: TcpListener, always: Reply) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let serve = async {
+            let mut query = vec![0; stream.read_u16().await?.into()];
+            stream.read_exact(&mut query).await?;
+            let query = Message::from_vec(&query).expect("a query");
+            let answer = answer(&query, always.clone()).expect("not silent");
+            stream.write_u16(answer.len() as u16).await?;
+            stream.write_all(&answer).await
+        };
+        // Who asked may have gone.
+        serve.await.ok();
+    }
 }
 
 async fn serve(

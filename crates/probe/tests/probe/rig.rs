@@ -11,6 +11,8 @@ use aviary_sink::{Addresses, Arrival, Identity, Misbehaviour, Options, Sink};
 use hickory_resolver::config::ResolverConfig;
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
+use crate::name_server::REPEATED_US;
+
 /// The name of every datapoint.
 pub(crate) const NAME: &str = "canary.probe.test";
 
@@ -19,6 +21,12 @@ pub(crate) const A_SECOND: Duration = Duration::from_micros(DEADLINE_US);
 
 /// What is surely long enough for something that happens on loopback.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// What ends sooner has not waited for the deadline.
+pub(crate) const AT_ONCE_US: u32 = 900_000;
+
+/// How often a scene is played at most where the machine is too busy elsewhere.
+pub(crate) const TRIES: usize = 5;
 
 /// What is surely enough to notice something that would happen at once.
 pub(crate) const A_WHILE: Duration = Duration::from_millis(150);
@@ -52,8 +60,7 @@ pub(crate) async fn attempt_within(target: &Target, time: Duration) -> Observati
     run(&prober(), target, this_second(), time).await
 }
 
-/// One attempt that `prober` makes; again, up to twice, where the machine was so busy elsewhere that how long it took
-/// means nothing. What the probe itself does late is late three times.
+/// One attempt that `prober` makes; again where the machine was so busy elsewhere that how long it took means nothing.
 pub(crate) async fn run(
     prober: &Prober<Host, SystemClock>,
     target: &Target,
@@ -62,7 +69,7 @@ pub(crate) async fn run(
 ) -> Observation {
     let time_us = time.as_micros() as u64;
     let once = async || prober.run(target, second, SystemClock.monotonic().plus(time_us)).await;
-    for _ in 0..2 {
+    for _ in 1..TRIES {
         let seen = once().await;
         if !is_late(&seen, time) {
             return seen;
@@ -73,24 +80,45 @@ pub(crate) async fn run(
 
 /// One attempt at `second`, with a second's time, that is not made again by itself: see [`in_time`].
 pub(crate) async fn attempt_once(target: &Target, second: Second) -> Observation {
-    prober().run(target, second, SystemClock.monotonic().plus(DEADLINE_US)).await
+    run_once(&prober(), target, second).await
 }
 
-/// What `once` makes, an attempt with a second's time and all that is around it; again, up to twice, where [`run`] would
-/// make the attempt again: a peer that takes one connection has nothing for a second.
+/// The same, which `prober` makes.
+pub(crate) async fn run_once(
+    prober: &Prober<Host, SystemClock>,
+    target: &Target,
+    second: Second,
+) -> Observation {
+    prober.run(target, second, SystemClock.monotonic().plus(DEADLINE_US)).await
+}
+
+/// What `once` makes, an attempt with a second's time and all that is around it; again where [`run`] would make the
+/// attempt again: a peer that takes one connection has nothing for a second.
 pub(crate) async fn in_time<T>(once: impl AsyncFn() -> (Observation, T)) -> (Observation, T) {
-    for _ in 0..2 {
-        let (seen, around) = once().await;
-        if !is_late(&seen, A_SECOND) {
-            return (seen, around);
+    again_if(|(seen, _)| is_late(seen, A_SECOND), once).await
+}
+
+/// What `once` makes; again, a few times, where that is late. What the probe itself does late is late each time.
+pub(crate) async fn again_if<T>(is_late: impl Fn(&T) -> bool, once: impl AsyncFn() -> T) -> T {
+    for _ in 1..TRIES {
+        let made = once().await;
+        if !is_late(&made) {
+            return made;
         }
     }
     once().await
 }
 
 /// Whether an attempt with so much time ended so late that how long it took means nothing.
-fn is_late(seen: &Observation, time: Duration) -> bool {
+pub(crate) fn is_late(seen: &Observation, time: Duration) -> bool {
     u64::from(seen.timings.total_us) >= time.as_micros() as u64 + STARVED_US / 2
+        // Which a lookup is from the deadline on, however little later that was noticed.
+        || matches!(seen.outcome, Outcome::Local { fault: LocalFault::Starved, .. })
+}
+
+/// Whether a question of this attempt may have been repeated, or the attempt was late itself.
+pub(crate) fn is_held_up(seen: &Observation) -> bool {
+    is_late(seen, A_SECOND) || seen.timings.get(Phase::Dns).is_some_and(|looked_up| looked_up >= REPEATED_US)
 }
 
 /// One attempt at each of `targets`, all at once; in their order.

@@ -20,8 +20,11 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::{
     cell::{self, run_tool},
-    name_server::{NameServer, Reply},
-    rig::{A_SECOND, ANY, SOON, attempt, delivered, local, lost, run, target, this_second},
+    name_server::{NameServer, REPEATED_US, Reply},
+    rig::{
+        A_SECOND, ANY, SOON, again_if, attempt, delivered, is_held_up, local, lost, run, run_once, target,
+        this_second,
+    },
     sockets::read_to_end,
 };
 
@@ -29,9 +32,6 @@ const DELIVERED: Outcome = delivered(Evidence::PeerClosed);
 
 /// Longer than any lane here needs to begin, and before a question is repeated.
 const SLOW: Duration = Duration::from_millis(200);
-
-/// A question that nobody answers is repeated after a little more.
-const REPEATED_US: u64 = 280_000;
 
 /// A runtime as a lane has it.
 fn lane() -> Runtime {
@@ -71,8 +71,7 @@ fn on_lanes(prober: &Prober<Host, SystemClock>, targets: &[Target], second: Seco
             scope.spawn(|| {
                 let lane = lane();
                 start.wait();
-                let deadline = SystemClock.monotonic().plus(A_SECOND.as_micros() as u64);
-                lane.block_on(prober.run(target, second, deadline))
+                lane.block_on(run_once(prober, target, second))
             })
         });
         let lanes: Vec<_> = lanes.collect();
@@ -83,36 +82,50 @@ fn on_lanes(prober: &Prober<Host, SystemClock>, targets: &[Target], second: Seco
 #[tokio::test(flavor = "multi_thread")]
 async fn one_question_a_second_and_family_whoever_asks() {
     let port = peer().await;
-    let names = NameServer::of(["127.0.0.1", "::1"]).await;
-    let prober = sharing(names.dns());
     let mut targets = vec![named("probed.test", port); 6];
-    for second in 0..3 {
-        let seen = on_lanes(&prober, &targets, this_second().plus(second));
-        assert!(seen.iter().all(|seen| seen.outcome == DELIVERED), "{seen:?}");
-        assert_eq!(names.asked(), vec![A; second as usize + 1]);
-    }
+    let same = targets.clone();
     let ipv6 = named("probed.test", port).addressing(AddressChoice::First, Family::Ipv6);
     targets.extend(vec![ipv6; 6]);
     targets.extend(vec![named("other.test", port); 6]);
-    let seen = on_lanes(&prober, &targets, this_second().plus(9));
+    let second = this_second();
+    let turns = [(&same, 0), (&same, 1), (&same, 2), (&targets, 9)];
+    let once = async || {
+        let names = NameServer::of(["127.0.0.1", "::1"]).await;
+        let prober = sharing(names.dns());
+        let (mut seen, mut asked) = (Vec::new(), Vec::new());
+        for (targets, after) in turns {
+            seen.extend(on_lanes(&prober, targets, second.plus(after)));
+            let before = asked.iter().map(Vec::len).sum();
+            asked.push(names.questions().split_off(before));
+        }
+        (seen, asked)
+    };
+    let (seen, mut asked) = again_if(|(seen, _)| seen.iter().any(is_held_up), once).await;
     assert!(seen.iter().all(|seen| seen.outcome == DELIVERED), "{seen:?}");
-    let mut asked = names.questions().split_off(3);
-    asked.sort_unstable();
-    let expected: [(&str, RecordType); 3] = [("other.test", A), ("probed.test", A), ("probed.test", AAAA)];
-    assert_eq!(asked, expected.map(|(name, kind)| (name.to_owned(), kind)));
+    asked[3].sort_unstable();
+    let question = |(name, kind): (&str, RecordType)| (name.to_owned(), kind);
+    let probed = vec![question(("probed.test", A))];
+    let all = [("other.test", A), ("probed.test", A), ("probed.test", AAAA)].map(question).to_vec();
+    assert_eq!(asked, [probed.clone(), probed.clone(), probed, all]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_a_little_late_gets_the_next_seconds_answer() {
     let port = peer().await;
-    let names = NameServer::of(["127.0.0.1"]).await;
-    let prober = sharing(names.dns());
     let (target, second) = (named("probed.test", port), this_second());
-    for (after, asked) in [(0, 1), (1, 2), (0, 2), (1, 2), (2, 3), (0, 4)] {
-        let seen = run(&prober, &target, second.plus(after), A_SECOND).await;
-        assert_eq!(seen.outcome, DELIVERED);
-        assert_eq!(names.asked().len(), asked, "{after}");
-    }
+    let once = async || {
+        let names = NameServer::of(["127.0.0.1"]).await;
+        let prober = sharing(names.dns());
+        let (mut seen, mut asked) = (Vec::new(), Vec::new());
+        for after in [0, 1, 0, 1, 2, 0] {
+            seen.push(run_once(&prober, &target, second.plus(after)).await);
+            asked.push(names.asked().len());
+        }
+        (seen, asked)
+    };
+    let (seen, asked) = again_if(|(seen, _)| seen.iter().any(is_held_up), once).await;
+    assert!(seen.iter().all(|seen| seen.outcome == DELIVERED), "{seen:?}");
+    assert_eq!(asked, [1, 2, 2, 2, 3, 4]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,10 +164,10 @@ async fn who_stops_waiting_stops_nobody_else() {
         assert_eq!(patient.outcome, DELIVERED, "{patient:?}");
         let seen = run(&prober, &target, second, A_SECOND).await;
         assert_eq!(seen.outcome, DELIVERED);
-        assert!(seen.timings.get(Phase::Dns).unwrap() < 100_000, "it is there: {:?}", seen.timings);
+        let is_there = seen.timings.get(Phase::Dns).unwrap() < 100_000;
         let gave_up = lost(Phase::Dns, Fault::Timeout);
-        if is_last || (took < REPEATED_US && impatient == gave_up) {
-            assert_eq!((impatient, names.asked()), (gave_up, vec![A]));
+        if is_last || (took < u64::from(REPEATED_US) && impatient == gave_up && is_there) {
+            assert_eq!((impatient, is_there, names.asked()), (gave_up, true, vec![A]), "{seen:?}");
             return;
         }
     }
@@ -180,7 +193,8 @@ async fn an_answer_that_is_there_wakes_nobody() {
     // Its runtime stands still from here on.
     let resolving = driver.join().unwrap();
     assert_eq!(once(second).await, DELIVERED);
-    assert_eq!(once(second.plus(1)).await, local(Phase::Dns, LocalFault::Starved));
+    let seen = run_once(&prober, &target, second.plus(1)).await;
+    assert_eq!(seen.outcome, local(Phase::Dns, LocalFault::Starved));
     // Addresses, and names in the hosts file, need no lookup at all.
     let listening = |host: &str| crate::rig::target(&format!("tcp://{host}:{port}"));
     for host in ["127.0.0.1", "localhost"] {
@@ -227,7 +241,7 @@ async fn silence_is_ours_where_every_name_meets_it() {
         (false, &["silent.test", "probed.test"], &[theirs, DELIVERED]),
     ];
     let mut seen = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..5 {
         let began = SystemClock.monotonic();
         let prober = sharing(names.dns());
         seen.clear();
@@ -272,10 +286,10 @@ async fn one_address_for_each_series() {
 #[tokio::test]
 async fn changes_of_a_names_addresses_are_told() {
     let port = peer().await;
-    let names = NameServer::start(|index, _| match index {
-        0 => reply(&["127.0.0.1", "127.0.0.2"]),
-        1..=61 => reply(&["127.0.0.1", "127.0.0.3"]),
-        _ => reply(&["127.0.0.1"]),
+    let has_changed = Arc::new(AtomicBool::new(false));
+    let changed = Arc::clone(&has_changed);
+    let names = NameServer::start(move |_, _| {
+        reply(&["127.0.0.1", if changed.load(Ordering::Relaxed) { "127.0.0.3" } else { "127.0.0.2" }])
     })
     .await;
     let dns = names.dns().shared_on(Handle::current());
@@ -284,6 +298,7 @@ async fn changes_of_a_names_addresses_are_told() {
     let start = this_second();
     for after in 0..62 {
         assert_eq!(run(&prober, &target, start.plus(after), A_SECOND).await.outcome, DELIVERED);
+        has_changed.store(true, Ordering::Relaxed);
     }
     let change = |address: &str, added, after| AddressChange {
         host: "probed.test".to_owned(),
@@ -311,7 +326,9 @@ async fn names_can_be_overridden() {
     }
     assert_eq!(names.asked(), []);
     run(&prober, &named("probed.test", port - 1), even, A_SECOND).await;
-    assert_eq!(names.asked(), [A], "another port is not meant");
+    let mut asked = names.asked();
+    asked.dedup();
+    assert_eq!(asked, [A], "another port is not meant");
 }
 
 #[test]

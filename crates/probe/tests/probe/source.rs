@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     cell::{self, run_tool},
-    rig::{SOON, attempt, delivered, local, target},
+    rig::{SOON, attempt, attempt_once, delivered, in_time, local, target, this_second},
     sockets::{accept, read_to_end},
 };
 
@@ -33,13 +33,15 @@ fn the_peer_sees_the_source() {
         ];
         for (address, source, seen) in table {
             let stream = from(&format!("tcp://{address}"), source);
-            let (ended, peer) = tokio::join!(attempt(&stream), async {
+            let peer = async || {
                 let mut stream = accept(&listener).await;
-                let peer = stream.peer_addr().unwrap();
-                read_to_end(&mut stream).await.1.unwrap();
-                peer
-            });
+                let peer = stream.peer_addr();
+                read_to_end(&mut stream).await.1.and(peer)
+            };
+            let once = async || tokio::join!(attempt_once(&stream, this_second()), peer());
+            let (ended, peer) = in_time(once).await;
             assert_eq!(ended.outcome, delivered(Evidence::PeerClosed), "{address} from {source}");
+            let peer = peer.unwrap();
             assert_eq!(peer.ip().to_canonical().to_string(), seen, "{address} from {source}");
 
             let ended = attempt(&from(&format!("udp://{address}"), source)).await;

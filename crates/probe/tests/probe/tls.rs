@@ -19,8 +19,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::{
-    rig::{A_SECOND, NAME, Rig, attempt, delivered, lost, prober, run, target, target_with, this_second},
-    sockets::{accept, listener, read_to_end},
+    rig::{
+        A_SECOND, NAME, Rig, attempt, attempt_once, delivered, in_time, lost, prober, run, run_once, target,
+        target_with, this_second,
+    },
+    sockets::{accept, listener, read_to_end, try_accept},
 };
 
 /// An authority of the test's own.
@@ -120,8 +123,8 @@ async fn exchange_with(
     let (listener, address) = listener();
     let target = make(&format!("tls://{host}:{}", address.port()));
     let prober = prober().inspecting_tls();
-    let serve = async {
-        let mut stream = TlsAcceptor::from(Arc::clone(config)).accept(accept(&listener).await).await?;
+    let serve = async || {
+        let mut stream = TlsAcceptor::from(Arc::clone(config)).accept(try_accept(&listener).await?).await?;
         let mut read = Vec::new();
         let ended = stream.read_to_end(&mut read).await;
         if end == End::Notifies {
@@ -129,7 +132,7 @@ async fn exchange_with(
         }
         ended.map(|_| read)
     };
-    tokio::join!(run(&prober, &target, this_second(), A_SECOND), serve)
+    in_time(async || tokio::join!(run_once(&prober, &target, this_second()), serve())).await
 }
 
 #[tokio::test]
@@ -196,9 +199,9 @@ async fn an_expired_certificate_tells_when_it_ended() {
     let probers = [prober().inspecting_tls(), prober().inspecting_tls_sometimes(), prober()];
     let mut told = Vec::new();
     for prober in probers {
-        let (seen, _) = tokio::join!(run(&prober, &target, this_second(), A_SECOND), async {
-            acceptor.accept(accept(&listener).await).await
-        });
+        let serve = async || acceptor.accept(try_accept(&listener).await?).await;
+        let once = async || tokio::join!(run_once(&prober, &target, this_second()), serve());
+        let (seen, _) = in_time(once).await;
         assert_eq!(seen.outcome, BAD);
         told.push(seen.tls.map(|facts| (facts.handshake, facts.not_after)));
     }
@@ -333,12 +336,16 @@ async fn a_peer_that_closes_behind_the_handshake_has_read_nothing() {
     let (listener, address) = listener();
     let target = target_with(&format!("tls://localhost:{}", address.port()), &authority.client(), None);
     for notifies in [true, false] {
-        let (seen, ()) = tokio::join!(attempt(&target), async {
-            let mut stream = acceptor.accept(accept(&listener).await).await.unwrap();
+        let serve = async || -> io::Result<()> {
+            let mut stream = acceptor.accept(try_accept(&listener).await?).await?;
             if notifies {
                 stream.shutdown().await.ok();
             }
-        });
+            Ok(())
+        };
+        let once = async || tokio::join!(attempt_once(&target, this_second()), serve());
+        let (seen, served) = in_time(once).await;
+        served.unwrap();
         let expected = [(Phase::Send, Fault::Reset), (Phase::Confirm, Fault::Reset)]
             .map(|(phase, fault)| lost(phase, fault));
         assert!(expected.contains(&seen.outcome), "{notifies}: {seen:?}");
@@ -387,24 +394,28 @@ async fn what_is_no_tls() {
     for (what, says, fault) in table {
         let (listener, address) = listener();
         let target = target(&format!("tls://localhost:{}", address.port()));
-        let (seen, ()) = tokio::join!(attempt(&target), async {
-            let mut stream = accept(&listener).await;
+        let serve = async || -> io::Result<()> {
+            let mut stream = try_accept(&listener).await?;
             // The first flight, so that nothing is left unread that would make of the end a reset.
-            stream.read_buf(&mut Vec::with_capacity(4096)).await.unwrap();
-            stream.write_all(says).await.unwrap();
-            stream.shutdown().await.unwrap();
+            stream.read_buf(&mut Vec::with_capacity(4096)).await?;
+            stream.write_all(says).await?;
+            stream.shutdown().await?;
             // We hang up as soon as we know.
             read_to_end(&mut stream).await.1.ok();
-        });
+            Ok(())
+        };
+        let once = async || tokio::join!(attempt_once(&target, this_second()), serve());
+        let (seen, served) = in_time(once).await;
+        served.unwrap();
         assert_eq!(seen.outcome, lost(Phase::Tls, fault), "{what}: {seen:?}");
         assert_eq!(seen.tls, None);
     }
 
     let (listener, address) = listener();
     let target = target(&format!("tls://localhost:{}", address.port()));
-    let (seen, ()) = tokio::join!(attempt(&target), async {
-        accept(&listener).await.peek(&mut [0]).await.unwrap();
-    });
+    let peek = async || try_accept(&listener).await?.peek(&mut [0]).await;
+    let (seen, peeked) = in_time(async || tokio::join!(attempt_once(&target, this_second()), peek())).await;
+    peeked.unwrap();
     assert_eq!(seen.outcome, lost(Phase::Tls, Fault::Reset), "closed unread");
 }
 
@@ -421,16 +432,18 @@ async fn hello(url: impl FnOnce(SocketAddr) -> String, exchange: KeyExchange) ->
     let (listener, address) = listener();
     let client = TlsClient::new(&[], exchange).expect("settings");
     let target = target_with(&url(address), &client, None);
-    let (seen, bytes) = tokio::join!(attempt(&target), async {
-        let mut stream = accept(&listener).await;
+    let read = async || -> io::Result<_> {
+        let mut stream = try_accept(&listener).await?;
         let mut bytes = vec![0; 5];
-        stream.read_exact(&mut bytes).await.expect("a ClientHello");
-        assert_eq!(bytes[0], 22, "a record of the handshake");
+        stream.read_exact(&mut bytes).await?;
         let length = usize::from(u16::from_be_bytes([bytes[3], bytes[4]]));
         bytes.resize(5 + length, 0);
-        stream.read_exact(&mut bytes[5..]).await.expect("a ClientHello");
-        bytes
-    });
+        stream.read_exact(&mut bytes[5..]).await?;
+        Ok(bytes)
+    };
+    let (seen, bytes) = in_time(async || tokio::join!(attempt_once(&target, this_second()), read())).await;
+    let bytes = bytes.expect("a ClientHello");
+    assert_eq!(bytes[0], 22, "a record of the handshake");
     assert_eq!(seen.outcome, lost(Phase::Tls, Fault::Closed));
     let mut acceptor = Acceptor::default();
     acceptor.read_tls(&mut bytes.as_slice()).expect("in memory");

@@ -2,14 +2,14 @@
 
 use std::{io, net::UdpSocket, time::Duration};
 
-use aviary_core::{Evidence, Fault, Phase};
-use aviary_probe::Target;
+use aviary_core::{Evidence, Fault, Outcome, Phase};
+use aviary_probe::{Observation, Target};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::{
     rig::{
-        A_WHILE, ANY, NAME, attempt, attempt_once, attempt_within, delivered, in_time, lost, target,
-        this_second, tls,
+        A_WHILE, ANY, AT_ONCE_US, NAME, again_if, attempt, attempt_once, attempt_within, delivered, in_time,
+        lost, target, this_second, tls,
     },
     sockets::{
         TIME_WAIT, accept, closed_port, connections_to, let_go_of, lone_listener, read_to_end, tight_listener,
@@ -53,34 +53,31 @@ async fn a_peer_that_never_accepts_has_a_kernel_that_takes_everything() {
 
 #[tokio::test]
 async fn a_peer_that_reads_to_the_end_and_closes_has_everything() {
-    let (listener, address) = lone_listener();
-    let target = target(&format!("tcp://{address}"));
     let second = this_second();
-    let (seen, read) = tokio::join!(attempt(&target), async {
-        let mut stream = accept(&listener).await;
-        read_to_end(&mut stream).await
-    });
+    let once = async || {
+        let (listener, address) = lone_listener();
+        let target = target(&format!("tcp://{address}"));
+        let peer = async { read_to_end(&mut accept(&listener).await).await };
+        tokio::join!(attempt_once(&target, second), peer)
+    };
+    let (seen, read) = in_time(once).await;
     assert_eq!(seen.outcome, delivered(Evidence::PeerClosed));
-    let line = String::from_utf8(read.0).unwrap();
-    assert!(
-        [second, second.plus(1)].map(|second| format!("{NAME} 1 {second}\n")).contains(&line),
-        "{line:?}"
-    );
+    assert_eq!(String::from_utf8(read.0).unwrap(), format!("{NAME} 1 {second}\n"));
     read.1.expect("an orderly end, not a reset");
     // We closed first and politely, so that it is our kernel that remembers.
-    assert_eq!(let_go_of(address).await, [TIME_WAIT]);
+    assert_eq!(let_go_of(seen.address.unwrap()).await, [TIME_WAIT]);
 }
 
 #[tokio::test]
 async fn a_peer_that_closes_without_reading_resets() {
     let (listener, address) = lone_listener();
     let target = target(&format!("tcp://{address}"));
-    let (seen, ()) = tokio::join!(attempt(&target), async {
-        let stream = accept(&listener).await;
-        stream.peek(&mut [0]).await.unwrap();
-    });
+    let peer = async || accept(&listener).await.peek(&mut [0]).await;
+    let once = async || tokio::join!(attempt_once(&target, this_second()), peer());
+    let (seen, peeked) = in_time(once).await;
+    assert_eq!(peeked.unwrap(), 1);
     assert_eq!(seen.outcome, lost(Phase::Confirm, Fault::Reset));
-    assert!(seen.timings.total_us < 500_000, "at once, not at the deadline: {:?}", seen.timings);
+    assert!(seen.timings.total_us < AT_ONCE_US, "at once, not at the deadline: {:?}", seen.timings);
     assert_eq!(let_go_of(address).await, []);
 }
 
@@ -90,12 +87,14 @@ async fn a_peer_that_closes_without_reading_resets() {
 async fn a_peer_that_closes_before_the_datapoint_came_has_not_read_it() {
     let (listener, address) = lone_listener();
     let target = target(&format!("tcp://{address}"));
+    let peer = async || drop(accept(&listener).await);
     for _ in 0..20 {
-        let (seen, ()) = tokio::join!(attempt(&target), async { drop(accept(&listener).await) });
+        let once = async || tokio::join!(attempt_once(&target, this_second()), peer());
+        let (seen, ()) = in_time(once).await;
         let expected = [(Phase::Send, Fault::Reset), (Phase::Confirm, Fault::Reset)]
             .map(|(phase, fault)| lost(phase, fault));
         assert!(expected.contains(&seen.outcome), "{seen:?}");
-        assert!(seen.timings.total_us < 500_000, "{:?}", seen.timings);
+        assert!(seen.timings.total_us < AT_ONCE_US, "{:?}", seen.timings);
         assert_eq!(let_go_of(address).await, []);
     }
 }
@@ -154,27 +153,32 @@ async fn an_attempt_that_is_dropped_is_reset() {
 
 #[tokio::test]
 async fn what_the_peer_says_is_thrown_away() {
-    let (listener, address) = lone_listener();
-    let target = target(&format!("tcp://{address}"));
-    let (seen, read) = tokio::join!(attempt(&target), async {
-        let mut stream = accept(&listener).await;
-        stream.write_all(&[b'x'; 100_000]).await.unwrap();
-        read_to_end(&mut stream).await
-    });
+    let once = async || {
+        let (listener, address) = lone_listener();
+        let target = target(&format!("tcp://{address}"));
+        let peer = async {
+            let mut stream = accept(&listener).await;
+            stream.write_all(&[b'x'; 100_000]).await?;
+            read_to_end(&mut stream).await.1
+        };
+        tokio::join!(attempt_once(&target, this_second()), peer)
+    };
+    let (seen, ended) = in_time(once).await;
     assert_eq!(seen.outcome, delivered(Evidence::PeerClosed));
-    read.1.expect("not reset over what it said");
-    assert_eq!(let_go_of(address).await, [TIME_WAIT]);
+    ended.expect("not reset over what it said");
+    assert_eq!(let_go_of(seen.address.unwrap()).await, [TIME_WAIT]);
 }
 
 #[tokio::test]
 async fn a_peer_that_says_no_end_of_things_confirms_nothing() {
     let (listener, address) = lone_listener();
     let target = target(&format!("tcp://{address}"));
-    let talk = async {
+    let talk = async || {
         let mut stream = accept(&listener).await;
         while stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
     };
-    let (seen, ()) = tokio::join!(attempt(&target), talk);
+    let once = async || tokio::join!(attempt_once(&target, this_second()), talk());
+    let (seen, ()) = in_time(once).await;
     assert_eq!(seen.outcome, lost(Phase::Confirm, Fault::Timeout));
     assert_eq!(let_go_of(address).await, []);
 }
@@ -214,20 +218,27 @@ async fn a_datagram_that_nobody_reads_was_sent() {
     let seen = attempt(&target).await;
     assert_eq!(seen.outcome, delivered(Evidence::Sent));
     assert_eq!(seen.reached, Some(Evidence::Sent));
-    assert!((50_000..300_000).contains(&seen.timings.total_us), "{:?}", seen.timings);
+    assert!((50_000..AT_ONCE_US).contains(&seen.timings.total_us), "{:?}", seen.timings);
 }
 
 #[tokio::test]
 async fn a_datagram_with_little_time_left_was_sent_all_the_same() {
     let unread = UdpSocket::bind(ANY).unwrap();
     let unread = target(&format!("udp://{}", unread.local_addr().unwrap()));
-    let seen = attempt_within(&unread, Duration::from_millis(20)).await;
+    // So little that a busy machine may not even get to sending.
+    let is_late = |seen: &Observation| {
+        seen.timings.total_us >= 50_000 || matches!(seen.outcome, Outcome::Lost { fault: Fault::Timeout, .. })
+    };
+    let with_little_time = async |target| {
+        again_if(is_late, async || attempt_within(target, Duration::from_millis(20)).await).await
+    };
+    let seen = with_little_time(&unread).await;
     assert_eq!(seen.outcome, delivered(Evidence::Sent));
-    assert!(seen.timings.total_us < 50_000, "{:?}", seen.timings);
+    assert!(seen.timings.total_us < 50_000, "not for as long as an ICMP error may take: {:?}", seen.timings);
 
     let (_reserved, address) = closed_port();
     let refused = target(&format!("udp://{address}"));
-    let seen = attempt_within(&refused, Duration::from_millis(20)).await;
+    let seen = with_little_time(&refused).await;
     assert_eq!(seen.outcome, lost(Phase::Confirm, Fault::Refused));
 }
 

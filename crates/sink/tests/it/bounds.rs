@@ -6,7 +6,7 @@ use aviary_core::{Clock, Micros, Protocol, Timestamp};
 use aviary_sink::{Addresses, Count, Misbehaviour, Sink, SinkError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::client::{NOW, Rig, options, payload};
+use crate::client::{A_WHILE, NOW, Rig, options, payload};
 
 #[derive(Clone)]
 struct Stopped;
@@ -95,18 +95,24 @@ async fn connections_beyond_the_limit_are_reset() {
     rig.deliver(Protocol::Tcp, "canary.b").await.unwrap();
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_peer_that_never_completes_anything_is_cut() {
     let rig = Rig::start().await;
-    for (protocol, begun) in [
+    let mut begun = Vec::new();
+    for (protocol, bytes) in [
         (Protocol::Tcp, &b"canary.a 1"[..]),
         (Protocol::Pickle, b"\0\0\0\x20\x80"),
         (Protocol::Https, b"POST / HT"),
     ] {
-        // Time is paused, so that the sink's patience passes as soon as nobody has anything else to do.
         let mut stream = rig.open(protocol).await.unwrap();
-        stream.write_all(begun).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
         stream.flush().await.unwrap();
+        begun.push((protocol, stream));
+    }
+    // All of it has arrived by then. From there on the sink's patience passes as soon as nobody has anything else to do.
+    tokio::time::sleep(A_WHILE).await;
+    tokio::time::pause();
+    for (protocol, mut stream) in begun {
         let end = stream.read_to_end(&mut Vec::new()).await;
         assert!(protocol == Protocol::Https || end.is_err(), "{protocol}: {end:?}");
         assert_eq!(rig.count(protocol, Count::Idle), 1, "{protocol}");

@@ -53,7 +53,7 @@ impl Served {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/api/v1", listener.local_addr().unwrap());
-        let server = collector.serve(listener);
+        let server = collector.serve_unjudged(listener);
         Self { clock, collector, server, url, client: reqwest::Client::new() }
     }
 

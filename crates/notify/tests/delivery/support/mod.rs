@@ -9,7 +9,8 @@ use aviary_core::{
     extent::{Answer, Blame, Predicate, Questions, Rule},
 };
 use aviary_notify::{
-    Attempt, Event, Kind, Link, Page, Receipt, Receiver, Refusal, Settings, Severity, Share, Sums, Total,
+    Attempt, Event, Kind, Link, Page, Reason, Receipt, Receiver, Refusal, Settings, Severity, Share, Sums,
+    Total,
 };
 use rustls_pki_types::CertificateDer;
 
@@ -74,4 +75,15 @@ pub(crate) fn receiver(kind: Kind, roots: &[CertificateDer<'_>]) -> Receiver {
 /// What comes of telling a receiver of that kind of `page`.
 pub(crate) async fn send(kind: Kind, page: &Page) -> Result<Receipt, Refusal> {
     receiver(kind, &[]).send(page, ATTEMPT).await
+}
+
+/// What comes of telling a real program: one that is too slow is told again, twice at most.
+pub(crate) async fn patiently(tell: impl AsyncFn() -> Result<Receipt, Refusal>) -> Result<Receipt, Refusal> {
+    for _ in 0..2 {
+        match tell().await {
+            Err(refused) if refused.reason == Reason::Timeout => {}
+            told => return told,
+        }
+    }
+    tell().await
 }
