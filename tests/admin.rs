@@ -140,7 +140,7 @@ fn scraped(listen: SocketAddr) -> BTreeMap<String, Vec<(String, Value, f64)>> {
 fn an_agent_answers_for_its_health_and_in_numbers() {
     let mut agent = Agent::start("", |_| {});
     agent.wait_for("/readyz", |status, body| (status, body["status"].as_str()) == (200, Some("ready")));
-    assert_eq!(agent.ask("/v1/ready").0, 200);
+    agent.wait_for("/v1/ready", |status, _| status == 200);
     for path in ["/healthz", "/v1/health"] {
         let (status, health) = agent.ask(path);
         assert_eq!(
@@ -172,7 +172,10 @@ fn an_agent_answers_for_its_health_and_in_numbers() {
             slots.filter(|(_, labels, _)| is(labels, protocol, outcome)).map(|(.., value)| value).sum()
         };
         if total("tcp", "delivered") >= 2.0 && total("tls", "lost") >= 2.0 {
-            assert!(total("tcp", "lost") <= 1.0 && total("tls", "delivered") == 0.0, "{formats:#?}");
+            assert!(
+                total("tcp", "lost") <= total("tcp", "delivered") && total("tls", "delivered") == 0.0,
+                "{formats:#?}"
+            );
             break formats;
         }
         assert!(Instant::now() < deadline, "{formats:#?}\n{}", agent.process.log());

@@ -408,8 +408,11 @@ fn a_store_is_looked_through_copied_and_restored_while_it_runs_and_while_it_does
 #[test]
 fn a_collector_whose_disk_gives_up_ends_and_says_so() {
     let mut collector = Collector::start();
-    // What a start has to keep is kept by then, so that what fails is the first report.
-    thread::sleep(Duration::from_millis(1_500));
+    // What a start has to keep is kept by then, so that what fails is the next report.
+    let mut agent = Agent::new("one", now().minus(60));
+    let address = collector.address();
+    assert_eq!(agent.tell(address, now().minus(30)), Some(200));
+    thread::sleep(Duration::from_secs(2));
     let mut command = program("strace");
     let pid = collector.process.pid().as_raw_nonzero().to_string();
     let inject = "inject=fdatasync:error=EIO";
@@ -420,11 +423,10 @@ fn a_collector_whose_disk_gives_up_ends_and_says_so() {
         assert!(disk.is_running() && Instant::now() < deadline, "{}", disk.log());
         thread::sleep(Duration::from_millis(20));
     }
-    let mut agent = Agent::new("one", now().minus(60));
     let deadline = Instant::now() + PATIENCE;
-    let mut refused = false;
+    let mut answers = BTreeSet::new();
     while collector.process.is_running() && Instant::now() < deadline {
-        refused |= agent.tell(collector.address(), now().minus(20)).is_some_and(|status| status == 503);
+        answers.extend(agent.tell(address, now().minus(20)));
         thread::sleep(Duration::from_millis(50));
     }
     let status = collector.process.stop();
@@ -432,7 +434,7 @@ fn a_collector_whose_disk_gives_up_ends_and_says_so() {
     assert_eq!(status.code(), Some(2), "{log}");
     let last = log.lines().last().unwrap();
     assert!(last.starts_with("aviary: the collector cannot go on: the disk did not confirm"), "{log}");
-    assert!(refused, "whoever told it something is not told that it is kept: {log}");
+    assert_eq!(answers, [503].into(), "whoever told it something is not told that it is kept: {log}");
     let kept = agent.acknowledged.len();
     collector.process.restart();
     collector.wait_until_ready();

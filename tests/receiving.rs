@@ -12,7 +12,7 @@ use crate::support::{
     slots::wait_until_closed,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const INGEST: &str = "/api/v1/services/ingest";
 
 /// A relay before a gate before the sink of an aviary that probes the relay over TCP and UDP.

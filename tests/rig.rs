@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "real servers keep real time")]
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{ErrorKind, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -10,14 +11,14 @@ use std::{
     path::Path,
     process::{Command, Output, Stdio},
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use aviary_core::{Protocol, Second, Span};
 use tempfile::TempDir;
 
 use crate::support::{
-    graphite::{Graphite, RenderError},
+    graphite::{Graphite, RenderError, Rendered},
     haproxy::{Haproxy, TlsVersions},
     openssl::{OpensslServer, StalledPeer},
     pki::Pki,
@@ -25,7 +26,7 @@ use crate::support::{
     service::Service,
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The `seconds` seconds before now.
 fn past(seconds: u64) -> Span {
@@ -51,6 +52,22 @@ fn write_line(address: SocketAddr, name: &str, second: Second) -> std::io::Resul
     stream.write_all(format!("{name} 1 {second}\n").as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
     Ok(stream)
+}
+
+/// What graphite-web answers of `names` once `expected` is what it has of the first. While carbon writes, an answer may lack
+/// what the one before had.
+#[track_caller]
+fn rendered(graphite: &Graphite, names: &[&str], span: Span, expected: &BTreeSet<Second>) -> Rendered {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let rendered = graphite.render(names, span).expect("graphite-web is well");
+        let stored = rendered.stored(names[0]);
+        if stored == *expected {
+            return rendered;
+        }
+        assert!(Instant::now() < deadline, "{stored:?}, and not {expected:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// `openssl s_client`, which ends when its input does; what it prints, and whether it was content.
@@ -108,11 +125,7 @@ fn what_was_not_sent_is_told_from_what_is_not_known() {
     for second in [first, last] {
         write_line(graphite.line(), "rig.gap", second).expect("carbon listens");
     }
-    let only_last = Span::before(span.until, 1);
-    graphite.render_until_stored(&["rig.gap"], only_last, PATIENCE).expect("graphite-web is well");
-
-    let rendered = graphite.render(&["rig.gap", "rig.nobody"], span).expect("graphite-web is well");
-    assert_eq!(rendered.stored("rig.gap"), [first, last].into());
+    let rendered = rendered(&graphite, &["rig.gap", "rig.nobody"], span, &[first, last].into());
     assert_eq!(rendered.series("rig.gap").map(<[_]>::len), Some(10), "the nulls between are told");
     assert_eq!(rendered.series("rig.nobody"), None);
 }
@@ -166,7 +179,11 @@ fn carbon_is_stopped_and_started_again() {
         .render_until_stored(&[name], Span::new(before, during), PATIENCE)
         .expect("graphite-web is well");
     // Shown is not yet written: the last cycle of the writer is lost with the process.
-    thread::sleep(Duration::from_secs(2));
+    let deadline = Instant::now() + PATIENCE;
+    while service.graphite.on_disk(name, span) != Some([before].into()) {
+        assert!(Instant::now() < deadline, "carbon never writes it");
+        thread::sleep(Duration::from_millis(100));
+    }
 
     service.graphite.stop_carbon();
     let refused = write_line(service.graphite.line(), name, during).expect_err("nobody listens");
@@ -180,10 +197,7 @@ fn carbon_is_stopped_and_started_again() {
     service.graphite.carbon().kill();
     service.graphite.restart_carbon();
     write_line(service.graphite.line(), name, after).expect("carbon listens again");
-    let only_after = Span::new(after, span.until);
-    service.graphite.render_until_stored(&[name], only_after, PATIENCE).expect("graphite-web is well");
-    let rendered = service.graphite.render(&[name], span).expect("graphite-web is well");
-    assert_eq!(rendered.stored(name), [before, after].into());
+    rendered(&service.graphite, &[name], span, &[before, after].into());
 }
 
 #[test]
@@ -390,7 +404,7 @@ fn a_panic_leaves_no_process_behind() {
     };
     for pid in pids.split_whitespace() {
         assert!(
-            (0..200).any(|_| !runs(pid) || {
+            (0..2_000).any(|_| !runs(pid) || {
                 thread::sleep(Duration::from_millis(10));
                 false
             }),

@@ -43,7 +43,7 @@ endpoints = ["tcp://{dead}", "https://{dead}/api/v1/sink"]
     });
     // Delivered, since the sink takes only names and requests with the key, and stores them without.
     let healthy = |hosted: &serde_json::Value| hosted["state"] == "healthy";
-    running.wait_for("/api/v1/services/hosted", Duration::from_secs(40), healthy);
+    running.wait_for("/api/v1/services/hosted", Duration::from_secs(90), healthy);
     let url = format!("http://{}", running.collector);
     let mut shown = Vec::new();
     for path in
@@ -55,7 +55,7 @@ endpoints = ["tcp://{dead}", "https://{dead}/api/v1/sink"]
             &format!("/api/v1/{path}"),
             &[],
             &[],
-            Duration::from_secs(5),
+            Duration::from_secs(30),
         );
         shown.push(answer.unwrap().1);
     }

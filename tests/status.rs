@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// aviary with a status page, and where that is.
 struct Fleet {

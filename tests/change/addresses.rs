@@ -14,7 +14,7 @@ use crate::support::{
     names::Names,
     node::Node,
     ports::Port,
-    slots::{all_delivered, is_starved, unlike},
+    slots::{all_delivered, is_starved_or_timed_out, unlike},
     tcp_server::TcpServer,
 };
 
@@ -54,14 +54,16 @@ fn with_rotate_one_dead_address_of_four_is_a_quarter_lost() {
     let _agent = agent(&collector, &names, "rotate", &endpoints);
     collector.wait_until_delivered(&endpoints[0], 3);
     let from = now();
-    let span = Span::new(from, from.plus(16));
+    let span = Span::new(from, from.plus(40));
     let slots = collector.closed_slots("endpoint", span);
     let dead = SocketAddr::new(loopback(3).into(), port.number()).to_string();
     for endpoint in &endpoints[..2] {
         // Few enough that a slot at the dead address is among the others.
-        let starved = slots[endpoint].values().filter(|slot| is_starved(&slot.outcome)).count();
-        assert!(slots[endpoint].len() == 16 && starved <= 3, "{endpoint}: {:#?}", slots[endpoint]);
-        for (second, slot) in slots[endpoint].iter().filter(|(_, slot)| !is_starved(&slot.outcome)) {
+        let late = slots[endpoint].values().filter(|slot| is_starved_or_timed_out(&slot.outcome)).count();
+        assert!(slots[endpoint].len() == 40 && late <= 8, "{endpoint}: {:#?}", slots[endpoint]);
+        for (second, slot) in
+            slots[endpoint].iter().filter(|(_, slot)| !is_starved_or_timed_out(&slot.outcome))
+        {
             // Each address has its turn, in their order.
             if second.0 % 4 == 2 {
                 assert_eq!(slot.outcome, "lost connect refused", "{endpoint} at {second}");
@@ -78,7 +80,7 @@ fn with_rotate_one_dead_address_of_four_is_a_quarter_lost() {
     assert!(often.len() <= asked.len() / 5, "one question a second serves three protocols: {often:?}");
     let during =
         asked.keys().filter(|(second, name, _)| name == NAME && span.contains(Second(*second))).count();
-    assert!((13..=17).contains(&during), "{during} questions in 16 s: {asked:?}");
+    assert!((30..=41).contains(&during), "{during} questions in 40 s: {asked:?}");
 }
 
 #[test]
@@ -127,8 +129,9 @@ fn with_all_each_address_is_a_series_that_comes_and_goes_with_the_address() {
     });
     let (kind, address, at) = &events()[0];
     assert_eq!((kind.as_str(), address.as_str()), ("address_added", "127.0.0.5"));
-    assert!((changed.0..changed.0 + 10).contains(at), "{at} and {changed}");
-    while now() < changed.plus(70) {
+    assert!((changed.0..changed.0 + 30).contains(at), "{at} and {changed}");
+    // Seconds without an answer of the name server do not count.
+    while events().len() < 2 && now() < changed.plus(150) {
         thread::sleep(Duration::from_millis(200));
     }
     let events = events();
@@ -146,7 +149,7 @@ fn with_all_each_address_is_a_series_that_comes_and_goes_with_the_address() {
     let gone = &slots["127.0.0.3"];
     assert_eq!(unlike(gone, "lost connect refused"), []);
     let end = gone.keys().next_back().unwrap();
-    assert!((changed.0 + 55..changed.0 + 70).contains(&end.0), "{end} and {changed}");
+    assert!((changed.0 + 55..changed.0 + 150).contains(&end.0), "{end} and {changed}");
     none_missed_at(beginning, &slots["127.0.0.1"]);
     none_missed_at(*end, &slots["127.0.0.1"]);
 }
@@ -161,9 +164,9 @@ fn where_the_name_server_is_silent_for_every_name_it_is_the_agent_that_is_cut_of
     collector.wait_until_delivered(&endpoints[0], 3);
     names.silence();
     let from = now().plus(3);
-    let span = Span::new(from, from.plus(6));
+    let span = Span::new(from, from.plus(20));
     for (endpoint, slots) in collector.closed_slots("endpoint", span) {
-        assert_eq!(slots.len(), 6, "{endpoint}");
+        assert_eq!(slots.len(), 20, "{endpoint}");
         assert_eq!(unlike(&slots, "local dns no_route"), [], "{endpoint}");
     }
 }

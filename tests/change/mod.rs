@@ -15,6 +15,6 @@ use crate::support::slots::Slots;
 /// No slot was missed at `change`. Elsewhere a machine that is busy may not have got to one.
 #[track_caller]
 fn none_missed_at(change: Second, slots: &Slots) {
-    let mut near = slots.range(change.minus(2)..=change.plus(2));
+    let mut near = slots.range(change.minus(1)..=change);
     assert!(near.all(|(_, slot)| slot.outcome != "missed"), "at {change}: {slots:#?}");
 }

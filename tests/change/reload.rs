@@ -138,7 +138,7 @@ fn a_bad_file_changes_nothing_and_says_why_until_it_is_good() {
     node.configure(&good("# Nothing else."));
     node.wait_until_said("The configuration was taken on.", 1);
     node.wait_for("/healthcheck", |status, _| status == 200);
-    assert_eq!(node.ask("/readyz").1["warnings"], serde_json::Value::Null);
+    node.wait_for("/readyz", |_, ready| ready["warnings"].is_null());
 
     let until = now();
     let slots = collector.closed_slots("endpoint", Span::new(began, until));

@@ -48,7 +48,7 @@ fn an_agent_probes_what_its_collector_says_and_what_it_said_last() {
     there.process().hang_up();
     let told = now();
     there.wait_until_delivered(&second, 1);
-    assert!(now() < told.plus(20), "told with the answer to a report, prepared, and taken on");
+    assert!(now() < told.plus(45), "told with the answer to a report, prepared, and taken on");
     node.wait_until_said("why=\"the collector tells other services\"", 1);
     assert_ne!(version(&there), earlier);
     let current = version(&there);

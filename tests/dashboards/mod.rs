@@ -177,9 +177,16 @@ fn panels(prometheus: &Prometheus, board: &Board) {
         let asked = question.strip_prefix("label_values(").and_then(|it| it.strip_suffix(')')).unwrap();
         let (metric, label) = asked.split_once(", ").unwrap();
         let path = format!("/api/v1/label/{label}/values");
-        let known = prometheus.ask(&path, &[("match[]", metric)]).unwrap();
-        let known: Vec<String> = serde_json::from_value(known).unwrap();
-        assert!(!known.is_empty(), "{}: {question} has no value", board.name);
+        let deadline = Instant::now() + PATIENCE;
+        let known = loop {
+            let known = prometheus.ask(&path, &[("match[]", metric)]).unwrap();
+            let known: Vec<String> = serde_json::from_value(known).unwrap();
+            if !known.is_empty() {
+                break known;
+            }
+            assert!(Instant::now() < deadline, "{}: {question} has no value", board.name);
+            thread::sleep(Duration::from_millis(200));
+        };
         values.insert(name.to_owned(), known.into_iter().take(1).collect());
     }
     // What Grafana makes of it where one scrapes each second.

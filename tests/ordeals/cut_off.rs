@@ -36,7 +36,7 @@ fn cut_off(
     let until = now();
     end(&agent);
     let ended = now();
-    let last = ended.plus(5);
+    let last = ended.plus(12);
     recorder.until(PATIENCE, |said| said.values().all(|seconds| seconds.contains_key(&last)));
     agent.stop();
 

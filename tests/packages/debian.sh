@@ -43,7 +43,7 @@ stop() {
     kill -TERM "$1"
     wait "$1" || fail "process $1 ended with $?"
 }
-agent_reports() { on_host curl --silent --fail --header "Authorization: Bearer $token" http://127.0.0.1:8610/api/v1/agents | grep -q '"reporting"'; }
+agent_reports() { on_host curl --silent --fail --header "Authorization: Bearer $token" http://127.0.0.1:8610/api/v1/agents | grep -Eq '"(starting|reporting)"'; }
 
 mkdir "$directory/layer" "$root"
 mount -t tmpfs layer "$directory/layer"

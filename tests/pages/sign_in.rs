@@ -58,7 +58,7 @@ fn whoever_wants_to_look_signs_in_and_out() {
     let at = || browser.script("return location.pathname + location.search");
     open("/agents?page=1");
     assert_eq!(at(), json!("/sign-in?to=%2Fagents%3Fpage%3D1"));
-    assert_eq!(browser.script("return document.activeElement.id"), json!("token"));
+    browser.wait_until("document.activeElement.id == 'token'");
     look_at(&browser, "sign-in");
 
     sign_in(&browser, "no token of this collector");

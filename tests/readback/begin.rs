@@ -5,13 +5,18 @@ use std::{fs, process::Command, thread, time::Duration};
 use crate::support::{
     aviary::{Ran, aviary, command, run},
     graphite::Setup,
+    http,
     process::test_python,
     service::Service,
 };
 use aviary_core::Protocol;
 
-/// `aviary init --send` at a service on unusual ports, writing to `output`.
+/// `aviary init --send` at a service on unusual ports, writing to `output`. Its graphite-web has answered before: what it loads
+/// for the first time takes longer than anybody is asked for on a busy machine.
 fn init(service: &Service, output: &str) -> Ran {
+    let loaded = "/render?format=json&target=none";
+    http::request(service.graphite.http(), "GET", loaded, &[], &[], Duration::from_secs(60))
+        .expect("graphite-web answers");
     let endpoints = Protocol::ALL.iter().map(|protocol| service.endpoint(*protocol));
     let also: Vec<String> = endpoints.chain([format!("http://{}", service.graphite.http())]).collect();
     let ca = service.ca().display().to_string();

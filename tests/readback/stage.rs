@@ -9,7 +9,7 @@ use crate::support::{
     aviary::{Aviary, now},
     graphite::Setup,
     service::Service,
-    slots::{Slot, Slots, is_starved, once_none_is, unlike_but_for_few},
+    slots::{Slot, Slots, is_starved_or_timed_out, once_none_is, unlike_but_for_few},
 };
 
 /// How long after its second a slot has surely been read: closed, settled, and asked for twice.
@@ -152,8 +152,7 @@ pub(super) fn read_unlike<'a>(
     slots: impl IntoIterator<Item = (&'a Second, &'a Slot)>,
     expected: &str,
 ) -> Vec<(Second, &'a str)> {
-    let is_timed_out = |outcome: &str| outcome.starts_with("lost ") && outcome.ends_with(" timeout");
-    unlike_but_for_few(slots, expected, |outcome| is_starved(outcome) || is_timed_out(outcome))
+    unlike_but_for_few(slots, expected, is_starved_or_timed_out)
 }
 
 /// Waits until it is `second`.

@@ -25,9 +25,10 @@ use super::{
 pub(crate) const AVIARY: &str = env!("CARGO_BIN_EXE_aviary");
 
 /// How long starting, ending and answering may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a command of aviary printed, and how it ended.
+#[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) out: String,
     pub(crate) err: String,

@@ -37,7 +37,7 @@ impl Gateway {
         command.args(["--port", &port.number().to_string(), "--carbon", &carbon.port().to_string()]);
         command.arg("--certificate").arg(certificate);
         let process = Process::start("gateway", command, dir.path());
-        process.wait_until_listening(port.address(), Duration::from_secs(10));
+        process.wait_until_listening(port.address(), Duration::from_secs(30));
         Self { process, port, _dir: dir }
     }
 

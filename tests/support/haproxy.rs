@@ -89,7 +89,7 @@ listen pickle
         command.arg("-db").arg("-f").arg(&file);
         let process = Process::start("haproxy", command, dir.path());
         for port in [&line_front, &pickle_front] {
-            process.wait_until_listening(port.address(), Duration::from_secs(10));
+            process.wait_until_listening(port.address(), Duration::from_secs(30));
         }
         Self { process, line: line_front, pickle: pickle_front, _dir: dir }
     }
@@ -156,7 +156,7 @@ listen carbons
         let mut command = program("haproxy");
         command.arg("-db").arg("-f").arg(&file);
         let process = Process::start("haproxy", command, dir.path());
-        process.wait_until_listening(front.address(), Duration::from_secs(10));
+        process.wait_until_listening(front.address(), Duration::from_secs(30));
         Self { process, dir }
     }
 

@@ -89,7 +89,7 @@ impl Namespace {
             let listed = ip(&format!("-n {} -o link show dev {device}", self.name));
             listed.contains("LOWER_UP")
         };
-        let tries = (0..200).find(|_| {
+        let tries = (0..1_200).find(|_| {
             carrier() || {
                 thread::sleep(Duration::from_millis(25));
                 false

@@ -24,7 +24,7 @@ use super::{
 };
 
 /// How long anything may take that is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One node. `@listen@` in its configuration is its address.
 pub(crate) struct Node {

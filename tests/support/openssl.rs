@@ -48,7 +48,7 @@ impl OpensslServer {
             }
         }
         let process = Process::start("s_server", command, dir.path());
-        process.wait_until_listening(port.address(), Duration::from_secs(10));
+        process.wait_until_listening(port.address(), Duration::from_secs(30));
         Self { process, port, _dir: dir }
     }
 

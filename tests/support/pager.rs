@@ -1,6 +1,7 @@
 //! Whoever is paged by webhook: takes all that comes, and keeps it.
 
 use std::{
+    collections::BTreeSet,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
@@ -11,7 +12,13 @@ use serde_json::Value;
 
 /// Takes webhooks until the test's process ends.
 #[derive(Clone, Default)]
-pub(crate) struct Pager(Arc<Mutex<Vec<Value>>>);
+pub(crate) struct Pager(Arc<Mutex<Taken>>);
+
+#[derive(Default)]
+struct Taken {
+    bodies: Vec<Value>,
+    ids: BTreeSet<String>,
+}
 
 impl Pager {
     /// One at an address of its own.
@@ -31,25 +38,31 @@ impl Pager {
 
     fn take(&self, stream: TcpStream) -> io::Result<()> {
         let mut reader = BufReader::new(stream);
-        let (mut line, mut length) = (String::new(), 0);
+        let (mut line, mut length, mut id) = (String::new(), 0, None);
         while reader.read_line(&mut line)? > 2 {
-            if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse::<usize>().map_err(io::Error::other)?;
+            let (name, value) = line.split_once(':').unwrap_or_default();
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.trim().parse::<usize>().map_err(io::Error::other)?,
+                "webhook-id" => id = Some(value.trim().to_owned()),
+                _ => {}
             }
             line.clear();
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
-        self.0.lock().unwrap().push(serde_json::from_slice(&body)?);
+        let mut taken = self.0.lock().unwrap();
+        // Whoever had no answer in time tells it again, under the same id.
+        if id.is_none_or(|id| taken.ids.insert(id)) {
+            taken.bodies.push(serde_json::from_slice(&body)?);
+        }
+        drop(taken);
         let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
         reader.get_mut().write_all(answer)
     }
 
     /// The bodies of all that came, in their order.
     pub(crate) fn told(&self) -> Vec<Value> {
-        self.0.lock().unwrap().clone()
+        self.0.lock().unwrap().bodies.clone()
     }
 
     /// Their types.

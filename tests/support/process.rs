@@ -25,7 +25,7 @@ use rustix::{
 use super::{network::namespace_of_thread, ports::is_listening};
 
 /// How long a process may take over SIGTERM before it is killed.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// The same when nobody waits for the answer, because its test is over.
 const GRACE_AT_DROP: Duration = Duration::from_secs(2);

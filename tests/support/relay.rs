@@ -19,7 +19,7 @@ use super::{
 };
 
 /// How long it may take to listen.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Once it has listened for so long it goes on.
 const SETTLED: Duration = Duration::from_secs(1);

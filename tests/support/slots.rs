@@ -106,6 +106,11 @@ pub(crate) fn is_starved(outcome: &str) -> bool {
     outcome == "missed" || outcome.starts_with("local ") && outcome.ends_with(" starved")
 }
 
+/// Whether it is the outcome of an agent, or of a server, that did not get to it in time, as on a machine busy with other tests.
+pub(crate) fn is_starved_or_timed_out(outcome: &str) -> bool {
+    is_starved(outcome) || outcome.starts_with("lost ") && outcome.ends_with(" timeout")
+}
+
 /// What has another outcome than `expected`, but for the few slots that a machine busy with other tests did not get to.
 pub(crate) fn unlike<'a>(
     slots: impl IntoIterator<Item = (&'a Second, &'a Slot)>,

@@ -14,6 +14,7 @@ use std::{
 
 /// Listens until it is dropped; then connections are refused.
 pub(crate) struct TcpServer {
+    address: SocketAddr,
     state: Arc<State>,
     thread: Option<JoinHandle<()>>,
 }
@@ -31,9 +32,15 @@ impl TcpServer {
     pub(crate) fn start(address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
         listener.set_nonblocking(true).expect("it is our socket");
+        let address = listener.local_addr().expect("it is bound");
         let state = Arc::<State>::default();
         let serving = Arc::clone(&state);
-        Self { state, thread: Some(thread::spawn(move || serve(&listener, &serving))) }
+        Self { address, state, thread: Some(thread::spawn(move || serve(&listener, &serving))) }
+    }
+
+    /// Where it listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The addresses from which connections came.

@@ -30,6 +30,8 @@ pub(crate) struct Terminal {
     /// Where its settings are read: open as long as this is, whoever else closes it.
     line: OwnedFd,
     seen: Arc<Mutex<String>>,
+    /// How it was set before anything ran there.
+    before: String,
 }
 
 impl Terminal {
@@ -49,6 +51,7 @@ impl Terminal {
         command.args(["--ctty", "--wait", AVIARY]).args(arguments).stdin(end()).stdout(end()).stderr(end());
         command.env("TERM", "xterm").env_remove("NO_COLOR");
         change(&mut command);
+        let before = settings(&line);
         let child = command.spawn().unwrap();
         let person = File::from(person);
         let seen = Arc::<Mutex<String>>::default();
@@ -60,7 +63,7 @@ impl Terminal {
                 shown.lock().unwrap().push_str(&String::from_utf8_lossy(&part[..read]));
             }
         });
-        Self { child, person, line, seen }
+        Self { child, person, line, seen, before }
     }
 
     /// Everything that was written to it.
@@ -122,9 +125,9 @@ impl Terminal {
         !tcgetattr(&self.line).unwrap().local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO)
     }
 
-    /// How it is set.
-    pub(crate) fn settings(&self) -> String {
-        format!("{:?}", tcgetattr(&self.line).unwrap())
+    /// Whether it is set as it was before anything ran there.
+    pub(crate) fn is_as_before(&self) -> bool {
+        settings(&self.line) == self.before
     }
 }
 
@@ -136,6 +139,10 @@ impl Drop for Terminal {
             _ = self.child.wait();
         }
     }
+}
+
+fn settings(line: &OwnedFd) -> String {
+    format!("{:?}", tcgetattr(line).unwrap())
 }
 
 const fn size(columns: u16, rows: u16) -> Winsize {

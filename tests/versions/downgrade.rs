@@ -13,7 +13,7 @@ use crate::support::{
     recorder::Recorder,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn directory() -> TempDir {
     tempfile::Builder::new().prefix("aviary-versions-").tempdir().expect("a temporary directory")
