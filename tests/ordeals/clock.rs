@@ -119,8 +119,8 @@ fn a_clock_that_leaps_an_hour_and_comes_back_costs_no_second_and_sends_none_twic
         let mut told = merged(&said, span);
         told.retain(|(.., outcome)| !words.contains(&outcome.as_str()));
         // A machine that is busy may not have got to a few.
-        let is_busy = told.len() <= merged(&said, span).len() / 2;
-        told.retain(|(.., outcome)| !(is_busy && outcome == "missed"));
+        let are_few = told.len() <= merged(&said, span).len() / 2;
+        told.retain(|(.., outcome)| !(are_few && outcome == "missed"));
         assert!(told.is_empty(), "{told:?}\n{}", summary(&said));
     };
     is_told(&["delivered", "local starved"], Span::new(started, leapt));
