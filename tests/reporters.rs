@@ -141,8 +141,8 @@ fn what_is_over_a_limit_is_refused_and_counted() {
 
     sleep(Duration::from_secs(1));
     let mut many = report(&small, second);
-    let of = |series| move |offset| ClosedSlot { series, ..report::delivered(series, second.minus(offset)) };
-    many.slots = [0, 1].into_iter().flat_map(|series| (0..800).map(of(series))).collect();
+    let slots = |series| (0..800).map(move |offset| report::delivered(series, second.minus(offset)));
+    many.slots = [0, 1].into_iter().flat_map(slots).collect();
     assert_eq!(post(&running, SLOW, &many).0, 200, "what is too much at once is owed");
     let (status, _, message) = post(&running, SLOW, &many);
     assert!(status == 429 && message.contains("100 slots a second"), "{message}");
