@@ -1,14 +1,12 @@
 //! An agent that comes to be with one command and one secret, and lives on while its secrets change.
 
-#![expect(clippy::disallowed_methods, reason = "real processes are waited for on the real clock")]
-
 use std::{
     fs::{self, File},
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aviary_core::Span;
@@ -23,6 +21,7 @@ use crate::{
         process::{Process, program},
         slots::{slots_of, unlike, wait_until_closed},
         tcp_server::TcpServer,
+        wait::wait_until,
     },
     tls::Authority,
 };
@@ -93,11 +92,7 @@ impl Stage {
 
     #[track_caller]
     fn wait(&self, what: &str, seen: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !seen(self) {
-            assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}\n{}", self.collector.log());
-            thread::sleep(Duration::from_millis(100));
-        }
+        wait_until(PATIENCE, || format!("{what}\n{}", self.collector.log()), || seen(self));
     }
 
     fn delivered(&self) -> u64 {

@@ -21,6 +21,7 @@ use crate::support::{
     ports::Port,
     process::{Process, program, readers},
     prometheus::Prometheus,
+    wait::{wait_for, wait_until},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,10 +51,10 @@ impl Fleet {
             command.env("AVIARY_COLLECTOR_PROFILING", "true").envs(environment.iter().copied());
         });
         // Each listener is there in its own time.
-        wait_for(
-            "agent and debug",
+        wait_until(
+            PATIENCE,
             || aviary.log(),
-            || [agent, debug].iter().all(|listener| TcpStream::connect(listener).is_ok()).then_some(()),
+            || [agent, debug].iter().all(|listener| TcpStream::connect(listener).is_ok()),
         );
         Self { aviary, agent, debug, _ports: ports, _data: data }
     }
@@ -61,19 +62,6 @@ impl Fleet {
 
 fn ask(address: SocketAddr, path: &str, accept: &str) -> (u16, String) {
     http::request(address, "GET", path, &[("Accept", accept)], &[], PATIENCE).unwrap()
-}
-
-/// Waits until `seen` returns something.
-#[track_caller]
-fn wait_for<T>(what: &str, log: impl Fn() -> String, mut seen: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = seen() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}\n{}", log());
-        thread::sleep(Duration::from_millis(200));
-    }
 }
 
 /// What `command` prints when it is given `input`; it must end well.
@@ -127,11 +115,12 @@ fn prometheus_and_promtool_read_agent_and_collector() {
         ("process_resident_memory_bytes{job='collector'}", 1e6),
         ("process_start_time_seconds{job='collector'}", 1.7e9),
     ] {
-        wait_for(query, log, || {
-            queried(&prometheus, query).iter().any(|(_, value)| *value >= least).then_some(())
+        let lacking = || format!("{query}\n{}", log());
+        wait_until(PATIENCE, lacking, || {
+            queried(&prometheus, query).iter().any(|(_, value)| *value >= least)
         });
     }
-    let ratio = wait_for("a ratio where nobody listens", log, || {
+    let ratio = wait_for(PATIENCE, log, || {
         Some(queried(&prometheus, "aviary_service_delivery_ratio{protocol='tls'}").first()?.1)
     });
     assert_eq!(ratio, 0.0);
@@ -143,16 +132,20 @@ fn prometheus_and_promtool_read_agent_and_collector() {
         assert_eq!(said, "", "promtool has nothing to say");
 
         // Some come and go, as that of the oldest report in a spool that is empty most of the time.
-        let names = wait_for("the same series as text and as JSON", log, || {
+        let names_and_missing = || {
             let (_, text) = ask(address, "/v1/metrics", "text/plain");
             let (_, json) = ask(address, "/metrics", "application/json");
             let json: Value = serde_json::from_str(&json).unwrap();
             let samples = text.lines().filter(|line| !line.starts_with('#'));
             let names: Vec<&str> = samples.filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
-            let are_same = names.iter().all(|name| json.get(*name).is_some());
-            are_same.then_some(names.len())
+            let missing = names.iter().filter(|name| json.get(**name).is_none());
+            (names.len(), missing.map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        };
+        let lacking = || format!("the same series, and not {:?}", names_and_missing());
+        wait_until(PATIENCE, lacking, || {
+            let (names, missing) = names_and_missing();
+            missing.is_empty() && names > 30
         });
-        assert!(names > 30, "{names} series");
     }
 }
 
@@ -174,7 +167,7 @@ fn debug_has_a_port_of_its_own_and_asks_for_an_admin() {
         assert_eq!(ask(address, path, "").0, status, "{path} on {address}");
     }
     let vars = wait_for(
-        "requests",
+        PATIENCE,
         || fleet.aviary.log(),
         || {
             ask(collector, "/metrics", "");
@@ -310,8 +303,8 @@ impl Statsd {
                 let value = value.trim_matches(['[', ' ', ',']).split([',', ' ', ']']).next()?;
                 value.parse().is_ok_and(|value: f64| value >= *least).then_some(())
             };
-            let both = || format!("{}\n{}", self.process.log(), log());
-            wait_for(name, both, || self.process.log().lines().find_map(is_it));
+            let both = || format!("{name}\n{}\n{}", self.process.log(), log());
+            wait_for(PATIENCE, both, || self.process.log().lines().find_map(is_it));
         }
         let log = self.process.log();
         let mut bad = log.lines().filter_map(|line| line.trim().strip_prefix("'statsd.bad_lines_seen': "));

@@ -13,6 +13,7 @@ use crate::support::{
     ports::Port,
     report,
     slots::wait_until_closed,
+    wait::wait_until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -197,11 +198,8 @@ fn an_agent_that_is_refused_says_why_and_keeps_what_it_has() {
         let mut groups = sums["groups"].as_array().unwrap().iter();
         groups.any(|it| it["by"]["node"] == "one" && seen(it))
     };
-    let has_begun = (0..600).any(|_| {
-        sleep(Duration::from_millis(100));
-        of_node("/api/v1/sums?by=node&window=60s", &|it| it["delivered"].as_u64() >= Some(1))
-    });
-    assert!(has_begun, "{}", agent.log());
+    let has_begun = |it: &Value| it["delivered"].as_u64() >= Some(1);
+    wait_until(PATIENCE, || agent.log(), || of_node("/api/v1/sums?by=node&window=60s", &has_begun));
     // As many agents as there are cannot tell more than a slot a second; and now there is another reporter.
     let flood = report(&roster("eu", "other", 1), now().minus(10));
     let flood = Report {
@@ -213,11 +211,8 @@ fn an_agent_that_is_refused_says_why_and_keeps_what_it_has() {
     }
     let from = now().plus(1);
     sleep(Duration::from_secs(8));
-    let is_refused = (0..300).any(|_| {
-        sleep(Duration::from_millis(100));
-        agent.log().contains("429 Too Many Requests token one may report 1 slots a second")
-    });
-    assert!(is_refused, "{}", agent.log());
+    let refusal = "429 Too Many Requests token one may report 1 slots a second";
+    wait_until(PATIENCE, || agent.log(), || agent.log().contains(refusal));
 
     let file = collector.file("aviary.toml");
     let text = fs::read_to_string(&file).unwrap().replace("slots_per_second = 1\n", "");
@@ -230,11 +225,11 @@ fn an_agent_that_is_refused_says_why_and_keeps_what_it_has() {
     let all = Value::from(span.seconds());
     // A busy host may miss a second; that is told as well.
     let is_told = |it: &Value| it["scheduled"] == all && it["unknown"] == 0 && it["lost"] == 0;
-    let is_told = (0..120).any(|_| {
-        sleep(Duration::from_millis(500));
-        of_node(&path, &is_told)
-    });
-    assert!(is_told, "nothing is lost and nothing told twice\n{}", agent.log());
+    wait_until(
+        PATIENCE,
+        || format!("nothing is lost and nothing told twice\n{}", agent.log()),
+        || of_node(&path, &is_told),
+    );
 }
 
 #[test]

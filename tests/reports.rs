@@ -17,6 +17,7 @@ use crate::support::{
     aviary::{Aviary, aviary, command, now, run},
     http, report,
     slots::wait_until_closed,
+    wait::{wait_for, wait_until},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -290,11 +291,11 @@ fn an_agent_waits_for_a_collector_that_is_away_and_nothing_counts_twice() {
         let (_, body) = http::request(address, "GET", path, &token, &[], PATIENCE).unwrap();
         serde_json::from_str(&body).unwrap()
     };
-    let has_begun = (0..600).any(|_| {
-        std::thread::sleep(Duration::from_millis(100));
-        asked("/api/v1/sums?window=60s")["groups"][0]["delivered"].as_u64() >= Some(1)
-    });
-    assert!(has_begun, "{}", agent.log());
+    wait_until(
+        PATIENCE,
+        || agent.log(),
+        || asked("/api/v1/sums?window=60s")["groups"][0]["delivered"].as_u64() >= Some(1),
+    );
     // Frozen, it is away: connections are accepted and time out, and reports are sent again.
     let from = now();
     collector.process().freeze();
@@ -303,12 +304,11 @@ fn an_agent_waits_for_a_collector_that_is_away_and_nothing_counts_twice() {
     let span = Span::new(from, now().plus(2));
     wait_until_closed(span);
     let path = format!("/api/v1/sums?window={}s&until={}", span.seconds(), span.until);
-    let mut groups = (0..150).map(|_| {
-        std::thread::sleep(Duration::from_millis(200));
-        asked(&path)["groups"][0].clone()
-    });
-    let group = groups.find(|group| group["unknown"] == 0);
-    let group = group.unwrap_or_else(|| panic!("something is never told\n{}", agent.log()));
+    let group = wait_for(
+        PATIENCE,
+        || format!("something is never told\n{}", agent.log()),
+        || Some(asked(&path)["groups"][0].clone()).filter(|group| group["unknown"] == 0),
+    );
     let count = |outcome: &str| group[outcome].as_u64().unwrap();
     let told = count("delivered") + count("local") + count("missed");
     assert_eq!((count("scheduled"), told), (span.seconds(), span.seconds()), "{group}\n{}", agent.log());

@@ -11,7 +11,7 @@ use std::{
     path::Path,
     process::{Command, Output, Stdio},
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use aviary_core::{Protocol, Second, Span};
@@ -24,6 +24,7 @@ use crate::support::{
     pki::Pki,
     process::{Process, program, test_python},
     service::Service,
+    wait::{wait_for, wait_until},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -58,16 +59,9 @@ fn write_line(address: SocketAddr, name: &str, second: Second) -> std::io::Resul
 /// what the one before had.
 #[track_caller]
 fn rendered(graphite: &Graphite, names: &[&str], span: Span, expected: &BTreeSet<Second>) -> Rendered {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let rendered = graphite.render(names, span).expect("graphite-web is well");
-        let stored = rendered.stored(names[0]);
-        if stored == *expected {
-            return rendered;
-        }
-        assert!(Instant::now() < deadline, "{stored:?}, and not {expected:?}");
-        thread::sleep(Duration::from_millis(50));
-    }
+    let render = || graphite.render(names, span).expect("graphite-web is well");
+    let lacking = || format!("{:?}, and not {expected:?}", render().stored(names[0]));
+    wait_for(PATIENCE, lacking, || Some(render()).filter(|rendered| rendered.stored(names[0]) == *expected))
 }
 
 /// `openssl s_client`, which ends when its input does; what it prints, and whether it was content.
@@ -179,11 +173,11 @@ fn carbon_is_stopped_and_started_again() {
         .render_until_stored(&[name], Span::new(before, during), PATIENCE)
         .expect("graphite-web is well");
     // Shown is not yet written: the last cycle of the writer is lost with the process.
-    let deadline = Instant::now() + PATIENCE;
-    while service.graphite.on_disk(name, span) != Some([before].into()) {
-        assert!(Instant::now() < deadline, "carbon never writes it");
-        thread::sleep(Duration::from_millis(100));
-    }
+    wait_until(
+        PATIENCE,
+        || "carbon never writes it".to_owned(),
+        || service.graphite.on_disk(name, span) == Some([before].into()),
+    );
 
     service.graphite.stop_carbon();
     let refused = write_line(service.graphite.line(), name, during).expect_err("nobody listens");

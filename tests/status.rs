@@ -22,6 +22,7 @@ use crate::{
         ports::Port,
         process::test_python,
         receiver::Receiver,
+        wait::wait_until,
     },
 };
 
@@ -78,16 +79,8 @@ impl Fleet {
     /// Waits until something is so.
     #[track_caller]
     fn wait(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
-        let begun = Instant::now();
-        while !is_so(self) {
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "never: {what}; {}\n{}",
-                self.json("summary"),
-                self.running.log()
-            );
-            thread::sleep(Duration::from_millis(200));
-        }
+        let lacking = || format!("{what}; {}\n{}", self.json("summary"), self.running.log());
+        wait_until(PATIENCE, lacking, || is_so(self));
     }
 
     /// What a command prints.

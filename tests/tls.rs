@@ -1,15 +1,12 @@
 //! The collector over TLS: who is let in, and certificates that are replaced while it runs.
 
-#![expect(clippy::disallowed_methods, reason = "real processes are waited for on the real clock")]
-
 use std::{
     fs::{self, Permissions},
     io::{ErrorKind, Read as _},
     net::TcpStream,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rcgen::{
@@ -23,6 +20,7 @@ use crate::support::{
     aviary::AVIARY,
     ports::Port,
     process::{Process, program},
+    wait::wait_until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -129,11 +127,7 @@ impl Rig {
 
     #[track_caller]
     fn wait(&self, what: &str, seen: impl Fn() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !seen() {
-            assert!(Instant::now() < deadline, "{what}: {}", self.process.log());
-            thread::sleep(Duration::from_millis(200));
-        }
+        wait_until(PATIENCE, || format!("{what}: {}", self.process.log()), seen);
     }
 }
 

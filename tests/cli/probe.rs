@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt::Debug,
     io::{BufRead as _, Read as _},
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     sync::mpsc,
     thread,
     time::Duration,
@@ -27,9 +27,12 @@ use crate::support::{
     tcp_server::TcpServer,
 };
 
+/// Any port that is free.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// A peer that reads what comes, to its end, and closes; returned are its address and what came, as long as something comes.
-fn reader(host: &str, port: u16) -> (SocketAddr, impl Iterator<Item = String>) {
-    let listener = TcpListener::bind((host, port)).unwrap();
+fn reader() -> (SocketAddr, impl Iterator<Item = String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (sender, came) = mpsc::sync_channel(64);
     thread::spawn(move || {
@@ -89,7 +92,7 @@ fn keys(value: &Value) -> BTreeSet<&str> {
 
 #[test]
 fn a_delivered_line_is_as_the_contract_has_it() {
-    let (address, mut came) = reader("127.0.0.1", 0);
+    let (address, mut came) = reader();
     let url = format!("tcp://{address}");
     let (status, lines) = json(&[&url]);
     assert_eq!((status, lines.len()), (0, 1));
@@ -122,7 +125,7 @@ fn a_lost_line_names_phase_and_fault_and_ends_with_1() {
 
 #[test]
 fn count_makes_one_attempt_a_second_under_the_given_name() {
-    let (address, came) = reader("127.0.0.1", 0);
+    let (address, came) = reader();
     let (status, lines) = json(&["--count", "3", "--name", "team.canary", &format!("tcp://{address}")]);
     let seconds: Vec<_> = lines.iter().map(|line| line["slot"].as_u64().unwrap()).collect();
     assert_eq!((status, seconds.len()), (0, 3));
@@ -133,8 +136,8 @@ fn count_makes_one_attempt_a_second_under_the_given_name() {
 
 #[test]
 fn text_says_what_happened_in_a_sentence() {
-    let ((address, _), nobody) = (reader("127.0.0.1", 0), Port::claim());
-    let (good, bad) = (format!("tcp://{address}"), format!("tcp://{}", nobody.address()));
+    let (peer, nobody) = (TcpServer::start(LOOPBACK), Port::claim());
+    let (good, bad) = (format!("tcp://{}", peer.address()), format!("tcp://{}", nobody.address()));
     let ran = attempts(
         || aviary(&["probe", &good, &bad]),
         |ran| !ran.out.contains("the peer read everything and closed"),
@@ -231,9 +234,9 @@ fn name_server(addresses: &[&str]) -> (Runtime, NameServer) {
 
 #[test]
 fn all_addresses_shows_the_dead_one_of_four() {
-    let (address, _) = reader("127.0.0.1", 0);
-    let port = address.port();
-    _ = ["127.0.0.2", "127.0.0.4"].map(|host| reader(host, port));
+    let first = TcpServer::start(LOOPBACK);
+    let port = first.address().port();
+    let _others = [2, 4].map(|host| TcpServer::start(SocketAddr::from(([127, 0, 0, host], port))));
     let (_runtime, names) = name_server(&["127.0.0.3", "127.0.0.1", "127.0.0.4", "127.0.0.2"]);
     let (names, url) = (names.address().to_string(), format!("tcp://graphite.test:{port}"));
     let (status, lines) = json(&["--all-addresses", "--name-server", &names, &url]);
@@ -282,8 +285,8 @@ fn resolve_keeps_the_name_that_the_certificate_is_for() {
 
 #[test]
 fn several_attempts_end_with_a_summary() {
-    let ((address, _), nobody) = (reader("127.0.0.1", 0), Port::claim());
-    let (good, bad) = (format!("tcp://{address}"), format!("tcp://{}", nobody.address()));
+    let (peer, nobody) = (TcpServer::start(LOOPBACK), Port::claim());
+    let (good, bad) = (format!("tcp://{}", peer.address()), format!("tcp://{}", nobody.address()));
     let summary = format!("{good}\n  2 of 2 delivered, 0 lost; delivered in p50 ");
     let ran = attempts(|| aviary(&["probe", "--count", "2", &good, &bad]), |ran| !ran.out.contains(&summary));
     assert_eq!(ran.status, 1);
@@ -293,8 +296,8 @@ fn several_attempts_end_with_a_summary() {
 
 #[test]
 fn ctrl_c_ends_with_the_summary_so_far() {
-    let (address, _) = reader("127.0.0.1", 0);
-    let url = format!("tcp://{address}");
+    let peer = TcpServer::start(LOOPBACK);
+    let url = format!("tcp://{}", peer.address());
     let interrupted = || {
         let mut command = command();
         command.args(["probe", "--count", "60", &url]).stdout(std::process::Stdio::piped());
@@ -318,7 +321,8 @@ fn ctrl_c_ends_with_the_summary_so_far() {
 /// On a terminal of 80 columns: bars, colours unless told otherwise, and no line that would be broken.
 #[test]
 fn a_terminal_gets_bars_and_colours() {
-    let (address, _) = reader("127.0.0.1", 0);
+    let peer = TcpServer::start(LOOPBACK);
+    let address = peer.address();
     let shown = |no_color: bool| {
         let mut script = std::process::Command::new("script");
         script.args(["-qec", &format!("{AVIARY} probe tcp://{address}"), "/dev/null"]).env("TERM", "xterm");
@@ -342,7 +346,7 @@ fn a_terminal_gets_bars_and_colours() {
 
 #[test]
 fn source_is_where_the_peer_sees_us() {
-    let peer = TcpServer::start("127.0.0.1:0".parse().unwrap());
+    let peer = TcpServer::start(LOOPBACK);
     let url = format!("tcp://{}", peer.address());
     let (status, _) = json(&["--source", "127.0.0.7", &url]);
     assert_eq!((status, peer.peers()), (0, [IpAddr::from([127, 0, 0, 7])].into()));

@@ -18,6 +18,7 @@ use crate::support::{
     node::Node,
     prometheus::{Prometheus, encoded, promtool},
     service::Service,
+    wait::wait_for,
 };
 
 /// Slots are counted a minute after their second, and a ratio needs some of them.
@@ -177,17 +178,12 @@ fn panels(prometheus: &Prometheus, board: &Board) {
         let asked = question.strip_prefix("label_values(").and_then(|it| it.strip_suffix(')')).unwrap();
         let (metric, label) = asked.split_once(", ").unwrap();
         let path = format!("/api/v1/label/{label}/values");
-        let deadline = Instant::now() + PATIENCE;
-        let known = loop {
+        let lacking = || format!("{}: {question} has no value", board.name);
+        let known = wait_for(PATIENCE, lacking, || {
             let known = prometheus.ask(&path, &[("match[]", metric)]).unwrap();
-            let known: Vec<String> = serde_json::from_value(known).unwrap();
-            if !known.is_empty() {
-                break known;
-            }
-            assert!(Instant::now() < deadline, "{}: {question} has no value", board.name);
-            thread::sleep(Duration::from_millis(200));
-        };
-        values.insert(name.to_owned(), known.into_iter().take(1).collect());
+            serde_json::from_value::<Vec<String>>(known).unwrap().into_iter().next()
+        });
+        values.insert(name.to_owned(), vec![known]);
     }
     // What Grafana makes of it where one scrapes each second.
     values.insert("__rate_interval".to_owned(), vec!["15s".to_owned()]);

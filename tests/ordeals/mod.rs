@@ -10,14 +10,7 @@ mod fallback;
 mod frozen;
 mod killed;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, thread, time::Duration};
 
 use aviary_core::{Outcome, Second, Span};
 use tempfile::TempDir;
@@ -27,6 +20,7 @@ use crate::support::{
     process::{Process, program},
     receiver::{Received, Receiver},
     recorder::{Recorder, summary, whole, word},
+    wait,
 };
 
 /// How long starting, ending and what comes by itself may take.
@@ -155,10 +149,6 @@ impl Dice {
 
 /// Waits until `seen`, and says `what` did not come if it takes too long.
 #[track_caller]
-fn wait_until(what: &str, mut seen: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !seen() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        pause(20);
-    }
+fn wait_until(what: &str, seen: impl FnMut() -> bool) {
+    wait::wait_until(PATIENCE, || what.to_owned(), seen);
 }

@@ -1,12 +1,12 @@
 //! Each rule of reading back, on the real thing.
 
-use std::{thread, time::Duration};
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use aviary_core::{Protocol, Second, Span};
 use serde_json::Value;
 
 use super::stage::{Stage, lacking, read_unlike, wait_until};
-use crate::support::{aviary::now, graphite::Setup, http};
+use crate::support::{aviary::now, graphite::Setup, http, slots::Slots, wait::wait_for};
 
 const SOME: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Tls];
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -103,15 +103,11 @@ fn series_that_carbon_does_not_create_stay_unknown() {
     let stage = Stage::start(Setup { creates_per_minute: "1", ..Setup::default() }, Protocol::ALL);
     let span = Span::new(now().plus(4), now().plus(16));
     stage.wait_until_read(span.until);
-    let until = now().plus(PATIENCE.as_secs());
-    let slots = loop {
-        let slots = stage.slots(span);
-        if slots.values().any(|slots| read_unlike(slots, "delivered").is_empty()) {
-            break slots;
-        }
-        assert!(now() < until, "the one that was created is delivered: {slots:#?}");
-        thread::sleep(Duration::from_secs(1));
+    let none_is = || format!("the one that was created is delivered: {:#?}", stage.slots(span));
+    let is_one_delivered = |slots: &BTreeMap<String, Slots>| {
+        slots.values().any(|slots| read_unlike(slots, "delivered").is_empty())
     };
+    let slots = wait_for(PATIENCE, none_is, || Some(stage.slots(span)).filter(is_one_delivered));
     let absent: Vec<_> = Protocol::ALL.iter().filter(|protocol| !stage.is_created(**protocol)).collect();
     assert!(!absent.is_empty(), "{:#?}", stage.said());
     for protocol in absent {

@@ -33,3 +33,4 @@ pub(crate) mod small_disk;
 pub(crate) mod tcp_server;
 pub(crate) mod terminal;
 pub(crate) mod victoria_metrics;
+pub(crate) mod wait;

@@ -21,6 +21,7 @@ use super::{
     ports::Port,
     process::{Process, program},
     slots::{Slots, by_tag, closed},
+    wait::wait_until,
 };
 
 /// How long anything may take that is waited for.
@@ -102,12 +103,8 @@ impl Node {
 
     /// Waits until `seen` holds.
     #[track_caller]
-    pub(crate) fn wait(&self, what: &str, mut seen: impl FnMut() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !seen() {
-            assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}\n{}", self.log());
-            thread::sleep(Duration::from_millis(50));
-        }
+    pub(crate) fn wait(&self, what: &str, seen: impl FnMut() -> bool) {
+        wait_until(PATIENCE, || format!("{what}\n{}", self.log()), seen);
     }
 
     /// Waits until its log has `count` lines with `part` in them.

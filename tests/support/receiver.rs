@@ -6,7 +6,6 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
-    thread,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -17,7 +16,7 @@ use tokio::{
     runtime::Runtime,
 };
 
-use super::{aviary::now, ports::Port};
+use super::{aviary::now, ports::Port, wait::wait_until};
 
 /// How long the next life of an agent may take to send something.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -80,11 +79,8 @@ impl Receiver {
     /// all of it runs: how long a start takes is up to the machine.
     #[track_caller]
     pub(crate) fn runs_from(&self, second: Second) -> Second {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.received().iter().any(|it| it.second > second) {
-            assert!(Instant::now() < deadline, "nothing came of a second after {second} within {PATIENCE:?}");
-            thread::sleep(Duration::from_millis(20));
-        }
+        let lacking = || format!("nothing came of a second after {second}");
+        wait_until(PATIENCE, lacking, || self.received().iter().any(|it| it.second > second));
         now().plus(1)
     }
 

@@ -5,12 +5,15 @@ use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 use aviary_core::{Clock as _, Evidence, Fault, LocalFault, Outcome, Phase, Protocol};
 use aviary_probe::{Observation, SystemClock, Target};
 use aviary_sink::Misbehaviour;
-use tokio::runtime::Handle;
+use tokio::{
+    runtime::Handle,
+    task::{JoinSet, LocalSet},
+};
 
 use crate::{
     rig::{
-        A_SECOND, A_WHILE, ANY, Rig, SOON, STREAMS, TRIES, again_if, attempt_all, attempt_once, delivered,
-        in_time, is_late, local, lost, prober, run_once, target, target_with, this_second,
+        A_WHILE, ANY, Rig, SOON, STREAMS, again_if, attempt_all, attempt_once, delivered, in_time, local,
+        lost, prober, run_once, target, target_with, this_second,
     },
     sockets::{accept, connections_to, full_listener, listener},
     tls::{Authority, acceptor},
@@ -40,27 +43,24 @@ async fn nothing_outlives_the_deadline() {
         .enumerate()
         .map(|(index, target)| {
             let prober = Arc::clone(&prober);
-            async move {
-                let mut tries = 1;
-                loop {
-                    // Not all at one instant: looking at the kernel's table takes its time too.
-                    tokio::time::sleep(Duration::from_millis(40 * index as u64)).await;
-                    let seen = run_once(&prober, &target, this_second()).await;
-                    // Looked at in the same breath: there is nothing to wait for.
-                    let held_after = held(seen.address.expect("an address"));
-                    if tries == TRIES || !is_late(&seen, A_SECOND) {
-                        return (seen, held_after);
-                    }
-                    tries += 1;
-                }
-            }
+            in_time(async move || {
+                // Not all at one instant: looking at the kernel's table takes its time too.
+                tokio::time::sleep(Duration::from_millis(40 * index as u64)).await;
+                let seen = run_once(&prober, &target, this_second()).await;
+                // Looked at in the same breath: there is nothing to wait for.
+                let held_after = held(seen.address.expect("an address"));
+                (seen, held_after)
+            })
         })
         .collect();
-    let mut running = tokio::task::JoinSet::new();
-    for attempt in attempts {
-        running.spawn(attempt);
-    }
-    for (seen, held_after) in running.join_all().await {
+    let all = async {
+        let mut running = JoinSet::new();
+        for attempt in attempts {
+            running.spawn_local(attempt);
+        }
+        running.join_all().await
+    };
+    for (seen, held_after) in LocalSet::new().run_until(all).await {
         let expected = if seen.address == Some(full) { held_before } else { 0 };
         assert_eq!(held_after, expected, "{seen:?}");
         assert!(matches!(seen.outcome, Outcome::Lost { fault: Fault::Timeout, .. }), "{seen:?}");

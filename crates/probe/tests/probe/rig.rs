@@ -26,7 +26,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(10);
 pub(crate) const AT_ONCE_US: u32 = 900_000;
 
 /// How often a scene is played at most where the machine is too busy elsewhere.
-pub(crate) const TRIES: usize = 5;
+const TRIES: usize = 5;
 
 /// What is surely enough to notice something that would happen at once.
 pub(crate) const A_WHILE: Duration = Duration::from_millis(150);
@@ -110,7 +110,7 @@ pub(crate) async fn again_if<T>(is_late: impl Fn(&T) -> bool, once: impl AsyncFn
 }
 
 /// Whether an attempt with so much time ended so late that how long it took means nothing.
-pub(crate) fn is_late(seen: &Observation, time: Duration) -> bool {
+fn is_late(seen: &Observation, time: Duration) -> bool {
     u64::from(seen.timings.total_us) >= time.as_micros() as u64 + STARVED_US / 2
         // Which a lookup is from the deadline on, however little later that was noticed.
         || matches!(seen.outcome, Outcome::Local { fault: LocalFault::Starved, .. })
